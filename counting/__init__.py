@@ -1,0 +1,24 @@
+"""An instrument for any NumPy program: arrays that count every operation and track every byte."""
+
+from counting.array import Counted, Uncounted, trace
+from counting.costs import COSTS, KINDS, Cost
+from counting.ledger import Counts, Ledger
+from counting.scalar import Scalar, scalars
+from counting.scope import category, scope
+from counting.shapes import ShapeArray
+
+__all__ = [
+    "COSTS",
+    "KINDS",
+    "Cost",
+    "Counted",
+    "Counts",
+    "Ledger",
+    "Scalar",
+    "ShapeArray",
+    "Uncounted",
+    "category",
+    "scalars",
+    "scope",
+    "trace",
+]

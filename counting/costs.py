@@ -1,0 +1,101 @@
+"""What a floating-point operation is: one table, NumPy function -> rule, and nowhere else.
+
+A rule gives the `Cost` of one call from the shapes of its result and of its operands. Kinds are
+kept apart to the end; conventions (2mnp, mp(2n-1), MACs) are ways of summing them: `views.py`.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+KINDS = ("mul", "add", "fma", "div", "exp", "tanh", "sqrt", "cmp")
+
+Shape = tuple[Any, ...]  # each dimension an int or a SymPy expression
+Rule = Callable[..., "Cost"]
+
+
+class Cost(dict[str, Any]):
+    """Counts of operations by kind, a kind that does not occur left out: `Cost(mul=3, add=2)`.
+
+    `a + b` adds kind by kind, `cost * n` repeats. Counts are ints, or SymPy expressions where
+    shapes are symbolic.
+    """
+
+    def __init__(self, counts: Mapping[str, Any] = {}, /, **more: Any) -> None:
+        super().__init__({k: n for k, n in {**counts, **more}.items() if n != 0})
+        if unknown := self.keys() - set(KINDS):
+            raise ValueError(f"unknown kind of operation {min(unknown)!r}; known: {KINDS}")
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost({k: self.get(k, 0) + other.get(k, 0) for k in KINDS})
+
+    def __mul__(self, times: Any) -> "Cost":
+        return Cost({k: n * times for k, n in self.items()})
+
+    def __repr__(self) -> str:
+        return f"Cost({', '.join(f'{k}={n}' for k, n in self.items())})"
+
+
+def size(shape: Shape) -> Any:
+    """The number of elements of an array of `shape`."""
+    return math.prod(shape)
+
+
+def each(kind: str) -> Rule:
+    """One operation for each element of the result."""
+    return lambda out, *operands: Cost({kind: size(out)})
+
+
+def reduction(kind: str) -> Rule:
+    """n - 1 operations to bring n elements down to one."""
+    return lambda out, a: Cost({kind: size(a) - size(out)})
+
+
+def mean(out: Shape, a: Shape) -> Cost:
+    """A sum and one division for each element of the result."""
+    return Cost(add=size(a) - size(out), div=size(out))
+
+
+def matmul(out: Shape, a: Shape, b: Shape) -> Cost:
+    """n multiply-adds for each element of the result, onto an accumulator that starts at zero."""
+    return Cost(fma=size(out) * a[-1])
+
+
+def moves(out: Shape, *operands: Shape) -> Cost:
+    """Bytes are read and written, nothing is computed."""
+    return Cost()
+
+
+def views(out: Shape, *operands: Shape) -> Cost:
+    """The same bytes seen in another shape: nothing is read, written or computed."""
+    return Cost()
+
+
+COSTS: dict[Callable[..., Any], Rule] = {
+    np.matmul: matmul,
+    np.add: each("add"),
+    np.subtract: each("add"),
+    np.multiply: each("mul"),
+    np.divide: each("div"),
+    np.exp: each("exp"),
+    np.tanh: each("tanh"),
+    np.sqrt: each("sqrt"),
+    np.sum: reduction("add"),
+    np.max: reduction("cmp"),
+    np.mean: mean,
+    np.where: moves,
+    np.take: moves,
+    np.copy: moves,
+    np.copyto: moves,
+    np.ones_like: moves,
+    np.empty_like: moves,
+    np.tril: moves,
+    np.reshape: views,
+    np.swapaxes: views,
+    np.transpose: views,
+    np.split: views,
+    operator.getitem: views,
+}

@@ -1,0 +1,34 @@
+"""Bytes that are alive, and how many were at most."""
+
+from typing import Any
+
+
+class Usage:
+    """Live bytes and their high-water mark since the start.
+
+    Sizes are ints, or SymPy expressions in positive symbols; a peak that depends on the symbols'
+    values is a `sympy.Max`.
+    """
+
+    __slots__ = ("live", "peak")
+
+    def __init__(self) -> None:
+        self.live: Any = 0
+        self.peak: Any = 0
+
+    def grow(self, nbytes: Any) -> None:
+        live = self.live = self.live + nbytes
+        try:
+            if live > self.peak:
+                self.peak = live
+        except TypeError:  # symbols: which one is larger is not known, or not known to `>`
+            self.peak = _larger(self.peak, live)
+
+
+def _larger(a: Any, b: Any) -> Any:
+    import sympy
+
+    coefficients = sympy.expand(b - a).as_coefficients_dict().values()
+    if all(c >= 0 for c in coefficients):
+        return b
+    return a if all(c <= 0 for c in coefficients) else sympy.Max(a, b)

@@ -1,0 +1,224 @@
+"""Arrays without data: what a program would cost, for arrays of any size, found by running it.
+
+A `ShapeArray` answers NumPy's functions with the shape and dtype that NumPy would give.
+Dimensions are ints or SymPy expressions; two symbolic dimensions fit if they are equal as written.
+"""
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from counting.costs import Shape, size
+
+
+class ShapeArray(NDArrayOperatorsMixin):
+    """A shape and a dtype that stand for an array: `ShapeArray((3, 4), np.float32)`."""
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, shape: Shape, dtype: Any = np.float32) -> None:
+        self.shape = tuple(shape)
+        self.dtype = np.dtype(dtype)
+
+    ndim = property(lambda self: len(self.shape))
+    size = property(lambda self: size(self.shape))
+    nbytes = property(lambda self: self.size * self.dtype.itemsize)
+    T = property(lambda self: np.transpose(self))
+
+    def __repr__(self) -> str:
+        return f"ShapeArray({self.shape}, {self.dtype})"
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(f"{self} has no data")
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method != "__call__" or kwargs:
+            return NotImplemented
+        shapes = [np.shape(x) if isinstance(x, np.ndarray) else _shape(x) for x in inputs]
+        types = ufunc.resolve_dtypes((*map(_dtype, inputs), *[None] * ufunc.nout))
+        shape = _matmul(*shapes) if ufunc is np.matmul else broadcast(*shapes)
+        return ShapeArray(shape, types[-1])
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if function not in SHAPES:
+            raise TypeError(f"{_name(function)} has no shape rule in counting/shapes.py")
+        return SHAPES[function](*args, **kwargs)
+
+    def __getitem__(self, index: Any) -> "ShapeArray":
+        parts = list(index) if isinstance(index, tuple) else [index]
+        if len(parts) == 1 and hasattr(parts[0], "shape"):
+            return _take(self, parts[0])
+        given = sum(part is not None and part is not Ellipsis for part in parts)
+        rest = [slice(None)] * (self.ndim - given)
+        at = parts.index(Ellipsis) if Ellipsis in parts else len(parts)
+        parts[at : at + 1] = rest
+        shape, dims = [], iter(self.shape)
+        for part in parts:
+            if part is None:
+                shape.append(1)
+                continue
+            dim = next(dims)
+            if isinstance(part, slice):
+                shape.append(_length(part, dim))
+            elif isinstance(dim, int) and not -dim <= part < dim:
+                raise IndexError(f"index {part} is out of bounds for size {dim}")
+        return ShapeArray(tuple(shape), self.dtype)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        _copyto(self[index], value)
+
+    def reshape(self, *shape: Any) -> "ShapeArray":
+        return _reshape(self, shape[0] if isinstance(shape[0], tuple) else shape)
+
+    def swapaxes(self, axis1: int, axis2: int) -> "ShapeArray":
+        return _swapaxes(self, axis1, axis2)
+
+    def transpose(self, *axes: int) -> "ShapeArray":
+        return _transpose(self, axes or None)
+
+    def copy(self) -> "ShapeArray":
+        return ShapeArray(self.shape, self.dtype)
+
+    def sum(self, axis: int | None = None, keepdims: bool = False) -> "ShapeArray":
+        return _reduce(np.sum)(self, axis, keepdims)
+
+    def max(self, axis: int | None = None, keepdims: bool = False) -> "ShapeArray":
+        return _reduce(np.max)(self, axis, keepdims)
+
+    def mean(self, axis: int | None = None, keepdims: bool = False) -> "ShapeArray":
+        return _reduce(np.mean)(self, axis, keepdims)
+
+
+def _name(function: Any) -> str:
+    return f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}"
+
+
+def _shape(x: Any) -> Shape:
+    return getattr(x, "shape", ())
+
+
+def _dtype(x: Any) -> Any:
+    if hasattr(x, "dtype"):
+        return x.dtype
+    return int if getattr(x, "is_integer", isinstance(x, int)) is True else float
+
+
+def broadcast(*shapes: Shape) -> Shape:
+    """The shape that arrays of `shapes` have together, by NumPy's rule."""
+    out: list[Any] = []
+    for i in range(-max(map(len, shapes), default=0), 0):
+        dims = {shape[i] for shape in shapes if len(shape) >= -i} - {1}
+        if len(dims) > 1:
+            raise ValueError(f"shapes do not broadcast: {', '.join(map(str, shapes))}")
+        out.append(dims.pop() if dims else 1)
+    return tuple(out)
+
+
+def _matmul(a: Shape, b: Shape) -> Shape:
+    if len(a) < 2 or len(b) < 2:
+        raise ValueError(f"counted matrix products take two dimensions or more, not {a} @ {b}")
+    if a[-1] != b[-2]:
+        raise ValueError(f"shapes do not fit: {a} @ {b}")
+    return (*broadcast(a[:-2], b[:-2]), a[-2], b[-1])
+
+
+def _length(part: slice, dim: Any) -> Any:
+    if all(isinstance(x, int | None) for x in (part.start, part.stop, part.step, dim)):
+        return len(range(*part.indices(dim)))
+    if part.step not in (None, 1):
+        raise ValueError("a slice of a symbolic dimension takes no step")
+    start, stop = (
+        dim + x if isinstance(x, int) and x < 0 else x
+        for x in (part.start or 0, dim if part.stop is None else part.stop)
+    )
+    return stop - start
+
+
+def _reduce(function: Callable[..., Any]) -> Callable[..., ShapeArray]:
+    def rule(a: ShapeArray, axis: int | None = None, keepdims: bool = False) -> ShapeArray:
+        reduced = range(a.ndim) if axis is None else [range(a.ndim)[axis]]
+        kept = [1 if i in reduced else dim for i, dim in enumerate(a.shape)]
+        if not keepdims:
+            kept = [dim for i, dim in enumerate(kept) if i not in reduced]
+        return ShapeArray(tuple(kept), function(np.ones(1, a.dtype)).dtype)
+
+    return rule
+
+
+def _where(condition: Any, x: Any, y: Any) -> ShapeArray:
+    shape = broadcast(*map(_shape, (condition, x, y)))
+    return ShapeArray(shape, np.result_type(*(getattr(v, "dtype", v) for v in (x, y))))
+
+
+def _take(a: ShapeArray, indices: Any, axis: int = 0) -> ShapeArray:
+    shape = (*a.shape[:axis], *indices.shape, *a.shape[axis + 1 :])
+    return ShapeArray(shape, a.dtype)
+
+
+def _copy(a: ShapeArray, order: str = "K") -> ShapeArray:
+    return ShapeArray(a.shape, a.dtype)
+
+
+def _copyto(dst: ShapeArray, src: Any) -> None:
+    if broadcast(dst.shape, _shape(src)) != dst.shape:
+        raise ValueError(f"cannot write shape {_shape(src)} into {dst.shape}")
+
+
+def _like(prototype: ShapeArray, dtype: Any = None, shape: Shape | None = None) -> ShapeArray:
+    return ShapeArray(prototype.shape if shape is None else shape, dtype or prototype.dtype)
+
+
+def _tril(m: ShapeArray, k: Any = 0) -> ShapeArray:
+    return ShapeArray(m.shape, m.dtype)
+
+
+def _reshape(a: ShapeArray, shape: Shape, copy: bool | None = None) -> ShapeArray:
+    if -1 in shape:
+        known = math.prod(dim for dim in shape if dim != -1)
+        shape = tuple(a.size // known if dim == -1 else dim for dim in shape)
+    if size(shape) != a.size:
+        raise ValueError(f"cannot reshape {a.shape} into {tuple(shape)}")
+    return ShapeArray(shape, a.dtype)
+
+
+def _swapaxes(a: ShapeArray, axis1: int, axis2: int) -> ShapeArray:
+    dims = list(a.shape)
+    dims[axis1], dims[axis2] = dims[axis2], dims[axis1]
+    return ShapeArray(tuple(dims), a.dtype)
+
+
+def _transpose(a: ShapeArray, axes: Any = None) -> ShapeArray:
+    order = axes or range(a.ndim)[::-1]
+    return ShapeArray(tuple(a.shape[i] for i in order), a.dtype)
+
+
+def _split(ary: ShapeArray, parts: int, axis: int = 0) -> list[ShapeArray]:
+    dims = list(ary.shape)
+    width = dims[axis] // parts
+    if width * parts != dims[axis]:
+        raise ValueError(f"{dims[axis]} elements do not divide into {parts} equal parts")
+    dims[axis] = width
+    return [ShapeArray(tuple(dims), ary.dtype) for _ in range(parts)]
+
+
+SHAPES: dict[Callable[..., Any], Callable[..., Any]] = {
+    np.sum: _reduce(np.sum),
+    np.max: _reduce(np.max),
+    np.mean: _reduce(np.mean),
+    np.where: _where,
+    np.take: _take,
+    np.copy: _copy,
+    np.copyto: _copyto,
+    np.ones_like: _like,
+    np.empty_like: _like,
+    np.tril: _tril,
+    np.reshape: _reshape,
+    np.swapaxes: _swapaxes,
+    np.transpose: _transpose,
+    np.split: _split,
+    operator.getitem: operator.getitem,
+}

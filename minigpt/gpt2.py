@@ -1,0 +1,122 @@
+"""GPT-2 (Radford et al., 2019) in plain NumPy, with the names of nanoGPT and of its checkpoints.
+
+    B  sequences in the batch        H  attention heads            L  layers
+    T  new tokens of each            D  width of a head            V  vocabulary
+    N  tokens already in the cache   C  width of the model, H * D  F  width of the feed-forward
+    S  keys to look at, N + T
+
+The same text runs on any array that answers NumPy's functions: NumPy, CuPy, shapes only, symbolic
+shapes, counting scalars; bare or `Counted`.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+
+from counting.scope import scope
+from minigpt.cache import KVCache, LayerCache
+from minigpt.config import GPT2Config
+from minigpt.module import Module
+from minigpt.ops import Array, Embedding, Head, LayerNorm, Linear, Weights, gelu, softmax
+
+
+class Attention(Module):
+    """Causal self-attention with many heads."""
+
+    def __init__(self, config: GPT2Config, weights: Weights, path: str) -> None:
+        super().__init__(path)
+        self.n_head, self.head_dim = config.n_head, config.head_dim
+        self.c_attn = Linear(weights, f"{path}.c_attn")
+        self.c_proj = Linear(weights, f"{path}.c_proj")
+
+    def forward(self, x: Array, mask: Array, cache: LayerCache) -> Array:  # (B, T, C) -> same
+        B, T, C = x.shape
+        qkv = self.c_attn(x)  # (B, T, 3C)
+        heads = qkv.reshape(B, T, 3, self.n_head, self.head_dim).transpose(2, 0, 3, 1, 4)
+        q, k, v = heads[0], heads[1], heads[2]  # (B, H, T, D) each
+        with scope("cache"):
+            k, v = cache.append(k, v)  # (B, H, S, D) each
+        with scope("qk"):
+            scores = q @ k.swapaxes(-1, -2) * self.head_dim**-0.5  # (B, H, T, S)
+        with scope("softmax"):
+            pattern = softmax(np.where(mask, scores, -np.inf))  # (B, H, T, S)
+        with scope("av"):
+            y = pattern @ v  # (B, H, T, D)
+            y = y.swapaxes(1, 2).copy().reshape(B, T, C)  # heads side by side again
+        return self.c_proj(y)
+
+
+class MLP(Module):
+    """The feed-forward layer."""
+
+    def __init__(self, weights: Weights, path: str) -> None:
+        super().__init__(path)
+        self.c_fc = Linear(weights, f"{path}.c_fc")
+        self.c_proj = Linear(weights, f"{path}.c_proj")
+
+    def forward(self, x: Array) -> Array:  # (B, T, C) -> (B, T, C)
+        x = self.c_fc(x)  # (B, T, F)
+        with scope("gelu"):
+            x = gelu(x)
+        return self.c_proj(x)
+
+
+class Block(Module):
+    """A transformer block."""
+
+    def __init__(self, config: GPT2Config, weights: Weights, path: str) -> None:
+        super().__init__(path)
+        self.ln_1 = LayerNorm(weights, f"{path}.ln_1", config.layer_norm_epsilon)
+        self.attn = Attention(config, weights, f"{path}.attn")
+        self.ln_2 = LayerNorm(weights, f"{path}.ln_2", config.layer_norm_epsilon)
+        self.mlp = MLP(weights, f"{path}.mlp")
+
+    def forward(self, x: Array, mask: Array, cache: LayerCache) -> Array:  # (B, T, C) -> same
+        x = x + self.attn(self.ln_1(x), mask, cache)
+        x = x + self.mlp(self.ln_2(x))
+        return x
+
+
+class GPT2(Module):
+    """The model: tokens to logits.
+
+    Args:
+        config: its sizes.
+        weights: the tensors of `config.shapes()` by key, as any kind of array.
+    """
+
+    def __init__(self, config: GPT2Config, weights: Weights) -> None:
+        super().__init__("")
+        self.config = config
+        self.wte = Embedding(weights, "wte")
+        self.wpe = Embedding(weights, "wpe")
+        self.h = [Block(config, weights, f"h.{layer}") for layer in range(config.n_layer)]
+        self.ln_f = LayerNorm(weights, "ln_f", config.layer_norm_epsilon)
+        tied = config.tie_word_embeddings
+        self.lm_head = Head(self.wte.weight if tied else weights["lm_head.weight"])
+
+    def new_cache(self, batch: Any, capacity: Any) -> KVCache:
+        """An empty cache for `batch` sequences of at most `capacity` tokens."""
+        config = self.config
+        shape = (batch, config.n_head, capacity, config.head_dim)
+        return KVCache(self.wte.weight, config.n_layer, shape)
+
+    def forward(
+        self, tokens: Array, cache: KVCache, logits: Literal["last", "all"] = "last"
+    ) -> Array:
+        """One forward pass of T new tokens (B, T), after the N that `cache` holds.
+
+        Returns:
+            The logits of the last position (B, 1, V), or of all of them (B, T, V).
+        """
+        T, N = tokens.shape[1], cache.length
+        x = self.wte(tokens)  # (B, T, C)
+        with scope("wpe"):
+            x = x + self.wpe.weight[N : N + T]
+        with scope("mask"):  # query i of the new ones may look at keys 0 to N + i
+            mask = np.tril(np.ones_like(x, bool, shape=(T, N + T)), N)
+        for layer, block in enumerate(self.h):
+            x = block(x, mask, cache[layer])
+        if logits == "last":
+            x = x[:, -1:]  # (B, 1, C)
+        return self.lm_head(self.ln_f(x))  # (B, 1 or T, V)
