@@ -91,7 +91,7 @@ class Counted(NDArrayOperatorsMixin):
 
     def __del__(self) -> None:
         if self.base is None:
-            try:
+            try:  # noqa: SIM105 (twice as fast as suppress, and hot)
                 self.spec.usage.live -= self.spec.nbytes
             except ImportError:  # symbolic bytes, and the interpreter has unloaded SymPy: the end
                 pass
@@ -209,6 +209,7 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
     path, category = place.get()
     if len(operands) == 2 and not options:  # the operators: unrolled, for they are most of a run
         a, b = operands
+        bare: Any
         key: Any
         if type(a) is Counted:
             ledger, a, first = a.spec.ledger, a.data, a.spec
@@ -311,7 +312,7 @@ def _price(
 
     elements = spec.nbytes // spec.dtype.itemsize
     cost = rule(spec.shape, *[s.shape for s in specs])
-    amounts = {"calls": 1, "elements": elements, **cost}
+    amounts: dict[Any, Any] = {"calls": 1, "elements": elements, **cost}
     for way, moved in (("read", reads), ("written", writes)):
         for name, nbytes in moved:
             amounts[way, name] = amounts.get((way, name), 0) + nbytes

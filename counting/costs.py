@@ -35,6 +35,10 @@ class Cost(dict[str, Any]):
     def __mul__(self, times: Any) -> "Cost":
         return Cost({k: n * times for k, n in self.items()})
 
+    def by_kind(self) -> dict[str, Any]:
+        """Every kind, those that do not occur at 0."""
+        return {kind: self.get(kind, 0) for kind in KINDS}
+
     def __repr__(self) -> str:
         return f"Cost({', '.join(f'{k}={n}' for k, n in self.items())})"
 

@@ -80,7 +80,7 @@ class Scalar:
         return self._result("fma", self.value * factor.value + addend.value)
 
 
-def scalars(values: np.ndarray, tally: Counter[str]) -> np.ndarray:
+def scalars(values: Any, tally: Counter[str]) -> np.ndarray:
     """An object array of `Scalar`s with the shape and the values of `values`."""
     array = np.empty(values.shape, object)
     for index in np.ndindex(values.shape):
@@ -99,8 +99,9 @@ def _matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return out
 
 
-def _where(condition: np.ndarray, x: np.ndarray, y: float) -> np.ndarray:
-    return np.where(condition, x, Scalar(y, x.flat[0].tally))
+def _where(condition: Any, x: Any, y: Any) -> Any:
+    filler: Any = Scalar(y, x.flat[0].tally)
+    return np.where(condition, x, filler)
 
 
 # What runs in place of a NumPy function when the elements are Scalars: NumPy's own object loops

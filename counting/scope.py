@@ -13,7 +13,9 @@ class Place(NamedTuple):
     category: str
 
 
-place: ContextVar[Place] = ContextVar("place", default=Place("", "activations"))
+_OUTSIDE = Place("", "activations")
+
+place: ContextVar[Place] = ContextVar("place", default=_OUTSIDE)
 
 
 class _Entered:

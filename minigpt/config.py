@@ -33,9 +33,12 @@ class GPT2Config:
     def shapes(self) -> dict[str, tuple[Any, ...]]:
         """The shape of every tensor of a checkpoint, by its key."""
         C, F = self.n_embd, self.ffn_dim
-        shapes = {"wte.weight": (self.vocab_size, C), "wpe.weight": (self.n_positions, C)}
+        shapes: dict[str, tuple[Any, ...]] = {
+            "wte.weight": (self.vocab_size, C),
+            "wpe.weight": (self.n_positions, C),
+        }
         for i in range(self.n_layer):
-            block = {
+            block: dict[str, tuple[Any, ...]] = {
                 "ln_1.weight": (C,),
                 "ln_1.bias": (C,),
                 "attn.c_attn.weight": (C, 3 * C),
@@ -107,8 +110,9 @@ def read_config(path: Path) -> GPT2Config:
         size = getattr(config, name)
         if name == "n_inner" and size is None:
             continue
-        if type(size) is not int or not 0 < size < 2**31:
-            raise InputError(f"{path}: {name} is {size!r}; it must be a positive whole number")
+        most = 10_000 if name == "n_layer" else 2**31 - 1
+        if type(size) is not int or not 0 < size <= most:
+            raise InputError(f"{path}: {name} is {size!r}; it must be a number from 1 to {most}")
     if config.n_embd % config.n_head:
         raise InputError(
             f"{path}: n_embd {config.n_embd} does not divide into n_head {config.n_head} heads"

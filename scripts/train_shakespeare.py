@@ -1,4 +1,4 @@
-"""Trains the shipped model, weights/shakespeare, from a text file: a small GPT-2 in Hugging Face layout.
+"""Trains the shipped model, weights/shakespeare: a small GPT-2 in Hugging Face layout.
 
     pip install '.[train]'
     python scripts/train_shakespeare.py tiny-shakespeare.txt weights/shakespeare
@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 CONFIG = {
     "model_type": "gpt2",

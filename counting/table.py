@@ -1,0 +1,64 @@
+"""A run as tables for a terminal."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from counting.ledger import Counts
+from counting.views import flops, matmul
+
+
+def report(
+    counts: Counts,
+    live: Mapping[str, int],
+    peak: Mapping[str, int],
+    component: Callable[[str], str],
+) -> Group:
+    """What a run cost: FLOP by component and by kind, bytes by category.
+
+    Args:
+        counts: what was counted.
+        live, peak: bytes by category.
+        component: path -> the component it belongs to.
+    """
+    return Group(components(counts, component), "", kinds(counts), "", memory(counts, live, peak))
+
+
+def components(counts: Counts, component: Callable[[str], str]) -> Table:
+    table = _table("component", "FLOP", "share", "2mnp", "bytes read")
+    total = flops(counts) or 1
+
+    def row(name: str, part: Counts, **style: Any) -> None:
+        n, read = flops(part), sum(part.bytes_read.values())
+        table.add_row(name, f"{n:,}", f"{n / total:.1%}", f"{matmul(part):,}", f"{read:,}", **style)
+
+    for name, part in counts.by(component).items():
+        row(name, part)
+    table.add_section()
+    row("total", counts, style="bold")
+    return table
+
+
+def kinds(counts: Counts) -> Table:
+    table = _table("operation", "count")
+    for kind, n in counts.cost.by_kind().items():
+        table.add_row(kind, f"{n:,}")
+    return table
+
+
+def memory(counts: Counts, live: Mapping[str, int], peak: Mapping[str, int]) -> Table:
+    table = _table("memory", "bytes read", "bytes written", "live", "peak")
+    for name in live:
+        moved = counts.bytes_read[name], counts.bytes_written[name]
+        table.add_row(name, *(f"{n:,}" for n in (*moved, live[name], peak[name])))
+    return table
+
+
+def _table(first: str, *columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(first)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table

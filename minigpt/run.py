@@ -1,0 +1,203 @@
+"""The `generate` command: text on standard output; status, tables and errors on standard error."""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from rich.console import Console, Group
+from rich.filesize import decimal
+from rich.live import Live
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.text import Text
+
+from counting import table
+from counting.views import flops, matmul
+from minigpt.errors import InputError
+from minigpt.generation import Step, generate
+from minigpt.weights import LanguageModel, load
+
+INTERRUPTED = 130  # what a shell makes of Ctrl-C
+
+
+def run(
+    prompts: Sequence[str],
+    model: str,
+    place: dict[str, Any],
+    options: dict[str, Any],
+    log: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Generates, shows and logs; gives the exit status, 0 or 130 if interrupted."""
+    prompts = [_read_prompt(prompt) for prompt in prompts]
+    errors = Console(stderr=True)
+    with _loading(errors, model, show=not quiet and not as_json) as progress:
+        lm = load(model, progress=progress, **place)
+    steps = generate(lm, prompts, **options)
+    texts = list(prompts)
+    tokens: list[list[int]] = [[] for _ in prompts]
+    last = None
+    status = 0
+    with _open_log(log) as write, _stream(prompts, options, as_json, quiet) as show:
+        try:
+            for step in steps:
+                write(step.record())
+                texts[step.sequence] += step.text
+                tokens[step.sequence].append(step.token)
+                last = step
+                show(step)
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+    if as_json:
+        print(json.dumps(_summary(lm, texts, tokens, last)))
+    elif not quiet:
+        errors.print()
+        errors.print(_tables(lm, last))
+    return status
+
+
+def component(path: str) -> str:
+    """The part of the model that a path names, whichever layer it is in."""
+    return re.sub(r"^.*?\.\d+\.?", "", path) or "residual"
+
+
+def _read_prompt(prompt: str) -> str:
+    if prompt != "-":
+        return prompt
+    try:
+        return sys.stdin.buffer.read().decode().removesuffix("\n")
+    except UnicodeDecodeError:
+        raise InputError("the prompt on standard input is not UTF-8 text") from None
+
+
+@contextmanager
+def _loading(console: Console, model: str, show: bool) -> Iterator[Callable[[int, int], None]]:
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
+    hidden = not (show and console.is_terminal)
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task(f"loading {model}", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _open_log(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
+    if path is None:
+        yield lambda record: None
+        return
+    try:
+        stream: IO[str] = path.open("w", buffering=1, encoding="utf-8")  # a line at a time
+    except OSError as error:
+        raise InputError(f"cannot write the log {path}: {error.strerror}") from None
+    with stream:
+        yield lambda record: print(json.dumps(record), file=stream)
+
+
+@contextmanager
+def _stream(
+    prompts: Sequence[str], options: dict[str, Any], as_json: bool, quiet: bool
+) -> Iterator[Callable[[Step], None]]:
+    """What shows a step: live on a terminal, the bare text elsewhere, nothing with --json."""
+    if as_json:
+        yield lambda step: None
+    elif len(prompts) > 1:
+        texts = list(prompts)
+
+        def collect(step: Step) -> None:
+            texts[step.sequence] += step.text
+
+        try:
+            yield collect
+        finally:
+            print("\n\n".join(texts))
+    elif quiet or not sys.stdout.isatty():
+        print(prompts[0], end="", flush=True)
+        try:
+            yield lambda step: print(step.text, end="", flush=True)
+        finally:
+            print()
+    else:
+        with _Terminal(prompts[0], options["max_new_tokens"]) as terminal:
+            yield terminal.show
+
+
+class _Terminal:
+    """The text as it comes, and under it a line on the last pass."""
+
+    def __init__(self, prompt: str, most: int) -> None:
+        self._most = most
+        self._first: int | None = None
+        self._tail = prompt
+        self._live = Live(auto_refresh=False, transient=True, vertical_overflow="visible")
+
+    def __enter__(self) -> "_Terminal":
+        self._live.__enter__()
+        self._refresh("")
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._live.__exit__(None, None, None)
+        print(self._tail)
+
+    def show(self, step: Step) -> None:
+        *whole, self._tail = (self._tail + step.text).split("\n")
+        for line in whole:  # lines that are whole scroll away above
+            self._live.console.print(Text(line))
+        if self._first is None:
+            self._first = step.position
+        read, written = step.counts.bytes_read, step.counts.bytes_written
+        moved = sum(read.values()) + sum(written.values())
+        tokens = step.batch * step.new_tokens
+        self._refresh(
+            f"token {step.position - self._first + 1}/{self._most}"
+            f" · {si(step.flops)}FLOP in this pass"
+            f" · KV {step.kv_bytes_per_token:,} B/token"
+            f" · peak {decimal(sum(step.peak_bytes.values()))}"
+            f" · {tokens / step.seconds:.0f} tokens/s"
+            f" · {si(step.flops / step.seconds)}FLOP/s"
+            f" · {si(moved / step.seconds)}B/s"
+        )
+
+    def _refresh(self, status: str) -> None:
+        self._live.update(Group(Text(self._tail), Text(status, style="dim")), refresh=True)
+
+
+def si(n: float) -> str:
+    """A number with three digits and its SI prefix: 3.11 G."""
+    power = 0
+    while n >= 999.5:
+        n, power = n / 1000, power + 1
+    return f"{n:.3g} {['', 'k', 'M', 'G', 'T', 'P'][power]}"
+
+
+def _tables(lm: LanguageModel, last: Step | None) -> Group:
+    live = last.live_bytes if last else lm.ledger.live_bytes
+    tables = table.report(lm.ledger.snapshot(), live, lm.ledger.peak_bytes, component)
+    note = f"{lm.config.parameters:,} parameters"
+    if last:
+        note += f" · {last.kv_bytes_per_token:,} bytes of KV cache a token"
+    return Group(tables, "", note)
+
+
+def _summary(
+    lm: LanguageModel, texts: list[str], tokens: list[list[int]], last: Step | None
+) -> dict[str, Any]:
+    counts = lm.ledger.snapshot()
+    return {
+        "model": lm.name,
+        "texts": texts,
+        "tokens": tokens,
+        "parameters": lm.config.parameters,
+        "kv_bytes_per_token": last.kv_bytes_per_token if last else None,
+        "flops": flops(counts),
+        "matmul_flops": matmul(counts),
+        "kinds": counts.cost.by_kind(),
+        "flops_by_component": {k: flops(part) for k, part in counts.by(component).items()},
+        "bytes_read": counts.bytes_read,
+        "bytes_written": counts.bytes_written,
+        "live_bytes": last.live_bytes if last else lm.ledger.live_bytes,
+        "peak_bytes": lm.ledger.peak_bytes,
+    }
