@@ -4,16 +4,17 @@ Bytes follow one law: each operand's elements are read once (a broadcast operand
 the result is written once, a view moves nothing, a gather reads what it gathers.
 """
 
-import operator
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from counting.costs import COSTS, Cost, Shape, views
-from counting.ledger import Counts, Ledger
+from counting.composite import composite
+from counting.costs import COSTS, KINDS, Cost, Shape, size, views
+from counting.ledger import Charge, Counts, Ledger, Spec
 from counting.scalar import ON_SCALARS
+from counting.scope import category as in_category
 from counting.scope import place
 from counting.shapes import ShapeArray
 
@@ -21,32 +22,12 @@ _new = object.__new__
 
 CACHED = 50_000  # prices that a ledger keeps; shapes that grow with every token would pile up
 
+# The loops that these functions reach through Python code of NumPy's.
+DIRECT = {np.sum: np.add.reduce, np.max: np.maximum.reduce}
+
 
 class Uncounted(TypeError):
     """An operation that the table of costs does not know, or one that would leave the count."""
-
-
-class Spec:
-    """What pricing needs to know of an array; one object a ledger for all that are alike."""
-
-    __slots__ = ("category", "dtype", "ledger", "nbytes", "shape", "usage")
-
-    def __init__(self, ledger: Ledger, shape: Shape, dtype: np.dtype, category: str) -> None:
-        self.ledger, self.shape, self.dtype, self.category = ledger, shape, dtype, category
-        self.usage = ledger.memory[category]
-        self.nbytes = dtype.itemsize
-        for dim in shape:
-            self.nbytes *= dim
-
-
-class Charge(NamedTuple):
-    """The price of a call: what runs, the row's name, its amounts by column, the result."""
-
-    run: Callable[..., Any]
-    operation: str
-    amounts: tuple[tuple[int, Any], ...]
-    cost: Cost
-    result: Spec | None
 
 
 def describe(ledger: Ledger, data: Any, category: str) -> Spec:
@@ -73,28 +54,26 @@ class Counted(NDArrayOperatorsMixin):
     Attributes:
         data: the array itself, out of the count.
         spec: shape, dtype, bytes and category.
-        base: the array whose bytes this one is a view of, or None if they are its own.
         path: where it was made.
         charge: the price of the operation that made it, or None.
+        base: the array whose bytes this one is a view of, or None if they are its own.
     """
 
     __slots__ = ("__weakref__", "base", "charge", "data", "path", "spec")
 
     def __init__(self, data: Any, ledger: Ledger) -> None:
-        self.base: Counted | None = self  # nothing to free if the next lines raise
+        self.base: Counted | None = self  # nothing to give back if the next lines raise
         self.path, category = place.get()
         self.spec = describe(ledger, data, category)
         self.data = data
         self.charge: Charge | None = None
         self.base = None
-        self.spec.usage.grow(self.spec.nbytes)
+        ledger.log.append(self.path)
+        ledger.log.append(Charge("", Cost(), (), self.spec, type(self)))
 
     def __del__(self) -> None:
         if self.base is None:
-            try:  # noqa: SIM105 (twice as fast as suppress, and hot)
-                self.spec.usage.live -= self.spec.nbytes
-            except ImportError:  # symbolic bytes, and the interpreter has unloaded SymPy: the end
-                pass
+            self.spec.ledger.log.append(self.spec)
 
     ledger: Ledger = property(lambda self: self.spec.ledger)  # type: ignore[assignment]
     shape: Shape = property(lambda self: self.spec.shape)  # type: ignore[assignment]
@@ -102,12 +81,12 @@ class Counted(NDArrayOperatorsMixin):
     nbytes: Any = property(lambda self: self.spec.nbytes)
     ndim: int = property(lambda self: len(self.spec.shape))  # type: ignore[assignment]
     size: Any = property(lambda self: self.spec.nbytes // self.spec.dtype.itemsize)
-    T: "Counted" = property(lambda self: view(np.transpose, self))  # type: ignore[assignment]
+    T: "Counted" = property(lambda self: view("transpose", self))  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        made = f" by {self.charge.operation}: {dict(self.charge.cost)}" if self.charge else ""
+        spec, charge = self.spec, self.charge
+        made = f" by {charge.operation}: {dict(charge.cost)}" if charge else ""
         where = f" at {self.path}" if self.path else ""
-        spec = self.spec
         return (
             f"Counted({spec.shape} {spec.dtype}, {spec.nbytes} B of {spec.category}{where}{made})"
         )
@@ -134,8 +113,11 @@ class Counted(NDArrayOperatorsMixin):
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         if COSTS.get(function) is views:
-            return view(function, *args, **options)
+            return getattr(args[0], function.__name__)(*args[1:], **options)
         return apply(function, *args, **options)
+
+    def __composite__(self, function: composite, *operands: Any) -> Any:
+        return apply(function, *operands)  # type: ignore[arg-type]
 
     # The operators are hot: straight to `apply`, not through NumPy's protocol and back.
     def __add__(self, other: Any) -> "Counted":
@@ -171,7 +153,7 @@ class Counted(NDArrayOperatorsMixin):
     def __getitem__(self, index: Any) -> "Counted":
         if hasattr(index, "shape"):
             return apply(np.take, self, index, axis=0)
-        return view(operator.getitem, self, index)
+        return view("__getitem__", self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         apply(np.copyto, self[index], value)
@@ -190,13 +172,13 @@ class Counted(NDArrayOperatorsMixin):
 
     def reshape(self, *shape: Any) -> "Counted":
         """A view in another shape; where NumPy would have to copy, it asks for `.copy()` first."""
-        return view(np.reshape, self, shape[0] if isinstance(shape[0], tuple) else shape)
+        return view("reshape", self, *shape)
 
     def swapaxes(self, axis1: int, axis2: int) -> "Counted":
-        return view(np.swapaxes, self, axis1, axis2)
+        return view("swapaxes", self, axis1, axis2)
 
     def transpose(self, *axes: int) -> "Counted":
-        return view(np.transpose, self, axes or None)
+        return view("transpose", self, *axes)
 
 
 def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
@@ -207,10 +189,10 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
         ValueError: operands belong to two ledgers.
     """
     path, category = place.get()
-    if len(operands) == 2 and not options:  # the operators: unrolled, for they are most of a run
+    key: Any
+    bare: Any
+    if len(operands) == 2 and not options:  # operators: unrolled, they are most of a run
         a, b = operands
-        bare: Any
-        key: Any
         if type(a) is Counted:
             ledger, a, first = a.spec.ledger, a.data, a.spec
         else:
@@ -220,9 +202,14 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
         else:
             second = _fingerprint(function, b)
         bare, key = (a, b), (function, category, first, second)
+    elif len(operands) == 1:
+        spec = operands[0].spec
+        ledger, bare = spec.ledger, (operands[0].data,)
+        key = (
+            (function, category, spec, *options.items()) if options else (function, category, spec)
+        )
     else:
-        counted = [x for x in operands if type(x) is Counted]
-        ledger = counted[0].spec.ledger
+        ledger = next(x.spec.ledger for x in operands if type(x) is Counted)
         bare = [x.data if type(x) is Counted else x for x in operands]
         keys = [x.spec if type(x) is Counted else _fingerprint(function, x) for x in operands]
         key = (function, category, *keys, *options.items())
@@ -233,44 +220,40 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
     else:
         data = charge.run(*bare, **options)
 
-    row = ledger.rows.get((path, charge.operation)) or ledger.row((path, charge.operation))
-    for column, amount in charge.amounts:
-        row[column] += amount
+    log = ledger.log
+    log.append(path)
+    log.append(charge)
     spec = charge.result
     if spec is None:
         return None
-    spec.usage.grow(spec.nbytes)
     result = _new(Counted)
-    result.data, result.spec, result.base, result.path, result.charge = (
-        data,
-        spec,
-        None,
-        path,
-        charge,
-    )
+    result.data, result.spec, result.base = data, spec, None
+    result.path, result.charge = path, charge
     return result
 
 
-def view(function: Callable[..., Any], x: Counted, *args: Any, **options: Any) -> Any:
-    """The bytes of `x` in another shape, or a list of them: moves nothing, records nothing.
+def view(method: str, x: Counted, *args: Any) -> Counted:
+    """The bytes of `x` seen another way: moves nothing, records nothing.
 
     Raises:
         Uncounted: NumPy could only do it by a copy.
     """
-    data = function(x.data, *args, **options)
-    if isinstance(data, list):
-        return [_share(x, part) for part in data]
-    if isinstance(data, np.ndarray) and not np.may_share_memory(data, x.data):
-        raise Uncounted(f"{function.__name__} of {x} would copy in silence: write .copy() first")
-    return _share(x, data)
-
-
-def _share(x: Counted, data: Any) -> Counted:
-    part = Counted.__new__(Counted)
+    data = getattr(x.data, method)(*args)
+    try:
+        spec = x.spec.views[method, args]
+    except (KeyError, TypeError):  # not seen yet, or by slices, which cannot be remembered
+        spec = _describe_view(method, x, data, args)
+    part = _new(Counted)
     part.base = x if x.base is None else x.base
-    part.data, part.path, part.charge = data, x.path, x.charge
-    part.spec = describe(x.spec.ledger, data, x.spec.category)
+    part.data, part.spec, part.path, part.charge = data, spec, x.path, x.charge
     return part
+
+
+def _describe_view(method: str, x: Counted, data: Any, args: Any) -> Spec:
+    spec = describe(x.spec.ledger, data, x.spec.category)
+    if method != "__getitem__":
+        x.spec.views[method, args] = spec
+    return spec
 
 
 def _fingerprint(function: Callable[..., Any], x: Any) -> Any:
@@ -282,10 +265,6 @@ def _fingerprint(function: Callable[..., Any], x: Any) -> Any:
 def _price(
     ledger: Ledger, category: str, function: Any, operands: Any, bare: Any, options: Any
 ) -> tuple[Charge, Any]:
-    rule = COSTS.get(function)
-    if rule is None or rule is views:
-        name = f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}"
-        raise Uncounted(f"{name} has no row in counting/costs.py: add one, or use x.data")
     specs = []
     for x in operands:
         if type(x) is Counted:
@@ -294,33 +273,74 @@ def _price(
                 raise ValueError("arrays of two ledgers meet: make both with one")
         elif hasattr(x, "shape"):
             specs.append(describe(ledger, x, "activations"))
-    on_scalars = any(spec.dtype == object for spec in specs)
-    run = ON_SCALARS.get(function, function) if on_scalars else function
+    run = _runner(function, any(spec.dtype == object for spec in specs), bare[0])
     data = run(*bare, **options)
-
-    reads = [(spec.category, spec.nbytes) for spec in specs]
-    if function is np.copyto:
-        result, spec = None, specs[0]
-        del reads[0]
-    else:
-        result = spec = describe(ledger, data, category)
-    if function is np.take:
-        reads[0] = (specs[0].category, spec.nbytes)
-    elif function in (np.ones_like, np.empty_like):
-        reads.clear()
-    writes = [] if function is np.empty_like else [(spec.category, spec.nbytes)]
-
-    elements = spec.nbytes // spec.dtype.itemsize
-    cost = rule(spec.shape, *[s.shape for s in specs])
-    amounts: dict[Any, Any] = {"calls": 1, "elements": elements, **cost}
-    for way, moved in (("read", reads), ("written", writes)):
-        for name, nbytes in moved:
-            amounts[way, name] = amounts.get((way, name), 0) + nbytes
+    result = None if data is None else describe(ledger, data, category)
+    amounts, transient = (
+        _traced(function, operands, ledger, category)
+        if isinstance(function, composite)
+        else (_amounts(function, specs, result), 0)
+    )
     if len(ledger.charges) > CACHED:
         ledger.charges.clear()
         ledger.specs.clear()
+    cost = Cost({kind: amounts[kind] for kind in KINDS if kind in amounts})
     by_column = tuple((ledger.columns[name], n) for name, n in amounts.items() if n != 0)
-    return Charge(run, function.__name__, by_column, cost, result), data
+    return Charge(function.__name__, cost, by_column, result, run, transient), data
+
+
+def _runner(function: Any, on_scalars: bool, first: Any) -> Callable[..., Any]:
+    if isinstance(function, composite):
+        return function.function
+    if COSTS.get(function) in (None, views):
+        name = f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}"
+        raise Uncounted(f"{name} has no row in counting/costs.py: add one, or use x.data")
+    if on_scalars:
+        return ON_SCALARS.get(function, function)
+    return DIRECT.get(function, function) if type(first) is np.ndarray else function
+
+
+def _amounts(function: Any, specs: list[Spec], result: Spec | None) -> dict[Any, Any]:
+    """What one call adds to its row, by column name."""
+    reads = [(spec.category, spec.nbytes) for spec in specs]
+    if result is None:  # copyto: the first operand is what is written
+        result = specs[0]
+        del reads[0]
+    elif function is np.take:
+        reads[0] = (specs[0].category, result.nbytes)
+    elif function in (np.ones_like, np.empty_like):
+        reads.clear()
+    writes = [] if function is np.empty_like else [(result.category, result.nbytes)]
+    cost = COSTS[function](result.shape, *[spec.shape for spec in specs])
+    amounts: dict[Any, Any] = {"calls": 1, **cost}
+    if function is np.matmul:
+        amounts["dots"] = size(result.shape)
+    for way, moved in (("read", reads), ("written", writes)):
+        for name, nbytes in moved:
+            amounts[way, name] = amounts.get((way, name), 0) + nbytes
+    return amounts
+
+
+def _traced(
+    function: composite, operands: Any, ledger: Ledger, category: str
+) -> tuple[dict[Any, Any], Any]:
+    """What a run of a composite on shapes adds up to, and the most bytes it held."""
+    scratch = Ledger(ledger.memory)
+    arguments = []
+    for x in operands:
+        if hasattr(x, "shape"):
+            with in_category(x.spec.category if type(x) is Counted else "activations"):
+                dtype = np.float64 if x.dtype == object else x.dtype  # Scalars are as wide
+                arguments.append(Counted(ShapeArray(x.shape, dtype), scratch))
+        else:
+            arguments.append(x)
+    held = scratch.live_bytes[category]
+    before = scratch.snapshot()
+    with in_category(category):
+        function.function(*arguments)
+    counts = scratch.snapshot() - before
+    amounts = {name: counts.total(name) for name in scratch.columns}
+    return amounts, scratch.peak_bytes[category] - held
 
 
 def trace(function: Callable[..., Any], *shapes: Shape, dtype: Any = np.float32) -> Counts:

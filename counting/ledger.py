@@ -3,11 +3,15 @@
 A ledger only records. Conventions are in `views.py`, tables in `table.py`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any
 
-from counting.costs import KINDS, Cost
+import numpy as np
+
+from counting.costs import KINDS, Cost, Shape
 from counting.memory import Usage
 
 CATEGORIES = ("weights", "kv_cache", "activations")
@@ -15,40 +19,97 @@ CATEGORIES = ("weights", "kv_cache", "activations")
 Key = tuple[str, str]  # path and operation, for example ("h.3.attn.qk", "matmul")
 
 
+class Spec:
+    """What pricing needs to know of an array; a ledger keeps one for all that are alike."""
+
+    __slots__ = ("category", "dtype", "ledger", "nbytes", "shape", "usage", "views")
+
+    def __init__(self, ledger: "Ledger", shape: Shape, dtype: np.dtype, category: str) -> None:
+        self.ledger, self.shape, self.dtype, self.category = ledger, shape, dtype, category
+        self.nbytes = math.prod(shape) * dtype.itemsize
+        self.usage = ledger.memory[category]
+        self.views: dict[Any, Spec] = {}  # what its views look like, by method and arguments
+
+
+class Charge:
+    """The price of a call.
+
+    Attributes:
+        operation: the name of its row.
+        cost: operations by kind.
+        amounts: what it adds to the columns of its row, as (column, amount).
+        result: what comes out, or None for a write in place.
+        transient: the most bytes that its own temporaries and result hold while it runs.
+        run: what runs.
+    """
+
+    __slots__ = ("amounts", "cost", "operation", "result", "run", "transient")
+
+    def __init__(
+        self,
+        operation: str,
+        cost: Cost,
+        amounts: tuple[tuple[int, Any], ...],
+        result: Spec | None,
+        run: Callable[..., Any],
+        transient: Any = 0,
+    ) -> None:
+        self.operation, self.cost, self.amounts = operation, cost, amounts
+        self.result, self.run, self.transient = result, run, transient
+
+
 class Counts(Mapping[Key, tuple[Any, ...]]):
     """What was counted up to a moment, or between two: `after - before`.
 
     A mapping from (path, operation) to a row of numbers in the order of `columns`: calls,
-    elements of the results, operations by kind, bytes read and written by category.
+    dot products (elements of matrix products), operations by kind, bytes read and written by
+    category.
     """
 
-    def __init__(self, columns: Mapping[Any, int], rows: Mapping[Key, Iterable[Any]]) -> None:
+    def __init__(
+        self,
+        columns: Mapping[Any, int],
+        rows: Mapping[Key, tuple[Any, ...]],
+        earlier: "Counts | None" = None,
+    ) -> None:
         self.columns = columns
-        self._rows = {key: tuple(row) for key, row in rows.items()}
-        self._total = [sum(column) for column in zip(*self._rows.values(), strict=True)]
+        self._until = rows
+        self._earlier = earlier
+
+    @cached_property
+    def _rows(self) -> Mapping[Key, tuple[Any, ...]]:
+        if self._earlier is None:
+            return self._until
+        before, none = self._earlier._rows, (0,) * len(self.columns)
+        rows = {}
+        for key, row in self._until.items():
+            if (old := before.get(key, none)) != row:
+                rows[key] = tuple(a - b for a, b in zip(row, old, strict=True))
+        return rows
+
+    @cached_property
+    def _total(self) -> list[Any]:
+        # Not from `_rows`: the record of a token needs totals alone.
+        none = [0] * len(self.columns)
+        total = [sum(column) for column in zip(none, *self._until.values(), strict=True)]
+        before = none if self._earlier is None else self._earlier._total
+        return [a - b for a, b in zip(total, before, strict=True)]
 
     def __getitem__(self, key: Key) -> tuple[Any, ...]:
         return self._rows[key]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Key]:
         return iter(self._rows)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __sub__(self, earlier: "Counts") -> "Counts":
-        rows = {}
-        for key, row in self._rows.items():
-            before = earlier._rows.get(key)
-            if before is None:
-                rows[key] = row
-            elif row[0] != before[0]:
-                rows[key] = tuple(a - b for a, b in zip(row, before, strict=True))
-        return Counts(self.columns, rows)
+        return Counts(self.columns, self._rows, earlier)
 
     def total(self, column: Any) -> Any:
-        """The sum of a column: "calls", "elements", a kind, ("read", category), …"""
-        return self._total[self.columns[column]] if self._rows else 0
+        """The sum of a column: "calls", "dots", a kind, ("read", category), ("written", …)."""
+        return self._total[self.columns[column]]
 
     @property
     def cost(self) -> Cost:
@@ -87,29 +148,51 @@ class Ledger:
 
     def __init__(self, categories: Iterable[str] = CATEGORIES) -> None:
         self.memory = {name: Usage() for name in categories}
-        names: list[Any] = ["calls", "elements", *KINDS]
+        names: list[Any] = ["calls", "dots", *KINDS]
         names += [(way, name) for way in ("read", "written") for name in self.memory]
         self.columns: dict[Any, int] = {name: i for i, name in enumerate(names)}
-        self.rows: dict[Key, list[Any]] = {}
-        # Prices already found and arrays already described (see `array.py`): a cache, no record.
-        self.charges: dict[Any, Any] = {}
-        self.specs: dict[Any, Any] = {}
+        self._rows: dict[Key, list[Any]] = {}
+        # What happened and is not entered yet: a path and a charge for each operation, a spec for
+        # bytes given back. A run appends and goes on; entering many at once costs far less.
+        self.log: list[str | Charge | Spec] = []
+        # Prices already found and arrays already described (see `array.py`): caches, no record.
+        self.charges: dict[Any, Charge] = {}
+        self.specs: dict[Any, Spec] = {}
 
-    def row(self, key: Key) -> list[Any]:
-        """A new row of zeros at `key`."""
-        row = self.rows[key] = [0] * len(self.columns)
-        return row
+    def settle(self) -> None:
+        """Enters what happened since the last time into rows and memory, in order."""
+        log, rows = self.log, self._rows
+        path, n = "", len(log)
+        for entry in log[:n]:
+            if isinstance(entry, str):
+                path = entry
+            elif isinstance(entry, Spec):
+                entry.usage.live -= entry.nbytes
+            else:
+                row = rows.get((path, entry.operation))
+                if row is None:
+                    row = rows[path, entry.operation] = [0] * len(self.columns)
+                for column, amount in entry.amounts:
+                    row[column] += amount
+                if (made := entry.result) is not None:
+                    if entry.transient:
+                        made.usage.touch(entry.transient)
+                    made.usage.grow(made.nbytes)
+        del log[:n]
 
     @property
     def live_bytes(self) -> dict[str, Any]:
         """Bytes alive now, by category."""
+        self.settle()
         return {name: usage.live for name, usage in self.memory.items()}
 
     @property
     def peak_bytes(self) -> dict[str, Any]:
         """The most bytes that were alive at once, category by category, since the start."""
+        self.settle()
         return {name: usage.peak for name, usage in self.memory.items()}
 
     def snapshot(self) -> Counts:
         """What was counted so far; the difference of two snapshots is what ran between them."""
-        return Counts(self.columns, self.rows)
+        self.settle()
+        return Counts(self.columns, {key: tuple(row) for key, row in self._rows.items()})

@@ -17,7 +17,13 @@ class Usage:
         self.peak: Any = 0
 
     def grow(self, nbytes: Any) -> None:
-        live = self.live = self.live + nbytes
+        """`nbytes` more are alive."""
+        self.touch(nbytes)
+        self.live += nbytes
+
+    def touch(self, nbytes: Any) -> None:
+        """`nbytes` more were alive for a moment."""
+        live = self.live + nbytes
         try:
             if live > self.peak:
                 self.peak = live

@@ -7,8 +7,8 @@ from counting.ledger import Counts
 
 
 def macs(counts: Counts) -> Any:
-    """mnp: multiply-adds of the matrix products."""
-    return counts.where(operation="matmul").total("fma")
+    """mnp: the multiply-adds, which only matrix products have."""
+    return counts.total("fma")
 
 
 def matmul(counts: Counts) -> Any:
@@ -24,7 +24,7 @@ def flops(counts: Counts) -> Any:
 
 def exact(counts: Counts) -> Any:
     """As `flops`, but mp(2n - 1) for a product: its first term has nothing to be added to."""
-    return flops(counts) - counts.where(operation="matmul").total("elements")
+    return flops(counts) - counts.total("dots")
 
 
 VIEWS: dict[str, Callable[[Counts], Any]] = {

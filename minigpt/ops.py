@@ -6,22 +6,33 @@ from typing import Any
 
 import numpy as np
 
+from counting.composite import composite
 from minigpt.module import Module
 
 Array = Any  # NumPy, CuPy, shapes only, symbolic shapes, counting scalars; bare or counted
 Weights = Mapping[str, Array]  # a checkpoint: key -> array
 
 
+@composite
 def softmax(x: Array) -> Array:
     """Softmax over the last axis, any shape."""
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 
 
+@composite
 def gelu(x: Array) -> Array:
     """GELU in the tanh approximation that GPT-2 uses ("gelu_new"), any shape."""
     inner = math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))
     return 0.5 * x * (1.0 + np.tanh(inner))
+
+
+@composite
+def layer_norm(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
+    """Mean 0 and variance 1 over the last axis of (..., C), then scale and shift by (C,) each."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = (centred * centred).mean(axis=-1, keepdims=True)  # (..., 1)
+    return centred / np.sqrt(variance + epsilon) * weight + bias
 
 
 class Embedding(Module):
@@ -59,7 +70,7 @@ class Head(Module):
 
 
 class LayerNorm(Module):
-    """Mean 0 and variance 1 over the last axis, then scale and shift."""
+    """`layer_norm` with its weight and bias."""
 
     def __init__(self, weights: Weights, path: str, epsilon: float) -> None:
         super().__init__(path)
@@ -68,6 +79,4 @@ class LayerNorm(Module):
         self.epsilon = epsilon
 
     def forward(self, x: Array) -> Array:  # (..., C) -> (..., C)
-        centred = x - x.mean(axis=-1, keepdims=True)
-        variance = (centred * centred).mean(axis=-1, keepdims=True)  # (..., 1)
-        return centred / np.sqrt(variance + self.epsilon) * self.weight + self.bias
+        return layer_norm(x, self.weight, self.bias, self.epsilon)
