@@ -117,7 +117,7 @@ class Counted(NDArrayOperatorsMixin):
         return apply(function, *args, **options)
 
     def __composite__(self, function: composite, *operands: Any) -> Any:
-        return apply(function, *operands)  # type: ignore[arg-type]
+        return apply(function, *operands)
 
     # The operators are hot: straight to `apply`, not through NumPy's protocol and back.
     def __add__(self, other: Any) -> "Counted":
@@ -202,17 +202,17 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
         else:
             second = _fingerprint(function, b)
         bare, key = (a, b), (function, category, first, second)
-    elif len(operands) == 1:
-        spec = operands[0].spec
-        ledger, bare = spec.ledger, (operands[0].data,)
-        key = (
-            (function, category, spec, *options.items()) if options else (function, category, spec)
-        )
     else:
-        ledger = next(x.spec.ledger for x in operands if type(x) is Counted)
-        bare = [x.data if type(x) is Counted else x for x in operands]
-        keys = [x.spec if type(x) is Counted else _fingerprint(function, x) for x in operands]
-        key = (function, category, *keys, *options.items())
+        bare, key = [], [function, category]
+        for x in operands:
+            if type(x) is Counted:
+                ledger = x.spec.ledger
+                bare.append(x.data)
+                key.append(x.spec)
+            else:
+                bare.append(x)
+                key.append(_fingerprint(function, x))
+        key = (*key, *options.items())
     charge = ledger.charges.get(key)
     if charge is None:
         charge, data = _price(ledger, category, function, operands, bare, options)

@@ -70,14 +70,19 @@ class Counts(Mapping[Key, tuple[Any, ...]]):
         self,
         columns: Mapping[Any, int],
         rows: Mapping[Key, tuple[Any, ...]],
+        totals: list[Any] | None = None,
         earlier: "Counts | None" = None,
     ) -> None:
         self.columns = columns
-        self._until = rows
-        self._earlier = earlier
+        self._until, self._earlier = rows, earlier
+        if totals is None:
+            none = [0] * len(columns)
+            totals = [sum(column) for column in zip(none, *rows.values(), strict=True)]
+        self._totals = totals
 
     @cached_property
     def _rows(self) -> Mapping[Key, tuple[Any, ...]]:
+        # Worked out when asked for: the record of a token needs totals alone.
         if self._earlier is None:
             return self._until
         before, none = self._earlier._rows, (0,) * len(self.columns)
@@ -86,14 +91,6 @@ class Counts(Mapping[Key, tuple[Any, ...]]):
             if (old := before.get(key, none)) != row:
                 rows[key] = tuple(a - b for a, b in zip(row, old, strict=True))
         return rows
-
-    @cached_property
-    def _total(self) -> list[Any]:
-        # Not from `_rows`: the record of a token needs totals alone.
-        none = [0] * len(self.columns)
-        total = [sum(column) for column in zip(none, *self._until.values(), strict=True)]
-        before = none if self._earlier is None else self._earlier._total
-        return [a - b for a, b in zip(total, before, strict=True)]
 
     def __getitem__(self, key: Key) -> tuple[Any, ...]:
         return self._rows[key]
@@ -105,11 +102,12 @@ class Counts(Mapping[Key, tuple[Any, ...]]):
         return len(self._rows)
 
     def __sub__(self, earlier: "Counts") -> "Counts":
-        return Counts(self.columns, self._rows, earlier)
+        totals = [a - b for a, b in zip(self._totals, earlier._totals, strict=True)]
+        return Counts(self.columns, self._rows, totals, earlier)
 
     def total(self, column: Any) -> Any:
         """The sum of a column: "calls", "dots", a kind, ("read", category), ("written", …)."""
-        return self._total[self.columns[column]]
+        return self._totals[self.columns[column]]
 
     @property
     def cost(self) -> Cost:
@@ -152,32 +150,34 @@ class Ledger:
         names += [(way, name) for way in ("read", "written") for name in self.memory]
         self.columns: dict[Any, int] = {name: i for i, name in enumerate(names)}
         self._rows: dict[Key, list[Any]] = {}
+        self._totals: list[Any] = [0] * len(names)
         # What happened and is not entered yet: a path and a charge for each operation, a spec for
         # bytes given back. A run appends and goes on; entering many at once costs far less.
-        self.log: list[str | Charge | Spec] = []
+        self.log: list[Any] = []
         # Prices already found and arrays already described (see `array.py`): caches, no record.
         self.charges: dict[Any, Charge] = {}
         self.specs: dict[Any, Spec] = {}
 
     def settle(self) -> None:
         """Enters what happened since the last time into rows and memory, in order."""
-        log, rows = self.log, self._rows
+        log, rows, totals = self.log, self._rows, self._totals
         path, n = "", len(log)
         for entry in log[:n]:
-            if isinstance(entry, str):
-                path = entry
-            elif isinstance(entry, Spec):
+            if type(entry) is Spec:
                 entry.usage.live -= entry.nbytes
-            else:
+            elif type(entry) is Charge:
                 row = rows.get((path, entry.operation))
                 if row is None:
-                    row = rows[path, entry.operation] = [0] * len(self.columns)
+                    row = rows[path, entry.operation] = [0] * len(totals)
                 for column, amount in entry.amounts:
                     row[column] += amount
+                    totals[column] += amount
                 if (made := entry.result) is not None:
                     if entry.transient:
                         made.usage.touch(entry.transient)
                     made.usage.grow(made.nbytes)
+            else:
+                path = entry
         del log[:n]
 
     @property
@@ -195,4 +195,5 @@ class Ledger:
     def snapshot(self) -> Counts:
         """What was counted so far; the difference of two snapshots is what ran between them."""
         self.settle()
-        return Counts(self.columns, {key: tuple(row) for key, row in self._rows.items()})
+        rows = {key: tuple(row) for key, row in self._rows.items()}
+        return Counts(self.columns, rows, list(self._totals))

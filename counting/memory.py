@@ -18,17 +18,17 @@ class Usage:
 
     def grow(self, nbytes: Any) -> None:
         """`nbytes` more are alive."""
-        self.touch(nbytes)
-        self.live += nbytes
-
-    def touch(self, nbytes: Any) -> None:
-        """`nbytes` more were alive for a moment."""
-        live = self.live + nbytes
+        live = self.live = self.live + nbytes
         try:
             if live > self.peak:
                 self.peak = live
         except TypeError:  # symbols: which one is larger is not known, or not known to `>`
             self.peak = _larger(self.peak, live)
+
+    def touch(self, nbytes: Any) -> None:
+        """`nbytes` more were alive for a moment."""
+        self.grow(nbytes)
+        self.live -= nbytes
 
 
 def _larger(a: Any, b: Any) -> Any:
