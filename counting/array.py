@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from counting import scalar
 from counting.composite import composite
 from counting.costs import COSTS, KINDS, Cost, Shape, size, views
 from counting.ledger import Charge, Counts, Ledger, Spec
-from counting.scalar import ON_SCALARS
 from counting.scope import category as in_category
 from counting.scope import place
 from counting.shapes import ShapeArray
@@ -22,8 +22,9 @@ _new = object.__new__
 
 CACHED = 50_000  # prices that a ledger keeps; shapes that grow with every token would pile up
 
-# The loops that these functions reach through Python code of NumPy's.
-DIRECT = {np.sum: np.add.reduce, np.max: np.maximum.reduce}
+
+# What a call may be told by name; anything else could change what it costs.
+OPTIONS = {"axis", "keepdims", "shape", "dtype", "order", "k"}
 
 
 class Uncounted(TypeError):
@@ -31,7 +32,7 @@ class Uncounted(TypeError):
 
 
 def describe(ledger: Ledger, data: Any, category: str) -> Spec:
-    key = (data.shape, data.dtype, category)
+    key = (type(data), data.shape, data.dtype, category)
     spec = ledger.specs.get(key)
     if spec is None:
         if category not in ledger.memory:
@@ -63,13 +64,15 @@ class Counted(NDArrayOperatorsMixin):
 
     def __init__(self, data: Any, ledger: Ledger) -> None:
         self.base: Counted | None = self  # nothing to give back if the next lines raise
+        if isinstance(data, Counted) or not hasattr(data, "shape"):
+            raise TypeError(f"an array is needed, not a {type(data).__name__}")
         self.path, category = place.get()
         self.spec = describe(ledger, data, category)
         self.data = data
         self.charge: Charge | None = None
         self.base = None
-        ledger.log.append(self.path)
-        ledger.log.append(Charge("", Cost(), (), self.spec, type(self)))
+        ledger.settle()  # what happened before comes before
+        self.spec.usage.grow(self.spec.nbytes)
 
     def __del__(self) -> None:
         if self.base is None:
@@ -111,7 +114,12 @@ class Counted(NDArrayOperatorsMixin):
             )
         return apply(ufunc, *inputs)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise Uncounted("a copy by Python would not be counted: write x.copy()")
+
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        if function not in COSTS:
+            raise _no_row(function)
         if COSTS.get(function) is views:
             return getattr(args[0], function.__name__)(*args[1:], **options)
         return apply(function, *args, **options)
@@ -151,12 +159,14 @@ class Counted(NDArrayOperatorsMixin):
         return apply(np.matmul, other, self)
 
     def __getitem__(self, index: Any) -> "Counted":
-        if hasattr(index, "shape"):
+        if getattr(index, "shape", ()) != ():
+            if index.dtype.kind not in "iu":
+                raise Uncounted("rows are gathered by whole numbers; a mask has no row of its own")
             return apply(np.take, self, index, axis=0)
         return view("__getitem__", self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        apply(np.copyto, self[index], value)
+        apply(np.copyto, view("__getitem__", self, index), value)
 
     def sum(self, axis: int | None = None, keepdims: bool = False) -> "Counted":
         return apply(np.sum, self, axis=axis, keepdims=keepdims)
@@ -170,6 +180,10 @@ class Counted(NDArrayOperatorsMixin):
     def copy(self) -> "Counted":
         return apply(np.copy, self, order="C")
 
+    def tolist(self) -> Any:
+        """The values as Python numbers, for control flow: a copy of them leaves the count."""
+        return self.copy().data.tolist()
+
     def reshape(self, *shape: Any) -> "Counted":
         """A view in another shape; where NumPy would have to copy, it asks for `.copy()` first."""
         return view("reshape", self, *shape)
@@ -178,7 +192,7 @@ class Counted(NDArrayOperatorsMixin):
         return view("swapaxes", self, axis1, axis2)
 
     def transpose(self, *axes: int) -> "Counted":
-        return view("transpose", self, *axes)
+        return view("transpose", self, *(axes[0] if axes and isinstance(axes[0], tuple) else axes))
 
 
 def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
@@ -191,6 +205,7 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
     path, category = place.get()
     key: Any
     bare: Any
+    ledger: Any = None
     if len(operands) == 2 and not options:  # operators: unrolled, they are most of a run
         a, b = operands
         if type(a) is Counted:
@@ -213,6 +228,12 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
                 bare.append(x)
                 key.append(_fingerprint(function, x))
         key = (*key, *options.items())
+        if not options.keys() <= OPTIONS:
+            raise Uncounted(
+                f"{function.__name__} is counted with {OPTIONS}, not with {set(options)}"
+            )
+    if ledger is None:
+        raise Uncounted(f"{function.__name__} is counted of arrays given by position")
     charge = ledger.charges.get(key)
     if charge is None:
         charge, data = _price(ledger, category, function, operands, bare, options)
@@ -242,24 +263,29 @@ def view(method: str, x: Counted, *args: Any) -> Counted:
     try:
         spec = x.spec.views[method, args]
     except (KeyError, TypeError):  # not seen yet, or by slices, which cannot be remembered
-        spec = _describe_view(method, x, data, args)
+        data, spec = _describe_view(method, x, data, args)
     part = _new(Counted)
     part.base = x if x.base is None else x.base
     part.data, part.spec, part.path, part.charge = data, spec, x.path, x.charge
     return part
 
 
-def _describe_view(method: str, x: Counted, data: Any, args: Any) -> Spec:
+def _describe_view(method: str, x: Counted, data: Any, args: Any) -> tuple[Any, Spec]:
+    if method == "__getitem__" and not isinstance(data, type(x.data)):  # a number, not an array
+        index = args[0] if isinstance(args[0], tuple) else args
+        data = x.data[(*index, ...)]
+    if isinstance(data, np.ndarray) and not np.may_share_memory(data, x.data) and data.size:
+        raise Uncounted(f"{method} of {x} would copy in silence: write .copy() or np.take")
     spec = describe(x.spec.ledger, data, x.spec.category)
     if method != "__getitem__":
         x.spec.views[method, args] = spec
-    return spec
+    return data, spec
 
 
 def _fingerprint(function: Callable[..., Any], x: Any) -> Any:
     if hasattr(x, "shape"):
-        return (x.shape, x.dtype)
-    return type(x) if isinstance(function, np.ufunc) else x
+        return type(x), x.shape, x.dtype
+    return type(x) if isinstance(function, np.ufunc) else (type(x), x)
 
 
 def _price(
@@ -273,8 +299,12 @@ def _price(
                 raise ValueError("arrays of two ledgers meet: make both with one")
         elif hasattr(x, "shape"):
             specs.append(describe(ledger, x, "activations"))
-    run = _runner(function, any(spec.dtype == object for spec in specs), bare[0])
+        elif isinstance(x, list | tuple):
+            raise Uncounted(f"{function.__name__} is counted of arrays and numbers, not of {x!r}")
+    run = _runner(function, any(spec.dtype == object for spec in specs))
     data = run(*bare, **options)
+    if data is not None and not hasattr(data, "shape"):
+        raise Uncounted(f"{function.__name__} of {operands} gives no array")
     result = None if data is None else describe(ledger, data, category)
     amounts, transient = (
         _traced(function, operands, ledger, category)
@@ -289,15 +319,17 @@ def _price(
     return Charge(function.__name__, cost, by_column, result, run, transient), data
 
 
-def _runner(function: Any, on_scalars: bool, first: Any) -> Callable[..., Any]:
+def _no_row(function: Any) -> Uncounted:
+    name = f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}"
+    return Uncounted(f"{name} has no row in counting/costs.py: add one, or use x.data")
+
+
+def _runner(function: Any, on_scalars: bool) -> Callable[..., Any]:
     if isinstance(function, composite):
         return function.function
     if COSTS.get(function) in (None, views):
-        name = f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}"
-        raise Uncounted(f"{name} has no row in counting/costs.py: add one, or use x.data")
-    if on_scalars:
-        return ON_SCALARS.get(function, function)
-    return DIRECT.get(function, function) if type(first) is np.ndarray else function
+        raise _no_row(function)
+    return scalar.runner(function) if on_scalars else function
 
 
 def _amounts(function: Any, specs: list[Spec], result: Spec | None) -> dict[Any, Any]:
@@ -306,7 +338,7 @@ def _amounts(function: Any, specs: list[Spec], result: Spec | None) -> dict[Any,
     if result is None:  # copyto: the first operand is what is written
         result = specs[0]
         del reads[0]
-    elif function is np.take:
+    elif function in (np.take, np.take_along_axis):
         reads[0] = (specs[0].category, result.nbytes)
     elif function in (np.ones_like, np.empty_like):
         reads.clear()

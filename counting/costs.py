@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-KINDS = ("mul", "add", "fma", "div", "exp", "tanh", "sqrt", "cmp")
+KINDS = ("mul", "add", "fma", "div", "exp", "tanh", "sqrt", "sin", "cos", "cmp")
 
 Shape = tuple[Any, ...]  # each dimension an int or a SymPy expression
 Rule = Callable[..., "Cost"]
@@ -54,13 +54,20 @@ def each(kind: str) -> Rule:
 
 
 def reduction(kind: str) -> Rule:
-    """n - 1 operations to bring n elements down to one."""
-    return lambda out, a: Cost({kind: size(a) - size(out)})
+    """n - 1 operations to bring n elements down to one; none where there are none."""
+    return lambda out, a: Cost({kind: size(a) - size(out) if size(a) != 0 else 0})
 
 
 def mean(out: Shape, a: Shape) -> Cost:
     """A sum and one division for each element of the result."""
-    return Cost(add=size(a) - size(out), div=size(out))
+    return reduction("add")(out, a) + Cost(div=size(out))
+
+
+def running_sum(out: Shape, a: Shape) -> Cost:
+    """n - 1 additions along the one axis."""
+    if len(a) != 1:
+        raise TypeError(f"counting/costs.py prices a running sum of one dimension, not of {a}")
+    return Cost(add=size(a) - 1)
 
 
 def matmul(out: Shape, a: Shape, b: Shape) -> Cost:
@@ -82,16 +89,24 @@ COSTS: dict[Callable[..., Any], Rule] = {
     np.matmul: matmul,
     np.add: each("add"),
     np.subtract: each("add"),
+    np.negative: each("add"),  # 0 - x
     np.multiply: each("mul"),
     np.divide: each("div"),
     np.exp: each("exp"),
     np.tanh: each("tanh"),
     np.sqrt: each("sqrt"),
+    np.sin: each("sin"),
+    np.cos: each("cos"),
+    np.equal: each("cmp"),
+    np.not_equal: each("cmp"),
     np.sum: reduction("add"),
+    np.cumsum: running_sum,
     np.max: reduction("cmp"),
+    np.argmax: reduction("cmp"),
     np.mean: mean,
     np.where: moves,
     np.take: moves,
+    np.take_along_axis: moves,
     np.copy: moves,
     np.copyto: moves,
     np.ones_like: moves,
@@ -100,6 +115,5 @@ COSTS: dict[Callable[..., Any], Rule] = {
     np.reshape: views,
     np.swapaxes: views,
     np.transpose: views,
-    np.split: views,
     operator.getitem: views,
 }

@@ -103,7 +103,10 @@ class Counts(Mapping[Key, tuple[Any, ...]]):
 
     def __sub__(self, earlier: "Counts") -> "Counts":
         totals = [a - b for a, b in zip(self._totals, earlier._totals, strict=True)]
-        return Counts(self.columns, self._rows, totals, earlier)
+        difference = Counts(self.columns, self._rows, totals, earlier)
+        if earlier._rows.keys() <= self._rows.keys():
+            return difference
+        return Counts(self.columns, difference._rows)  # `self` is a choice of rows
 
     def total(self, column: Any) -> Any:
         """The sum of a column: "calls", "dots", a kind, ("read", category), ("written", …)."""

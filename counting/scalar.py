@@ -54,6 +54,14 @@ class Scalar:
 
     __radd__, __rmul__ = __add__, __mul__
 
+    def __neg__(self) -> "Scalar":
+        return self._result("add", -self.value)
+
+    def __eq__(self, other: object) -> bool:  # and `!=`, which asks it
+        return self._compare(self.value == float(other))  # type: ignore[arg-type]
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __lt__(self, other: Any) -> bool:
         return self._compare(self.value < float(other))
 
@@ -74,6 +82,12 @@ class Scalar:
 
     def sqrt(self) -> "Scalar":
         return self._result("sqrt", math.sqrt(self.value))
+
+    def sin(self) -> "Scalar":
+        return self._result("sin", math.sin(self.value))
+
+    def cos(self) -> "Scalar":
+        return self._result("cos", math.cos(self.value))
 
     def fma(self, factor: "Scalar", addend: "Scalar") -> "Scalar":
         """self * factor + addend, one fused operation."""
@@ -104,6 +118,30 @@ def _where(condition: Any, x: Any, y: Any) -> Any:
     return np.where(condition, x, filler)
 
 
+def _ones_like(prototype: Any, dtype: Any = None, shape: Any = None) -> np.ndarray:
+    ones = np.ones_like(prototype, dtype, shape=shape)
+    return scalars(ones, prototype.flat[0].tally) if ones.dtype == object else ones
+
+
 # What runs in place of a NumPy function when the elements are Scalars: NumPy's own object loops
 # would multiply and add apart, and mix floats that count nothing among the Scalars.
-ON_SCALARS: dict[Callable[..., Any], Callable[..., Any]] = {np.matmul: _matmul, np.where: _where}
+ON_SCALARS: dict[Callable[..., Any], Callable[..., Any]] = {
+    np.matmul: _matmul,
+    np.where: _where,
+    np.ones_like: _ones_like,
+}
+
+
+def runner(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What runs in place of `function` on arrays of Scalars, its result always an array."""
+    run = ON_SCALARS.get(function, function)
+
+    def call(*operands: Any, **options: Any) -> Any:
+        result = run(*operands, **options)
+        if isinstance(result, Scalar):
+            array = np.empty((), object)
+            array[()] = result
+            return array
+        return result
+
+    return call

@@ -36,9 +36,9 @@ class ShapeArray(NDArrayOperatorsMixin):
         raise TypeError(f"{self} has no data")
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if method != "__call__" or kwargs:
+        if method != "__call__" or kwargs or any(isinstance(x, list | tuple) for x in inputs):
             return NotImplemented
-        shapes = [np.shape(x) if isinstance(x, np.ndarray) else _shape(x) for x in inputs]
+        shapes = [_shape(x) for x in inputs]
         types = ufunc.resolve_dtypes((*map(_dtype, inputs), *[None] * ufunc.nout))
         shape = _matmul(*shapes) if ufunc is np.matmul else broadcast(*shapes)
         return ShapeArray(shape, types[-1])
@@ -49,13 +49,14 @@ class ShapeArray(NDArrayOperatorsMixin):
         return SHAPES[function](*args, **kwargs)
 
     def __getitem__(self, index: Any) -> "ShapeArray":
+        if getattr(index, "shape", ()) != ():
+            return _take(self, index, axis=0)
         parts = list(index) if isinstance(index, tuple) else [index]
-        if len(parts) == 1 and hasattr(parts[0], "shape"):
-            return _take(self, parts[0])
         given = sum(part is not None and part is not Ellipsis for part in parts)
-        rest = [slice(None)] * (self.ndim - given)
+        if given > self.ndim:
+            raise IndexError(f"{given} indices for {self.shape}")
         at = parts.index(Ellipsis) if Ellipsis in parts else len(parts)
-        parts[at : at + 1] = rest
+        parts[at : at + 1] = [slice(None)] * (self.ndim - given)
         shape, dims = [], iter(self.shape)
         for part in parts:
             if part is None:
@@ -64,6 +65,8 @@ class ShapeArray(NDArrayOperatorsMixin):
             dim = next(dims)
             if isinstance(part, slice):
                 shape.append(_length(part, dim))
+            elif isinstance(part, bool | list) or not hasattr(part, "__index__"):
+                raise IndexError(f"{part!r} is no index of an array without data")
             elif isinstance(dim, int) and not -dim <= part < dim:
                 raise IndexError(f"index {part} is out of bounds for size {dim}")
         return ShapeArray(tuple(shape), self.dtype)
@@ -78,7 +81,10 @@ class ShapeArray(NDArrayOperatorsMixin):
         return _swapaxes(self, axis1, axis2)
 
     def transpose(self, *axes: int) -> "ShapeArray":
-        return _transpose(self, axes or None)
+        return _transpose(self, axes[0] if axes and isinstance(axes[0], tuple) else axes)
+
+    def tolist(self) -> Any:
+        raise TypeError(f"{self} has no data")
 
     def copy(self) -> "ShapeArray":
         return ShapeArray(self.shape, self.dtype)
@@ -104,6 +110,8 @@ def _shape(x: Any) -> Shape:
 def _dtype(x: Any) -> Any:
     if hasattr(x, "dtype"):
         return x.dtype
+    if isinstance(x, bool):
+        return np.dtype(bool)
     return int if getattr(x, "is_integer", isinstance(x, int)) is True else float
 
 
@@ -127,7 +135,7 @@ def _matmul(a: Shape, b: Shape) -> Shape:
 
 
 def _length(part: slice, dim: Any) -> Any:
-    if all(isinstance(x, int | None) for x in (part.start, part.stop, part.step, dim)):
+    if all(x is None or hasattr(x, "__index__") for x in (part.start, part.stop, part.step, dim)):
         return len(range(*part.indices(dim)))
     if part.step not in (None, 1):
         raise ValueError("a slice of a symbolic dimension takes no step")
@@ -154,9 +162,13 @@ def _where(condition: Any, x: Any, y: Any) -> ShapeArray:
     return ShapeArray(shape, np.result_type(*(getattr(v, "dtype", v) for v in (x, y))))
 
 
-def _take(a: ShapeArray, indices: Any, axis: int = 0) -> ShapeArray:
-    shape = (*a.shape[:axis], *indices.shape, *a.shape[axis + 1 :])
-    return ShapeArray(shape, a.dtype)
+def _take(a: ShapeArray, indices: Any, axis: int | None = None) -> ShapeArray:
+    if np.dtype(indices.dtype).kind not in "iu":
+        raise TypeError(f"rows are taken by whole numbers, not by {indices.dtype}")
+    if axis is None:
+        return ShapeArray(indices.shape, a.dtype)
+    axis = range(a.ndim)[axis]
+    return ShapeArray((*a.shape[:axis], *indices.shape, *a.shape[axis + 1 :]), a.dtype)
 
 
 def _copy(a: ShapeArray, order: str = "K") -> ShapeArray:
@@ -166,6 +178,9 @@ def _copy(a: ShapeArray, order: str = "K") -> ShapeArray:
 def _copyto(dst: ShapeArray, src: Any) -> None:
     if broadcast(dst.shape, _shape(src)) != dst.shape:
         raise ValueError(f"cannot write shape {_shape(src)} into {dst.shape}")
+    dtype = np.result_type(_dtype(src)) if hasattr(src, "dtype") else np.result_type(dst.dtype, src)
+    if not np.can_cast(dtype, dst.dtype, "same_kind"):
+        raise TypeError(f"cannot write {dtype} into {dst.dtype}")
 
 
 def _like(prototype: ShapeArray, dtype: Any = None, shape: Shape | None = None) -> ShapeArray:
@@ -173,11 +188,14 @@ def _like(prototype: ShapeArray, dtype: Any = None, shape: Shape | None = None) 
 
 
 def _tril(m: ShapeArray, k: Any = 0) -> ShapeArray:
-    return ShapeArray(m.shape, m.dtype)
+    return ShapeArray(m.shape if m.ndim > 1 else (*m.shape, *m.shape), m.dtype)
 
 
 def _reshape(a: ShapeArray, shape: Shape, copy: bool | None = None) -> ShapeArray:
-    if -1 in shape:
+    unknown = [dim for dim in shape if isinstance(dim, int) and dim < 0]
+    if len(unknown) > 1 or any(dim != -1 for dim in unknown):
+        raise ValueError(f"cannot reshape {a.shape} into {shape}")
+    if unknown:
         known = math.prod(dim for dim in shape if dim != -1)
         shape = tuple(a.size // known if dim == -1 else dim for dim in shape)
     if size(shape) != a.size:
@@ -192,25 +210,34 @@ def _swapaxes(a: ShapeArray, axis1: int, axis2: int) -> ShapeArray:
 
 
 def _transpose(a: ShapeArray, axes: Any = None) -> ShapeArray:
-    order = axes or range(a.ndim)[::-1]
+    order = [range(a.ndim)[i] for i in axes] if axes else range(a.ndim)[::-1]
+    if sorted(order) != list(range(a.ndim)):
+        raise ValueError(f"axes {axes} are not those of {a.shape}")
     return ShapeArray(tuple(a.shape[i] for i in order), a.dtype)
 
 
-def _split(ary: ShapeArray, parts: int, axis: int = 0) -> list[ShapeArray]:
-    dims = list(ary.shape)
-    width = dims[axis] // parts
-    if width * parts != dims[axis]:
-        raise ValueError(f"{dims[axis]} elements do not divide into {parts} equal parts")
-    dims[axis] = width
-    return [ShapeArray(tuple(dims), ary.dtype) for _ in range(parts)]
+def _cumsum(a: ShapeArray, axis: int) -> ShapeArray:
+    return ShapeArray(a.shape, np.cumsum(np.ones(1, a.dtype)).dtype)
+
+
+def _take_along_axis(arr: ShapeArray, indices: Any, axis: int) -> ShapeArray:
+    axis = range(arr.ndim)[axis]
+    rest = broadcast(
+        (*arr.shape[:axis], 1, *arr.shape[axis + 1 :]),
+        (*indices.shape[:axis], 1, *indices.shape[axis + 1 :]),
+    )
+    return ShapeArray((*rest[:axis], indices.shape[axis], *rest[axis + 1 :]), arr.dtype)
 
 
 SHAPES: dict[Callable[..., Any], Callable[..., Any]] = {
     np.sum: _reduce(np.sum),
+    np.cumsum: _cumsum,
     np.max: _reduce(np.max),
+    np.argmax: _reduce(np.argmax),
     np.mean: _reduce(np.mean),
     np.where: _where,
     np.take: _take,
+    np.take_along_axis: _take_along_axis,
     np.copy: _copy,
     np.copyto: _copyto,
     np.ones_like: _like,
@@ -219,6 +246,5 @@ SHAPES: dict[Callable[..., Any], Callable[..., Any]] = {
     np.reshape: _reshape,
     np.swapaxes: _swapaxes,
     np.transpose: _transpose,
-    np.split: _split,
     operator.getitem: operator.getitem,
 }
