@@ -274,12 +274,19 @@ def _describe_view(method: str, x: Counted, data: Any, args: Any) -> tuple[Any, 
     if method == "__getitem__" and not isinstance(data, type(x.data)):  # a number, not an array
         index = args[0] if isinstance(args[0], tuple) else args
         data = x.data[(*index, ...)]
-    if isinstance(data, np.ndarray) and not np.may_share_memory(data, x.data) and data.size:
+    if isinstance(data, np.ndarray) and not _shares(data, x.data):
         raise Uncounted(f"{method} of {x} would copy in silence: write .copy() or np.take")
     spec = describe(x.spec.ledger, data, x.spec.category)
     if method != "__getitem__":
         x.spec.views[method, args] = spec
     return data, spec
+
+
+def _shares(part: np.ndarray, whole: np.ndarray) -> bool:
+    base = part.base
+    if base is not None and (base is whole or base is whole.base):  # so it nearly always is
+        return True
+    return np.may_share_memory(part, whole) or part.size == 0
 
 
 def _fingerprint(function: Callable[..., Any], x: Any) -> Any:

@@ -34,7 +34,11 @@ class Usage:
 def _larger(a: Any, b: Any) -> Any:
     import sympy
 
-    coefficients = sympy.expand(b - a).as_coefficients_dict().values()
-    if all(c >= 0 for c in coefficients):
-        return b
-    return a if all(c <= 0 for c in coefficients) else sympy.Max(a, b)
+    kept = []  # what of `a` may exceed `b`; SymPy's own comparison of polynomials takes seconds
+    for one in a.args if isinstance(a, sympy.Max) else (a,):
+        coefficients = sympy.expand(b - one).as_coefficients_dict().values()
+        if all(c <= 0 for c in coefficients):
+            return a
+        if not all(c >= 0 for c in coefficients):
+            kept.append(one)
+    return sympy.Max(*kept, b, evaluate=False) if kept else b

@@ -11,9 +11,9 @@ from minigpt.ops import Array
 class LayerCache:
     """Keys and values of one layer, each (B, H, capacity, D), the first `length` filled."""
 
-    def __init__(self, like: Array, shape: tuple[Any, ...]) -> None:
+    def __init__(self, like: Array, shape: tuple[Any, ...], value_dim: Any = None) -> None:
         self.k = np.empty_like(like, shape=shape)
-        self.v = np.empty_like(like, shape=shape)
+        self.v = np.empty_like(like, shape=shape if value_dim is None else (*shape[:3], value_dim))
         self.length: Any = 0
 
     def append(self, k: Array, v: Array) -> tuple[Array, Array]:
@@ -32,13 +32,16 @@ class KVCache:
         like: any array of the kind and dtype to make (a weight, say).
         layers: number of layers.
         shape: of keys and of values in one layer, (B, H, capacity, D).
+        value_dim: the width of values, if it is not that of keys.
 
     Indexing gives one layer's cache.
     """
 
-    def __init__(self, like: Array, layers: int, shape: tuple[Any, ...]) -> None:
+    def __init__(
+        self, like: Array, layers: int, shape: tuple[Any, ...], value_dim: Any = None
+    ) -> None:
         with category("kv_cache"):
-            self.layers = [LayerCache(like, shape) for _ in range(layers)]
+            self.layers = [LayerCache(like, shape, value_dim) for _ in range(layers)]
         self.capacity = shape[2]
 
     def __getitem__(self, layer: int) -> LayerCache:

@@ -1,0 +1,91 @@
+"""Which tokens meet which experts: read from the data, or assumed where arrays have none.
+
+Arithmetic does not depend on it: each token meets k of E experts. The bytes of weights read do:
+an expert is read once however many tokens it serves. On data the ledger says who was met, by path
+(`mlp.experts.17`). On shapes only, one of two stated assumptions stands in, tokens spread evenly:
+
+    expected  as many experts as choices met on average that are independent and uniform,
+              E (1 - (1 - k / E) ** tokens), to the nearest whole one
+    bound     as many as can be met, min(E, k * tokens)
+
+Both are exact for a single token: k experts. Here run no counted arrays: it is control flow.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class Experts(Protocol):
+    """What a configuration says of its experts."""
+
+    @property
+    def n_routed_experts(self) -> int: ...
+
+    @property
+    def num_experts_per_tok(self) -> int: ...
+
+
+Assumption = Callable[[Any, int], np.ndarray]  # configuration, tokens -> experts (tokens, k)
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """Tokens sorted by expert, as pairs of a token and one of its k experts.
+
+    Attributes:
+        source: "observed", or the name of the assumption.
+        tokens: the token of each pair, those of one expert side by side (tokens * k,).
+        back: where the pairs went, in the order of tokens (tokens * k,).
+        segments: each expert that is met, and the first and the end of its pairs.
+    """
+
+    source: str
+    tokens: np.ndarray
+    back: np.ndarray
+    segments: tuple[tuple[int, int, int], ...]
+
+
+def dispatch(chosen: np.ndarray, source: str = "observed") -> Dispatch:
+    """The pairs that `chosen`, the experts of each token (tokens, k), makes."""
+    flat = chosen.reshape(-1)
+    order = np.argsort(flat, kind="stable")
+    experts, starts = np.unique(flat[order], return_index=True)
+    bounds = [*starts.tolist(), flat.size]
+    segments = tuple(zip(experts.tolist(), bounds, bounds[1:], strict=False))
+    return Dispatch(source, order // chosen.shape[1], np.argsort(order), segments)
+
+
+@lru_cache(maxsize=16)
+def assumed(assumption: Assumption, experts: Any, tokens: int) -> Dispatch:
+    """The pairs that an assumption makes; kept, for every layer asks."""
+    return dispatch(assumption(experts, tokens), assumption.__name__)
+
+
+def expected_experts(experts: Experts, tokens: int) -> float:
+    """How many different experts of a layer `tokens` tokens meet on average, if uniformly."""
+    E, k = experts.n_routed_experts, experts.num_experts_per_tok
+    return E * (1 - (1 - k / E) ** tokens)
+
+
+def most_experts(experts: Experts, tokens: int) -> int:
+    """How many different experts of a layer `tokens` tokens can meet."""
+    return min(experts.n_routed_experts, tokens * experts.num_experts_per_tok)
+
+
+def expected(experts: Experts, tokens: int) -> np.ndarray:
+    """The assumption that as many experts are met as on average, see above."""
+    return _spread(experts, tokens, round(expected_experts(experts, tokens)))
+
+
+def bound(experts: Experts, tokens: int) -> np.ndarray:
+    """The assumption that as many experts are met as can be."""
+    return _spread(experts, tokens, most_experts(experts, tokens))
+
+
+def _spread(experts: Experts, tokens: int, met: int) -> np.ndarray:
+    pairs = np.arange(tokens * experts.num_experts_per_tok)
+    return (pairs % met).reshape(tokens, experts.num_experts_per_tok)
