@@ -107,7 +107,7 @@ class Attention(Module):
             scores = scores + q_rope @ k_rope.swapaxes(-1, -2)
             scores = scores * self.scale
         with scope("softmax"):
-            pattern = softmax(np.where(mask, scores, -np.inf))  # (B, H, T, S)
+            pattern = softmax(scores, mask)  # (B, H, T, S)
         with scope("av"):
             y = pattern @ latents  # (B, H, T, R)
         with scope("kv_b_proj"):
@@ -131,7 +131,7 @@ class Attention(Module):
             scores = scores + q_rope @ k[..., P:].swapaxes(-1, -2)
             scores = scores * self.scale
         with scope("softmax"):
-            pattern = softmax(np.where(mask, scores, -np.inf))  # (B, H, T, S)
+            pattern = softmax(scores, mask)  # (B, H, T, S)
         with scope("av"):
             return pattern @ v  # (B, H, T, D)
 

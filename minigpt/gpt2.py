@@ -39,7 +39,7 @@ class Attention(Module):
         with scope("qk"):
             scores = q @ k.swapaxes(-1, -2) * self.head_dim**-0.5  # (B, H, T, S)
         with scope("softmax"):
-            pattern = softmax(np.where(mask, scores, -np.inf))  # (B, H, T, S)
+            pattern = softmax(scores, mask)  # (B, H, T, S)
         with scope("av"):
             y = pattern @ v  # (B, H, T, D)
             y = y.swapaxes(1, 2).copy().reshape(B, T, C)  # heads side by side again

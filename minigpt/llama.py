@@ -58,7 +58,7 @@ class Attention(Module):
         with scope("qk"):
             scores = q @ k.swapaxes(-1, -2) * D**-0.5  # (B, K, G, T, S)
         with scope("softmax"):
-            pattern = softmax(np.where(mask, scores, -np.inf))  # (B, K, G, T, S)
+            pattern = softmax(scores, mask)  # (B, K, G, T, S)
         with scope("av"):
             y = pattern @ v  # (B, K, G, T, D)
             y = y.transpose(0, 3, 1, 2, 4).copy().reshape(B, T, K * G * D)  # side by side again

@@ -15,8 +15,9 @@ Weights = Mapping[str, Array]  # a checkpoint: key -> array
 
 
 @composite
-def softmax(x: Array) -> Array:
-    """Softmax over the last axis, any shape."""
+def softmax(x: Array, mask: Array) -> Array:
+    """Softmax over the last axis of x (..., T, S), where mask (T, S) is true; 0 elsewhere."""
+    x = np.where(mask, x, -np.inf)
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 
