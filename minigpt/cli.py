@@ -1,5 +1,7 @@
 """The `minigpt` command. Each command imports what it needs, so that starting is quick."""
 
+import io
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -76,6 +78,53 @@ def download(
     print(f"{model} is in {folder}")
 
 
+Named = Annotated[str, typer.Argument(help="a name (gpt2-xl), a config.json, a folder, a hub name")]
+
+
+@app.command()
+def formulas(
+    model: Named = "gpt2",
+    scores: Annotated[str, typer.Option(help="full, or causal: the masked half left out")] = "full",
+    logits: Annotated[str, typer.Option(help="all positions, or last")] = "all",
+    latex: Annotated[bool, typer.Option("--latex", help="as LaTeX")] = False,
+    python: Annotated[bool, typer.Option("--python", help="as a Python function")] = False,
+    json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
+) -> None:
+    """The closed forms of what a model costs, read off a run on symbols."""
+    from minigpt.formula_text import run
+
+    form = "latex" if latex else "python" if python else "json" if json else "table"
+    run(model, form, scores, logits)
+
+
+@app.command()
+def verify(
+    model: Named = "gpt2",
+    prompt: Annotated[int | None, typer.Option(help="new tokens of the pass")] = None,
+    past: Annotated[int | None, typer.Option(help="tokens in the cache before it")] = None,
+    seed: Annotated[int | None, typer.Option(help="of the configurations drawn")] = None,
+    peers: Annotated[bool, typer.Option("--peers", help="run the counters installed too")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="one JSON document as the last line")
+    ] = False,
+) -> None:
+    """Hold every witness, and every published formula, against execution.
+
+    Exit status 1 if a witness disagrees.
+    """
+    from minigpt.verify_text import run
+
+    raise typer.Exit(run(model, prompt, past, seed, peers, as_json=json))
+
+
+@app.command()
+def article() -> None:
+    """What the article got wrong, as the Markdown table of the README."""
+    from minigpt.article import markdown
+
+    print(markdown())
+
+
 bench = typer.Typer(help="Ratios of things run in turn, on this machine.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
 
@@ -111,18 +160,40 @@ def overhead(
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"minigpt: {message}", file=sys.stderr)
+    """Says what is wrong in one line, whatever a file name or a file has put into it."""
+    line = "".join(c if c.isprintable() else " " for c in message)
+    print(f"minigpt: {' '.join(line.split())}", file=sys.stderr)
     sys.exit(2)
+
+
+def _open_streams() -> None:
+    """Gives a stream to whoever was started without, and lets no character be unprintable."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def main() -> None:
     """Runs the command. Bad input is one line on standard error and exit status 2."""
+    _open_streams()
     try:
         status = app(standalone_mode=False)
+        sys.stdout.flush()
     except InputError as error:
         _fail(str(error))
     except TyperException as error:  # an unknown command or option, a value of another type
-        _fail(f"{error.format_message().rstrip('.')} (see minigpt --help)")
+        if message := error.format_message().rstrip("."):
+            _fail(f"{message} (see minigpt --help)")
+        sys.exit(2)  # no command: its help has been shown
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
+        sys.exit(130)  # what a shell makes of SIGINT
+    except MemoryError:
+        _fail("there is not enough memory")
+    except OSError as error:  # standard output is full, or its reader has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            sys.exit(141)  # what a shell makes of SIGPIPE
+        _fail(str(error))
     sys.exit(status)
