@@ -264,6 +264,8 @@ def view(method: str, x: Counted, *args: Any) -> Counted:
         spec = x.spec.views[method, args]
     except (KeyError, TypeError):  # not seen yet, or by slices, which cannot be remembered
         data, spec = _describe_view(method, x, data, args)
+    if method == "reshape" and type(data) is np.ndarray and not _shares(data, x.data):
+        raise Uncounted(f"reshape of {x} would copy in silence: write .copy() first")
     part = _new(Counted)
     part.base = x if x.base is None else x.base
     part.data, part.spec, part.path, part.charge = data, spec, x.path, x.charge
@@ -274,11 +276,11 @@ def _describe_view(method: str, x: Counted, data: Any, args: Any) -> tuple[Any, 
     if method == "__getitem__" and not isinstance(data, type(x.data)):  # a number, not an array
         index = args[0] if isinstance(args[0], tuple) else args
         data = x.data[(*index, ...)]
-    if isinstance(data, np.ndarray) and not _shares(data, x.data):
-        raise Uncounted(f"{method} of {x} would copy in silence: write .copy() or np.take")
     spec = describe(x.spec.ledger, data, x.spec.category)
     if method != "__getitem__":
         x.spec.views[method, args] = spec
+    elif isinstance(data, np.ndarray) and not _shares(data, x.data):
+        raise Uncounted(f"an index of {x} would copy in silence: write np.take")
     return data, spec
 
 
@@ -333,10 +335,21 @@ def _no_row(function: Any) -> Uncounted:
 
 def _runner(function: Any, on_scalars: bool) -> Callable[..., Any]:
     if isinstance(function, composite):
-        return function.function
+        return _one_by_one(function) if on_scalars else function.function
     if COSTS.get(function) in (None, views):
         raise _no_row(function)
     return scalar.runner(function) if on_scalars else function
+
+
+def _one_by_one(function: composite) -> Callable[..., Any]:
+    """A composite on bare arrays of Scalars, its operations those that are counted."""
+
+    def run(*bare: Any) -> Any:
+        scratch = Ledger()
+        held = (Counted(x, scratch) if hasattr(x, "shape") else x for x in bare)
+        return function.function(*held).data
+
+    return run
 
 
 def _amounts(function: Any, specs: list[Spec], result: Spec | None) -> dict[Any, Any]:

@@ -67,7 +67,7 @@ def running_sum(out: Shape, a: Shape) -> Cost:
     """n - 1 additions along the one axis."""
     if len(a) != 1:
         raise TypeError(f"counting/costs.py prices a running sum of one dimension, not of {a}")
-    return Cost(add=size(a) - 1)
+    return Cost(add=size(a) - 1 if size(a) != 0 else 0)
 
 
 def matmul(out: Shape, a: Shape, b: Shape) -> Cost:

@@ -162,9 +162,13 @@ def _where(condition: Any, x: Any, y: Any) -> ShapeArray:
     return ShapeArray(shape, np.result_type(*(getattr(v, "dtype", v) for v in (x, y))))
 
 
-def _take(a: ShapeArray, indices: Any, axis: int | None = None) -> ShapeArray:
+def _whole(indices: Any) -> None:
     if np.dtype(indices.dtype).kind not in "iu":
-        raise TypeError(f"rows are taken by whole numbers, not by {indices.dtype}")
+        raise TypeError(f"elements are taken by whole numbers, not by {indices.dtype}")
+
+
+def _take(a: ShapeArray, indices: Any, axis: int | None = None) -> ShapeArray:
+    _whole(indices)
     if axis is None:
         return ShapeArray(indices.shape, a.dtype)
     axis = range(a.ndim)[axis]
@@ -221,6 +225,7 @@ def _cumsum(a: ShapeArray, axis: int) -> ShapeArray:
 
 
 def _take_along_axis(arr: ShapeArray, indices: Any, axis: int) -> ShapeArray:
+    _whole(indices)
     axis = range(arr.ndim)[axis]
     rest = broadcast(
         (*arr.shape[:axis], 1, *arr.shape[axis + 1 :]),

@@ -1,0 +1,463 @@
+"""What a counted array does: the law of bytes, memory, places, and everything it refuses."""
+
+import asyncio
+import copy
+import gc
+import operator
+import threading
+from collections import Counter
+
+import numpy as np
+import pytest
+from helpers import SMALL, array, calls, held, run
+from hypothesis import given
+from hypothesis import strategies as st
+
+from counting import COSTS, Counted, Ledger, ShapeArray, Uncounted, category, scalars, scope
+
+
+@pytest.fixture
+def ledger():
+    return Ledger()
+
+
+@pytest.fixture
+def x(ledger):
+    return Counted(array((2, 3)), ledger)  # float32, 24 bytes
+
+
+def since(ledger, before):
+    """What was recorded since: column -> amount, zeros left out."""
+    counts = ledger.snapshot() - before
+    return {column: counts.total(column) for column in counts.columns if counts.total(column)}
+
+
+# Results and prices.
+
+
+@pytest.mark.parametrize("function", COSTS, ids=lambda function: function.__name__)
+@given(data=st.data())
+def test_a_counted_call_gives_numpys_result(function, data):
+    call = data.draw(calls(function))
+    ledger = Ledger()  # one: what is remembered of numbers must not serve shapes
+    numbers = held(call, lambda a: Counted(a.copy(), ledger))
+    shapes = held(call, lambda a: Counted(ShapeArray(a.shape, a.dtype), ledger))
+    try:
+        results = [function(*call[0], **call[1])]
+    except TypeError:  # a dtype that NumPy does not take
+        for args, options in (numbers, shapes):
+            with pytest.raises(TypeError):
+                function(*args, **options)
+        return
+    results += [function(*args, **options) for args, options in (numbers, shapes)]
+    if function is np.copyto:
+        results = [args[0] for args, _ in (call, numbers, shapes)]
+    real, number, shape = results
+    for x in (number, shape, number.data, shape.data):
+        assert (x.shape, x.dtype, x.nbytes) == (real.shape, real.dtype, real.nbytes)
+    assert function is np.empty_like or np.array_equal(number.data, real)
+
+
+def test_operators_and_methods_are_the_functions_of_numpy(ledger, x):
+    a, b = x.data, array((3,)) + 1
+    assert np.array_equal((x + b).data, a + b)
+    assert np.array_equal((b - x).data, b - a)
+    assert np.array_equal((b / x).data, b / a)
+    assert np.array_equal((2 - x).data, 2 - a)
+    assert np.array_equal((2 / x).data, 2 / a)
+    assert np.array_equal((a @ x.T).data, a @ a.T)
+    assert np.array_equal(x.mean(axis=1, keepdims=True).data, a.mean(axis=1, keepdims=True))
+    assert np.array_equal(x.max(axis=0).data, a.max(axis=0))
+    assert [np.array_equal(row.data, b) for row, b in zip(x, a, strict=True)] == [True, True]
+    assert (x.ndim, x.size, len(x), x.ledger) == (2, 6, 2, ledger)
+
+
+PRICED = {
+    "x + 1": lambda x: x + 1,
+    "x + 2": lambda x: x + 2,
+    "x + 1.0": lambda x: x + 1.0,
+    "x + row": lambda x: x + array((4,), "i4"),
+    "x + array": lambda x: x + array((3, 4), "f8"),
+    "x + number": lambda x: x + np.float64(1),
+    "sum": lambda x: x.sum(),
+    "sum 0": lambda x: x.sum(0),
+    "sum 1": lambda x: x.sum(1),
+    "np.sum 0": lambda x: np.sum(x, 0),
+    "np.sum 1": lambda x: np.sum(x, 1),
+    "np.sum axis=0": lambda x: np.sum(x, axis=0),
+    "np.sum axis=1": lambda x: np.sum(x, axis=1),
+    "np.sum axis=1 keepdims": lambda x: np.sum(x, axis=1, keepdims=True),
+    "where 1": lambda x: np.where(array((4,), bool), x, 1),
+    "where 1.0": lambda x: np.where(array((4,), bool), x, 1.0),
+    "where True": lambda x: np.where(array((4,), bool), x, True),
+    "take 1": lambda x: np.take(x, array((3,), int), axis=1),
+    "take 0": lambda x: np.take(x, array((3,), int), axis=0),
+    "ones bool": lambda x: np.ones_like(x, bool),
+    "ones": lambda x: np.ones_like(x, shape=(7,)),
+    "tril 1": lambda x: np.tril(x, 1),
+}
+
+
+@given(st.lists(st.sampled_from(sorted(PRICED)), max_size=40), st.sampled_from(("i4", "f4")))
+def test_a_price_does_not_depend_on_what_was_priced_before(names, dtype):
+    def price(x, name):
+        before = x.ledger.snapshot()
+        result = PRICED[name](x)
+        return result.shape, result.dtype, since(x.ledger, before)
+
+    x = Counted(array((3, 4), dtype), Ledger())
+    for name in names:
+        assert price(x, name) == price(Counted(x.data, Ledger()), name)
+
+
+def test_prices_forgotten_are_found_again(monkeypatch):
+    remembered = run(SMALL["gpt2"], ShapeArray)
+    monkeypatch.setattr("counting.array.CACHED", 2)
+    assert run(SMALL["gpt2"], ShapeArray).record == remembered.record
+
+
+# The law of bytes.
+
+ROWS, FIRST = np.array([2, 0, 2, 1, 2]), np.array([[0], [0]])
+
+LAW = {  # x and its mask are (2, 3), float32 and bool; call -> bytes read, bytes written
+    "each operand is read, the result is written": (lambda x: x + x.data, 24 + 24, 24),
+    "a broadcast operand is read at its own size": (lambda x: x + x.data[0], 24 + 12, 24),
+    "a number is not read": (lambda x: 2 * x, 24, 24),
+    "a function reads and writes": (np.exp, 24, 24),
+    "a product reads each factor once": (lambda x: x @ array((3, 4)), 24 + 48, 32),
+    "a sum writes less than it reads": (lambda x: x.sum(axis=1), 24, 8),
+    "a choice reads its mask": (lambda x: np.where(x.data > 2, x, 0.0), 6 + 24, 24),
+    "a gather reads what it gathers": (lambda x: x.T[ROWS], 5 * 8 + 5 * 8, 5 * 8),
+    "a gather by column, too": (lambda x: np.take_along_axis(x, FIRST, axis=1), 16 + 8, 8),
+    "a copy reads and writes": (lambda x: x.copy(), 24, 24),
+    "a view is read at its own size": (lambda x: x[:, :2] + 1.0, 16, 16),
+    "ones are only written": (lambda x: np.ones_like(x), 0, 24),
+    "memory reserved is not written": (lambda x: np.empty_like(x), 0, 0),
+}
+
+
+@pytest.mark.parametrize("claim", LAW)
+def test_bytes(ledger, x, claim):
+    function, read, written = LAW[claim]
+    before = ledger.snapshot()
+    function(x)
+    counts = ledger.snapshot() - before
+    assert sum(counts.bytes_read.values()) == read
+    assert sum(counts.bytes_written.values()) == written
+
+
+VIEWS = {
+    "reshape": lambda x: x.reshape(3, -1),
+    "np.reshape": lambda x: np.reshape(x, (6, 1)),
+    "swapaxes": lambda x: x.swapaxes(0, 1),
+    "transpose": lambda x: x.transpose(),
+    "T": lambda x: x.T,
+    "a row": lambda x: x[0],
+    "a slice": lambda x: x[..., ::-2],
+    "a new axis": lambda x: x[:, None],
+    "a view of a view": lambda x: x.T[1:].T,
+    "nothing": lambda x: x[:0],
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("hold", [np.asarray, lambda a: ShapeArray(a.shape, a.dtype)])
+def test_a_view_moves_nothing(ledger, hold, name):
+    with category("weights"):
+        x = Counted(hold(array((2, 3))), ledger)
+    live = ledger.live_bytes
+    view = VIEWS[name](x)
+    assert ledger.snapshot() == {}
+    assert ledger.live_bytes == live
+    assert view.base is x
+    assert view.spec.category == "weights"
+
+
+def test_a_view_that_numpy_would_copy_is_refused(x):
+    with pytest.raises(Uncounted, match="copy"):
+        x.T.reshape(6)
+    with pytest.raises(Uncounted, match="copy"):
+        x[[0, 1]]
+    assert x.T.copy().reshape(6).shape == (6,)
+
+
+def test_a_view_that_numpy_would_copy_is_refused_though_its_like_was_none(ledger, x):
+    assert Counted(array((3, 2)), ledger).reshape(6).shape == (6,)
+    with pytest.raises(Uncounted, match="copy"):
+        x.T.reshape(6)  # a (3, 2), too, and not side by side
+
+
+def test_a_write_in_place_is_charged_to_its_destination(ledger, x):
+    with category("kv_cache"):
+        cache = Counted(np.zeros((4, 3), np.float32), ledger)
+    cache[1:3] = x
+    counts = ledger.snapshot()
+    assert counts.bytes_read == {"weights": 0, "kv_cache": 0, "activations": 24}
+    assert counts.bytes_written == {"weights": 0, "kv_cache": 24, "activations": 0}
+    assert np.array_equal(cache.data[1:3], x.data)
+    assert not cache.data[[0, 3]].any()
+
+
+def test_a_number_written_in_place_is_read_from_nowhere(ledger, x):
+    x[0] = 7.0
+    assert since(ledger, Ledger().snapshot()) == {
+        "calls": 1,
+        ("written", "activations"): 12,
+    }
+    assert (x.data[0] == 7).all()
+
+
+@pytest.mark.parametrize("index", [np.array([0, 1]), np.int64(1)], ids=["array", "int64"])
+def test_a_write_by_a_gather_arrives_or_is_refused(x, index):
+    try:
+        x[index] = 7.0
+    except (Uncounted, TypeError):
+        return
+    assert (x.data[index] == 7).all()
+
+
+def test_one_number_of_a_vector_can_be_written(ledger):
+    x = Counted(array((3,)), ledger)
+    x[1] = 7.0
+    assert x.data[1] == 7
+
+
+def test_results_take_the_category_of_the_place_and_views_that_of_their_base(x):
+    with category("kv_cache"):
+        assert (x + 1).spec.category == "kv_cache"
+        assert x[0].spec.category == "activations"
+    assert (x + 1).spec.category == "activations"
+
+
+def test_an_unknown_category_is_an_error_that_names_those_known(ledger):
+    with category("weight"), pytest.raises(ValueError, match=r"'weight'.*weights, kv_cache"):
+        Counted(array((3,)), ledger)
+    assert ledger.live_bytes == dict.fromkeys(ledger.live_bytes, 0)
+
+
+def test_a_ledger_can_have_categories_of_its_own():
+    ledger = Ledger(["activations", "optimiser"])
+    with category("optimiser"):
+        Counted(array((3,)), ledger) + 1.0
+    assert ledger.snapshot().bytes_written == {"activations": 0, "optimiser": 12}
+
+
+# Memory.
+
+
+def test_bytes_live_until_the_last_view_is_gone(ledger):
+    x = Counted(array((2, 3)), ledger)
+    row, part = x[0], x.T[1:].T
+    assert ledger.live_bytes["activations"] == 24
+    del x, row
+    assert ledger.live_bytes["activations"] == 24
+    del part
+    assert ledger.live_bytes["activations"] == 0
+    assert ledger.peak_bytes["activations"] == 24
+
+
+def test_the_peak_holds_operands_and_result_together(ledger, x):
+    for _ in range(3):
+        y = x + 1.0  # the new result is there before the old one goes
+    assert ledger.live_bytes["activations"] == 48
+    assert ledger.peak_bytes["activations"] == 72
+    del y
+
+
+def test_live_and_peak_are_kept_by_category(ledger, x):
+    with category("weights"):
+        weight = Counted(array((4,)), ledger)
+    assert ledger.live_bytes == {"weights": 16, "kv_cache": 0, "activations": 24}
+    del weight, x
+    assert ledger.peak_bytes["weights"] == 16
+
+
+@pytest.mark.parametrize("copier", [copy.copy, copy.deepcopy])
+def test_a_copy_by_python_is_refused_or_keeps_the_account(ledger, x, copier):
+    try:
+        twin = copier(x)
+    except (Uncounted, TypeError):
+        return
+    live = ledger.live_bytes["activations"]
+    del twin
+    assert ledger.live_bytes["activations"] == 24 <= live
+
+
+def test_garbage_may_be_collected_at_any_moment(ledger, x):
+    threshold = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        for _ in range(100):
+            with scope("cycle"):
+                cycle = [x + 1.0, Counted(array((2,)), ledger)]
+            cycle.append(cycle)
+            del cycle
+    finally:
+        gc.set_threshold(*threshold)
+    gc.collect()
+    assert ledger.live_bytes["activations"] == 24
+    assert {key: row[0] for key, row in ledger.snapshot().items()} == {("cycle", "add"): 100}
+
+
+# Refusals.
+
+
+UNKNOWN = {
+    "absolute value": abs,
+    "power": lambda x: x**2,
+    "floor division": lambda x: x // 2,
+    "less": lambda x: x < x,
+    "at least": lambda x: x >= 0,
+    "logarithm": np.log,
+    "running product": np.cumprod,
+    "dot": lambda x: np.dot(x, x.T),
+    "einsum": lambda x: np.einsum("ij->ji", x),
+    "concatenate": lambda x: np.concatenate([x, x]),
+    "concatenate along an axis": lambda x: np.concatenate([x, x], 1),
+    "stack": lambda x: np.stack((x, x)),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_an_operation_without_a_row_names_the_table_to_edit(x, name):
+    with pytest.raises(Uncounted, match=r"counting/costs\.py"):
+        UNKNOWN[name](x)
+
+
+UNPRICED = {
+    "a reduction by a ufunc": np.add.reduce,
+    "an outer product": lambda x: np.multiply.outer(x, x),
+    "an output": lambda x: np.add(x, x, out=x.data),
+    "another dtype": lambda x: np.add(x, 1, dtype=np.float64),
+    "some elements": lambda x: np.exp(x, where=x.data > 2),
+    "a sum of some elements": lambda x: np.sum(x, axis=0, where=x.data > 2),
+    "a sum that starts at 1": lambda x: np.sum(x, axis=0, initial=1.0),
+    "a search": np.where,
+    "an array by name": lambda x: np.sum(a=x),
+    "a list": lambda x: np.add(x, [1, 2, 3]),
+    "a counted array of a counted array": lambda x: Counted(x, x.ledger) + 1,
+}
+
+
+@pytest.mark.parametrize("name", UNPRICED)
+def test_a_call_that_its_row_does_not_price_is_refused(x, name):
+    with pytest.raises(TypeError):  # Uncounted is one
+        UNPRICED[name](x)
+
+
+@pytest.mark.parametrize("inplace", ["iadd", "isub", "imul", "itruediv", "imatmul"])
+def test_an_operator_in_place_is_refused(x, inplace):
+    before = x.data.copy()
+    with pytest.raises(Uncounted, match="out="):
+        getattr(operator, inplace)(x, x)
+    assert np.array_equal(x.data, before)
+
+
+EXITS = {
+    "asarray": np.asarray,
+    "array": np.array,
+    "bool": bool,
+    "float": lambda x: float(x[0, 0]),
+    "int": lambda x: int(x[0, 0]),
+    "an array of arrays": lambda x: np.asarray([x, x]),
+    "the larger of two": max,
+    "a write to a bare array": lambda x: operator.setitem(array((2, 3)), 0, x),
+}
+
+
+@pytest.mark.parametrize("name", EXITS)
+def test_nothing_leaves_the_count_in_silence(x, name):
+    with pytest.raises(TypeError):
+        EXITS[name](x)
+
+
+def test_values_leave_as_a_counted_copy(ledger, x):
+    before = ledger.snapshot()
+    assert x.tolist() == x.data.tolist()
+    moved = {("read", "activations"): 24, ("written", "activations"): 24}
+    assert since(ledger, before) == {"calls": 1, **moved}
+    assert ledger.live_bytes["activations"] == 24
+
+
+def test_arrays_of_two_ledgers_do_not_meet(x):
+    other = Counted(array((2, 3)), Ledger())
+    with pytest.raises(ValueError, match="two ledgers"):
+        x + other
+    with pytest.raises(ValueError, match="two ledgers"):
+        np.where(x, 1.0, other)
+    with pytest.raises(ValueError, match="two ledgers"):
+        x[0] = other[0]
+
+
+def test_a_refusal_records_nothing(ledger, x):
+    for refused in (lambda: x + array((4,)), lambda: np.log(x), lambda: x @ x):
+        with pytest.raises((ValueError, Uncounted)):
+            refused()
+    assert ledger.snapshot() == {}
+    assert ledger.live_bytes["activations"] == 24
+
+
+# Places.
+
+
+def test_scopes_nest_and_end(ledger, x):
+    with scope("h"):
+        with scope("3"):
+            x + 1
+        x + 1
+    with pytest.raises(ZeroDivisionError), scope("gone"):
+        1 / 0  # noqa: B018
+    x + 1
+    assert list(ledger.snapshot()) == [("h.3", "add"), ("h", "add"), ("", "add")]
+
+
+def test_an_array_knows_where_and_by_what_it_was_made(x):
+    with scope("mlp"), category("kv_cache"):
+        y = x @ array((3, 4))
+    for part in ("(2, 4)", "float32", "32 B", "kv_cache", "mlp", "matmul", "fma", "24"):
+        assert part in repr(y)
+    assert "matmul" not in repr(x)
+
+
+def test_threads_do_not_mix_scopes():
+    ledgers, together = {name: Ledger() for name in "ab"}, threading.Barrier(2)
+
+    def work(name):
+        x = Counted(array((3,)), ledgers[name])
+        with scope(name):
+            together.wait(60)
+            x + 1.0
+            together.wait(60)
+        x * 2.0
+
+    threads = [threading.Thread(target=work, args=name) for name in ledgers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name, ledger in ledgers.items():
+        assert list(ledger.snapshot()) == [(name, "add"), ("", "multiply")]
+
+
+def test_tasks_do_not_mix_scopes(ledger, x):
+    async def work(name):
+        with scope(name):
+            await asyncio.sleep(0)
+            x + 1.0
+
+    async def both():
+        await asyncio.gather(work("a"), work("b"))
+
+    asyncio.run(both())
+    assert list(ledger.snapshot()) == [("a", "add"), ("b", "add")]
+
+
+# Scalars.
+
+
+def test_scalars_can_be_summed_to_one_and_taken_one_by_one(ledger):
+    tally = Counter()
+    x = Counted(scalars(array((3,), "f8"), tally), ledger)
+    assert float((x.sum() + x[0]).data) == pytest.approx(array((3,), "f8").sum() + x.data[0].value)
+    assert ledger.snapshot().cost == tally == {"add": 3}

@@ -1,0 +1,47 @@
+"""What the models call == the rows of COSTS == the shape rules: no gap and no dead row."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import SMALL, opened, run
+
+import counting.array
+import minigpt
+from counting import COSTS, ShapeArray
+from counting.shapes import SHAPES
+from minigpt.architectures import PRESETS
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """The names of the operations that all models together call."""
+    seen, view = set(), counting.array.view
+
+    def spy(method, *args):
+        seen.add(method.strip("_"))  # __getitem__ is operator.getitem
+        return view(method, *args)
+
+    monkeypatch.setattr(counting.array, "view", spy)
+    with opened():
+        for case in SMALL.values():
+            seen |= {operation for _, operation in run(case, ShapeArray).counts}
+    return seen
+
+
+def test_every_row_of_costs_is_called_by_a_model_and_every_call_has_a_row(called):
+    assert called == {function.__name__ for function in COSTS}
+
+
+def test_every_row_of_costs_has_a_shape_rule():
+    ufuncs = {f for f in COSTS if isinstance(f, np.ufunc)}  # one rule serves them all
+    assert set(SHAPES) | ufuncs == set(COSTS)
+
+
+def test_every_architecture_is_in_the_census():
+    architectures = {"gpt2", "llama", "deepseek"}
+    rooms = {file.stem for file in Path(minigpt.__path__[0]).glob("*.py")}
+    assert rooms & architectures == architectures & set(SMALL)
+    assert {type(case.config) for case in SMALL.values()} == {
+        type(config) for config in PRESETS.values()
+    }

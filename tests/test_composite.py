@@ -1,0 +1,91 @@
+"""A composite is counted as one operation, and charged what the operations in it take."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from helpers import SMALL, array, as_scalars, cases, numbers, opened, run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from counting import Counted, Ledger, ShapeArray, Uncounted, category, scope
+from counting.composite import composite
+
+
+@composite
+def spread(x, weight, power):
+    """Takes room for one temporary, the result apart."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return np.exp(centred * power) @ weight
+
+
+def totals(counts):
+    """What each path adds up to, whatever the operations."""
+    paths = counts.by(lambda path: path)
+    return {name: [part.total(c) for c in counts.columns] for name, part in paths.items()}
+
+
+@settings(max_examples=100)
+@given(cases() | st.sampled_from(list(SMALL.values())), st.integers(0, 2**32 - 1))
+def test_a_model_with_its_composites_opened_costs_the_same(case, seed):
+    for maker in (lambda: ShapeArray, lambda: numbers(seed, case.config.vocab_size)):
+        closed = run(case, maker())
+        with opened():
+            parts = run(case, maker())
+        assert totals(closed.counts) == totals(parts.counts)
+        assert (closed.live, closed.peak) == (parts.live, parts.peak)
+        assert len(closed.counts) < len(parts.counts)
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize("purpose", ["activations", "kv_cache"])
+def test_a_composite_is_one_row_that_sums_its_parts(rows, purpose):
+    ledger = Ledger()
+    with category("weights"):
+        weight = Counted(array((3, 4)), ledger)
+    x = Counted(array((rows, 3)), ledger)
+    with scope("here"), category(purpose):
+        y = spread(x, weight, 2.0)
+        held = x.nbytes if purpose == "activations" else 0
+        assert ledger.peak_bytes[purpose] == held + 2 * x.nbytes + y.nbytes
+        bare = spread.function(x, weight, 2.0)
+    counts = ledger.snapshot()
+    one, parts = (
+        counts.where("here", "spread"),
+        counts.where("here") - counts.where("here", "spread"),
+    )
+    assert one.cost == parts.cost == y.charge.cost
+    assert one.bytes_read == parts.bytes_read
+    assert one.bytes_written == parts.bytes_written
+    assert one.total("dots") == rows * 4
+    assert y.data.tobytes() == bare.data.tobytes()
+
+
+def test_on_arrays_that_do_not_count_it_is_the_function():
+    x, weight = array((2, 3)), array((3, 4))
+    assert spread(x, weight, 2.0).tobytes() == spread.function(x, weight, 2.0).tobytes()
+    assert spread(ShapeArray((2, 3)), weight, 2.0).shape == (2, 4)
+    assert spread.__doc__.startswith("Takes room")
+
+
+def test_a_composite_of_scalars_executes_what_it_is_charged():
+    ledger, tally = Ledger(), Counter()
+    x, weight = (Counted(as_scalars(array(s, "f8"), tally), ledger) for s in ((2, 3), (3, 4)))
+    assert spread(x, weight, 2.0).charge.cost == tally
+
+
+def test_a_composite_hides_no_operation_without_a_row():
+    ledger = Ledger()
+    x = Counted(array((2, 3)), ledger)
+    with pytest.raises((Uncounted, TypeError), match=r"counting/"):
+        composite(lambda x: np.cumprod(x, axis=0))(x)
+    assert ledger.snapshot().total("calls") == 0
+
+
+def test_a_composite_may_be_made_of_composites():
+    twice = composite(lambda x, weight: spread(spread(x, weight, 1.0), weight.T.copy(), 1.0))
+    x, weight = (Counted(array(shape), Ledger()) for shape in ((2, 4), (4, 3)))
+    with pytest.raises(ValueError, match="two ledgers"):
+        twice(x, weight)
+    weight = Counted(weight.data, x.ledger)
+    assert twice(x, weight).charge.cost["fma"] == 2 * 2 * 4 * 3

@@ -1,0 +1,72 @@
+"""The table of costs against numbers that really execute each function and count."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import sympy
+from helpers import FLOATS, as_scalars, calls, held
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from counting import COSTS, KINDS, Cost, Scalar
+from counting.scalar import ON_SCALARS
+
+counts = st.fixed_dictionaries({}, optional={kind: st.integers(0, 9) for kind in KINDS})
+
+
+@pytest.mark.parametrize("function", COSTS, ids=lambda function: function.__name__)
+@given(data=st.data())
+def test_a_row_is_what_executing_it_takes(function, data):
+    args, options = data.draw(calls(function, FLOATS))
+    assume(not (function is np.where and isinstance(args[2], np.ndarray)))
+    tally = Counter()
+    scalar_args, scalar_options = held((args, options), lambda x: as_scalars(x, tally))
+    result = ON_SCALARS.get(function, function)(*scalar_args, **scalar_options)
+    out = args[0] if function is np.copyto else result
+    shapes = [np.shape(x) for x in args if isinstance(x, np.ndarray)]
+    assert COSTS[function](np.shape(out), *shapes) == tally
+
+
+def test_a_sum_of_nothing_executes_nothing():
+    assert COSTS[np.sum]((3,), (3, 0)) == Cost()
+    assert COSTS[np.cumsum]((0,), (0,)) == Cost()
+
+
+def test_a_matrix_product_is_multiply_adds_onto_zero():
+    m, n, p = sympy.symbols("m n p", integer=True, positive=True)
+    assert COSTS[np.matmul]((m, p), (m, n), (n, p)) == {"fma": m * n * p}
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind", "value"),
+    [
+        (lambda a: a - 1, "add", 3.0),
+        (lambda a: 1 - a, "add", -3.0),
+        (lambda a: 1 + a, "add", 5.0),
+        (lambda a: 2 * a, "mul", 8.0),
+        (lambda a: a / 2, "div", 2.0),
+        (lambda a: 2 / a, "div", 0.5),
+        (lambda a: a.sqrt(), "sqrt", 2.0),
+        (lambda a: a.fma(a, a), "fma", 20.0),
+        (lambda a: a < 5, "cmp", True),
+        (lambda a: a >= 5, "cmp", False),
+    ],
+)
+def test_a_scalar_counts_each_operation_once_as_itself(operation, kind, value):
+    tally = Counter()
+    assert float(operation(Scalar(4, tally))) == value
+    assert tally == {kind: 1}
+
+
+@given(counts, counts, st.integers(0, 5))
+def test_costs_add_and_repeat_kind_by_kind(a, b, times):
+    assert Cost(a) + Cost(b) == {k: n for k, n in (Counter(a) + Counter(b)).items() if n}
+    assert Cost(a) * times == {k: n * times for k, n in a.items() if n * times}
+
+
+def test_a_cost_knows_its_kinds():
+    assert Cost(mul=0, add=2) == {"add": 2}
+    assert repr(Cost(mul=3, add=2)) == "Cost(mul=3, add=2)"
+    with pytest.raises(ValueError, match="pow"):
+        Cost(pow=1)

@@ -1,0 +1,88 @@
+"""Who may import whom."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+EVERYTHING = ("counting/**/*.py", "minigpt/**/*.py", "scripts/**/*.py")
+MODEL = tuple(
+    f"minigpt/{room}.py" for room in ("gpt2", "llama", "deepseek", "ops", "cache", "module")
+)
+RECORDING = [
+    "allocators",
+    "array",
+    "composite",
+    "costs",
+    "ledger",
+    "memory",
+    "scalar",
+    "scope",
+    "shapes",
+]
+REPORTS = tuple(
+    f"counting.{file.stem}"
+    for file in ROOT.glob("counting/*.py")
+    if file.stem not in (*RECORDING, "__init__")
+)
+NAMING = ("counting.scope", "counting.composite")
+GPU = ("minigpt/fast/**/*.py", "counting/allocators.py", "minigpt/device.py")
+
+# claim: the files it is about but for some, what they never import but for some
+RULES = {
+    "counting has never heard of minigpt": (("counting/**/*.py",), (), ("minigpt",), ()),
+    "the model names its parts, and knows no more of counting": (MODEL, (), ("counting",), NAMING),
+    "the ledger knows no report": (("counting/ledger.py",), (), REPORTS, ()),
+    "the model knows no fast twin": (MODEL, (), ("minigpt.fast",), ()),
+    "cupy stays in its rooms": (EVERYTHING, GPU, ("cupy", "cupyx"), ()),
+    "nothing imports scripts or tests": (EVERYTHING, (), ("scripts", "tests", "helpers"), ()),
+}
+
+
+def files(globs):
+    return {file for glob in globs for file in ROOT.glob(glob)}
+
+
+def imported(file):
+    """The dotted names that a file imports: `from a.b import c` is `a.b.c`."""
+    package = file.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else ()
+            base = ".".join((*above, *([node.module] if node.module else [])))
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def within(name, modules):
+    return any(f"{name}.".startswith(f"{module}.") for module in modules)
+
+
+@pytest.mark.parametrize("claim", RULES)
+def test_imports(claim):
+    globs, excepted, never, but = RULES[claim]
+    wrong = [
+        f"{file.relative_to(ROOT)} imports {name}"
+        for file in sorted(files(globs) - files(excepted))
+        for name in imported(file)
+        if within(name, never) and not within(name, but)
+    ]
+    assert not wrong
+
+
+def test_the_reader_sees_every_form_of_import(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    file = tmp_path / "a" / "b" / "c.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        "import x.y as z\nfrom p.q import r\nfrom . import s\ndef f():\n from ..t import u"
+    )
+    assert set(imported(file)) == {"x.y", "p.q.r", "a.b.s", "a.t.u"}
+
+
+def test_the_rules_are_about_files_that_exist():
+    assert files(EVERYTHING) >= files(MODEL) > set()
+    assert REPORTS

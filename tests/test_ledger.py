@@ -1,0 +1,144 @@
+"""What a ledger holds: rows, their totals and differences, and the conventions that sum them."""
+
+import numpy as np
+import pytest
+import sympy
+from helpers import array
+from hypothesis import given
+from hypothesis import strategies as st
+
+from counting import Counted, Ledger, category, scope, trace
+from counting.views import VIEWS
+
+m, n, p = sympy.symbols("m n p", integer=True, positive=True)
+
+
+@pytest.fixture
+def run():
+    """Two layers, each a product (2, 3) @ (3, 4) and an addition; then one more addition."""
+    ledger = Ledger()
+    with category("weights"):
+        weight = Counted(array((3, 4)), ledger)
+    x = Counted(array((2, 3)), ledger)
+    for layer in "01":
+        with scope("h"), scope(layer), scope("mlp"):
+            x @ weight + 1.0
+    before = ledger.snapshot()
+    x + x
+    return ledger, before
+
+
+def test_rows_are_kept_by_path_and_operation(run):
+    _, counts = run
+    assert list(counts) == [(f"h.{i}.mlp", name) for i in "01" for name in ("matmul", "add")]
+    row = counts["h.0.mlp", "matmul"]
+    given = {column: row[i] for column, i in counts.columns.items() if row[i]}
+    assert given == {
+        "calls": 1,
+        "dots": 8,
+        "fma": 24,
+        ("read", "activations"): 24,
+        ("read", "weights"): 48,
+        ("written", "activations"): 32,
+    }
+
+
+def test_totals_sum_the_rows(run):
+    _, counts = run
+    assert counts.total("calls") == 4
+    assert counts.cost == {"fma": 48, "add": 16}
+    assert counts.bytes_read == {"weights": 96, "kv_cache": 0, "activations": 2 * (24 + 32)}
+    assert counts.bytes_written == {"weights": 0, "kv_cache": 0, "activations": 4 * 32}
+
+
+def test_a_snapshot_stays_as_it_was(run):
+    ledger, before = run
+    assert ledger.snapshot().total("calls") == before.total("calls") + 1
+
+
+def test_the_difference_of_two_snapshots_is_what_ran_between(run):
+    ledger, before = run
+    between = ledger.snapshot() - before
+    assert list(between) == [("", "add")]
+    assert between.cost == {"add": 6}
+    assert len(before - before) == 0
+    assert (before - before).total("calls") == 0
+
+
+def test_the_difference_within_a_row_is_of_its_numbers(run):
+    ledger, _ = run
+    before = ledger.snapshot()
+    Counted(array((5,)), ledger) + 1.0
+    assert (ledger.snapshot() - before)["", "add"] == tuple(
+        {"calls": 1, "add": 5, ("read", "activations"): 20, ("written", "activations"): 20}.get(
+            c, 0
+        )
+        for c in ledger.columns
+    )
+
+
+def test_where_keeps_the_rows_that_match(run):
+    _, counts = run
+    assert list(counts.where("h.1.*")) == [("h.1.mlp", "matmul"), ("h.1.mlp", "add")]
+    assert counts.where(operation="matmul").cost == {"fma": 48}
+    assert counts.where("h.0.mlp", "add").cost == {"add": 8}
+    assert len(counts.where("nowhere")) == 0
+
+
+def test_a_difference_and_a_choice_of_rows_commute(run):
+    ledger, before = run
+    after = ledger.snapshot()
+    for path, operation in (("*", "matmul"), ("h.*", "add"), ("", "*")):
+        chosen = after.where(path, operation) - before.where(path, operation)
+        assert chosen == (after - before).where(path, operation)
+        assert chosen == after.where(path, operation) - before
+        assert chosen.cost == (after.where(path, operation) - before).cost
+
+
+def test_by_parts_the_rows_without_loss(run):
+    _, counts = run
+    layers = counts.by(lambda path: path.split(".")[1])
+    assert list(layers) == ["0", "1"]
+    assert layers["0"].cost + layers["1"].cost == counts.cost
+
+
+@given(st.lists(st.sampled_from((np.exp, np.tanh, np.sqrt)), max_size=9), st.integers(0, 9))
+def test_intervals_add_up(functions, cut):
+    ledger = Ledger()
+    marks = [ledger.snapshot()]
+    for part in (functions[:cut], functions[cut:]):
+        for function in part:
+            function(Counted(array((3,)), ledger))
+        marks.append(ledger.snapshot())
+    start, middle, end = marks
+    assert (middle - start).cost + (end - middle).cost == end.cost
+    assert end.total("calls") == len(functions)
+
+
+@pytest.mark.parametrize(
+    ("view", "formula"),
+    [
+        ("macs", m * n * p),
+        ("matmul", 2 * m * n * p),
+        ("exact", m * p * (2 * n - 1)),
+        ("all", 2 * m * n * p),
+    ],
+)
+def test_the_views_of_a_matrix_product(view, formula):
+    assert sympy.expand(VIEWS[view](trace(np.matmul, (m, n), (n, p))) - formula) == 0
+    assert VIEWS[view](trace(np.matmul, (2, 3), (3, 4))) == formula.subs({m: 2, n: 3, p: 4})
+
+
+def test_the_views_of_a_softmax():
+    def softmax(x):
+        e = np.exp(x - x.max(-1, keepdims=True))
+        return e / e.sum(-1, keepdims=True)
+
+    counts = trace(softmax, (m, n))
+    cost = {"cmp": m * (n - 1), "add": m * n + m * (n - 1), "exp": m * n, "div": m * n}
+    assert {kind: sympy.expand(number) for kind, number in counts.cost.items()} == {
+        kind: sympy.expand(number) for kind, number in cost.items()
+    }
+    assert sympy.expand(VIEWS["all"](counts) - m * (5 * n - 2)) == 0
+    assert VIEWS["exact"](counts) == VIEWS["all"](counts)
+    assert VIEWS["matmul"](counts) == VIEWS["macs"](counts) == 0
