@@ -194,6 +194,6 @@ def main() -> None:
     except OSError as error:  # standard output is full, or its reader has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
-            sys.exit(141)  # what a shell makes of SIGPIPE
+            sys.exit(1)  # as typer does
         _fail(str(error))
     sys.exit(status)

@@ -94,7 +94,7 @@ def read_config(path: Path) -> GPT2Config:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(values, dict) or values.get("model_type") != "gpt2":
         found = values.get("model_type") if isinstance(values, dict) else values
@@ -117,9 +117,13 @@ def read_config(path: Path) -> GPT2Config:
         raise InputError(
             f"{path}: n_embd {config.n_embd} does not divide into n_head {config.n_head} heads"
         )
+    if type(config.tie_word_embeddings) is not bool:
+        raise InputError(
+            f"{path}: tie_word_embeddings is {config.tie_word_embeddings!r}, not true or false"
+        )
     epsilon, end = config.layer_norm_epsilon, config.eos_token_id
     if type(epsilon) not in (int, float) or not 0 <= epsilon < 1:
         raise InputError(f"{path}: layer_norm_epsilon is {epsilon!r}; it must be from 0 to 1")
-    if end is not None and (type(end) is not int or not 0 <= end < config.vocab_size):
-        raise InputError(f"{path}: eos_token_id is {end!r}, not one of {config.vocab_size} tokens")
+    if end is not None and (type(end) is not int or end < 0):  # one past the vocabulary never comes
+        raise InputError(f"{path}: eos_token_id is {end!r}, not the number of a token")
     return config

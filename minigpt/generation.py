@@ -109,7 +109,8 @@ def generate(
         ignore_eos: do not stop at the end-of-text token.
 
     Raises:
-        InputError: the prompt or an option cannot be used; before anything runs.
+        InputError: the prompt or an option cannot be used, before anything runs; or the weights
+            give logits that are not finite.
     """
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     tokens = encode(lm, prompts)
@@ -127,9 +128,12 @@ def encode(lm: LanguageModel, prompts: Sequence[str]) -> np.ndarray:
     """The tokens of prompts of equal length, (B, T).
 
     Raises:
-        InputError: there is none, one is empty, or their lengths differ.
+        InputError: there is none, one is empty or no text, or their lengths differ.
     """
-    rows = [lm.tokenizer.encode(prompt).ids for prompt in prompts]
+    try:
+        rows = [lm.tokenizer.encode(prompt).ids for prompt in prompts]
+    except Exception as error:  # the library raises bare Exceptions
+        raise InputError(f"the prompt cannot be made into tokens: {error}") from None
     if not rows or not all(rows):
         raise InputError("the prompt is empty: give at least one token of text")
     lengths = [len(row) for row in rows]
@@ -184,12 +188,19 @@ def _steps(
     before = lm.ledger.snapshot()
     for position in range(length, length + max_new_tokens):
         began = time.perf_counter()
-        logits = lm.model(tokens, cache)  # (B, 1, V)
+        with np.errstate(all="ignore"):  # what is not finite shows in the logits
+            logits = lm.model(tokens, cache)  # (B, 1, V)
         seconds = time.perf_counter() - began
         after = lm.ledger.snapshot()
         counts, before = after - before, after
         live, peak = lm.ledger.live_bytes, lm.ledger.peak_bytes
-        drawn = draw(to_host(logits.data)[:, -1])
+        scores = to_host(logits.data)[:, -1]
+        if not np.isfinite(scores).all():
+            raise InputError(
+                f"the logits of {lm.name} are not finite: its weights are damaged, or too large "
+                f"for {logits.dtype}"
+            )
+        drawn = draw(scores)
         for sequence in sorted(running):
             token = drawn[sequence]
             if token == end:

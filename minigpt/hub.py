@@ -1,10 +1,12 @@
 """Where a model's files are: in the package, in a folder, or on the Hugging Face hub."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from minigpt.errors import InputError
@@ -12,6 +14,7 @@ from minigpt.errors import InputError
 SHIPPED = "shakespeare"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+_PICKLE = "pytorch_model.bin"
 _REFUSED = "loading a pickle can run any code; save the model as safetensors"
 
 Fetch = Callable[[str], Path | None]  # a file of the model, by name; None where it has no such file
@@ -33,22 +36,33 @@ def find(model: str, revision: str | None = None) -> Checkpoint:
     Raises:
         InputError: there is no such model, it has no safetensors, or the hub cannot be reached.
     """
+    try:
+        here = _here(model)
+    except OSError as error:  # a folder that may not be read, a name too long
+        raise InputError(f"{model} cannot be read: {error.strerror}") from None
+    if here and revision is not None:
+        raise InputError(f"{model} is on this machine: only a hub name has revisions")
+    if not here and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", model):
+        raise InputError(f"{model!r} is no file, no folder and no hub name")
+    return here or _collect(model, _on_hub(model, revision))
+
+
+def _here(model: str) -> Checkpoint | None:
+    """The files of a model that comes with the package, or is a folder or file."""
     if model == SHIPPED:
         package = Path(__file__).parent
         folders = package / "shipped" / SHIPPED, package.parent / "weights" / SHIPPED
         return _collect(model, _in_folder(next(f for f in folders if f.is_dir())))
-    path = Path(model).expanduser()
-    if path.suffix in PICKLES:
+    path = Path(os.path.expanduser(model))
+    if path.suffix.lower() in PICKLES:
         raise InputError(f"{model} is a pickle and refused: {_REFUSED}")
     if path.is_file():
         if path.suffix != ".safetensors":
             raise InputError(f"{model} is not a .safetensors file")
         return _collect(model, _in_folder(path.parent), tensors=(path,))
-    if path.is_dir():
+    if model and path.is_dir():
         return _collect(model, _in_folder(path))
-    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", model):
-        raise InputError(f"{model} is no file, no folder and no hub name")
-    return _collect(model, _on_hub(model, revision))
+    return None
 
 
 def download(model: str, revision: str | None = None, to: Path | None = None) -> Path:
@@ -57,31 +71,38 @@ def download(model: str, revision: str | None = None, to: Path | None = None) ->
     Raises:
         InputError: as `find`, or `to` cannot be written.
     """
-    checkpoint = find(model, revision)
-    if to is None:
-        return checkpoint.config.parent
     try:
-        to.mkdir(parents=True, exist_ok=True)
-        for file in (checkpoint.config, checkpoint.tokenizer, *checkpoint.tensors):
-            shutil.copyfile(file, to / file.name)
+        if to is not None:
+            to.mkdir(parents=True, exist_ok=True)  # or fail before the download
+        checkpoint = find(model, revision)
+        if to is None:
+            return checkpoint.config.parent
+        files = [checkpoint.config, checkpoint.tokenizer, *checkpoint.tensors]
         index = checkpoint.config.parent / INDEX
-        if len(checkpoint.tensors) > 1:
-            shutil.copyfile(index, to / INDEX)
+        if checkpoint.tensors[0].name != SINGLE and index.is_file():
+            files.append(index)
+        for file in files:
+            shutil.copyfile(file, to / file.name)
     except OSError as error:
-        raise InputError(f"{to} cannot be written: {error.strerror}") from None
+        raise InputError(f"{to} cannot be written: {error.strerror or error}") from None
     return to
 
 
 def _collect(model: str, fetch: Fetch, tensors: tuple[Path, ...] = ()) -> Checkpoint:
     config = fetch("config.json")
     if config is None:
-        raise InputError(f"{model} has no config.json")
+        raise _lacks(model, "config.json", fetch)
     tokenizer = fetch("tokenizer.json")
     if tokenizer is None:
-        raise InputError(f"{model} has no tokenizer.json")
+        raise _lacks(model, "tokenizer.json", fetch)
     if not tensors:
         tensors = _tensors(model, fetch)
     return Checkpoint(model, config, tokenizer, tensors)
+
+
+def _lacks(model: str, what: str, fetch: Fetch) -> InputError:
+    pickled = f"; its {_PICKLE} is refused: {_REFUSED}" if fetch(_PICKLE) else ""
+    return InputError(f"{model} has no {what}{pickled}")
 
 
 def _tensors(model: str, fetch: Fetch) -> tuple[Path, ...]:
@@ -89,13 +110,13 @@ def _tensors(model: str, fetch: Fetch) -> tuple[Path, ...]:
         return (single,)
     index = fetch(INDEX)
     if index is None:
-        pickled = fetch("pytorch_model.bin") is not None
-        what = f"only a pickle, and {_REFUSED}" if pickled else f"no {SINGLE} and no {INDEX}"
-        raise InputError(f"{model} has {what}")
+        raise _lacks(model, f"{SINGLE} and no {INDEX}", fetch)
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
         raise InputError(f"{index} is not a safetensors index: get it again") from None
+    if not names:
+        raise InputError(f"{index} names no file: get it again")
     shards = []
     for name in names:
         if not re.fullmatch(r"[\w-][\w.-]*\.safetensors", str(name)):
@@ -112,7 +133,14 @@ def _in_folder(folder: Path) -> Fetch:
 
 
 def _on_hub(model: str, revision: str | None) -> Fetch:
-    from huggingface_hub import file_exists, hf_hub_download
+    from huggingface_hub import (
+        _CACHED_NO_EXIST,
+        file_exists,
+        get_hf_file_metadata,
+        hf_hub_download,
+        hf_hub_url,
+        try_to_load_from_cache,
+    )
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -123,15 +151,34 @@ def _on_hub(model: str, revision: str | None) -> Fetch:
         RevisionNotFoundError,
     )
 
+    @cache
+    def unreachable() -> str:
+        """Why the hub is, or "". Asked once: a download would try for half a minute, aloud."""
+        try:
+            get_hf_file_metadata(hf_hub_url(model, "config.json", revision=revision))
+        except HfHubHTTPError as error:  # an answer
+            status = error.response.status_code if error.response is not None else 0
+            return _first_line(error) if status >= 500 else ""
+        except HFValidationError:
+            return ""
+        except Exception as error:  # whatever the transport of this version raises
+            return _first_line(error)
+        return ""
+
     def fetch(name: str) -> Path | None:
         try:
-            if name == "pytorch_model.bin":  # only asked whether it is there
-                return Path(name) if file_exists(model, name, revision=revision) else None
-            return Path(hf_hub_download(model, name, revision=revision))
-        except LocalEntryNotFoundError:
+            if name == _PICKLE:  # only asked whether it is there
+                there = not unreachable() and file_exists(model, name, revision=revision)
+                return Path(name) if there else None
+            offline = bool(unreachable())
+            return Path(hf_hub_download(model, name, revision=revision, local_files_only=offline))
+        except LocalEntryNotFoundError as error:
+            if try_to_load_from_cache(model, name, revision=revision) is _CACHED_NO_EXIST:
+                return None
             raise InputError(
-                f"{model} is not on this machine and the hub cannot be reached: where there is a "
-                f"network, run: minigpt download {model} --to DIR, and copy DIR here"
+                f"{model} is not on this machine and the hub cannot be reached "
+                f"({unreachable() or _first_line(error)}): where there is a network, run: "
+                f"minigpt download {model} --to DIR, and copy DIR here"
             ) from None
         except EntryNotFoundError:
             return None
@@ -143,9 +190,11 @@ def _on_hub(model: str, revision: str | None) -> Fetch:
             raise InputError(f"{model} has no revision {revision!r} on the hub") from None
         except (RepositoryNotFoundError, HFValidationError):
             raise InputError(f"{model} is no file, no folder and no model on the hub") from None
-        except (HfHubHTTPError, OSError) as error:
-            raise InputError(
-                f"{model}: {name} cannot be downloaded: {str(error).splitlines()[0]}"
-            ) from None
+        except Exception as error:  # the transport's, the disk's
+            raise InputError(f"{model}: {name} cannot be fetched: {_first_line(error)}") from None
 
     return fetch
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

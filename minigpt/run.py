@@ -2,22 +2,22 @@
 
 import json
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from rich.console import Console, Group
 from rich.filesize import decimal
-from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-from rich.text import Text
 
 from counting import table
 from counting.views import flops, matmul
 from minigpt.errors import InputError
 from minigpt.generation import Step, generate
+from minigpt.terminal import LiveText, can_show
 from minigpt.weights import LanguageModel, load
 
 INTERRUPTED = 130  # what a shell makes of Ctrl-C
@@ -41,8 +41,11 @@ def run(
     texts = list(prompts)
     tokens: list[list[int]] = [[] for _ in prompts]
     last = None
-    status = 0
-    with _open_log(log) as write, _stream(prompts, options, as_json, quiet) as show:
+    with (
+        _open_log(log) as write,
+        _stream(prompts, options, as_json, quiet) as show,
+        _stop_asked() as stopped,
+    ):
         try:
             for step in steps:
                 write(step.record())
@@ -50,14 +53,16 @@ def run(
                 tokens[step.sequence].append(step.token)
                 last = step
                 show(step)
+                if stopped():
+                    break
         except KeyboardInterrupt:
-            status = INTERRUPTED
+            pass
     if as_json:
         print(json.dumps(_summary(lm, texts, tokens, last)))
     elif not quiet:
         errors.print()
         errors.print(_tables(lm, last))
-    return status
+    return INTERRUPTED if stopped() else 0
 
 
 def component(path: str) -> str:
@@ -66,12 +71,13 @@ def component(path: str) -> str:
 
 
 def _read_prompt(prompt: str) -> str:
-    if prompt != "-":
-        return prompt
     try:
-        return sys.stdin.buffer.read().decode().removesuffix("\n")
-    except UnicodeDecodeError:
-        raise InputError("the prompt on standard input is not UTF-8 text") from None
+        if prompt == "-":
+            return sys.stdin.buffer.read().decode().removesuffix("\n")
+        prompt.encode()
+    except UnicodeError:
+        raise InputError("the prompt is not UTF-8 text") from None
+    return prompt
 
 
 @contextmanager
@@ -89,11 +95,39 @@ def _open_log(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
         yield lambda record: None
         return
     try:
-        stream: IO[str] = path.open("w", buffering=1, encoding="utf-8")  # a line at a time
+        stream = path.open("wb", buffering=0)
     except OSError as error:
         raise InputError(f"cannot write the log {path}: {error.strerror}") from None
+
+    def write(record: dict[str, Any]) -> None:
+        try:
+            stream.write(f"{json.dumps(record)}\n".encode())  # a whole line at once
+        except OSError as error:
+            raise InputError(f"cannot write the log {path}: {error.strerror}") from None
+
     with stream:
-        yield lambda record: print(json.dumps(record), file=stream)
+        yield write
+
+
+@contextmanager
+def _stop_asked() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed: the pass that runs is finished first; pressed again, it is not.
+
+    Python would raise KeyboardInterrupt anywhere, in a `__del__` too, which swallows it.
+    """
+    asked = False
+
+    def ask(*_: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -113,56 +147,47 @@ def _stream(
             yield collect
         finally:
             print("\n\n".join(texts))
-    elif quiet or not sys.stdout.isatty():
+    elif quiet or not can_show():
         print(prompts[0], end="", flush=True)
         try:
             yield lambda step: print(step.text, end="", flush=True)
         finally:
             print()
     else:
-        with _Terminal(prompts[0], options["max_new_tokens"]) as terminal:
+        terminal = _Terminal(prompts[0], options["max_new_tokens"])
+        try:
             yield terminal.show
+        finally:
+            terminal.end()
 
 
 class _Terminal:
     """The text as it comes, and under it a line on the last pass."""
 
     def __init__(self, prompt: str, most: int) -> None:
-        self._most = most
+        self._text, self._most = LiveText(), most
         self._first: int | None = None
-        self._tail = prompt
-        self._live = Live(auto_refresh=False, transient=True, vertical_overflow="visible")
-
-    def __enter__(self) -> "_Terminal":
-        self._live.__enter__()
-        self._refresh("")
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._live.__exit__(None, None, None)
-        print(self._tail)
+        self._text.write(prompt)
 
     def show(self, step: Step) -> None:
-        *whole, self._tail = (self._tail + step.text).split("\n")
-        for line in whole:  # lines that are whole scroll away above
-            self._live.console.print(Text(line))
         if self._first is None:
             self._first = step.position
         read, written = step.counts.bytes_read, step.counts.bytes_written
         moved = sum(read.values()) + sum(written.values())
         tokens = step.batch * step.new_tokens
-        self._refresh(
-            f"token {step.position - self._first + 1}/{self._most}"
-            f" · {si(step.flops)}FLOP in this pass"
-            f" · KV {step.kv_bytes_per_token:,} B/token"
-            f" · peak {decimal(sum(step.peak_bytes.values()))}"
-            f" · {tokens / step.seconds:.0f} tokens/s"
-            f" · {si(step.flops / step.seconds)}FLOP/s"
-            f" · {si(moved / step.seconds)}B/s"
+        self._text.write(
+            step.text,
+            f"token {step.position - self._first + 1}/{self._most}",
+            f"{si(step.flops)}FLOP in this pass",
+            f"KV {step.kv_bytes_per_token:,} B/token",
+            f"peak {decimal(sum(step.peak_bytes.values()))}",
+            f"{tokens / step.seconds:.0f} tokens/s",
+            f"{si(step.flops / step.seconds)}FLOP/s",
+            f"{si(moved / step.seconds)}B/s",
         )
 
-    def _refresh(self, status: str) -> None:
-        self._live.update(Group(Text(self._tail), Text(status, style="dim")), refresh=True)
+    def end(self) -> None:
+        self._text.write("\n")
 
 
 def si(n: float) -> str:

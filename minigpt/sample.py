@@ -20,8 +20,9 @@ def sample(
     if temperature == 0:
         return int(logits.argmax())
     order = np.argsort(-logits, kind="stable")[:top_k]  # most likely first
-    scaled = logits[order].astype(np.float64) / temperature
-    weights = np.exp(scaled - scaled[0])
+    below = logits[order].astype(np.float64) - float(logits[order[0]])
+    with np.errstate(over="ignore"):  # a temperature so low that all but the first are at -inf
+        weights = np.exp(below / temperature)
     cumulative = np.cumsum(weights / weights.sum())
     if top_p is not None:
         kept = int(np.searchsorted(cumulative, top_p)) + 1

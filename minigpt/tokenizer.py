@@ -18,6 +18,8 @@ def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exceptions
         raise InputError(f"{path} is not a tokenizer: {error}") from None
+    tokenizer.no_truncation()  # a prompt is used whole or refused
+    tokenizer.no_padding()
     largest = max(tokenizer.get_vocab().values(), default=0)
     if largest >= vocab_size:
         raise InputError(f"{path} has token {largest}, but the model knows {vocab_size} tokens")

@@ -50,6 +50,7 @@ class _Stored:
     """Where a tensor lies in a file."""
 
     file: Path
+    mapped: mmap.mmap  # the whole file, one for all its tensors
     dtype: np.dtype
     shape: tuple[int, ...]
     offset: int
@@ -87,12 +88,17 @@ def load(
     from minigpt.device import place
 
     to_device = place(device)
+    if dtype not in ("float32", "float16"):
+        raise InputError(f"unknown dtype {dtype!r}: float32 or float16")
     checkpoint = find(str(model), revision)
     config = read_config(checkpoint.config)
     tokenizer = read_tokenizer(checkpoint.tokenizer, config.vocab_size)
-    stored = {}
+    stored: dict[str, _Stored] = {}
     for file in checkpoint.tensors:
-        stored.update(_index(file))
+        for key, tensor in _index(file):
+            if key in stored:
+                raise InputError(f"{file}: {key} is stored twice, first in {stored[key].file}")
+            stored[key] = tensor
     config, stored = _fit(config, stored, checkpoint.config)
     ledger = Ledger()
     weights = {}
@@ -102,20 +108,20 @@ def load(
     return LanguageModel(checkpoint.name, GPT2(config, weights), tokenizer, ledger)
 
 
-def _index(file: Path) -> dict[str, _Stored]:
-    """The tensors of a safetensors file by key, without a `transformer.` prefix."""
+def _index(file: Path) -> Iterator[tuple[str, _Stored]]:
+    """The tensors of a safetensors file and their keys, without a `transformer.` prefix."""
     try:
         with safe_open(file, framework="np"):  # checks the header and that the file is whole
             pass
         with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            header: dict[str, Any] = json.loads(stream.read(length))
+            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        begin = 8 + int.from_bytes(mapped[:8], "little")
+        header: dict[str, Any] = json.loads(mapped[8:begin])
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(
             f"{file} is not a whole safetensors file ({error}): get it again"
         ) from None
     header.pop("__metadata__", None)
-    tensors = {}
     for key, entry in header.items():
         key = key.removeprefix("transformer.")
         if _BUFFERS.fullmatch(key):
@@ -123,13 +129,8 @@ def _index(file: Path) -> dict[str, _Stored]:
         if entry["dtype"] not in DTYPES:
             known = ", ".join(DTYPES)
             raise InputError(f"{file}: {key} is stored as {entry['dtype']}; known are {known}")
-        tensors[key] = _Stored(
-            file,
-            np.dtype(DTYPES[entry["dtype"]]),
-            tuple(entry["shape"]),
-            8 + length + entry["data_offsets"][0],
-        )
-    return tensors
+        dtype, shape = np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"])
+        yield key, _Stored(file, mapped, dtype, shape, begin + entry["data_offsets"][0])
 
 
 def _fit(
@@ -163,9 +164,7 @@ def _same(a: _Stored, b: _Stored) -> bool:
 
 
 def _map(tensor: _Stored) -> np.ndarray:
-    with tensor.file.open("rb") as stream:
-        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    flat = np.frombuffer(mapped, tensor.dtype, tensor.count, tensor.offset)
+    flat = np.frombuffer(tensor.mapped, tensor.dtype, tensor.count, tensor.offset)
     return flat.reshape(tensor.shape)
 
 
@@ -180,7 +179,8 @@ def _read(
                 array = array.copy()  # a product would copy it each time
         else:
             flat = np.fromfile(tensor.file, tensor.dtype, tensor.count, offset=tensor.offset)
-            array = flat.astype(dtype).reshape(tensor.shape)
+            with np.errstate(over="ignore"):  # infinities show in the logits
+                array = flat.astype(dtype).reshape(tensor.shape)
         yield key, array
         done += tensor.nbytes
         if progress:

@@ -265,6 +265,13 @@ def test_the_peak_holds_operands_and_result_together(ledger, x):
     del y
 
 
+def test_what_is_gone_makes_room_for_what_comes(ledger, x):
+    x + 1.0
+    y = Counted(x.data, ledger)
+    assert ledger.peak_bytes["activations"] == 48
+    del y
+
+
 def test_live_and_peak_are_kept_by_category(ledger, x):
     with category("weights"):
         weight = Counted(array((4,)), ledger)

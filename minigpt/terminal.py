@@ -1,0 +1,44 @@
+"""Text that comes bit by bit, and a status under it, on a terminal."""
+
+import os
+import sys
+from shutil import get_terminal_size
+from textwrap import wrap
+
+from rich.cells import cell_len
+
+# A model may say anything: control characters do not reach the terminal.
+_HARMLESS = dict.fromkeys((*range(32), *range(127, 160)), "\N{REPLACEMENT CHARACTER}")
+_HARMLESS |= {ord("\n"): "\n", ord("\t"): "    ", ord("\r"): ""}
+
+
+def can_show() -> bool:
+    """Whether standard output is a terminal whose cursor can be moved."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+class LiveText:
+    """Text on standard output that the terminal itself wraps, so that a copy of it is whole.
+
+    The status is drawn below and the cursor goes back to where the text ends; what comes next
+    erases it.
+    """
+
+    def __init__(self) -> None:
+        self._column = 0  # where the text ends
+
+    def write(self, text: str, *status: str) -> None:
+        """Adds `text`, and puts the parts of `status` under it in place of the last one."""
+        columns, rows = get_terminal_size()
+        text = text.translate(_HARMLESS)
+        for char in text:
+            wide = cell_len(char)
+            if char == "\n" or self._column + wide > columns:
+                self._column = 0
+            self._column += wide
+        joined = " · ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in status)
+        lines = wrap(joined, columns)[: rows - 1]
+        if lines and self._column < columns:  # past a full row the cursor could not come back
+            back = f"\x1b[{len(lines)}A\r" + (f"\x1b[{self._column}C" if self._column else "")
+            text += "\x1b[2m" + "".join(f"\n{line}" for line in lines) + f"\x1b[0m{back}"
+        print(f"\x1b[J{text}", end="", flush=True)

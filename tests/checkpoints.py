@@ -1,0 +1,113 @@
+"""Tiny checkpoints on disk, the command run as a user would, and the contract of a log."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from helpers import numbers
+from safetensors.numpy import save_file
+
+from minigpt.config import GPT2Config
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT.parent / "shared" / "data"
+SHIPPED = ROOT / "weights" / "shakespeare"
+
+make_tokenizer = runpy.run_path(str(ROOT / "scripts" / "make_checkpoint.py"))["make_tokenizer"]
+
+CONFIG = GPT2Config(vocab_size=260, n_positions=16, n_embd=8, n_layer=2, n_head=2, eos_token_id=259)
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+def tensors(config=CONFIG, dtype="f4"):
+    """Random weights by key."""
+    make = numbers(0, config.vocab_size)
+    return {key: make(shape, dtype) for key, shape in config.shapes().items()}
+
+
+def checkpoint(folder, weights=None, name=SINGLE, **changes):
+    """Writes a model in Hugging Face layout, its config.json with `changes`; gives the folder."""
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "gpt2"} | asdict(CONFIG) | changes)
+    )
+    make_tokenizer(CONFIG.vocab_size, None).save(str(folder / "tokenizer.json"))
+    save_file(tensors() if weights is None else weights, folder / name)
+    return folder
+
+
+def sharded(folder, weights=None):
+    """The same in two files and an index."""
+    weights = tensors() if weights is None else weights
+    checkpoint(folder, {}).joinpath(SINGLE).unlink()
+    shards = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+    weight_map = {key: shards[i % 2] for i, key in enumerate(weights)}
+    for shard in shards:
+        part = {key: tensor for key, tensor in weights.items() if weight_map[key] == shard}
+        save_file(part, folder / shard)
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return folder
+
+
+def ends_at_once():
+    """Weights whose most likely token is the end of the text, whatever comes before."""
+    weights = tensors()
+    weights["ln_f.weight"][:] = 0
+    weights["ln_f.bias"][:] = 1
+    weights["wte.weight"][CONFIG.eos_token_id] = 1
+    return weights
+
+
+# The command.
+
+MINIGPT = [sys.executable, "-c", "from minigpt.cli import main; main()"]
+
+
+def environment(**changes):
+    """This environment, without what points to a hub, a terminal or unbuffered streams."""
+    dropped = ("HF_", "COLUMNS", "LINES", "PYTHONUNBUFFERED")
+    return {k: v for k, v in os.environ.items() if not k.startswith(dropped)} | changes
+
+
+def minigpt(*args, cwd, env=None, **options):
+    """Runs `minigpt ARGS` to its end; its output is bytes."""
+    options = {"capture_output": True, "timeout": 60, "input": b""} | options
+    return subprocess.run([*MINIGPT, *args], cwd=cwd, env=env or environment(), **options)
+
+
+def complaint(result):
+    """The one line that bad input gets."""
+    *before, line = result.stderr.decode().splitlines()
+    assert (result.returncode, result.stdout, before) == (2, b"", [])
+    assert line.startswith("minigpt: ")
+    return line
+
+
+# The contract of a log, issue 2.
+
+KINDS = {"mul", "add", "fma", "div", "exp", "tanh", "sqrt", "cmp"}
+CATEGORIES = {"weights", "kv_cache", "activations"}
+
+
+def assert_contract(record, config, first):
+    """A line of a log: every field, and what must hold between them."""
+    r, kinds = record, record["kinds"]
+    assert type(r["token"]) is int
+    assert 0 <= r["token"] < config.vocab_size
+    assert type(r["text"]) is str
+    assert r["phase"] == ("prefill" if first else "decode")
+    assert r["new_tokens"] == (r["position"] if first else 1)
+    assert r["keys"] == r["position"]
+    assert set(kinds) >= KINDS
+    assert r["flops"] == sum(kinds.values()) + kinds["fma"]
+    assert r["matmul_flops"] == 2 * kinds["fma"]
+    for bytes_by_category in ("bytes_read", "bytes_written", "live_bytes", "peak_bytes"):
+        assert set(r[bytes_by_category]) == CATEGORIES
+        assert all(type(n) is int and n >= 0 for n in r[bytes_by_category].values())
+    assert all(r["live_bytes"][name] <= r["peak_bytes"][name] for name in CATEGORIES)
+    assert r["kv_bytes_per_token"] == 2 * config.n_layer * config.n_embd * 4
+    assert r["seconds"] > 0

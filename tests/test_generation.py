@@ -1,0 +1,245 @@
+"""Prefill, then decoding: the tokens, and the record of the pass that made each."""
+
+import json
+
+import numpy as np
+import pytest
+from checkpoints import CONFIG, SHIPPED, assert_contract, checkpoint, ends_at_once
+
+from counting.views import flops, matmul
+from minigpt import InputError, generate, load
+from minigpt.tokenizer import TextStream
+
+GREEDY = {"temperature": 0, "ignore_eos": True}
+
+
+@pytest.fixture
+def lm(tmp_path):
+    return load(checkpoint(tmp_path / "m"))
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load("shakespeare")
+
+
+# Records.
+
+
+def test_each_token_has_the_record_of_its_pass(lm):
+    steps = list(generate(lm, "abcd", max_new_tokens=5, ignore_eos=True, seed=0))
+    records = [json.loads(json.dumps(step.record())) for step in steps]
+    for i, record in enumerate(records):
+        assert_contract(record, CONFIG, first=i == 0)
+    assert [r["position"] for r in records] == [4, 5, 6, 7, 8]
+    assert [r["new_tokens"] for r in records] == [4, 1, 1, 1, 1]
+    L, C, V = CONFIG.n_layer, CONFIG.n_embd, CONFIG.vocab_size
+    for r in records:
+        T, S = r["new_tokens"], r["keys"]
+        assert r["matmul_flops"] == 24 * L * T * C * C + 4 * L * T * S * C + 2 * C * V
+        assert r["bytes_written"]["kv_cache"] == T * r["kv_bytes_per_token"]
+        assert r["live_bytes"]["kv_cache"] == 8 * r["kv_bytes_per_token"]
+
+
+def test_the_records_add_up_to_the_ledger(lm):
+    steps = list(generate(lm, ["ab", "cd"], max_new_tokens=4, ignore_eos=True))
+    passes = [step.counts for step in steps if step.sequence == 0]
+    total = lm.ledger.snapshot()
+    for column in set(total.columns) - {"calls"}:  # the cache is reserved by calls of no cost
+        assert sum(counts.total(column) for counts in passes) == total.total(column)
+    assert sum(step.flops for step in steps) == 2 * flops(total)
+    assert sum(step.matmul_flops for step in steps) == 2 * matmul(total)
+
+
+def test_a_second_generation_starts_anew(lm):
+    first, second = (
+        [(s.token, s.flops) for s in generate(lm, "ab", max_new_tokens=4, seed=3)] for _ in range(2)
+    )
+    assert first == second
+
+
+# Batches.
+
+
+def test_a_batch_of_one_prompt_twice_says_twice_what_it_says_alone(lm):
+    alone = [step.token for step in generate(lm, "abc", max_new_tokens=9, **GREEDY)]
+    steps = list(generate(lm, ["abc", "abc"], max_new_tokens=9, **GREEDY))
+    assert [step.sequence for step in steps] == [0, 1] * 9
+    assert [step.token for step in steps[::2]] == [step.token for step in steps[1::2]] == alone
+
+
+def test_the_sequences_of_a_batch_do_not_meet(lm):
+    alone = [
+        [step.token for step in generate(lm, prompt, max_new_tokens=6, **GREEDY)]
+        for prompt in ("abc", "xyz")
+    ]
+    steps = list(generate(lm, ["abc", "xyz"], max_new_tokens=6, **GREEDY))
+    assert [[s.token for s in steps if s.sequence == i] for i in (0, 1)] == alone
+
+
+def test_unequal_prompts_are_refused(lm):
+    with pytest.raises(InputError, match=r"equally many tokens; these have \[2, 3\]"):
+        generate(lm, ["ab", "abc"])
+
+
+# The end.
+
+
+def test_generation_stops_at_the_end_of_text(tmp_path):
+    lm = load(checkpoint(tmp_path / "m", ends_at_once()))
+    (step,) = generate(lm, "ab", max_new_tokens=5, temperature=0)
+    assert (step.token, step.text) == (CONFIG.eos_token_id, "")
+    on = list(generate(lm, "ab", max_new_tokens=5, **GREEDY))
+    assert [step.token for step in on] == 5 * [CONFIG.eos_token_id]
+    assert on[0].text == "<|endoftext|>"
+
+
+def test_a_sequence_that_has_ended_leaves_the_others_running(tmp_path):
+    weights = ends_at_once()
+    weights["wte.weight"][65] = weights["wte.weight"][CONFIG.eos_token_id]  # as likely
+    lm = load(checkpoint(tmp_path / "m", weights))
+    ends = set()
+    for seed in range(8):
+        steps = list(generate(lm, ["ab", "cd"], max_new_tokens=8, seed=seed))
+        lengths = []
+        for sequence in (0, 1):
+            tokens = [step.token for step in steps if step.sequence == sequence]
+            lengths.append(len(tokens))
+            assert CONFIG.eos_token_id not in tokens[:-1]
+        assert {step.batch for step in steps} == {2}
+        ends.add(tuple(lengths))
+    assert any(a != b for a, b in ends)
+
+
+def test_a_model_without_an_end_of_text_goes_on(tmp_path):
+    lm = load(checkpoint(tmp_path / "m", ends_at_once(), eos_token_id=None))
+    assert len(list(generate(lm, "ab", max_new_tokens=5, temperature=0))) == 5
+
+
+# What cannot be done is refused before anything runs.
+
+REFUSED = {
+    "no prompt": ([], {}, "the prompt is empty"),
+    "an empty prompt": ("", {}, "the prompt is empty"),
+    "one of two is empty": (["a", ""], {}, "the prompt is empty"),
+    "no text": ("\ud800", {}, "cannot be made into tokens"),
+    "a prompt too long": ("a" * 17, {}, "17 tokens, but the context of .* is 16"),
+    "more than the context": ("a" * 6, {"max_new_tokens": 11}, "at most 10 new ones"),
+    "a full context": ("a" * 16, {"max_new_tokens": 1}, "at most 0 new ones"),
+    "nothing new": ("a", {"max_new_tokens": 0}, "max_new_tokens is 0"),
+    "less than nothing": ("a", {"max_new_tokens": -1}, "max_new_tokens is -1"),
+    "cold": ("a", {"temperature": -0.1}, "temperature is -0.1"),
+    "no number": ("a", {"temperature": float("nan")}, "temperature is nan"),
+    "hot": ("a", {"temperature": float("inf")}, "temperature is inf"),
+    "top-k of none": ("a", {"top_k": 0}, "top_k is 0"),
+    "negative top-k": ("a", {"top_k": -1}, "top_k is -1"),
+    "top-k beyond": ("a", {"top_k": 261}, "from 1 to 260"),
+    "top-p of none": ("a", {"top_p": 0.0}, "top_p is 0.0"),
+    "top-p beyond": ("a", {"top_p": 1.01}, "top_p is 1.01"),
+    "top-p no number": ("a", {"top_p": float("nan")}, "top_p is nan"),
+    "negative seed": ("a", {"seed": -1}, "seed is -1"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_done_is_refused_before_anything_runs(lm, case):
+    prompt, options, line = REFUSED[case]
+    with pytest.raises(InputError, match=line):
+        generate(lm, prompt, **{"max_new_tokens": 2} | options)
+    assert not lm.ledger.snapshot()
+
+
+def test_the_whole_context_can_be_used(lm):
+    *_, last = generate(lm, "a" * 6, max_new_tokens=10, ignore_eos=True)
+    assert last.position == CONFIG.n_positions - 1
+
+
+# Text.
+
+
+@pytest.mark.parametrize("text", ["Ünïcödé €", "naïve 🙂!", "a\n\tb", " "])
+def test_a_character_of_many_tokens_comes_whole(lm, text):
+    ids = lm.tokenizer.encode(text).ids
+    stream = TextStream(lm.tokenizer, lm.tokenizer.encode("ab").ids)
+    parts = [stream.add(token) for token in ids]
+    assert "".join(parts) == text
+    assert set(map(len, parts)) <= {0, 1}
+
+
+def test_the_same_seed_says_the_same(shipped):
+    def text(seed):
+        return "".join(s.text for s in generate(shipped, "To be", max_new_tokens=12, seed=seed))
+
+    assert text(1) == text(1) != text(2)
+
+
+# The cache changes what is computed, not what comes out.
+
+
+def passes(lm, tokens, chunks):
+    """The logits of every position, the tokens (B, T) given in chunks of these lengths."""
+    cache = lm.model.new_cache(*tokens.shape)
+    ends = np.cumsum(chunks)
+    parts = np.split(tokens, ends[:-1], axis=1)
+    return np.concatenate([lm.model(part, cache, "all").data for part in parts], axis=1)
+
+
+@pytest.mark.parametrize("chunks", [[1] * 12, [5, 1, 1, 5], [11, 1]], ids=str)
+def test_decoding_with_the_cache_gives_the_logits_of_a_prefill(lm, shipped, chunks):
+    for model in (lm, shipped):
+        tokens = np.random.default_rng(0).integers(model.config.vocab_size, size=(2, 12))
+        found, expected = passes(model, tokens, chunks), passes(model, tokens, [12])
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+def test_float16_computes_in_float16_and_says_nearly_the_same(shipped):
+    half = load("shakespeare", dtype="float16")
+    tokens = np.array([shipped.tokenizer.encode("To be, or not to be").ids])
+    found, expected = (passes(model, tokens, tokens.shape[1:]) for model in (half, shipped))
+    assert found.dtype == np.float16
+    np.testing.assert_allclose(found, expected, atol=0.1)
+    (step,) = generate(half, "To be", max_new_tokens=1)
+    assert step.kv_bytes_per_token == 2 * 6 * 256 * 2
+
+
+# Against transformers.
+
+
+@pytest.fixture(scope="module")
+def peer():
+    torch = pytest.importorskip("torch", reason="the peers are not installed: .[peers]")
+    reason = "the peers are not installed: .[peers]"
+    transformers = pytest.importorskip("transformers", reason=reason)
+    torch.set_num_threads(1)
+    model = transformers.GPT2LMHeadModel.from_pretrained(SHIPPED, dtype=torch.float32)
+    return model.eval().requires_grad_(False)
+
+
+PROMPTS = ("To be, or not to be", "ROMEO:\n", "O", "Now is the winter of our discontent\n")
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_64_greedy_tokens_are_those_of_transformers(shipped, peer, prompt):
+    import torch
+
+    ids = torch.tensor([shipped.tokenizer.encode(prompt).ids])
+    theirs = peer.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=64,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+    )[0, ids.shape[1] :].tolist()
+    ours = [step.token for step in generate(shipped, prompt, max_new_tokens=64, **GREEDY)]
+    assert len(theirs) == 64
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("chunks", [[256], [100, *[1] * 10]], ids=["prefill", "decode"])
+def test_logits_are_those_of_transformers(shipped, peer, chunks):
+    import torch
+
+    tokens = np.random.default_rng(1).integers(1024, size=(1, sum(chunks)))
+    theirs = peer(torch.tensor(tokens)).logits.numpy()
+    np.testing.assert_allclose(passes(shipped, tokens, chunks), theirs, rtol=0, atol=1e-4)

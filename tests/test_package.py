@@ -1,0 +1,68 @@
+"""What a user installs: the wheel, and the commands of the README."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+
+import pytest
+from checkpoints import ROOT, SHIPPED
+
+
+def run(*command, **options):
+    options = {"check": True, "capture_output": True, "text": True, "timeout": 300} | options
+    return subprocess.run([str(part) for part in command], **options).stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    pytest.importorskip("build", reason="build is not installed: .[test]")
+    folder = tmp_path_factory.mktemp("wheel")
+    here = importlib.util.find_spec("hatchling")  # or a place of its own, which pip fills
+    alone = ["--no-isolation"] if here else []
+    run(sys.executable, "-m", "build", "--wheel", *alone, "--outdir", folder, ROOT)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def test_the_wheel_holds_the_packages_the_shipped_model_and_the_licence(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        sizes = {name: archive.getinfo(name).file_size for name in names}
+    tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+    assert tops == {"counting", "minigpt"}
+    for file in SHIPPED.iterdir():
+        assert sizes[f"minigpt/shipped/shakespeare/{file.name}"] == file.stat().st_size
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert not any("__pycache__" in name for name in names)
+
+
+def test_the_wheel_runs_the_main_job_in_an_empty_folder(wheel, tmp_path):
+    home, here = tmp_path / "home", tmp_path / "here"
+    here.mkdir()
+    run(sys.executable, "-m", "venv", "--without-pip", home)
+    python = home / "bin" / "python"
+    run(
+        sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel
+    )
+    packages = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+    # What it depends on is borrowed from the environment of the tests, behind its own.
+    borrowed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    with open(os.path.join(packages, "borrowed.pth"), "w") as file:
+        file.write("\n".join(borrowed))
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
+    where = "import minigpt, counting; print(minigpt.__file__, counting.__file__)"
+    found = run(python, "-c", where, cwd=here, env=env)
+    assert found.count(packages) == 2
+    command = home / "bin" / "minigpt", "generate", "To be", "--max-new-tokens", "8", "--seed", "1"
+    text = run(*command, "--log", "run.jsonl", cwd=here, env=env)
+    assert text.startswith("To be")
+    assert len(text) > len("To be") + 8
+    assert [file.name for file in here.iterdir()] == ["run.jsonl"]
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    *_, command = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert command in (ROOT / "README.md").read_text().splitlines()
