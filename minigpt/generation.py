@@ -120,8 +120,9 @@ def generate(
     def draw(logits: np.ndarray) -> list[int]:  # (B, V)
         return [sample(row, rng, temperature, top_k, top_p) for row in logits]
 
-    end = None if ignore_eos else lm.config.eos_token_id
-    return _steps(lm, tokens, max_new_tokens, draw, end)
+    end = () if ignore_eos else lm.config.eos_token_id
+    ends = end if isinstance(end, tuple) else (end,)
+    return _steps(lm, tokens, max_new_tokens, draw, ends)
 
 
 def encode(lm: LanguageModel, prompts: Sequence[str]) -> np.ndarray:
@@ -177,7 +178,7 @@ def _check(
 
 
 def _steps(
-    lm: LanguageModel, tokens: np.ndarray, max_new_tokens: int, draw: Any, end: int | None
+    lm: LanguageModel, tokens: np.ndarray, max_new_tokens: int, draw: Any, ends: tuple[int | None, ...]
 ) -> Iterator[Step]:
     batch, length = tokens.shape
     # The last token is never fed back, so it needs no place in the cache.
@@ -203,11 +204,11 @@ def _steps(
         drawn = draw(scores)
         for sequence in sorted(running):
             token = drawn[sequence]
-            if token == end:
+            if token in ends:
                 running.discard(sequence)
             yield Step(
                 token=token,
-                text="" if token == end else streams[sequence].add(token),
+                text="" if token in ends else streams[sequence].add(token),
                 position=position,
                 sequence=sequence,
                 batch=batch,

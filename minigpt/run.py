@@ -67,7 +67,8 @@ def run(
 
 def component(path: str) -> str:
     """The part of the model that a path names, whichever layer it is in."""
-    return re.sub(r"^.*?\.\d+\.?", "", path) or "residual"
+    inside = re.sub(r"^.*?\.\d+\.?", "", path)
+    return re.sub(r"\.\d+", "", inside) or "residual"  # experts together
 
 
 def _read_prompt(prompt: str) -> str:

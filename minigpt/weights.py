@@ -12,18 +12,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 
 from counting import Counted, Ledger, category
-from minigpt.config import GPT2Config, read_config
+from minigpt.architectures import Config, Model, build, read
 from minigpt.errors import InputError
-from minigpt.gpt2 import GPT2
 from minigpt.hub import find
 from minigpt.tokenizer import read_tokenizer
 
-DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
+DTYPES: dict[str, Any] = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+}
 
 # Buffers that old checkpoints carry beside the parameters: the causal mask and its fill value.
 _BUFFERS = re.compile(r"h\.\d+\.attn\.(masked_)?bias")
@@ -36,12 +41,12 @@ class LanguageModel:
     """A model with what turns text into its tokens, and the ledger that its arrays share."""
 
     name: str
-    model: GPT2
+    model: Model
     tokenizer: Tokenizer
     ledger: Ledger
 
     @property
-    def config(self) -> GPT2Config:
+    def config(self) -> Config:
         return self.model.config
 
 
@@ -72,7 +77,7 @@ def load(
     revision: str | None = None,
     progress: Progress | None = None,
 ) -> LanguageModel:
-    """A GPT-2 ready to run and to count.
+    """A model ready to run and to count: GPT-2, Llama 3 or DeepSeek V3.
 
     Args:
         model: "shakespeare" (comes with the package), a hub name ("gpt2-xl", "owner/name"), a
@@ -83,7 +88,8 @@ def load(
         progress: called with the bytes loaded so far and the bytes in all.
 
     Raises:
-        InputError: the model cannot be found, is not a GPT-2, or its files are not whole.
+        InputError: the model cannot be found, is of no known architecture, or its files are not
+            whole.
     """
     from minigpt.device import place
 
@@ -91,7 +97,7 @@ def load(
     if dtype not in ("float32", "float16"):
         raise InputError(f"unknown dtype {dtype!r}: float32 or float16")
     checkpoint = find(str(model), revision)
-    config = read_config(checkpoint.config)
+    config = read(checkpoint.config)
     tokenizer = read_tokenizer(checkpoint.tokenizer, config.vocab_size)
     stored: dict[str, _Stored] = {}
     for file in checkpoint.tensors:
@@ -105,7 +111,7 @@ def load(
     with category("weights"):
         for key, array in _read(stored, np.dtype(dtype), progress):
             weights[key] = Counted(to_device(array), ledger)
-    return LanguageModel(checkpoint.name, GPT2(config, weights), tokenizer, ledger)
+    return LanguageModel(checkpoint.name, build(config, weights), tokenizer, ledger)
 
 
 def _index(file: Path) -> Iterator[tuple[str, _Stored]]:
@@ -134,15 +140,16 @@ def _index(file: Path) -> Iterator[tuple[str, _Stored]]:
 
 
 def _fit(
-    config: GPT2Config, stored: dict[str, _Stored], origin: Path
-) -> tuple[GPT2Config, dict[str, _Stored]]:
+    config: Config, stored: dict[str, _Stored], origin: Path
+) -> tuple[Config, dict[str, _Stored]]:
     """The configuration with its head tied or separate, as stored, and exactly its tensors.
 
     Raises:
         InputError: a tensor is missing, unexpected, or of another shape.
     """
-    if "lm_head.weight" in stored and "wte.weight" in stored:
-        tied = _same(stored["lm_head.weight"], stored["wte.weight"])
+    embedding = next(iter(config.shapes()))
+    if "lm_head.weight" in stored and embedding in stored:
+        tied = _same(stored["lm_head.weight"], stored[embedding])
         config = replace(config, tie_word_embeddings=tied)
         if tied:
             stored = {key: tensor for key, tensor in stored.items() if key != "lm_head.weight"}
