@@ -20,6 +20,7 @@ from counting.shapes import ShapeArray
 
 _new = object.__new__
 
+UNSETTLED = 100_000  # events that a ledger leaves in its log
 CACHED = 50_000  # prices that a ledger keeps; shapes that grow with every token would pile up
 
 
@@ -242,6 +243,8 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
         data = charge.run(*bare, **options)
 
     log = ledger.log
+    if len(log) > UNSETTLED:
+        ledger.settle()
     log.append(path)
     log.append(charge)
     spec = charge.result

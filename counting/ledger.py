@@ -143,6 +143,8 @@ class Counts(Mapping[Key, tuple[Any, ...]]):
 class Ledger:
     """Where counted arrays record what they do. Arrays carry their ledger; it is never global.
 
+    A ledger belongs to one thread.
+
     Args:
         categories: what memory may be for, see `scope.category`.
     """

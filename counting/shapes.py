@@ -112,7 +112,9 @@ def _dtype(x: Any) -> Any:
         return x.dtype
     if isinstance(x, bool):
         return np.dtype(bool)
-    return int if getattr(x, "is_integer", isinstance(x, int)) is True else float
+    if isinstance(x, int | float):
+        return type(x)
+    return int if x.is_integer else float  # SymPy
 
 
 def broadcast(*shapes: Shape) -> Shape:

@@ -15,6 +15,7 @@ def report(
     live: Mapping[str, int],
     peak: Mapping[str, int],
     component: Callable[[str], str],
+    real: Mapping[str, int] | None = None,
 ) -> Group:
     """What a run cost: FLOP by component and by kind, bytes by category.
 
@@ -22,8 +23,10 @@ def report(
         counts: what was counted.
         live, peak: bytes by category.
         component: path -> the component it belongs to.
+        real: live bytes by another witness.
     """
-    return Group(components(counts, component), "", kinds(counts), "", memory(counts, live, peak))
+    held = memory(counts, live, peak, real)
+    return Group(components(counts, component), "", kinds(counts), "", held)
 
 
 def components(counts: Counts, component: Callable[[str], str]) -> Table:
@@ -48,11 +51,22 @@ def kinds(counts: Counts) -> Table:
     return table
 
 
-def memory(counts: Counts, live: Mapping[str, int], peak: Mapping[str, int]) -> Table:
-    table = _table("memory", "bytes read", "bytes written", "live", "peak")
+def memory(
+    counts: Counts,
+    live: Mapping[str, int],
+    peak: Mapping[str, int],
+    real: Mapping[str, int] | None = None,
+) -> Table:
+    """Bytes by category; `real` are the live ones by another witness, in its own categories."""
+    columns = ("allocated",) if real is not None else ()
+    table = _table("memory", "bytes read", "bytes written", "live", *columns, "peak")
     for name in live:
         moved = counts.bytes_read[name], counts.bytes_written[name]
-        table.add_row(name, *(f"{n:,}" for n in (*moved, live[name], peak[name])))
+        held = (live[name],) if real is None else (live[name], real.get(name, 0))
+        table.add_row(name, *(f"{n:,}" for n in (*moved, *held, peak[name])))
+    for name, n in (real or {}).items():
+        if name not in live:
+            table.add_row(name, "", "", "", f"{n:,}", "")
     return table
 
 

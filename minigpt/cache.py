@@ -56,3 +56,17 @@ class KVCache:
     def nbytes(self) -> Any:
         """Bytes reserved."""
         return sum(layer.k.nbytes + layer.v.nbytes for layer in self.layers)
+
+    @property
+    def filled_bytes(self) -> Any:
+        """Bytes that hold keys and values: of `nbytes`, those of the positions filled."""
+        return sum(_nbytes(layer, slice(layer.length)) for layer in self.layers)
+
+    @property
+    def token_bytes(self) -> Any:
+        """Bytes written for one more token of each sequence."""
+        return sum(_nbytes(layer, slice(1)) for layer in self.layers)
+
+
+def _nbytes(layer: LayerCache, positions: slice) -> Any:
+    return layer.k[:, :, positions].nbytes + layer.v[:, :, positions].nbytes

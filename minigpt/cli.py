@@ -4,7 +4,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -48,8 +48,14 @@ def generate(
     log: Annotated[Path | None, typer.Option(help="one JSON line for each token")] = None,
     json: Annotated[bool, typer.Option("--json", help="one JSON document, no text")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="the text alone")] = False,
+    trace_allocator: Annotated[
+        bool, typer.Option("--trace-allocator", help="add what NumPy really allocated")
+    ] = False,
 ) -> None:
     """Continue a text and count what it costs."""
+    from contextlib import nullcontext
+
+    from counting.allocators import Allocations
     from minigpt.run import run
 
     given = [text for text in [prompt, *(prompts or [])] if text is not None]
@@ -62,7 +68,10 @@ def generate(
         "ignore_eos": ignore_eos,
     }
     place = {"revision": revision, "device": device, "dtype": dtype}
-    raise typer.Exit(run(given, model, place, options, log=log, as_json=json, quiet=quiet))
+    shown: Any = {"log": log, "as_json": json, "quiet": quiet}
+    with Allocations() if trace_allocator else nullcontext() as allocations:
+        status = run(given, model, place, options, **shown, allocations=allocations)
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -118,11 +127,90 @@ def verify(
 
 
 @app.command()
-def article() -> None:
-    """What the article got wrong, as the Markdown table of the README."""
-    from minigpt.article import markdown
+def count(
+    model: Annotated[
+        str, typer.Argument(help="a preset, a config.json, a folder, or owner/name on the hub")
+    ],
+    new_tokens: Annotated[int, typer.Option(help="tokens of each sequence to run")] = 1,
+    past: Annotated[int, typer.Option(help="tokens of each that are cached already")] = 0,
+    batch: Annotated[int, typer.Option(help="sequences")] = 1,
+    dtype: Annotated[
+        str, typer.Option(help="float16, bfloat16, float32 or float64, of every array")
+    ] = "float16",
+    logits: Annotated[str, typer.Option(help="of all new positions, or of the last")] = "all",
+    cache: Annotated[
+        str, typer.Option(help="DeepSeek's cache: compressed or expanded")
+    ] = "compressed",
+    by: Annotated[str | None, typer.Option(help="component, layer or op")] = None,
+    json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
+) -> None:
+    """Say what one forward pass of any model costs: run on shapes, no weights needed."""
+    from minigpt.count import run
 
-    print(markdown())
+    run(model, new_tokens, past, batch, dtype, logits, cache, by, as_json=json)
+
+
+@app.command()
+def plan(
+    model: Annotated[
+        str, typer.Argument(help="a preset, a config.json, a folder, owner/name on the hub, or all")
+    ],
+    gpu: Annotated[
+        str, typer.Option(help="a name of minigpt gpus, cpu, a file that describes one, or all")
+    ],
+    gpus: Annotated[int, typer.Option(help="how many, in tensor parallel")] = 1,
+    gpu_file: Annotated[
+        Path | None, typer.Option(help="JSON or TOML that describes one more GPU")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="of arithmetic and cache; float16 where there is a rate")
+    ] = None,
+    weights_dtype: Annotated[
+        str | None, typer.Option(help="of weights: as dtype, float8, int8 or int4")
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(help="tokens a sequence may hold; the model's, at most 8192")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="sequences at once")] = 1,
+    prompt: Annotated[
+        int | None, typer.Option(help="tokens of a prompt; the context, at most 1024")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
+) -> None:
+    """Say whether a model fits on a GPU, what would, and how fast it can be there at best."""
+    from minigpt.plan_text import run
+
+    options = {
+        "gpus": gpus,
+        "dtype": dtype,
+        "weights_dtype": weights_dtype,
+        "context": context,
+        "batch": batch,
+        "prompt": prompt,
+    }
+    run(model, gpu, gpu_file=gpu_file, as_json=json, **options)
+
+
+@app.command()
+def gpus(
+    gpu_file: Annotated[
+        Path | None, typer.Option(help="JSON or TOML that describes one more")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
+) -> None:
+    """List hardware: memory, bandwidth, dense peak rates, and where the figures are from."""
+    from minigpt.gpus import run
+
+    run(json, gpu_file)
+
+
+@app.command()
+def article() -> None:
+    """What the article got wrong, and its tables made right, as in the README."""
+    from minigpt.article import markdown
+    from minigpt.article_tables import markdown as tables
+
+    print(markdown(), tables(), sep="\n\n")
 
 
 bench = typer.Typer(help="Ratios of things run in turn, on this machine.", no_args_is_help=True)

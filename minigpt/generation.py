@@ -178,7 +178,11 @@ def _check(
 
 
 def _steps(
-    lm: LanguageModel, tokens: np.ndarray, max_new_tokens: int, draw: Any, ends: tuple[int | None, ...]
+    lm: LanguageModel,
+    tokens: np.ndarray,
+    max_new_tokens: int,
+    draw: Any,
+    ends: tuple[int | None, ...],
 ) -> Iterator[Step]:
     batch, length = tokens.shape
     # The last token is never fed back, so it needs no place in the cache.

@@ -134,7 +134,7 @@ GPUS: dict[str, Accelerator] = {
         fp8_fp32=419,
     ),
     "t4": _nvidia(
-        "T4", 16, 300e9, PCIE_3, "T4 data sheet", fp32_fp32=8.1, fp16_fp32=65, fp16_fp16=65
+        "T4", 16, 320e9, PCIE_3, "T4 product brief", fp32_fp32=8.1, fp16_fp32=65, fp16_fp16=65
     ),
     "l4": _nvidia(
         "L4",
@@ -196,6 +196,11 @@ RTX_3060 = _3060._replace(  # its rates by the names that the article's correcti
 )
 
 
+def catalogue(file: Path | None = None) -> dict[str, Accelerator]:
+    """`GPUS`, and what a JSON or TOML file describes, by its own name."""
+    return {**GPUS, made.name: made} if file and (made := read(file)) else GPUS
+
+
 def find(name: str, file: Path | None = None) -> Accelerator:
     """The hardware of a name: one of `GPUS`, "cpu", or a JSON or TOML file that describes it.
 
@@ -205,8 +210,7 @@ def find(name: str, file: Path | None = None) -> Accelerator:
     Raises:
         InputError: there is none, or the file does not describe one.
     """
-    more = {made.name: made} if file and (made := read(file)) else {}
-    known = {**GPUS, **more}
+    known = catalogue(file)
     if name in known:
         return known[name]
     if name == "cpu":
@@ -261,8 +265,8 @@ def this_cpu() -> Accelerator:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # not every system tells
         memory = 0
-    said = f"measured: float32 matmul of {n} x {n}, copy of 64 MiB by one thread"
-    return Accelerator("this CPU", {"float32/float32": rate}, bandwidth, memory, said)
+    said = f"measured here and now: float32 matmul of {n} x {n}, copy of 64 MiB by one thread"
+    return Accelerator("CPU", {"float32/float32": rate}, bandwidth, memory, said)
 
 
 def _best(run: Callable[[], Any], times: int = 4) -> float:
@@ -273,36 +277,3 @@ def _best(run: Callable[[], Any], times: int = 4) -> float:
         run()
         best = min(best, time.perf_counter() - start)
     return best
-
-
-def run(as_json: bool = False, file: Path | None = None) -> None:
-    """Prints all hardware: the `gpus` command."""
-    known = {**GPUS, **({made.name: made} if file and (made := read(file)) else {})}
-    known["cpu"] = this_cpu()
-    if as_json:
-        print(json.dumps({name: one._asdict() for name, one in known.items()}))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    kinds = list(dict.fromkeys(kind for one in known.values() for kind in one.flops))
-    kinds.sort(key=lambda kind: ("float64" in kind, "float8" in kind))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for i, column in enumerate(("name", "GiB", "GB/s", "link\nGB/s", *map(_short, kinds))):
-        table.add_column(column, justify="right" if i else "left", no_wrap=True)
-    for name, one in known.items():
-        figures = (one.memory / 2**30, one.bandwidth / 1e9, one.link_bandwidth / 1e9)
-        rates = (one.flops.get(kind, 0) / 1e12 for kind in kinds)
-        table.add_row(name, *(f"{x:.4g}" if x else "-" for x in (*figures, *rates)))
-    console = Console(soft_wrap=True)
-    console.print(table)
-    console.print(
-        "\ndense peak TFLOP/s by type/accumulate type; link: one way, of the GPU\n", style="dim"
-    )
-    for name, one in known.items():
-        console.print(f"{name}: {one.source}{f'; {one.link}' if one.link else ''}", style="dim")
-
-
-def _short(kind: str) -> str:
-    short = kind.replace("float", "fp").replace("bfp", "bf").replace("tfp", "tf")
-    return short.replace("/", "\n/")

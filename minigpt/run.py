@@ -14,6 +14,7 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from counting import table
+from counting.allocators import Allocations
 from counting.views import flops, matmul
 from minigpt.errors import InputError
 from minigpt.generation import Step, generate
@@ -31,16 +32,19 @@ def run(
     log: Path | None,
     as_json: bool,
     quiet: bool,
+    allocations: Allocations | None = None,
 ) -> int:
     """Generates, shows and logs; gives the exit status, 0 or 130 if interrupted."""
     prompts = [_read_prompt(prompt) for prompt in prompts]
     errors = Console(stderr=True)
     with _loading(errors, model, show=not quiet and not as_json) as progress:
         lm = load(model, progress=progress, **place)
+    if allocations:
+        allocations.reset_peak()
     steps = generate(lm, prompts, **options)
     texts = list(prompts)
     tokens: list[list[int]] = [[] for _ in prompts]
-    last = None
+    last = real = None
     with (
         _open_log(log) as write,
         _stream(prompts, options, as_json, quiet) as show,
@@ -51,7 +55,7 @@ def run(
                 write(step.record())
                 texts[step.sequence] += step.text
                 tokens[step.sequence].append(step.token)
-                last = step
+                last, real = step, allocated(allocations)
                 show(step)
                 if stopped():
                     break
@@ -61,7 +65,9 @@ def run(
         print(json.dumps(_summary(lm, texts, tokens, last)))
     elif not quiet:
         errors.print()
-        errors.print(_tables(lm, last))
+        errors.print(_tables(lm, last, real))
+        if allocations:
+            errors.print(f"NumPy's allocator held {allocations.peak:,} bytes at most since loading")
     return INTERRUPTED if stopped() else 0
 
 
@@ -69,6 +75,22 @@ def component(path: str) -> str:
     """The part of the model that a path names, whichever layer it is in."""
     inside = re.sub(r"^.*?\.\d+\.?", "", path)
     return re.sub(r"\.\d+", "", inside) or "residual"  # experts together
+
+
+_CATEGORIES = {"weights.py": "weights", "cache.py": "kv_cache"}
+_OUTSIDE = {"generation.py", "sample.py"}  # tokens and draws, which the ledger does not count
+
+
+def allocated(allocations: Allocations | None) -> dict[str, int] | None:
+    """Live bytes of NumPy's allocator by category; memory-mapped weights are not among them."""
+    if allocations is None:
+        return None
+    found: dict[str, int] = {}
+    for file, nbytes in allocations.by_file().items():
+        outside = "elsewhere" if file.name in _OUTSIDE else "activations"
+        name = _CATEGORIES.get(file.name, outside)
+        found[name] = found.get(name, 0) + nbytes
+    return found
 
 
 def _read_prompt(prompt: str) -> str:
@@ -199,9 +221,9 @@ def si(n: float) -> str:
     return f"{n:.3g} {['', 'k', 'M', 'G', 'T', 'P'][power]}"
 
 
-def _tables(lm: LanguageModel, last: Step | None) -> Group:
+def _tables(lm: LanguageModel, last: Step | None, real: dict[str, int] | None) -> Group:
     live = last.live_bytes if last else lm.ledger.live_bytes
-    tables = table.report(lm.ledger.snapshot(), live, lm.ledger.peak_bytes, component)
+    tables = table.report(lm.ledger.snapshot(), live, lm.ledger.peak_bytes, component, real)
     note = f"{lm.config.parameters:,} parameters"
     if last:
         note += f" · {last.kv_bytes_per_token:,} bytes of KV cache a token"

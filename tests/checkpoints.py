@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -69,8 +70,8 @@ MINIGPT = [sys.executable, "-c", "from minigpt.cli import main; main()"]
 
 def environment(**changes):
     """This environment, without what points to a hub, a terminal or unbuffered streams."""
-    dropped = ("HF_", "COLUMNS", "LINES", "PYTHONUNBUFFERED")
-    return {k: v for k, v in os.environ.items() if not k.startswith(dropped)} | changes
+    dropped = re.compile(r"HF_.*|COLUMNS|LINES|PYTHONUNBUFFERED|.*_proxy", re.I)
+    return {k: v for k, v in os.environ.items() if not dropped.fullmatch(k)} | changes
 
 
 def minigpt(*args, cwd, env=None, **options):

@@ -10,7 +10,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from helpers import SMALL, array, calls, held, run
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counting import COSTS, Counted, Ledger, ShapeArray, Uncounted, category, scalars, scope
@@ -36,6 +36,7 @@ def since(ledger, before):
 
 
 @pytest.mark.parametrize("function", COSTS, ids=lambda function: function.__name__)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_a_counted_call_gives_numpys_result(function, data):
     call = data.draw(calls(function))

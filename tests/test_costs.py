@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sympy
 from helpers import FLOATS, as_scalars, calls, held
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from counting import COSTS, KINDS, Cost, Scalar
@@ -16,6 +16,7 @@ counts = st.fixed_dictionaries({}, optional={kind: st.integers(0, 9) for kind in
 
 
 @pytest.mark.parametrize("function", COSTS, ids=lambda function: function.__name__)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_a_row_is_what_executing_it_takes(function, data):
     args, options = data.draw(calls(function, FLOATS))

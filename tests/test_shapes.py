@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sympy
 from helpers import array, calls, held
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counting import COSTS, ShapeArray
@@ -24,6 +24,7 @@ def looks(x):
 
 
 @pytest.mark.parametrize("function", COSTS, ids=lambda function: function.__name__)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_a_shape_rule_is_numpys(function, data):
     args, options = data.draw(calls(function))

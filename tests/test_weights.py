@@ -248,7 +248,7 @@ def test_an_index_that_leads_nowhere_is_named(tmp_path, index):
         "nobody/knows/this",
         "./none",
         "~nobody/m",
-        "a" * 5000,
+        "./" + "a" * 5000,
         "-m",
         "no such",
         "m\0",

@@ -1,0 +1,47 @@
+"""The article's tables, made right."""
+
+from minigpt.architectures import PRESETS
+from minigpt.count import count
+from minigpt.dimensions import layers, width
+from minigpt.hardware import GPUS
+from minigpt.plan import plan
+from minigpt.plan_text import gigabytes
+
+# What the article says: FLOP a token, and bytes of cache of 1000 tokens.
+ARTICLE = {"gpt2-xl": ("0.260T", "0.307GB"), "llama-3.1-8b": ("4.307T", "0.524GB")}
+ARTICLE["llama-3.1-405b"] = ("69.53T", "8.25GB")
+
+
+def markdown() -> str:
+    """The article's tables as Markdown, every figure but the article's own from a run on shapes."""
+    head: tuple[str, ...] = ("model", "layers", "d", "vocabulary", "parameters")
+    head += ("FLOP a token, 1 key", "at 1000 keys", "article")
+    head += ("KV of 1000 tokens", "article")
+    rows = [head, ("---",) * len(head)]
+    for name, (flop, cache) in ARTICLE.items():
+        config = PRESETS[name]
+        one, more = count(name), count(name, past=999)
+        sizes = (layers(config), width(config), config.vocab_size, config.parameters)
+        flops = (f"{found['matmul_flops'] / 1e9:,.2f} G" for found in (one, more))
+        kv = f"{one['kv_bytes_per_token'] * 1000 / 1e9:.3f} GB"
+        rows.append((name, *(f"{n:,}" for n in sizes), *flops, flop, kv, cache))
+    return f"{_markdown(rows)}\n\n{_rtx_3060()}"
+
+
+def _rtx_3060() -> str:
+    head = ("on an RTX 3060 12 GB", "fits", "tokens it can cache", "a token at one key")
+    rows: list[tuple[str, ...]] = [(*head, "at most"), ("---",) * 5]
+    for name, weights in (("gpt2-xl", None), ("llama-3.1-8b", None), ("llama-3.1-8b", "int8")):
+        made = plan(name, PRESETS[name], GPUS["rtx-3060-12gb"], weights_dtype=weights)
+        fits = "yes" if made.fits else f"no, {gigabytes(-made.spare)} too much"
+        cached = f"{made.tokens_cached:,}"
+        if made.fits:
+            fits += f", {made.largest_batch} sequences of {made.context:,}"
+        rate = f"{1 / made.first.seconds:,.0f} tokens/s"
+        what = f"{name}, {made.weights_dtype} weights"
+        rows.append((what, fits, cached, f"{1e3 * made.first.seconds:.2f} ms", rate))
+    return _markdown(rows)
+
+
+def _markdown(rows: list[tuple[str, ...]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,0 +1,168 @@
+"""`count`: known sizes, and its run on shapes held against a run on data."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from counting import Counted, Ledger, category
+from counting.views import flops
+from minigpt.architectures import PRESETS, build
+from minigpt.config import GPT2Config
+from minigpt.count import count, forward, resolve, rows, run
+from minigpt.deepseek_config import DeepseekConfig
+from minigpt.errors import InputError
+from minigpt.llama_config import LlamaConfig
+from minigpt.measure import forward as gpt2_forward
+
+TINY = {
+    "gpt2": GPT2Config(vocab_size=11, n_positions=16, n_embd=8, n_layer=2, n_head=2),
+    "llama": LlamaConfig(11, 12, 10, 2, 4, 2, 6, 16),
+    "deepseek": DeepseekConfig(
+        vocab_size=11,
+        hidden_size=8,
+        intermediate_size=6,
+        moe_intermediate_size=4,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        q_lora_rank=5,
+        kv_lora_rank=6,
+        qk_nope_head_dim=4,
+        qk_rope_head_dim=2,
+        v_head_dim=3,
+        n_routed_experts=8,
+        n_shared_experts=1,
+        num_experts_per_tok=2,
+        n_group=2,
+        topk_group=1,
+        first_k_dense_replace=1,
+        max_position_embeddings=16,
+    ),
+}
+PASSES = {"T": st.integers(1, 4), "N": st.integers(0, 4), "B": st.integers(1, 3)}
+CONTRACT = {
+    *("model", "new_tokens", "past", "batch", "dtype", "logits", "matmul_flops", "flops"),
+    *("kinds", "bytes_read", "bytes_written", "kv_bytes_per_token", "parameters"),
+    *("weight_bytes", "peak_bytes", "arithmetic_intensity"),
+}
+
+
+def on_data(config, T, N, B, logits):
+    """The same pass on random float32 numbers, its first N tokens cached by a pass before."""
+    rng, ledger = np.random.default_rng(0), Ledger()
+    with category("weights"):
+        weights = {
+            key: Counted(rng.standard_normal(shape).astype("f4"), ledger)
+            for key, shape in config.shapes().items()
+        }
+    model = build(config, weights)
+    cache = model.new_cache(B, N + T)
+    if N:
+        model(rng.integers(config.vocab_size, size=(B, N)), cache)
+    before = ledger.snapshot()
+    model(rng.integers(config.vocab_size, size=(B, T)), cache, logits)
+    return ledger.snapshot() - before
+
+
+@pytest.mark.parametrize(
+    ("model", "cache", "parameters", "kv"),
+    [
+        ("gpt2-xl", "compressed", 1_557_611_200, 307_200),
+        ("llama-3.1-8b", "compressed", 8_030_261_248, 131_072),
+        ("llama-3.1-405b", "compressed", 405_853_388_800, 516_096),
+        ("deepseek-r1", "compressed", 671_026_419_200, 70_272),
+        ("deepseek-r1", "expanded", 671_026_419_200, 4_997_120),
+    ],
+)
+def test_known_sizes(model, cache, parameters, kv):
+    found = count(model, past=999, cache=cache)
+    assert (found["parameters"], found["kv_bytes_per_token"]) == (parameters, kv)
+    assert found["weight_bytes"] == found["peak_bytes"]["weights"] == 2 * parameters
+
+
+def test_json_is_whole_and_takes_a_process_less_than_two_seconds():
+    code = "from minigpt.count import run; run('deepseek-r1', past=999, as_json=True)"
+    before = os.times()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    after = os.times()
+    found = json.loads(done.stdout)
+    assert found.keys() >= CONTRACT
+    assert after.children_user - before.children_user < 2
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@given(logits=st.sampled_from(("all", "last")), **PASSES)
+def test_shapes_cost_what_data_does(name, logits, **sizes):
+    shapes = forward(TINY[name], logits=logits, dtype="float32", **sizes).counts
+    assert dict(shapes) == dict(on_data(TINY[name], logits=logits, **sizes))
+
+
+@given(**PASSES)
+def test_experts_are_expected_and_bounded(**sizes):
+    config = TINY["deepseek"]
+    names = {"new_tokens": sizes["T"], "past": sizes["N"], "batch": sizes["B"]}
+    found = count("tiny", **names, dtype="float32", config=config)
+    real = on_data(config, logits="all", **sizes)
+    experts = found["experts"]
+    read = [experts[kind]["weight_bytes_read"] for kind in ("expected", "bound")]
+    assert found["bytes_read"]["weights"] == read[0] <= read[1]
+    assert real.bytes_read["weights"] <= read[1]
+    met = [experts[kind]["met_in_each_layer"] for kind in ("expected", "bound")]
+    assert read[1] - read[0] == (met[1] - met[0]) * 2 * (3 * 8 * 4 * 4)  # layers, bytes of each
+    assert real.cost["fma"] * 2 == found["matmul_flops"]
+    if sizes["T"] * sizes["B"] == 1:
+        assert real.bytes_read["weights"] == read[0] == read[1]
+
+
+@given(**PASSES)
+def test_agrees_with_the_run_that_formulas_are_read_off(T, N, B):
+    config = TINY["gpt2"]
+    expected = gpt2_forward(config, B, T, N, dtype=np.float16).counts
+    assert dict(forward(config, T, N, B).counts) == dict(expected)
+
+
+@pytest.mark.parametrize("by", ["component", "layer", "op"])
+@pytest.mark.parametrize("name", TINY)
+def test_parts_add_up(name, by):
+    counts = forward(TINY[name], T=3).counts
+    parts = [part for label, part in rows(counts, by) if not label.startswith(" ")]
+    assert sum(map(flops, parts)) == flops(counts)
+    assert sum(len(part) for part in parts) == len(counts)
+
+
+def test_a_config_json_is_a_model(tmp_path):
+    values = asdict(PRESETS["gpt2-large"])
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", **values}))
+    assert resolve(str(tmp_path)) == resolve(f"{tmp_path}/config.json") == PRESETS["gpt2-large"]
+
+
+@pytest.mark.parametrize("by", ["component", "layer", "op"])
+def test_the_table_ends_in_the_totals(by, capsys):
+    run("gpt2", by=by)
+    assert "124,439,808 parameters, 248,879,616 bytes; 36,864 bytes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"model": "gpt-5"}, "unknown model 'gpt-5': it is one of gpt2, .*deepseek-r1"),
+        ({"model": "nowhere.json"}, "nowhere.json cannot be read"),
+        ({"new_tokens": 0}, "new tokens is 0"),
+        ({"past": -1}, "past is -1"),
+        ({"batch": 0}, "batch is 0"),
+        ({"past": 1024}, "1024 past and 1 new tokens are 1025; the model's context is 1024"),
+        ({"dtype": "float8"}, "unknown dtype 'float8'"),
+        ({"logits": "some"}, "unknown logits"),
+        ({"cache": "expanded"}, "only DeepSeek"),
+        ({"by": "head"}, "unknown grouping"),
+    ],
+)
+def test_wrong_input_is_said_in_a_line(wrong, said):
+    with pytest.raises(InputError, match=f"^{said}[^\n]*$"):
+        run(**{"model": "gpt2", **wrong})

@@ -1,0 +1,104 @@
+"""Hardware: figures against the chips' own clocks and buses, and files that describe more."""
+
+import json
+import time
+
+import pytest
+
+from minigpt.errors import InputError
+from minigpt.gpus import run
+from minigpt.hardware import GPUS, RTX_3060, find, read, this_cpu
+
+# cores, boost clock in GHz, width of the memory bus in bits, Gbit a second on each of its lines
+CHIPS = {
+    "rtx-3060-12gb": (3584, 1.777, 192, 15),
+    "rtx-3090": (10496, 1.695, 384, 19.5),
+    "rtx-4060": (3072, 2.46, 128, 17),
+    "rtx-4090": (16384, 2.52, 384, 21),
+    "rtx-5090": (21760, 2.407, 512, 28),
+    "t4": (2560, 1.59, 256, 10),
+    "l4": (7424, 2.04, 192, 12.5),
+    "l40s": (18176, 2.52, 384, 18),
+    "a100-40gb": (6912, 1.41, 5120, 2.43),
+    "a100-80gb": (6912, 1.41, 5120, 3.186),
+    "h100": (16896, 1.98, 5120, 5.23),
+    "h200": (16896, 1.98, 6144, 6.25),
+}
+OWN = {"name": "own", "memory": 2**33, "bandwidth": 1e11, "flops": {"float16/float32": 1e13}}
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_figures_follow_from_the_chip(name):
+    cores, clock, width, rate = CHIPS[name]
+    gpu = GPUS[name]
+    assert gpu.flops["float32/float32"] == pytest.approx(2e9 * cores * clock, rel=0.01)
+    assert gpu.bandwidth == pytest.approx(width * rate * 1e9 / 8, rel=0.01)
+
+
+@pytest.mark.parametrize("name", [name for name in GPUS if name.startswith("rtx")])
+def test_geforce_halves_its_rate_to_accumulate_in_float32(name):
+    flops = GPUS[name].flops
+    assert flops["float16/float32"] == pytest.approx(flops["float16/float16"] / 2, rel=0.01)
+    assert flops["float16/float32"] == pytest.approx(2 * flops["float32/float32"], rel=0.01)
+
+
+def test_the_articles_gpu():
+    gpu = GPUS["rtx-3060-12gb"]
+    assert gpu[1:4] == (gpu.flops, 360e9, 12 * 2**30)
+    assert gpu.rate("float16") == RTX_3060.flops["fp16 tensor, fp32 accumulate"] == 25.5e12
+    assert 101e12 not in gpu.flops.values()
+
+
+def test_every_figure_has_a_source(capsys):
+    run(as_json=True)
+    listed = json.loads(capsys.readouterr().out)
+    assert listed.keys() == {*GPUS, "cpu"}
+    for one in listed.values():
+        assert one["source"]
+        assert min(one["bandwidth"], one["memory"], *one["flops"].values()) > 0
+    run()
+    assert "NVIDIA, H100 data sheet" in capsys.readouterr().out
+
+
+def test_this_cpu_is_measured_in_a_moment():
+    start = time.process_time()
+    made = this_cpu()
+    assert time.process_time() - start < 5
+    assert made.rate("float32") > made.bandwidth / 100 > 0
+
+
+@pytest.mark.parametrize("suffix", ["json", "toml"])
+def test_a_file_describes_one_more(suffix, tmp_path):
+    path = tmp_path / f"own.{suffix}"
+    toml = 'name = "own"\nmemory = 8589934592\nbandwidth = 1e11\n[flops]\n"float16/float32" = 1e13'
+    path.write_text(json.dumps(OWN) if suffix == "json" else toml)
+    made = find("own", path)
+    assert made == find(str(path)) == read(path)
+    assert (made.memory, made.bandwidth, made.rate("float16")) == (2**33, 1e11, 1e13)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"flops": 3}, "flops must be rates"),
+        ({"flops": {"float16/float32": -1}}, "must be a number"),
+        ({"bandwidth": None}, "bandwidth is None"),
+        ({"memory": "12GB"}, "memory is '12GB'"),
+        ({"name": 7}, "name is 7"),
+        ({"colour": "green"}, "colour is no field"),
+    ],
+)
+def test_a_file_that_describes_none_is_refused(change, said, tmp_path):
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps({**OWN, **change}))
+    with pytest.raises(InputError, match=said):
+        read(path)
+
+
+def test_what_is_not_known_is_refused():
+    with pytest.raises(InputError, match=r"unknown GPU 'rtx-1': rtx-3060-12gb, .*b200, cpu"):
+        find("rtx-1")
+    with pytest.raises(InputError, match="T4 has no peak rate for bfloat16"):
+        GPUS["t4"].rate("bfloat16")
+    with pytest.raises(InputError, match="cannot be read"):
+        find("nowhere.toml")
