@@ -43,6 +43,33 @@ def describe(ledger: Ledger, data: Any, category: str) -> Spec:
     return spec
 
 
+def operator(function: np.ufunc) -> Callable[[Any, Any], Any]:
+    """`apply(function, self, other)`, unrolled: the operators are most of a run."""
+
+    def method(self: "Counted", other: Any) -> "Counted":
+        path, category = place.get()
+        spec = self.spec
+        ledger = spec.ledger
+        if type(other) is Counted:
+            charge = ledger.charges.get((function, category, spec, other.spec))
+            bare = other.data
+        else:
+            charge = ledger.charges.get((function, category, spec, _fingerprint(function, other)))
+            bare = other
+        if charge is None:
+            return apply(function, self, other)
+        data = charge.run(self.data, bare)
+        log = ledger.log
+        log.append(path)
+        log.append(charge)
+        result = _new(Counted)
+        result.data, result.spec, result.base = data, charge.result, None  # type: ignore[assignment]
+        result.path, result.charge = path, charge
+        return result
+
+    return method
+
+
 class Counted(NDArrayOperatorsMixin):
     """An array whose every operation is priced by `COSTS` and recorded in its ledger.
 
@@ -85,7 +112,7 @@ class Counted(NDArrayOperatorsMixin):
     nbytes: Any = property(lambda self: self.spec.nbytes)
     ndim: int = property(lambda self: len(self.spec.shape))  # type: ignore[assignment]
     size: Any = property(lambda self: self.spec.nbytes // self.spec.dtype.itemsize)
-    T: "Counted" = property(lambda self: view("transpose", self))  # type: ignore[assignment]
+    T: "Counted" = property(lambda self: view(self, self.data.T))  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         spec, charge = self.spec, self.charge
@@ -102,7 +129,11 @@ class Counted(NDArrayOperatorsMixin):
         return self.spec.shape[0]
 
     def __iter__(self) -> Iterator["Counted"]:
-        return (self[i] for i in range(len(self)))
+        return (
+            (view(self, row) for row in self.data)
+            if self.ndim > 1
+            else map(self.__getitem__, range(len(self)))
+        )
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise Uncounted("np.asarray would take a counted array out of the count: write x.data")
@@ -128,33 +159,24 @@ class Counted(NDArrayOperatorsMixin):
     def __composite__(self, function: composite, *operands: Any) -> Any:
         return apply(function, *operands)
 
-    # The operators are hot: straight to `apply`, not through NumPy's protocol and back.
-    def __add__(self, other: Any) -> "Counted":
-        return apply(np.add, self, other)
+    # The operators are hot: straight to `apply` or its twin, not through NumPy's protocol and back.
+    __add__ = operator(np.add)
+    __sub__ = operator(np.subtract)
+    __mul__ = operator(np.multiply)
+    __truediv__ = operator(np.divide)
+    __matmul__ = operator(np.matmul)
 
     def __radd__(self, other: Any) -> "Counted":
         return apply(np.add, other, self)
 
-    def __sub__(self, other: Any) -> "Counted":
-        return apply(np.subtract, self, other)
-
     def __rsub__(self, other: Any) -> "Counted":
         return apply(np.subtract, other, self)
-
-    def __mul__(self, other: Any) -> "Counted":
-        return apply(np.multiply, self, other)
 
     def __rmul__(self, other: Any) -> "Counted":
         return apply(np.multiply, other, self)
 
-    def __truediv__(self, other: Any) -> "Counted":
-        return apply(np.divide, self, other)
-
     def __rtruediv__(self, other: Any) -> "Counted":
         return apply(np.divide, other, self)
-
-    def __matmul__(self, other: Any) -> "Counted":
-        return apply(np.matmul, self, other)
 
     def __rmatmul__(self, other: Any) -> "Counted":
         return apply(np.matmul, other, self)
@@ -164,10 +186,10 @@ class Counted(NDArrayOperatorsMixin):
             if index.dtype.kind not in "iu":
                 raise Uncounted("rows are gathered by whole numbers; a mask has no row of its own")
             return apply(np.take, self, index, axis=0)
-        return view("__getitem__", self, index)
+        return view(self, _at(self.data, index))
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        apply(np.copyto, view("__getitem__", self, index), value)
+        apply(np.copyto, view(self, _at(self.data, index)), value)
 
     def sum(self, axis: int | None = None, keepdims: bool = False) -> "Counted":
         return apply(np.sum, self, axis=axis, keepdims=keepdims)
@@ -187,13 +209,13 @@ class Counted(NDArrayOperatorsMixin):
 
     def reshape(self, *shape: Any) -> "Counted":
         """A view in another shape; where NumPy would have to copy, it asks for `.copy()` first."""
-        return view("reshape", self, *shape)
+        return view(self, self.data.reshape(*shape))
 
     def swapaxes(self, axis1: int, axis2: int) -> "Counted":
-        return view("swapaxes", self, axis1, axis2)
+        return view(self, self.data.swapaxes(axis1, axis2))
 
     def transpose(self, *axes: int) -> "Counted":
-        return view("transpose", self, *(axes[0] if axes and isinstance(axes[0], tuple) else axes))
+        return view(self, self.data.transpose(*axes))
 
 
 def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
@@ -204,37 +226,26 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
         ValueError: operands belong to two ledgers.
     """
     path, category = place.get()
-    key: Any
-    bare: Any
     ledger: Any = None
-    if len(operands) == 2 and not options:  # operators: unrolled, they are most of a run
-        a, b = operands
-        if type(a) is Counted:
-            ledger, a, first = a.spec.ledger, a.data, a.spec
+    bare: list[Any] = []
+    parts: list[Any] = [function, category]
+    for x in operands:
+        if type(x) is Counted:
+            ledger = x.spec.ledger
+            bare.append(x.data)
+            parts.append(x.spec)
         else:
-            first = _fingerprint(function, a)
-        if type(b) is Counted:
-            ledger, b, second = b.spec.ledger, b.data, b.spec
-        else:
-            second = _fingerprint(function, b)
-        bare, key = (a, b), (function, category, first, second)
-    else:
-        bare, key = [], [function, category]
-        for x in operands:
-            if type(x) is Counted:
-                ledger = x.spec.ledger
-                bare.append(x.data)
-                key.append(x.spec)
-            else:
-                bare.append(x)
-                key.append(_fingerprint(function, x))
-        key = (*key, *options.items())
+            bare.append(x)
+            parts.append(_fingerprint(function, x))
+    if ledger is None:
+        raise Uncounted(f"{function.__name__} is counted of arrays given by position")
+    if options:
         if not options.keys() <= OPTIONS:
             raise Uncounted(
                 f"{function.__name__} is counted with {OPTIONS}, not with {set(options)}"
             )
-    if ledger is None:
-        raise Uncounted(f"{function.__name__} is counted of arrays given by position")
+        parts.extend(options.items())
+    key = tuple(parts)
     charge = ledger.charges.get(key)
     if charge is None:
         charge, data = _price(ledger, category, function, operands, bare, options)
@@ -256,35 +267,28 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
     return result
 
 
-def view(method: str, x: Counted, *args: Any) -> Counted:
-    """The bytes of `x` seen another way: moves nothing, records nothing.
+def view(x: Counted, data: Any) -> Counted:
+    """`data`, made of the bytes of `x`, as a counted array: moves nothing, records nothing.
 
     Raises:
-        Uncounted: NumPy could only do it by a copy.
+        Uncounted: it is a copy.
     """
-    data = getattr(x.data, method)(*args)
-    try:
-        spec = x.spec.views[method, args]
-    except (KeyError, TypeError):  # not seen yet, or by slices, which cannot be remembered
-        data, spec = _describe_view(method, x, data, args)
-    if method == "reshape" and type(data) is np.ndarray and not _shares(data, x.data):
-        raise Uncounted(f"reshape of {x} would copy in silence: write .copy() first")
+    if isinstance(data, np.ndarray) and not _shares(data, x.data):
+        raise Uncounted(f"a view of {x} would copy in silence: write .copy() first, or np.take")
+    spec = x.spec.views.get(data.shape)
+    if spec is None:
+        spec = x.spec.views[data.shape] = describe(x.spec.ledger, data, x.spec.category)
     part = _new(Counted)
     part.base = x if x.base is None else x.base
     part.data, part.spec, part.path, part.charge = data, spec, x.path, x.charge
     return part
 
 
-def _describe_view(method: str, x: Counted, data: Any, args: Any) -> tuple[Any, Spec]:
-    if method == "__getitem__" and not isinstance(data, type(x.data)):  # a number, not an array
-        index = args[0] if isinstance(args[0], tuple) else args
-        data = x.data[(*index, ...)]
-    spec = describe(x.spec.ledger, data, x.spec.category)
-    if method != "__getitem__":
-        x.spec.views[method, args] = spec
-    elif isinstance(data, np.ndarray) and not _shares(data, x.data):
-        raise Uncounted(f"an index of {x} would copy in silence: write np.take")
-    return data, spec
+def _at(data: Any, index: Any) -> Any:
+    part = data[index]
+    if isinstance(part, type(data)):
+        return part
+    return data[(*(index if isinstance(index, tuple) else (index,)), ...)]  # an array, no number
 
 
 def _shares(part: np.ndarray, whole: np.ndarray) -> bool:
@@ -295,6 +299,7 @@ def _shares(part: np.ndarray, whole: np.ndarray) -> bool:
 
 
 def _fingerprint(function: Callable[..., Any], x: Any) -> Any:
+    """What a price depends on of an operand that is not counted."""
     if hasattr(x, "shape"):
         return type(x), x.shape, x.dtype
     return type(x) if isinstance(function, np.ufunc) else (type(x), x)

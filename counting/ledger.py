@@ -28,7 +28,7 @@ class Spec:
         self.ledger, self.shape, self.dtype, self.category = ledger, shape, dtype, category
         self.nbytes = math.prod(shape) * dtype.itemsize
         self.usage = ledger.memory[category]
-        self.views: dict[Any, Spec] = {}  # what its views look like, by method and arguments
+        self.views: dict[Shape, Spec] = {}  # what its views look like, by shape
 
 
 class Charge:
@@ -156,6 +156,7 @@ class Ledger:
         self.columns: dict[Any, int] = {name: i for i, name in enumerate(names)}
         self._rows: dict[Key, list[Any]] = {}
         self._totals: list[Any] = [0] * len(names)
+        self._hits: dict[Charge, int] = {}  # since the last snapshot, not in the totals yet
         # What happened and is not entered yet: a path and a charge for each operation, a spec for
         # bytes given back. A run appends and goes on; entering many at once costs far less.
         self.log: list[Any] = []
@@ -165,18 +166,19 @@ class Ledger:
 
     def settle(self) -> None:
         """Enters what happened since the last time into rows and memory, in order."""
-        log, rows, totals = self.log, self._rows, self._totals
+        log, rows, hits = self.log, self._rows, self._hits
         path, n = "", len(log)
         for entry in log[:n]:
             if type(entry) is Spec:
                 entry.usage.live -= entry.nbytes
             elif type(entry) is Charge:
-                row = rows.get((path, entry.operation))
+                key = path, entry.operation
+                row = rows.get(key)
                 if row is None:
-                    row = rows[path, entry.operation] = [0] * len(totals)
+                    row = rows[key] = [0] * len(self.columns)
                 for column, amount in entry.amounts:
                     row[column] += amount
-                    totals[column] += amount
+                hits[entry] = hits.get(entry, 0) + 1
                 if (made := entry.result) is not None:
                     if entry.transient:
                         made.usage.touch(entry.transient)
@@ -201,4 +203,8 @@ class Ledger:
         """What was counted so far; the difference of two snapshots is what ran between them."""
         self.settle()
         rows = {key: tuple(row) for key, row in self._rows.items()}
+        for charge, times in self._hits.items():
+            for column, amount in charge.amounts:
+                self._totals[column] += times * amount
+        self._hits.clear()
         return Counts(self.columns, rows, list(self._totals))

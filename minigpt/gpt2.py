@@ -17,7 +17,17 @@ from counting.scope import scope
 from minigpt.cache import KVCache, LayerCache
 from minigpt.config import GPT2Config
 from minigpt.module import Module
-from minigpt.ops import Array, Embedding, Head, LayerNorm, Linear, Weights, gelu, softmax
+from minigpt.ops import (
+    Array,
+    Embedding,
+    Head,
+    LayerNorm,
+    Linear,
+    Weights,
+    gelu,
+    merge_heads,
+    softmax,
+)
 
 
 class Attention(Module):
@@ -30,10 +40,10 @@ class Attention(Module):
         self.c_proj = Linear(weights, f"{path}.c_proj")
 
     def forward(self, x: Array, mask: Array, cache: LayerCache) -> Array:  # (B, T, C) -> same
-        B, T, C = x.shape
+        B, T, _ = x.shape
         qkv = self.c_attn(x)  # (B, T, 3C)
-        heads = qkv.reshape(B, T, 3, self.n_head, self.head_dim).transpose(2, 0, 3, 1, 4)
-        q, k, v = heads[0], heads[1], heads[2]  # (B, H, T, D) each
+        heads = qkv.reshape(B, T, 3, self.n_head, self.head_dim)
+        q, k, v = heads.transpose(2, 0, 3, 1, 4)  # (B, H, T, D) each
         with scope("cache"):
             k, v = cache.append(k, v)  # (B, H, S, D) each
         with scope("qk"):
@@ -41,8 +51,7 @@ class Attention(Module):
         with scope("softmax"):
             pattern = softmax(scores, mask)  # (B, H, T, S)
         with scope("av"):
-            y = pattern @ v  # (B, H, T, D)
-            y = y.swapaxes(1, 2).copy().reshape(B, T, C)  # heads side by side again
+            y = merge_heads(pattern @ v)  # (B, H, T, D) -> (B, T, C)
         return self.c_proj(y)
 
 

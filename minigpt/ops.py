@@ -105,6 +105,13 @@ def top_k(x: Array, k: int) -> tuple[Array, Array]:
     return places, x
 
 
+@composite
+def merge_heads(y: Array) -> Array:
+    """Heads side by side again: (B, H, T, D) -> (B, T, H * D)."""
+    B, H, T, D = y.shape
+    return y.swapaxes(1, 2).copy().reshape(B, T, H * D)
+
+
 class Embedding(Module):
     """Rows of a table, by number."""
 
