@@ -105,8 +105,15 @@ class GPT2(Module):
         self.lm_head = Head(self.wte.weight if tied else weights["lm_head.weight"])
 
     def new_cache(self, batch: Any, capacity: Any) -> KVCache:
-        """An empty cache for `batch` sequences of at most `capacity` tokens."""
+        """An empty cache for `batch` sequences of at most `capacity` tokens.
+
+        Raises:
+            ValueError: the model has fewer positions.
+        """
         config = self.config
+        numbers = isinstance(capacity, int) and isinstance(config.n_positions, int)
+        if numbers and capacity > config.n_positions:
+            raise ValueError(f"{capacity} tokens exceed the context of {config.n_positions}")
         shape = (batch, config.n_head, capacity, config.head_dim)
         return KVCache(self.wte.weight, config.n_layer, shape)
 

@@ -130,11 +130,12 @@ SMALL = {  # one of each architecture
 def cases(draw):
     """Tiny models with a prompt of 1 to 4 tokens and up to two more passes, B of 1 or 2."""
     chunks = (draw(st.integers(1, 4)), *draw(st.lists(st.sampled_from((1, 1, 2)), max_size=2)))
+    capacity = sum(chunks) + draw(st.integers(0, 2))
     heads = draw(st.integers(1, 3))
     return Case(
         config=GPT2Config(
             vocab_size=draw(st.integers(2, 9)),
-            n_positions=sum(chunks) + draw(st.integers(0, 2)),
+            n_positions=capacity + draw(st.integers(0, 2)),
             n_embd=heads * draw(st.integers(1, 3)),
             n_layer=draw(st.integers(1, 2)),
             n_head=heads,
@@ -143,7 +144,7 @@ def cases(draw):
         ),
         batch=draw(st.integers(1, 2)),
         chunks=chunks,
-        capacity=sum(chunks) + draw(st.integers(0, 2)),
+        capacity=capacity,
         logits=draw(st.sampled_from(("last", "all"))),
     )
 

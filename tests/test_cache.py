@@ -7,6 +7,8 @@ from helpers import SMALL, numbers
 from counting import Counted, Ledger, ShapeArray, category
 from minigpt.architectures import build
 from minigpt.cache import KVCache
+from minigpt.config import GPT2Config
+from minigpt.gpt2 import GPT2
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -66,3 +68,10 @@ def test_the_cache_of_transformers_writes_a_thousand_times_as_much():
         for layer in range(LAYERS):
             cache.update(new, new, layer)
     assert written.nbytes == 1024 * TOKEN == 75_497_472  # all of it anew, 75,423,744 for the old
+
+
+def test_a_cache_longer_than_the_context_is_refused():
+    config = GPT2Config(vocab_size=3, n_positions=4, n_embd=2, n_layer=1, n_head=1)
+    weights = {key: ShapeArray(shape) for key, shape in config.shapes().items()}
+    with pytest.raises(ValueError, match="5 tokens exceed the context of 4"):
+        GPT2(config, weights).new_cache(1, 5)

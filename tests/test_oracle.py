@@ -64,7 +64,8 @@ def formulas(layers, tied, logits):
 def test_formulas_read_off_a_run_on_symbols_hold_for_every_size(model, sizes, cached, spare):
     DRAWN["formulas agree with runs on shapes"] += 1
     (layers, tied, logits), (B, T, H, D, V, F, more) = model, sizes
-    capacity, P = cached + T + spare, cached + T + more
+    capacity = cached + T + spare
+    P = capacity + more
     config = GPT2Config(V, P, H * D, layers, H, F, tie_word_embeddings=tied)
     shapes = run(Case(config, B, (T,), capacity, logits, cached=cached), ShapeArray)
     symbolic = formulas(layers, tied, logits)(B, T, cached, H, D, V, F, P, capacity)
