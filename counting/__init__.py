@@ -1,8 +1,9 @@
 """An instrument for any NumPy program: arrays that count every operation and track every byte."""
 
-from counting.array import Counted, Uncounted, trace
+from counting.array import Counted, observing, trace
 from counting.costs import COSTS, KINDS, Cost
 from counting.ledger import Counts, Ledger
+from counting.pricing import Uncounted
 from counting.scalar import Scalar, scalars
 from counting.scope import category, scope
 from counting.shapes import ShapeArray
@@ -18,6 +19,7 @@ __all__ = [
     "ShapeArray",
     "Uncounted",
     "category",
+    "observing",
     "scalars",
     "scope",
     "trace",

@@ -134,12 +134,12 @@ def moments(ledger: Ledger, run: Callable[[], Any], allocations: Allocations) ->
     run()
     charges = ledger.charges
     watched = _Watched(ledger, allocations)
-    ledger.charges = watched
+    ledger.charges = ledger.hot = watched
     try:
         run()
         watched.close()
     finally:
-        ledger.charges = charges
+        ledger.charges = ledger.hot = charges
     return watched.moments
 
 

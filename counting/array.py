@@ -1,46 +1,21 @@
-"""Arrays that count: a `Counted` holds any array and lets every operation pass `apply`.
-
-Bytes follow one law: each operand's elements are read once (a broadcast operand at its own size),
-the result is written once, a view moves nothing, a gather reads what it gathers.
-"""
+"""Arrays that count: a `Counted` holds any array and lets every operation pass `apply`."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from counting import scalar
 from counting.composite import composite
-from counting.costs import COSTS, KINDS, Cost, Shape, size, views
-from counting.ledger import Charge, Counts, Ledger, Spec
-from counting.scope import category as in_category
+from counting.costs import COSTS, Cost, Shape, views
+from counting.ledger import UNSETTLED, Charge, Counts, Ledger
+from counting.pricing import OPTIONS, Uncounted, describe, no_row, price
 from counting.scope import place
 from counting.shapes import ShapeArray
 
 _new = object.__new__
-
-UNSETTLED = 100_000  # events that a ledger leaves in its log
-CACHED = 50_000  # prices that a ledger keeps; shapes that grow with every token would pile up
-
-
-# What a call may be told by name; anything else could change what it costs.
-OPTIONS = {"axis", "keepdims", "shape", "dtype", "order", "k"}
-
-
-class Uncounted(TypeError):
-    """An operation that the table of costs does not know, or one that would leave the count."""
-
-
-def describe(ledger: Ledger, data: Any, category: str) -> Spec:
-    key = (type(data), data.shape, data.dtype, category)
-    spec = ledger.specs.get(key)
-    if spec is None:
-        if category not in ledger.memory:
-            known = ", ".join(ledger.memory)
-            raise ValueError(f"unknown category {category!r}; this ledger knows {known}")
-        spec = ledger.specs[key] = Spec(ledger, data.shape, data.dtype, category)
-    return spec
 
 
 def operator(function: np.ufunc) -> Callable[[Any, Any], Any]:
@@ -51,17 +26,16 @@ def operator(function: np.ufunc) -> Callable[[Any, Any], Any]:
         spec = self.spec
         ledger = spec.ledger
         if type(other) is Counted:
-            charge = ledger.charges.get((function, category, spec, other.spec))
+            charge = ledger.hot.get((function, category, spec, other.spec))
             bare = other.data
         else:
-            charge = ledger.charges.get((function, category, spec, _fingerprint(function, other)))
+            charge = ledger.hot.get((function, category, spec, _fingerprint(function, other)))
             bare = other
         if charge is None:
             return apply(function, self, other)
         data = charge.run(self.data, bare)
-        log = ledger.log
-        log.append(path)
-        log.append(charge)
+        ledger.paths.append(path)
+        ledger.log.append(charge)
         result = _new(Counted)
         result.data, result.spec, result.base = data, charge.result, None  # type: ignore[assignment]
         result.path, result.charge = path, charge
@@ -99,8 +73,8 @@ class Counted(NDArrayOperatorsMixin):
         self.data = data
         self.charge: Charge | None = None
         self.base = None
-        ledger.settle()  # what happened before comes before
-        self.spec.usage.grow(self.spec.nbytes)
+        ledger.paths.append(self.path)
+        ledger.log.append(Charge("", (), (), Cost(), self.spec, describe))  # born at no cost
 
     def __del__(self) -> None:
         if self.base is None:
@@ -111,7 +85,7 @@ class Counted(NDArrayOperatorsMixin):
     dtype: np.dtype = property(lambda self: self.spec.dtype)  # type: ignore[assignment]
     nbytes: Any = property(lambda self: self.spec.nbytes)
     ndim: int = property(lambda self: len(self.spec.shape))  # type: ignore[assignment]
-    size: Any = property(lambda self: self.spec.nbytes // self.spec.dtype.itemsize)
+    size: Any = property(lambda self: prod(self.spec.shape))
     T: "Counted" = property(lambda self: view(self, self.data.T))  # type: ignore[assignment]
 
     def __repr__(self) -> str:
@@ -151,12 +125,14 @@ class Counted(NDArrayOperatorsMixin):
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         if function not in COSTS:
-            raise _no_row(function)
+            raise no_row(function)
         if COSTS.get(function) is views:
             return getattr(args[0], function.__name__)(*args[1:], **options)
         return apply(function, *args, **options)
 
     def __composite__(self, function: composite, *operands: Any) -> Any:
+        if self.spec.ledger.observer:
+            return function.function(*operands)
         return apply(function, *operands)
 
     # The operators are hot: straight to `apply` or its twin, not through NumPy's protocol and back.
@@ -248,23 +224,45 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
     key = tuple(parts)
     charge = ledger.charges.get(key)
     if charge is None:
-        charge, data = _price(ledger, category, function, operands, bare, options)
+        for x in operands:
+            if type(x) is Counted and x.spec.ledger is not ledger:
+                raise ValueError("arrays of two ledgers meet: make both with one")
+        specs = [getattr(x, "spec", None) for x in operands]
+        charge, data = price(ledger, category, function, specs, bare, options, Counted)
         ledger.charges[key] = charge
     else:
         data = charge.run(*bare, **options)
 
-    log = ledger.log
-    if len(log) > UNSETTLED:
+    if len(ledger.log) > UNSETTLED:
         ledger.settle()
-    log.append(path)
-    log.append(charge)
-    spec = charge.result
-    if spec is None:
-        return None
-    result = _new(Counted)
-    result.data, result.spec, result.base = data, spec, None
-    result.path, result.charge = path, charge
+    ledger.paths.append(path)
+    ledger.log.append(charge)
+    result: Counted | None = None
+    if charge.result is not None:
+        result = _new(Counted)
+        result.data, result.spec, result.base = data, charge.result, None
+        result.path, result.charge = path, charge
+    if ledger.observer:
+        ledger.observer(path, charge, operands, result)
     return result
+
+
+Observer = Callable[[str, Charge, tuple[Any, ...], Counted | None], None]
+
+
+@contextmanager
+def observing(ledger: Ledger, observer: Observer) -> Iterator[None]:
+    """A `with` block in which `observer(path, charge, operands, result)` hears of each operation.
+
+    It hears once the operation has run and is recorded. Composites run open, operation by
+    operation, and the ledger's totals are the same as they would be closed.
+    """
+    before = ledger.observer, ledger.hot
+    ledger.observer, ledger.hot = observer, {}
+    try:
+        yield
+    finally:
+        ledger.observer, ledger.hot = before
 
 
 def view(x: Counted, data: Any) -> Counted:
@@ -303,104 +301,6 @@ def _fingerprint(function: Callable[..., Any], x: Any) -> Any:
     if hasattr(x, "shape"):
         return type(x), x.shape, x.dtype
     return type(x) if isinstance(function, np.ufunc) else (type(x), x)
-
-
-def _price(
-    ledger: Ledger, category: str, function: Any, operands: Any, bare: Any, options: Any
-) -> tuple[Charge, Any]:
-    specs = []
-    for x in operands:
-        if type(x) is Counted:
-            specs.append(x.spec)
-            if x.spec.ledger is not ledger:
-                raise ValueError("arrays of two ledgers meet: make both with one")
-        elif hasattr(x, "shape"):
-            specs.append(describe(ledger, x, "activations"))
-        elif isinstance(x, list | tuple):
-            raise Uncounted(f"{function.__name__} is counted of arrays and numbers, not of {x!r}")
-    run = _runner(function, any(spec.dtype == object for spec in specs))
-    data = run(*bare, **options)
-    if data is not None and not hasattr(data, "shape"):
-        raise Uncounted(f"{function.__name__} of {operands} gives no array")
-    result = None if data is None else describe(ledger, data, category)
-    amounts, transient = (
-        _traced(function, operands, ledger, category)
-        if isinstance(function, composite)
-        else (_amounts(function, specs, result), 0)
-    )
-    if len(ledger.charges) > CACHED:
-        ledger.charges.clear()
-        ledger.specs.clear()
-    cost = Cost({kind: amounts[kind] for kind in KINDS if kind in amounts})
-    by_column = tuple((ledger.columns[name], n) for name, n in amounts.items() if n != 0)
-    return Charge(function.__name__, cost, by_column, result, run, transient), data
-
-
-def _no_row(function: Any) -> Uncounted:
-    name = f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}"
-    return Uncounted(f"{name} has no row in counting/costs.py: add one, or use x.data")
-
-
-def _runner(function: Any, on_scalars: bool) -> Callable[..., Any]:
-    if isinstance(function, composite):
-        return _one_by_one(function) if on_scalars else function.function
-    if COSTS.get(function) in (None, views):
-        raise _no_row(function)
-    return scalar.runner(function) if on_scalars else function
-
-
-def _one_by_one(function: composite) -> Callable[..., Any]:
-    """A composite on bare arrays of Scalars, its operations those that are counted."""
-
-    def run(*bare: Any) -> Any:
-        scratch = Ledger()
-        held = (Counted(x, scratch) if hasattr(x, "shape") else x for x in bare)
-        return function.function(*held).data
-
-    return run
-
-
-def _amounts(function: Any, specs: list[Spec], result: Spec | None) -> dict[Any, Any]:
-    """What one call adds to its row, by column name."""
-    reads = [(spec.category, spec.nbytes) for spec in specs]
-    if result is None:  # copyto: the first operand is what is written
-        result = specs[0]
-        del reads[0]
-    elif function in (np.take, np.take_along_axis):
-        reads[0] = (specs[0].category, result.nbytes)
-    elif function in (np.ones_like, np.empty_like):
-        reads.clear()
-    writes = [] if function is np.empty_like else [(result.category, result.nbytes)]
-    cost = COSTS[function](result.shape, *[spec.shape for spec in specs])
-    amounts: dict[Any, Any] = {"calls": 1, **cost}
-    if function is np.matmul:
-        amounts["dots"] = size(result.shape)
-    for way, moved in (("read", reads), ("written", writes)):
-        for name, nbytes in moved:
-            amounts[way, name] = amounts.get((way, name), 0) + nbytes
-    return amounts
-
-
-def _traced(
-    function: composite, operands: Any, ledger: Ledger, category: str
-) -> tuple[dict[Any, Any], Any]:
-    """What a run of a composite on shapes adds up to, and the most bytes it held."""
-    scratch = Ledger(ledger.memory)
-    arguments = []
-    for x in operands:
-        if hasattr(x, "shape"):
-            with in_category(x.spec.category if type(x) is Counted else "activations"):
-                dtype = np.float64 if x.dtype == object else x.dtype  # Scalars are as wide
-                arguments.append(Counted(ShapeArray(x.shape, dtype), scratch))
-        else:
-            arguments.append(x)
-    held = scratch.live_bytes[category]
-    before = scratch.snapshot()
-    with in_category(category):
-        function.function(*arguments)
-    counts = scratch.snapshot() - before
-    amounts = {name: counts.total(name) for name in scratch.columns}
-    return amounts, scratch.peak_bytes[category] - held
 
 
 def trace(function: Callable[..., Any], *shapes: Shape, dtype: Any = np.float32) -> Counts:

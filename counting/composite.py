@@ -16,9 +16,10 @@ class composite:
     def __init__(self, function: Callable[..., Any]) -> None:
         update_wrapper(self, function)
         self.function = function
+        self.run = function  # a faster twin may stand here, that gives what `function` gives
 
     def __call__(self, *operands: Any) -> Any:
         for x in operands:
             if hasattr(x, "__composite__"):
                 return x.__composite__(self, *operands)
-        return self.function(*operands)
+        return self.run(*operands)

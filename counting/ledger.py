@@ -3,11 +3,11 @@
 A ledger only records. Conventions are in `views.py`, tables in `table.py`.
 """
 
-import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,46 +16,75 @@ from counting.memory import Usage
 
 CATEGORIES = ("weights", "kv_cache", "activations")
 
+UNSETTLED = 100_000  # events that wait in a log, and events entered that wait to become rows
+
 Key = tuple[str, str]  # path and operation, for example ("h.3.attn.qk", "matmul")
 
 
 class Spec:
-    """What pricing needs to know of an array; a ledger keeps one for all that are alike."""
+    """What pricing needs to know of an array; a ledger keeps one for all that are alike.
 
-    __slots__ = ("category", "dtype", "ledger", "nbytes", "shape", "usage", "views")
+    In a ledger's log it stands for the end of one: `grows` is what memory grows by then.
+    """
 
-    def __init__(self, ledger: "Ledger", shape: Shape, dtype: np.dtype, category: str) -> None:
+    __slots__ = ("category", "dtype", "grows", "ledger", "nbytes", "shape", "usage", "views")
+    over = 0
+
+    def __init__(
+        self, ledger: "Ledger", shape: Shape, dtype: np.dtype, category: str, nbytes: Any
+    ) -> None:
         self.ledger, self.shape, self.dtype, self.category = ledger, shape, dtype, category
-        self.nbytes = math.prod(shape) * dtype.itemsize
+        self.nbytes, self.grows = nbytes, -nbytes
         self.usage = ledger.memory[category]
         self.views: dict[Shape, Spec] = {}  # what its views look like, by shape
+
+
+Amounts = tuple[tuple[int, Any], ...]  # what a call adds to the columns of a row: (column, amount)
 
 
 class Charge:
     """The price of a call.
 
     Attributes:
-        operation: the name of its row.
+        operation: its name.
         cost: operations by kind.
-        amounts: what it adds to the columns of its row, as (column, amount).
+        amounts: what it adds to the totals.
+        rows: the same by row, as (scope below the path of the call, operation, amounts).
         result: what comes out, or None for a write in place.
         transient: the most bytes that its own temporaries and result hold while it runs.
         run: what runs.
     """
 
-    __slots__ = ("amounts", "cost", "operation", "result", "run", "transient")
+    __slots__ = (
+        "amounts",
+        "cost",
+        "grows",
+        "operation",
+        "over",
+        "result",
+        "rows",
+        "run",
+        "transient",
+        "usage",
+    )
 
     def __init__(
         self,
         operation: str,
+        rows: tuple[tuple[str, str, Amounts], ...],
+        amounts: Amounts,
         cost: Cost,
-        amounts: tuple[tuple[int, Any], ...],
         result: Spec | None,
         run: Callable[..., Any],
         transient: Any = 0,
     ) -> None:
-        self.operation, self.cost, self.amounts = operation, cost, amounts
+        self.operation, self.rows, self.amounts, self.cost = operation, rows, amounts, cost
         self.result, self.run, self.transient = result, run, transient
+        # Memory: what grows for good, and for a moment beyond that.
+        self.usage = result.usage if result else None
+        self.grows = result.nbytes if result else 0
+        over = transient - self.grows if transient else 0
+        self.over = over if type(over) is not int or over > 0 else 0
 
 
 class Counts(Mapping[Key, tuple[Any, ...]]):
@@ -69,28 +98,21 @@ class Counts(Mapping[Key, tuple[Any, ...]]):
     def __init__(
         self,
         columns: Mapping[Any, int],
-        rows: Mapping[Key, tuple[Any, ...]],
+        rows: Mapping[Key, tuple[Any, ...]] | Callable[[], Mapping[Key, tuple[Any, ...]]],
         totals: list[Any] | None = None,
-        earlier: "Counts | None" = None,
+        moment: "_Moment | None" = None,
     ) -> None:
         self.columns = columns
-        self._until, self._earlier = rows, earlier
+        self._found, self._moment = rows, moment
         if totals is None:
             none = [0] * len(columns)
-            totals = [sum(column) for column in zip(none, *rows.values(), strict=True)]
+            totals = [sum(column) for column in zip(none, *self._rows.values(), strict=True)]
         self._totals = totals
 
     @cached_property
     def _rows(self) -> Mapping[Key, tuple[Any, ...]]:
         # Worked out when asked for: the record of a token needs totals alone.
-        if self._earlier is None:
-            return self._until
-        before, none = self._earlier._rows, (0,) * len(self.columns)
-        rows = {}
-        for key, row in self._until.items():
-            if (old := before.get(key, none)) != row:
-                rows[key] = tuple(a - b for a, b in zip(row, old, strict=True))
-        return rows
+        return self._found() if callable(self._found) else self._found
 
     def __getitem__(self, key: Key) -> tuple[Any, ...]:
         return self._rows[key]
@@ -102,11 +124,14 @@ class Counts(Mapping[Key, tuple[Any, ...]]):
         return len(self._rows)
 
     def __sub__(self, earlier: "Counts") -> "Counts":
+        if self._moment is None or earlier._moment is None:  # `self` is a choice of rows
+            return Counts(self.columns, _difference(self._rows, earlier._rows))
         totals = [a - b for a, b in zip(self._totals, earlier._totals, strict=True)]
-        difference = Counts(self.columns, self._rows, totals, earlier)
-        if earlier._rows.keys() <= self._rows.keys():
-            return difference
-        return Counts(self.columns, difference._rows)  # `self` is a choice of rows
+        if self._moment.log is earlier._moment.log:
+            start, stop = earlier._moment.stop, self._moment.stop
+            found = partial(_fold, self.columns, self._moment.log, start, stop)
+            return Counts(self.columns, found, totals)
+        return Counts(self.columns, lambda: _difference(self._rows, earlier._rows), totals)
 
     def total(self, column: Any) -> Any:
         """The sum of a column: "calls", "dots", a kind, ("read", category), ("written", …)."""
@@ -140,6 +165,56 @@ class Counts(Mapping[Key, tuple[Any, ...]]):
         return {name: Counts(self.columns, rows) for name, rows in groups.items()}
 
 
+class _Moment(NamedTuple):
+    """How far a snapshot reaches into the log of its ledger."""
+
+    log: list["_Segment"]
+    stop: int
+
+
+class _Segment(NamedTuple):
+    """Operations in order: the path of each, and the log, where charges stand for them."""
+
+    paths: list[str]
+    entries: list[Spec | Charge]
+
+
+def _difference(
+    rows: Mapping[Key, tuple[Any, ...]], earlier: Mapping[Key, tuple[Any, ...]]
+) -> Mapping[Key, tuple[Any, ...]]:
+    """What `rows` have more than those of their keys in `earlier`."""
+    changed = ((key, row, earlier.get(key)) for key, row in rows.items())
+    return {
+        key: row if old is None else tuple(a - b for a, b in zip(row, old, strict=True))
+        for key, row, old in changed
+        if row != old
+    }
+
+
+def _fold(
+    columns: Mapping[Any, int],
+    log: list[_Segment],
+    start: int,
+    stop: int,
+    base: Mapping[Key, tuple[Any, ...]] | None = None,
+) -> Mapping[Key, tuple[Any, ...]]:
+    """The rows that some segments of a log add up to, on top of those of `base`."""
+    calls: Counter[tuple[str, Charge]] = Counter()
+    for paths, entries in log[start:stop]:
+        charges = (entry for entry in entries if type(entry) is Charge)
+        calls.update(zip(paths, charges, strict=True))
+    rows: dict[Key, Any] = {key: list(row) for key, row in (base or {}).items()}
+    for (path, charge), times in calls.items():
+        for below, operation, amounts in charge.rows:
+            key = (f"{path}.{below}" if path and below else path or below), operation
+            row = rows.get(key)
+            if row is None:
+                row = rows[key] = [0] * len(columns)
+            for column, amount in amounts:
+                row[column] += times * amount
+    return {key: tuple(row) for key, row in rows.items()}
+
+
 class Ledger:
     """Where counted arrays record what they do. Arrays carry their ledger; it is never global.
 
@@ -154,38 +229,41 @@ class Ledger:
         names: list[Any] = ["calls", "dots", *KINDS]
         names += [(way, name) for way in ("read", "written") for name in self.memory]
         self.columns: dict[Any, int] = {name: i for i, name in enumerate(names)}
-        self._rows: dict[Key, list[Any]] = {}
         self._totals: list[Any] = [0] * len(names)
-        self._hits: dict[Charge, int] = {}  # since the last snapshot, not in the totals yet
-        # What happened and is not entered yet: a path and a charge for each operation, a spec for
-        # bytes given back. A run appends and goes on; entering many at once costs far less.
-        self.log: list[Any] = []
+        # What happened, and nothing else: a run appends and goes on. In `log` a charge stands for
+        # an operation, its path in `paths`, and a spec for bytes given back. Totals and memory are
+        # entered when somebody asks, all at once; rows only when somebody asks for rows.
+        self.log: list[Spec | Charge] = []
+        self.paths: list[str] = []
+        self._entered: list[_Segment] = []
+        self._waiting = 0  # events in `_entered`
+        self._base: Mapping[Key, tuple[Any, ...]] = {}  # rows of what came before `_entered`
         # Prices already found and arrays already described (see `array.py`): caches, no record.
         self.charges: dict[Any, Charge] = {}
+        self.hot = self.charges  # where operators look; nowhere, while each is to be observed
         self.specs: dict[Any, Spec] = {}
+        self.observer: Callable[..., None] | None = None  # see `array.observing`
 
     def settle(self) -> None:
-        """Enters what happened since the last time into rows and memory, in order."""
-        log, rows, hits = self.log, self._rows, self._hits
-        path, n = "", len(log)
-        for entry in log[:n]:
-            if type(entry) is Spec:
-                entry.usage.live -= entry.nbytes
-            elif type(entry) is Charge:
-                key = path, entry.operation
-                row = rows.get(key)
-                if row is None:
-                    row = rows[key] = [0] * len(self.columns)
+        """Enters what happened since the last time into totals and memory."""
+        log, entries = self.log, self.log[:]
+        if not entries:
+            return
+        del log[: len(entries)]  # the end of an array may have been added meanwhile
+        paths, self.paths = self.paths, []
+        times = Counter(entries)
+        for entry, n in times.items():
+            if type(entry) is Charge:
                 for column, amount in entry.amounts:
-                    row[column] += amount
-                hits[entry] = hits.get(entry, 0) + 1
-                if (made := entry.result) is not None:
-                    if entry.transient:
-                        made.usage.touch(entry.transient)
-                    made.usage.grow(made.nbytes)
-            else:
-                path = entry
-        del log[:n]
+                    self._totals[column] += n * amount
+        for usage in {entry.usage for entry in times} - {None}:
+            usage.enter([entry for entry in entries if entry.usage is usage])  # type: ignore[union-attr]
+        self._entered.append(_Segment(paths, entries))
+        self._waiting += len(entries)
+        if self._waiting > UNSETTLED:
+            done = self._entered
+            self._base = _fold(self.columns, done, 0, len(done), self._base)
+            self._entered, self._waiting = [], 0
 
     @property
     def live_bytes(self) -> dict[str, Any]:
@@ -202,9 +280,6 @@ class Ledger:
     def snapshot(self) -> Counts:
         """What was counted so far; the difference of two snapshots is what ran between them."""
         self.settle()
-        rows = {key: tuple(row) for key, row in self._rows.items()}
-        for charge, times in self._hits.items():
-            for column, amount in charge.amounts:
-                self._totals[column] += times * amount
-        self._hits.clear()
-        return Counts(self.columns, rows, list(self._totals))
+        log, stop, base = self._entered, len(self._entered), self._base
+        found = partial(_fold, self.columns, log, 0, stop, base)
+        return Counts(self.columns, found, list(self._totals), _Moment(log, stop))

@@ -1,5 +1,8 @@
 """Bytes that are alive, and how many were at most."""
 
+from collections.abc import Sequence
+from itertools import accumulate
+from operator import add
 from typing import Any
 
 
@@ -16,19 +19,27 @@ class Usage:
         self.live: Any = 0
         self.peak: Any = 0
 
-    def grow(self, nbytes: Any) -> None:
-        """`nbytes` more are alive."""
-        live = self.live = self.live + nbytes
+    def enter(self, events: Sequence[Any]) -> None:
+        """Each event in turn makes live bytes grow by `grows`, and for a moment by `over` more."""
+        over = [event.over for event in events]
+        live = list(accumulate([event.grows for event in events], initial=self.live))[1:]
+        self.live = live[-1]
         try:
-            if live > self.peak:
-                self.peak = live
+            self.peak = max(self.peak, max(map(add, live, over)))
         except TypeError:  # symbols: which one is larger is not known, or not known to `>`
-            self.peak = _larger(self.peak, live)
+            for now, more in zip(live, over, strict=True):
+                for candidate in _candidates(now, more):
+                    self.peak = _larger(self.peak, candidate)
 
-    def touch(self, nbytes: Any) -> None:
-        """`nbytes` more were alive for a moment."""
-        self.grow(nbytes)
-        self.live -= nbytes
+
+def _candidates(live: Any, over: Any) -> list[Any]:
+    """What may be the most: `live`, and what it is with each of the terms that `over` may be."""
+    import sympy
+
+    for term in sympy.Add.make_args(sympy.sympify(over)):
+        if isinstance(term, sympy.Max):
+            return [live, *(live + (over - term) + each for each in term.args)]
+    return [live, live + over] if over != 0 else [live]
 
 
 def _larger(a: Any, b: Any) -> Any:

@@ -24,9 +24,9 @@ from minigpt.ops import (
     LayerNorm,
     Linear,
     Weights,
+    attention,
     gelu,
     merge_heads,
-    softmax,
 )
 
 
@@ -46,12 +46,9 @@ class Attention(Module):
         q, k, v = heads.transpose(2, 0, 3, 1, 4)  # (B, H, T, D) each
         with scope("cache"):
             k, v = cache.append(k, v)  # (B, H, S, D) each
-        with scope("qk"):
-            scores = q @ k.swapaxes(-1, -2) * self.head_dim**-0.5  # (B, H, T, S)
-        with scope("softmax"):
-            pattern = softmax(scores, mask)  # (B, H, T, S)
+        y = attention(q, k, v, mask)  # (B, H, T, D)
         with scope("av"):
-            y = merge_heads(pattern @ v)  # (B, H, T, D) -> (B, T, C)
+            y = merge_heads(y)  # (B, T, C)
         return self.c_proj(y)
 
 

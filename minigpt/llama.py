@@ -26,8 +26,9 @@ from minigpt.ops import (
     SwiGLU,
     Turns,
     Weights,
+    attention,
+    merge_heads,
     rope,
-    softmax,
 )
 
 
@@ -55,13 +56,9 @@ class Attention(Module):
         with scope("cache"):
             k, v = cache.append(k, v)  # (B, K, S, D) each
         k, v = k[:, :, None], v[:, :, None]  # (B, K, 1, S, D): read by G queries, never repeated
-        with scope("qk"):
-            scores = q @ k.swapaxes(-1, -2) * D**-0.5  # (B, K, G, T, S)
-        with scope("softmax"):
-            pattern = softmax(scores, mask)  # (B, K, G, T, S)
+        y = attention(q, k, v, mask)  # (B, K, G, T, D)
         with scope("av"):
-            y = pattern @ v  # (B, K, G, T, D)
-            y = y.transpose(0, 3, 1, 2, 4).copy().reshape(B, T, K * G * D)  # side by side again
+            y = merge_heads(y.reshape(B, K * G, T, D))  # (B, T, K * G * D)
         return self.o_proj(y)
 
 

@@ -23,6 +23,17 @@ def softmax(x: Array, mask: Array) -> Array:
 
 
 @composite
+def attention(q: Array, k: Array, v: Array, mask: Array) -> Array:
+    """What each query (..., T, D) finds among keys and values (..., S, D): (..., T, D)."""
+    with scope("qk"):
+        scores = q @ k.swapaxes(-1, -2) * q.shape[-1] ** -0.5  # (..., T, S)
+    with scope("softmax"):
+        pattern = softmax(scores, mask)  # (..., T, S)
+    with scope("av"):
+        return pattern @ v
+
+
+@composite
 def gelu(x: Array) -> Array:
     """GELU in the tanh approximation that GPT-2 uses ("gelu_new"), any shape."""
     inner = math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))

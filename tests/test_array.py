@@ -113,7 +113,7 @@ def test_a_price_does_not_depend_on_what_was_priced_before(names, dtype):
 
 def test_prices_forgotten_are_found_again(monkeypatch):
     remembered = run(SMALL["gpt2"], ShapeArray)
-    monkeypatch.setattr("counting.array.CACHED", 2)
+    monkeypatch.setattr("counting.pricing.CACHED", 2)
     assert run(SMALL["gpt2"], ShapeArray).record == remembered.record
 
 

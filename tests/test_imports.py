@@ -18,6 +18,7 @@ RECORDING = [
     "costs",
     "ledger",
     "memory",
+    "pricing",
     "scalar",
     "scope",
     "shapes",

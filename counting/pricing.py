@@ -1,0 +1,202 @@
+"""What one operation costs: its row of `COSTS`, applied to what its operands and its result are.
+
+Bytes follow one law: each operand's elements are read once (a broadcast operand at its own size),
+the result is written once, a view moves nothing, a gather reads what it gathers.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from counting import scalar
+from counting.composite import composite
+from counting.costs import COSTS, KINDS, Cost, size, views
+from counting.ledger import Charge, Ledger, Spec
+from counting.scope import at
+from counting.scope import category as in_category
+from counting.shapes import ShapeArray
+
+CACHED = 50_000  # prices that a ledger keeps; shapes that grow with every token would pile up
+
+Amounts = dict[Any, Any]  # by the names of a ledger's columns
+
+# What a call may be told by name; anything else could change what it costs.
+OPTIONS = {"axis", "keepdims", "shape", "dtype", "order", "k"}
+
+
+class Uncounted(TypeError):
+    """An operation that the table of costs does not know, or one that would leave the count."""
+
+
+def describe(ledger: Ledger, data: Any, category: str) -> Spec:
+    """What the ledger keeps of all arrays that are like `data` and for the same.
+
+    Raises:
+        ValueError: the ledger knows no such category.
+    """
+    key = (type(data), data.shape, data.dtype, category)
+    spec = ledger.specs.get(key)
+    if spec is None:
+        if category not in ledger.memory:
+            known = ", ".join(ledger.memory)
+            raise ValueError(f"unknown category {category!r}; this ledger knows {known}")
+        spec = Spec(ledger, data.shape, data.dtype, category, data.nbytes)
+        ledger.specs[key] = spec
+    return spec
+
+
+def no_row(function: Any) -> Uncounted:
+    name = f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}"
+    return Uncounted(f"{name} has no row in counting/costs.py: add one, or use x.data")
+
+
+def price(
+    ledger: Ledger,
+    category: str,
+    function: Any,
+    specs: Sequence[Spec | None],
+    bare: Sequence[Any],
+    options: Mapping[str, Any],
+    counted: Callable[[Any, Ledger], Any],
+) -> tuple[Charge, Any]:
+    """The price of a call, and the result of the first one: its shape is part of the price.
+
+    Args:
+        category: what the result is for.
+        specs: of the operands that count, None of others.
+        bare: the operands.
+        counted: what makes an array count.
+    """
+    known: list[Spec] = []
+    for x, spec in zip(bare, specs, strict=True):
+        if spec is not None or hasattr(x, "shape"):
+            known.append(spec or describe(ledger, x, "activations"))
+        elif isinstance(x, list | tuple):
+            raise Uncounted(f"{function.__name__} is counted of arrays and numbers, not of {x!r}")
+    run, text = _runner(function, bare, counted)
+    data = run(*bare, **options)
+    if data is not None and not hasattr(data, "shape"):
+        raise Uncounted(f"{function.__name__} of {bare} gives no array")
+    result = None if data is None else describe(ledger, data, category)
+    rows: dict[tuple[str, str], Amounts]
+    if text is None:
+        rows, transient = {("", function.__name__): _amounts(function, known, result)}, 0
+    else:
+        scratch = Ledger(ledger.memory)
+        operands = list(_on_shapes(known, bare, scratch, counted))
+        rows, transient = _traced(partial(text, *operands, **options), scratch, category)
+        rows = _joined(rows, function.__name__)
+    if len(ledger.charges) > CACHED:
+        ledger.charges.clear()
+        ledger.specs.clear()
+    totals = _sum(rows.values())
+    charge = Charge(
+        function.__name__,
+        tuple((*key, _by_column(ledger, amounts)) for key, amounts in rows.items()),
+        _by_column(ledger, totals),
+        Cost({kind: totals[kind] for kind in KINDS if kind in totals}),
+        result,
+        run,
+        transient,
+    )
+    return charge, data
+
+
+def _runner(
+    function: Any, bare: Sequence[Any], counted: Callable[[Any, Ledger], Any]
+) -> tuple[Callable[..., Any], Callable[..., Any] | None]:
+    """What runs on bare arrays, and the text whose trace is the price, if no row of `COSTS` is.
+
+    Raises:
+        Uncounted: `function` has no row.
+    """
+    on_scalars = any(hasattr(x, "dtype") and x.dtype.kind == "O" for x in bare)
+    if isinstance(function, composite):
+        text = function.function
+        return (_one_by_one(text, counted) if on_scalars else function.run), text
+    if COSTS.get(function) in (None, views):
+        raise no_row(function)
+    packed = next((x for x in bare if hasattr(x, "reference")), None)
+    run = scalar.runner(function) if on_scalars else function
+    return run, None if packed is None else packed.reference(function)
+
+
+def _one_by_one(
+    text: Callable[..., Any], counted: Callable[[Any, Ledger], Any]
+) -> Callable[..., Any]:
+    """A composite on bare arrays of Scalars, its operations those that are counted."""
+
+    def run(*bare: Any) -> Any:
+        scratch = Ledger()
+        return text(*(counted(x, scratch) if hasattr(x, "shape") else x for x in bare)).data
+
+    return run
+
+
+def _on_shapes(
+    specs: Iterable[Spec], bare: Iterable[Any], scratch: Ledger, counted: Callable[..., Any]
+) -> Iterator[Any]:
+    """The operands without data; one that is packed as the arrays that it consists of."""
+    left = iter(specs)
+    for x in bare:
+        if not hasattr(x, "shape"):
+            yield x
+            continue
+        with in_category(next(left).category):
+            for part in getattr(x, "parts", (x,)):
+                dtype = np.float64 if part.dtype.kind == "O" else part.dtype  # a Scalar is as wide
+                yield counted(ShapeArray(part.shape, dtype), scratch)
+
+
+def _traced(
+    text: Callable[[], Any], scratch: Ledger, category: str
+) -> tuple[dict[tuple[str, str], Amounts], Any]:
+    """What `text` adds to a ledger, by path and operation, and the most bytes it held."""
+    held, before = scratch.live_bytes[category], scratch.snapshot()
+    with at(""), in_category(category):
+        text()
+    counts = scratch.snapshot() - before
+    rows = {key: dict(zip(counts.columns, row, strict=True)) for key, row in counts.items()}
+    return rows, scratch.peak_bytes[category] - held
+
+
+def _joined(rows: dict[tuple[str, str], Amounts], name: str) -> dict[tuple[str, str], Amounts]:
+    """What lies outside of scopes as one row called `name`, then the others."""
+    own = [row for key, row in rows.items() if not key[0]]
+    apart = {key: row for key, row in rows.items() if key[0]}
+    return {("", name): _sum(own), **apart} if own else apart
+
+
+def _sum(parts: Iterable[Amounts]) -> Amounts:
+    total: Amounts = {}
+    for part in parts:
+        for column, n in part.items():
+            total[column] = total.get(column, 0) + n
+    return total
+
+
+def _by_column(ledger: Ledger, amounts: Amounts) -> tuple[tuple[int, Any], ...]:
+    return tuple((ledger.columns[name], n) for name, n in amounts.items() if n != 0)
+
+
+def _amounts(function: Any, specs: list[Spec], result: Spec | None) -> Amounts:
+    """What one call adds to its row, by column name."""
+    reads = [(spec.category, spec.nbytes) for spec in specs]
+    if result is None:  # copyto: the first operand is what is written
+        result = specs[0]
+        del reads[0]
+    elif function in (np.take, np.take_along_axis):
+        reads[0] = (specs[0].category, result.nbytes)
+    elif function in (np.ones_like, np.empty_like):
+        reads.clear()
+    writes = [] if function is np.empty_like else [(result.category, result.nbytes)]
+    cost = COSTS[function](result.shape, *[spec.shape for spec in specs])
+    found: Amounts = {"calls": 1, **cost}
+    if function is np.matmul:
+        found["dots"] = size(result.shape)
+    for way, moved in (("read", reads), ("written", writes)):
+        for name, nbytes in moved:
+            found[way, name] = found.get((way, name), 0) + nbytes
+    return found

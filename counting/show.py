@@ -1,0 +1,157 @@
+"""How an array shows itself: in a debugger, a terminal and a notebook.
+
+Nothing here is counted: values are read from the bare array, past the ledger.
+"""
+
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from counting.views import flops
+
+SAMPLE = 1 << 22  # elements that statistics look at; of a larger array every k-th
+FEW = 3  # values shown from either end
+SHADES = " .:-=+*#%@"
+
+
+def text(x: Any) -> str:
+    """A counted array in one line, what one wants to know first: `Counted((3, 4) float32, …)`.
+
+    Shape, dtype, bytes, category and path; the operation that made it, its FLOP and kinds; a few
+    values, least, mean and largest, and how many are not finite.
+    """
+    shown = values(x.data)
+    return f"Counted({facts(x)}{'; ' if shown else ''}{shown})"
+
+
+def facts(x: Any) -> str:
+    """What the ledger knows of a counted array."""
+    spec, charge = x.spec, x.charge
+    said = f"{spec.shape} {spec.dtype}, {_grouped(spec.nbytes)} B of {spec.category}"
+    if x.path:
+        said += f" at {x.path}"
+    if charge:
+        said += f" by {charge.operation}: {_grouped(flops(charge))} FLOP"
+        if charge.cost:
+            said += f" {dict(charge.cost)}"
+    return said
+
+
+def values(data: Any) -> str:
+    """A few values of a bare array and what they range over; "" if it has none."""
+    numbers, step = sample(data)
+    if numbers is None or not numbers.size:
+        return ""
+    few = [f"{v:.4g}" for v in numbers[:FEW]]
+    if data.size > 2 * FEW:
+        few += ["…", *(f"{v:.4g}" for v in numbers[-FEW:])]
+    else:
+        few = [f"{v:.4g}" for v in numbers]
+    finite = numbers[np.isfinite(numbers)]
+    said = " ".join(few)
+    if finite.size:
+        least, mean, most = finite.min(), finite.mean(), finite.max()
+        said += f", min {least:.4g} mean {mean:.4g} max {most:.4g}"
+    if step > 1:
+        said += f" of every {step}th"
+    for name, n in (("NaN", np.isnan(numbers).sum()), ("inf", np.isinf(numbers).sum())):
+        if n:
+            said += f", WARNING: {n:,} {name}"
+    return said
+
+
+def sample(data: Any) -> tuple[np.ndarray | None, int]:
+    """The elements of a bare array as float64 (n,), every k-th if they are many, and that k.
+
+    None for an array without data, or one that answers nothing but products.
+    """
+    if not isinstance(data, np.ndarray) and not hasattr(data, "get"):
+        return None, 1
+    step = max(1, -(-data.size // SAMPLE))
+    flat = data.flat if isinstance(data, np.ndarray) else data.reshape(-1)
+    return _float64(flat[::step]), step
+
+
+def _float64(data: Any) -> np.ndarray:
+    host = data.get() if hasattr(data, "get") else data
+    if host.dtype == object:  # numbers that count their own operations: look past them
+        host = np.array([getattr(v, "value", v) for v in host.flat], float).reshape(host.shape)
+    with np.errstate(all="ignore"):
+        return host.astype(np.float64)
+
+
+def grid(data: Any, rows: int, columns: int) -> np.ndarray | None:
+    """A bare array as a picture of at most (rows, columns): means of the finite in each cell.
+
+    All axes but the last are laid under one another; NaN where a cell has no finite element.
+    None for an array without data.
+    """
+    if not isinstance(data, np.ndarray) and not hasattr(data, "get"):
+        return None
+    if not data.size:
+        return None
+    sheet = data.reshape(-1, data.shape[-1]) if data.ndim else data.reshape(1, 1)
+    down = -(-sheet.shape[0] // rows)
+    across = -(-sheet.shape[1] // columns)
+    cells = []
+    for top in range(0, sheet.shape[0], down):
+        band = _float64(sheet[top : top + down])
+        good = np.isfinite(band)
+        starts = np.arange(0, band.shape[1], across)
+        sums = np.add.reduceat(np.where(good, band, 0.0).sum(axis=0), starts)
+        n = np.add.reduceat(good.sum(axis=0), starts)
+        cells.append(np.where(n > 0, sums / np.maximum(n, 1), np.nan))
+    return np.array(cells)
+
+
+def heat(data: Any, rows: int = 16, columns: int = 64) -> list[str]:
+    """A bare array as a picture in characters, the last line saying which values they stand for.
+
+    The darker the larger; `?` where nothing is finite. No lines for an array without data.
+    """
+    cells = grid(data, rows, columns)
+    if cells is None:
+        return []
+    if not np.isfinite(cells).any():
+        return ["?" * cells.shape[1] for _ in cells] + ["nothing is finite"]
+    least, most = float(np.nanmin(cells)), float(np.nanmax(cells))
+    with np.errstate(invalid="ignore"):
+        level = (cells - least) / (most - least if most > least else 1.0) * (len(SHADES) - 1)
+    lines = [
+        "".join("?" if np.isnan(v) else SHADES[round(float(v))] for v in row) for row in level
+    ]
+    pooled = "" if cells.size == data.size else f", each the mean of up to {_pool(data, cells)}"
+    return [*lines, f"{least:.4g} '{SHADES[0]}' to {most:.4g} '{SHADES[-1]}'{pooled}"]
+
+
+def _pool(data: Any, cells: np.ndarray) -> str:
+    last = data.shape[-1] if data.ndim else 1
+    down, across = -(-data.size // last // cells.shape[0]), -(-last // cells.shape[1])
+    return f"{down} x {across}"
+
+
+def html(x: Any) -> str:
+    """A counted array for a notebook: its facts, and a small heat map, blue below 0, red above."""
+    said = f"<div><code>Counted({escape(facts(x))})</code></div>"
+    cells = grid(x.data, 16, 48)
+    if cells is None:
+        return said
+    largest = float(np.nanmax(np.abs(cells))) if np.isfinite(cells).any() else 1.0
+
+    def cell(v: float) -> str:
+        if np.isnan(v):
+            colour = "#000"
+        else:
+            fade = round(255 * (1 - abs(v) / (largest or 1.0)))
+            colour = f"rgb(255,{fade},{fade})" if v > 0 else f"rgb({fade},{fade},255)"
+        return f'<td title="{v:.4g}" style="background:{colour};width:8px;height:8px;padding:0"></td>'
+
+    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in cells)
+    style = "border-collapse:collapse;margin:4px 0"
+    shown = escape(values(x.data))
+    return f'{said}<table style="{style}">{body}</table><div><code>{shown}</code></div>'
+
+
+def _grouped(n: Any) -> str:
+    return f"{n:,}" if isinstance(n, int) else str(n)  # symbols have no thousands
