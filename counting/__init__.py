@@ -7,6 +7,7 @@ from counting.pricing import Uncounted
 from counting.scalar import Scalar, scalars
 from counting.scope import category, scope
 from counting.shapes import ShapeArray
+from counting.stepping import stop_at
 
 __all__ = [
     "COSTS",
@@ -22,5 +23,6 @@ __all__ = [
     "observing",
     "scalars",
     "scope",
+    "stop_at",
     "trace",
 ]

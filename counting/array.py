@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from counting import show
 from counting.composite import composite
 from counting.costs import COSTS, Cost, Shape, views
 from counting.ledger import UNSETTLED, Charge, Counts, Ledger
@@ -89,12 +90,10 @@ class Counted(NDArrayOperatorsMixin):
     T: "Counted" = property(lambda self: view(self, self.data.T))  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        spec, charge = self.spec, self.charge
-        made = f" by {charge.operation}: {dict(charge.cost)}" if charge else ""
-        where = f" at {self.path}" if self.path else ""
-        return (
-            f"Counted({spec.shape} {spec.dtype}, {spec.nbytes} B of {spec.category}{where}{made})"
-        )
+        return show.text(self)
+
+    def _repr_html_(self) -> str:
+        return show.html(self)
 
     def __bool__(self) -> bool:
         raise Uncounted("the truth of a counted array is not counted: use x.data")
@@ -271,7 +270,7 @@ def view(x: Counted, data: Any) -> Counted:
     Raises:
         Uncounted: it is a copy.
     """
-    if isinstance(data, np.ndarray) and not _shares(data, x.data):
+    if hasattr(data, "base") and not _shares(data, x.data):  # NumPy, CuPy
         raise Uncounted(f"a view of {x} would copy in silence: write .copy() first, or np.take")
     spec = x.spec.views.get(data.shape)
     if spec is None:

@@ -118,9 +118,7 @@ def heat(data: Any, rows: int = 16, columns: int = 64) -> list[str]:
     least, most = float(np.nanmin(cells)), float(np.nanmax(cells))
     with np.errstate(invalid="ignore"):
         level = (cells - least) / (most - least if most > least else 1.0) * (len(SHADES) - 1)
-    lines = [
-        "".join("?" if np.isnan(v) else SHADES[round(float(v))] for v in row) for row in level
-    ]
+    lines = ["".join("?" if np.isnan(v) else SHADES[round(float(v))] for v in row) for row in level]
     pooled = "" if cells.size == data.size else f", each the mean of up to {_pool(data, cells)}"
     return [*lines, f"{least:.4g} '{SHADES[0]}' to {most:.4g} '{SHADES[-1]}'{pooled}"]
 
@@ -145,7 +143,8 @@ def html(x: Any) -> str:
         else:
             fade = round(255 * (1 - abs(v) / (largest or 1.0)))
             colour = f"rgb(255,{fade},{fade})" if v > 0 else f"rgb({fade},{fade},255)"
-        return f'<td title="{v:.4g}" style="background:{colour};width:8px;height:8px;padding:0"></td>'
+        style = f"background:{colour};width:8px;height:8px;padding:0"
+        return f'<td title="{v:.4g}" style="{style}"></td>'
 
     body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in cells)
     style = "border-collapse:collapse;margin:4px 0"

@@ -4,104 +4,20 @@
 """
 
 import bdb
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from inspect import CO_OPTIMIZED
 from types import CodeType, FrameType
 from typing import Any
 
-import numpy as np
-
 from counting.array import Counted, observing
-from counting.costs import Cost
+from counting.frames import callers, forget_locals, ledger_of, not_machinery
 from counting.ledger import Charge, Counts, Ledger
+from counting.operations import Operation, aside, operation
 from counting.scope import place
 from counting.views import flops
-
-# What a program calls and is not, by folder: this package, NumPy, the standard library.
-MACHINERY = tuple(f"{os.path.dirname(file)}{os.sep}" for file in (__file__, np.__file__))
-_STANDARD = f"{os.path.dirname(os.__file__)}{os.sep}"
-_INSTALLED = ("site-packages", "dist-packages")  # may lie within the standard library's folder
-
-
-@dataclass(frozen=True)
-class Operation:
-    """An operation that has just run.
-
-    Attributes:
-        number: how many ran before it and with it.
-        path: where.
-        name: the function: `matmul`.
-        inputs: as it was called with them, arrays and numbers.
-        output: what came out, or None for a write in place.
-        counts: what it added to each column of the ledger: "calls", "dots", a kind,
-            ("read", category), ("written", category).
-    """
-
-    number: int
-    path: str
-    name: str
-    inputs: tuple[Any, ...]
-    output: Counted | None
-    counts: dict[Any, Any]
-    cost: Cost
-    transient: Any
-
-    @property
-    def flops(self) -> Any:
-        """Every arithmetic operation once, a fused multiply-add as two."""
-        return sum(self.cost.values()) + self.cost.get("fma", 0)
-
-    @property
-    def allocation(self) -> Any:
-        """Bytes that it allocated: its result, or the most that it held if that is more."""
-        return max(self.output.nbytes if self.output is not None else 0, self.transient)
-
-    def __repr__(self) -> str:
-        made = f" -> {self.output!r}" if self.output is not None else ""
-        return f"<operation {self.number}, {self.name} at {self.path or 'top'}{made}>"
-
-
-def operation(
-    number: int, path: str, charge: Charge, inputs: tuple[Any, ...], output: Counted | None
-) -> Operation:
-    """What an observer is told, as one thing."""
-    ledger = next(x.ledger for x in inputs if type(x) is Counted)
-    by_name = dict(charge.amounts)
-    counts = {name: by_name.get(column, 0) for name, column in ledger.columns.items()}
-    return Operation(
-        number, path, charge.operation, inputs, output, counts, charge.cost, charge.transient
-    )
-
-
-@contextmanager
-def aside(ledger: Ledger | None) -> Iterator[None]:
-    """A `with` block whose operations are not charged; an array that outlives it is live.
-
-    It is what lets one look at arrays while a program that is measured stands still.
-    """
-    if ledger is None:
-        yield
-        return
-    peaks = ledger.peak_bytes
-
-    def discard(path: str, charge: Charge, operands: Any, result: Any) -> None:
-        i = len(ledger.log) - 1
-        while ledger.log[i] is not charge:  # the end of an array may have come after
-            i -= 1
-        ledger.log[i] = Charge("", (), (), Cost(), charge.result, charge.run)
-
-    try:
-        with observing(ledger, discard):
-            yield
-    finally:
-        for name, live in ledger.live_bytes.items():
-            ledger.memory[name].peak = max(peaks[name], live)
 
 
 class Stepper(bdb.Bdb):
@@ -120,24 +36,30 @@ class Stepper(bdb.Bdb):
 
     Attributes:
         ledger: that of the program, once it is known.
+        stops: how often it has stopped.
         number: operations so far.
         operation: that at which it is stopped; None on a line, so that no array lives longer.
         stretch: what was counted since it stopped before, while it is stopped.
         lines: how often which charges were made, by path, file and line: each operation once,
-            at the innermost line of the program's own.
+            at the innermost line of the program's own; since the mark.
     """
 
     def __init__(self, own: Callable[[str], bool] | None = None, **options: Any) -> None:
         super().__init__(**options)
+        self.reset()
+        self.botframe = sys._getframe()  # one that never runs again, so that none is the bottom
         self._own = own or not_machinery
+        self._files: set[str] = set()  # its own too, for it was told to stop there
         self._owned: dict[CodeType, bool] = {}
         self._observed = ExitStack()
-        self._line_wanted: Callable[[str, str], bool] | None = None
+        self._line_wanted: Callable[[FrameType, str, str], bool] | None = None
         self._operation_wanted: Callable[[Operation], bool] | None = None
         self._path = ""  # of the line of its own before
         self._before: Counts | None = None
         self._start: Counts | None = None
+        self._mark: Counts | None = None
         self.ledger: Ledger | None = None
+        self.stops = 0
         self.number = 0
         self.operation: Operation | None = None
         self.stretch: Counts | None = None
@@ -162,14 +84,14 @@ class Stepper(bdb.Bdb):
         self.set_continue()
         self._operation_wanted = wanted
 
-    def run_to_line(self, wanted: Callable[[str, str], bool]) -> None:
-        """Goes on to the next line for whose path, and that of the line before, it is wanted."""
+    def run_to_line(self, wanted: Callable[[FrameType, str, str], bool]) -> None:
+        """Goes on to the next line that is wanted, by frame, path and path of the line before."""
         self.set_continue()
         self._line_wanted = wanted
 
     def run_to_path(self, glob: str) -> None:
         """Goes on to the next line at which a path is entered that matches."""
-        self.run_to_line(lambda path, before: path != before and fnmatchcase(path, glob))
+        self.run_to_line(lambda _, path, before: path != before and fnmatchcase(path, glob))
 
     # What is known where it stands.
 
@@ -179,11 +101,23 @@ class Stepper(bdb.Bdb):
         return self.operation.path if self.operation else place.get().path
 
     @property
+    def waiting(self) -> bool:
+        """Whether it goes on to something that it has not come to."""
+        return bool(self._line_wanted or self._operation_wanted)
+
+    @property
     def counts(self) -> Counts | None:
         """What was counted since the start; None while no ledger is known."""
         if self.ledger is None or self._start is None:
             return None
         return self.ledger.snapshot() - self._start
+
+    @property
+    def since_mark(self) -> Counts | None:
+        """What was counted since the mark, which the start is if there was no other."""
+        if self.ledger is None or self._mark is None:
+            return None
+        return self.ledger.snapshot() - self._mark
 
     @property
     def flops(self) -> Any:
@@ -212,7 +146,8 @@ class Stepper(bdb.Bdb):
         code = frame.f_code
         if code not in self._owned:
             hidden = "__tracebackhide__" in code.co_varnames
-            self._owned[code] = self._own(code.co_filename) and not hidden
+            own = code.co_filename in self._files or self._own(code.co_filename)
+            self._owned[code] = own and not hidden
         return self._owned[code]
 
     # How it begins and ends.
@@ -220,33 +155,48 @@ class Stepper(bdb.Bdb):
     def observe(self, ledger: Ledger) -> None:
         """Hears of the operations of a ledger from now on, which is the start."""
         self.ledger = ledger
-        self.number, self.lines = 0, {}
-        self._start = self._before = ledger.snapshot()
+        self.number = 0
+        self.mark()
+        self._start = self._before = self._mark
         self._observed.enter_context(observing(ledger, self._observer))
+
+    def mark(self) -> None:
+        """Begins the figures anew that are about a part of the run."""
+        self.lines = {}
+        self._mark = self.ledger.snapshot() if self.ledger else None
 
     @contextmanager
     def stepping(self) -> Iterator[None]:
-        """A `with` block that it steps through, as far as `run_to_…` says, else line by line."""
-        wanted = self._line_wanted, self._operation_wanted
-        caller = sys._getframe(2)  # past contextlib
-        self.reset()
-        self.botframe = caller
-        if any(wanted):
-            self.set_continue()
-        self._line_wanted, self._operation_wanted = wanted
+        """A `with` block to step through: to what `run_to_…` said before, else from line to line.
+
+        It observes until its end.
+        """
+        before = sys.gettrace()
+        if self.ledger is None and (ledger := ledger_of(callers(sys._getframe()))):
+            self.observe(ledger)
         self._path = place.get().path
-        self._trace(caller)
+        self._trace(sys._getframe())
         try:
             yield
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
             self._observed.close()
+            self.stopframe = self.returnframe = None  # with all that is in them
+
+    def break_in(self, frame: FrameType) -> None:
+        """Stops at the next line of a frame that runs, as `pdb.set_trace` does; observes on."""
+        self._files.add(frame.f_code.co_filename)
+        self._owned.clear()
+        ledger = ledger_of(callers(frame))
+        if ledger and ledger is not self.ledger:
+            self.observe(ledger)
+        self.set_trace(frame)
 
     def _trace(self, frame: FrameType) -> None:
         """Has lines come to it if the way to go on needs them, those of the callers too."""
         if self.quitting or not (self._line_wanted or self.breaks or self.stoplineno != -1):
             return  # -1 stands for set_continue
-        for above in filter(self.owns, _callers(frame)):
+        for above in filter(self.owns, callers(frame)):
             above.f_trace = self.trace_dispatch
         sys.settrace(self.trace_dispatch)
 
@@ -261,9 +211,11 @@ class Stepper(bdb.Bdb):
 
     def dispatch_line(self, frame: FrameType) -> Any:
         if self.owns(frame):
+            if self.ledger is None and (ledger := ledger_of([frame])):
+                self.observe(ledger)
             path, before = place.get().path, self._path
             self._path = path
-            if self._line_wanted and self._line_wanted(path, before):
+            if self._line_wanted and self._line_wanted(frame, path, before):
                 self.set_step()
         return super().dispatch_line(frame)
 
@@ -283,7 +235,7 @@ class Stepper(bdb.Bdb):
         self, path: str, charge: Charge, inputs: tuple[Any, ...], output: Counted | None
     ) -> None:
         self.number += 1
-        frame = next(filter(self.owns, _callers(sys._getframe(1))), None)
+        frame = next(filter(self.owns, callers(sys._getframe(1))), None)
         if frame is None:  # made where the program is not to stop
             return
         line = path, frame.f_code.co_filename, frame.f_lineno
@@ -291,56 +243,44 @@ class Stepper(bdb.Bdb):
         if self._operation_wanted is None:
             return
         self.operation = operation(self.number, path, charge, inputs, output)
-        if self._operation_wanted(self.operation):
+        if stops := self._operation_wanted(self.operation):
             sys.settrace(None)
             self.set_step()
             self._stop(frame, "operation", self.operation)
         self.operation = None
-        if self.quitting:
+        if stops and self.quitting:
             raise bdb.BdbQuit
 
     def _stop(self, frame: FrameType, event: str, value: Any) -> None:
         self._line_wanted = self._operation_wanted = None
-        if self.ledger is None and (ledger := _ledger(frame)):
-            self.observe(ledger)
-        if self.ledger and self._before:
+        self.stops += 1
+        if self.ledger and self._before is not None:
             now = self.ledger.snapshot()
             self.stretch, self._before = now - self._before, now
         with aside(self.ledger):
             self.stopped(frame, event, value)
-        for above in _callers(frame):
+        for above in callers(frame):
             if above is not frame or event == "operation":  # else its trace function reads it
-                _forget_locals(above)
+                forget_locals(above)
         self._trace(frame)
 
 
-def not_machinery(file: str) -> bool:
-    """Whether a file, by its name, is of the program, and not what the program calls."""
-    if file.startswith(("<", *MACHINERY)):
-        return False
-    inside = file.removeprefix(_STANDARD)
-    return inside == file or inside.startswith(_INSTALLED)
+@contextmanager
+def stop_at(glob: str, ledger: Ledger | None = None) -> Iterator[None]:
+    """A `with` block in which a debugger opens on each line that enters a path that matches.
 
+    >>> with stop_at("h.*.attn.qk"):
+    ...     model(tokens, cache)
 
-def _callers(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame:
-        yield frame
-        frame = frame.f_back
-
-
-def _ledger(frame: FrameType) -> Ledger | None:
-    """The ledger of the nearest counted array that a frame, or one that called it, can see."""
-    for above in _callers(frame):
-        for value in [*above.f_locals.values()]:
-            if type(value) is Counted:
-                return value.ledger
-    return None
-
-
-def _forget_locals(frame: FrameType) -> None:
-    """Empties the copy of its variables that a look at them has left in a frame of a function.
-
-    Before Python 3.13 it is kept, and arrays in it would live on that the program has let go.
+    Args:
+        ledger: of what is counted; if None, that of the first counted array that is met.
     """
-    if frame.f_code.co_flags & CO_OPTIMIZED and isinstance(frame.f_locals, dict):
-        frame.f_locals.clear()
+    from counting.debugger import Debugger  # with pdb, which takes longer to import than the rest
+
+    debugger = Debugger()
+    debugger.always = glob
+    debugger.run_to_path(glob)
+    if ledger:
+        debugger.observe(ledger)
+    with debugger.stepping():
+        yield

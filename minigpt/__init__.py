@@ -5,9 +5,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from minigpt.errors import InputError
     from minigpt.generation import Step, generate
+    from minigpt.stepping.capture import run_with_cache, steps
+    from minigpt.stepping.hook import step
     from minigpt.weights import LanguageModel, load
 
-__all__ = ["InputError", "LanguageModel", "Step", "generate", "load"]
+__all__ = [
+    "InputError",
+    "LanguageModel",
+    "Step",
+    "generate",
+    "load",
+    "run_with_cache",
+    "step",
+    "steps",
+]
 
 _ROOMS = {
     "InputError": "errors",
@@ -15,6 +26,9 @@ _ROOMS = {
     "Step": "generation",
     "generate": "generation",
     "load": "weights",
+    "run_with_cache": "stepping.capture",
+    "step": "stepping.hook",
+    "steps": "stepping.capture",
 }
 
 

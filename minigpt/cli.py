@@ -9,7 +9,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
+from minigpt.bench.cli import app as bench
 from minigpt.errors import InputError
+from minigpt.stepping.cli import step
 
 app = typer.Typer(
     help="GPT-2 in plain NumPy that counts itself while it runs.",
@@ -25,8 +27,12 @@ Revision = Annotated[str | None, typer.Option(help="branch, tag or commit on the
 
 
 @app.callback()
-def _group() -> None:
-    """Keeps the commands apart even while there is only one."""
+def _group(
+    pdb: Annotated[
+        bool, typer.Option("--pdb", help="with any command: a debugger where an error is raised")
+    ] = False,
+) -> None:
+    """Options of all commands."""
 
 
 @app.command()
@@ -38,7 +44,7 @@ def generate(
     model: Model = "shakespeare",
     revision: Revision = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="float32 or float16")] = "float32",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or int8")] = "float32",
     max_new_tokens: Annotated[int, typer.Option(help="tokens to generate, at most")] = 64,
     temperature: Annotated[float, typer.Option(help="0 takes the most likely token")] = 0.8,
     top_k: Annotated[int | None, typer.Option(help="draw from the k most likely tokens")] = None,
@@ -49,13 +55,13 @@ def generate(
     json: Annotated[bool, typer.Option("--json", help="one JSON document, no text")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="the text alone")] = False,
     trace_allocator: Annotated[
-        bool, typer.Option("--trace-allocator", help="add what NumPy really allocated")
+        bool, typer.Option("--trace-allocator", help="add what was really allocated")
     ] = False,
 ) -> None:
     """Continue a text and count what it costs."""
     from contextlib import nullcontext
 
-    from counting.allocators import Allocations
+    from minigpt.device import witness
     from minigpt.run import run
 
     given = [text for text in [prompt, *(prompts or [])] if text is not None]
@@ -69,7 +75,7 @@ def generate(
     }
     place = {"revision": revision, "device": device, "dtype": dtype}
     shown: Any = {"log": log, "as_json": json, "quiet": quiet}
-    with Allocations() if trace_allocator else nullcontext() as allocations:
+    with witness(device) if trace_allocator else nullcontext() as allocations:
         status = run(given, model, place, options, **shown, allocations=allocations)
     raise typer.Exit(status)
 
@@ -213,38 +219,10 @@ def article() -> None:
     print(markdown(), tables(), sep="\n\n")
 
 
-bench = typer.Typer(help="Ratios of things run in turn, on this machine.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
 
 
-@bench.callback()
-def _benchmarks() -> None:
-    """Keeps the benchmarks apart even while there is only one."""
-
-
-@bench.command()
-def overhead(
-    model: Annotated[str, typer.Argument(help="gpt2, gpt2-medium, gpt2-large, gpt2-xl")] = "gpt2",
-    pairs: Annotated[int, typer.Option(help="pairs of steps to time")] = 40,
-    keys: Annotated[int, typer.Option(help="tokens in the cache")] = 128,
-    json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
-) -> None:
-    """What counting adds to a decoded token: bare and counted steps in turn, random weights."""
-    from minigpt.bench import overhead as measure
-
-    result = measure(model, pairs, keys)
-    if json:
-        import json as format
-
-        print(format.dumps(result.as_dict()))
-        return
-    low, high = result.percent_quartiles
-    print(
-        f"{result.model}, {result.keys} keys, {result.operations} operations a token: bare "
-        f"{result.bare_ms:.2f} ms, counted {result.counted_ms:.2f} ms (medians)\n"
-        f"counting adds {result.percent:.1f} % in the median of {result.pairs} pairs "
-        f"(quartiles {low:.1f} % to {high:.1f} %)"
-    )
+app.command()(step)
 
 
 def _fail(message: str) -> NoReturn:
@@ -263,11 +241,24 @@ def _open_streams() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
+def _command() -> Any:
+    """Runs the command; if --pdb is said, before or after its name, errors open a debugger."""
+    words = [word for word in sys.argv[1:] if word != "--pdb"]
+    try:
+        return app(words, standalone_mode=False)
+    except Exception as error:
+        if len(words) < len(sys.argv) - 1 and not isinstance(error, TyperException | typer.Abort):
+            from minigpt.stepping.command import post_mortem
+
+            post_mortem(error)
+        raise
+
+
 def main() -> None:
     """Runs the command. Bad input is one line on standard error and exit status 2."""
     _open_streams()
     try:
-        status = app(standalone_mode=False)
+        status = _command()
         sys.stdout.flush()
     except InputError as error:
         _fail(str(error))

@@ -1,6 +1,5 @@
 """Generation: one prefill, then decoding, a step for each token with the record of its pass."""
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -31,7 +30,7 @@ class Step:
         keys: keys that its last query looked at.
         counts: operations and bytes of the pass, by path and operation.
         live_bytes, peak_bytes: memory after the pass, and its high-water mark since the start.
-        seconds: wall-clock time of the pass.
+        seconds: time of the pass: by the wall clock, on a GPU by CUDA events.
     """
 
     token: int
@@ -120,6 +119,8 @@ def generate(
     def draw(logits: np.ndarray) -> list[int]:  # (B, V)
         return [sample(row, rng, temperature, top_k, top_p) for row in logits]
 
+    sizes = {"context": tokens.shape[1] + max_new_tokens - 1, "prompt": tokens.shape[1]}
+    lm.device.require(lm.config, batch=len(prompts), loaded=True, **sizes)
     end = () if ignore_eos else lm.config.eos_token_id
     ends = end if isinstance(end, tuple) else (end,)
     return _steps(lm, tokens, max_new_tokens, draw, ends)
@@ -192,10 +193,10 @@ def _steps(
     phase: Literal["prefill", "decode"] = "prefill"
     before = lm.ledger.snapshot()
     for position in range(length, length + max_new_tokens):
-        began = time.perf_counter()
+        stop = lm.device.stopwatch()
         with np.errstate(all="ignore"):  # what is not finite shows in the logits
             logits = lm.model(tokens, cache)  # (B, 1, V)
-        seconds = time.perf_counter() - began
+        seconds = stop()
         after = lm.ledger.snapshot()
         counts, before = after - before, after
         live, peak = lm.ledger.live_bytes, lm.ledger.peak_bytes
@@ -203,7 +204,7 @@ def _steps(
         if not np.isfinite(scores).all():
             raise InputError(
                 f"the logits of {lm.name} are not finite: its weights are damaged, or too large "
-                f"for {logits.dtype}"
+                f"for {lm.dtype}"
             )
         drawn = draw(scores)
         for sequence in sorted(running):

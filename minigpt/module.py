@@ -16,6 +16,7 @@ class Module:
         self.path = path
 
     def __call__(self, *args: Any) -> Any:
+        __tracebackhide__ = True  # a debugger steps through to `forward`
         with at(self.path):
             return self.forward(*args)
 

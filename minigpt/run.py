@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from counting import table
 from counting.allocators import Allocations
+from counting.array import observing
 from counting.views import flops, matmul
+from minigpt import pool_text
 from minigpt.errors import InputError
 from minigpt.generation import Step, generate
 from minigpt.terminal import LiveText, can_show
@@ -32,9 +34,12 @@ def run(
     log: Path | None,
     as_json: bool,
     quiet: bool,
-    allocations: Allocations | None = None,
+    allocations: Any = None,
 ) -> int:
-    """Generates, shows and logs; gives the exit status, 0 or 130 if interrupted."""
+    """Generates, shows and logs; gives the exit status, 0 or 130 if interrupted.
+
+    `allocations` is what `device.witness` gives, entered, or None.
+    """
     prompts = [_read_prompt(prompt) for prompt in prompts]
     errors = Console(stderr=True)
     with _loading(errors, model, show=not quiet and not as_json) as progress:
@@ -44,18 +49,21 @@ def run(
     steps = generate(lm, prompts, **options)
     texts = list(prompts)
     tokens: list[list[int]] = [[] for _ in prompts]
-    last = real = None
+    last = real = moment = None
+    pool: Any = None if isinstance(allocations, Allocations) else allocations
     with (
         _open_log(log) as write,
         _stream(prompts, options, as_json, quiet) as show,
         _stop_asked() as stopped,
+        observing(lm.ledger, pool) if pool else nullcontext(),
     ):
         try:
             for step in steps:
                 write(step.record())
                 texts[step.sequence] += step.text
                 tokens[step.sequence].append(step.token)
-                last, real = step, allocated(allocations)
+                last, moment = step, pool and pool.now()
+                real = moment.asked if moment else allocated(allocations)
                 show(step)
                 if stopped():
                     break
@@ -66,7 +74,10 @@ def run(
     elif not quiet:
         errors.print()
         errors.print(_tables(lm, last, real))
-        if allocations:
+        if moment and last:
+            errors.print()
+            errors.print(pool_text.report(lm.device.name, moment, pool.hidden, component))
+        elif allocations and not pool:
             errors.print(f"NumPy's allocator held {allocations.peak:,} bytes at most since loading")
     return INTERRUPTED if stopped() else 0
 
@@ -81,9 +92,9 @@ _CATEGORIES = {"weights.py": "weights", "cache.py": "kv_cache"}
 _OUTSIDE = {"generation.py", "sample.py"}  # tokens and draws, which the ledger does not count
 
 
-def allocated(allocations: Allocations | None) -> dict[str, int] | None:
+def allocated(allocations: Any) -> dict[str, int] | None:
     """Live bytes of NumPy's allocator by category; memory-mapped weights are not among them."""
-    if allocations is None:
+    if not isinstance(allocations, Allocations):
         return None
     found: dict[str, int] = {}
     for file, nbytes in allocations.by_file().items():

@@ -4,69 +4,50 @@ Tensors stored in the dtype asked for are memory-mapped; others are read and con
 so that no weight is held twice.
 """
 
-import json
-import mmap
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import ml_dtypes
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 
 from counting import Counted, Ledger, category
 from minigpt.architectures import Config, Model, build, read
+from minigpt.device import Device, place
 from minigpt.errors import InputError
+from minigpt.fast.packed import DTYPES
 from minigpt.hub import find
+from minigpt.tensors import Tensor, tensors
 from minigpt.tokenizer import read_tokenizer
 
-DTYPES: dict[str, Any] = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": ml_dtypes.bfloat16,
-}
-
 # Buffers that old checkpoints carry beside the parameters: the causal mask and its fill value.
-_BUFFERS = re.compile(r"h\.\d+\.attn\.(masked_)?bias")
+_BUFFERS = re.compile(r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias")
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A model with what turns text into its tokens, and the ledger that its arrays share."""
+    """A model with what turns text into its tokens.
+
+    Attributes:
+        name: as it was asked for.
+        ledger: that its arrays share.
+        device: where they are.
+        dtype: of its matrices.
+    """
 
     name: str
     model: Model
     tokenizer: Tokenizer
     ledger: Ledger
+    device: Device
+    dtype: str
 
     @property
     def config(self) -> Config:
         return self.model.config
-
-
-@dataclass(frozen=True)
-class _Stored:
-    """Where a tensor lies in a file."""
-
-    file: Path
-    mapped: mmap.mmap  # the whole file, one for all its tensors
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    offset: int
-
-    @property
-    def count(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
-
-    @property
-    def nbytes(self) -> int:
-        return self.count * self.dtype.itemsize
 
 
 def load(
@@ -82,7 +63,8 @@ def load(
     Args:
         model: "shakespeare" (comes with the package), a hub name ("gpt2-xl", "owner/name"), a
             folder, or a .safetensors file with its config.json and tokenizer.json beside it.
-        dtype: of weights, cache and activations, "float32" or "float16".
+        dtype: of the matrices, "float32", "bfloat16", "float16" or "int8" (with a scale for each
+            output); keys and values are of 16 bits where they are. All else is float32.
         device: "cpu" or "cuda".
         revision: branch, tag or commit on the hub.
         progress: called with the bytes loaded so far and the bytes in all.
@@ -91,57 +73,32 @@ def load(
         InputError: the model cannot be found, is of no known architecture, or its files are not
             whole.
     """
-    from minigpt.device import place
-
-    to_device = place(device)
-    if dtype not in ("float32", "float16"):
-        raise InputError(f"unknown dtype {dtype!r}: float32 or float16")
+    if dtype not in DTYPES:
+        raise InputError(f"unknown dtype {dtype!r}: {', '.join(DTYPES)}")
+    target = place(device, dtype)
     checkpoint = find(str(model), revision)
     config = read(checkpoint.config)
     tokenizer = read_tokenizer(checkpoint.tokenizer, config.vocab_size)
-    stored: dict[str, _Stored] = {}
+    stored: dict[str, Tensor] = {}
     for file in checkpoint.tensors:
-        for key, tensor in _index(file):
+        for key, tensor in tensors(file, ignored=_BUFFERS):
+            key = key.removeprefix("transformer.")
             if key in stored:
                 raise InputError(f"{file}: {key} is stored twice, first in {stored[key].file}")
             stored[key] = tensor
     config, stored = _fit(config, stored, checkpoint.config)
+    target.require(config)
     ledger = Ledger()
     weights = {}
     with category("weights"):
-        for key, array in _read(stored, np.dtype(dtype), progress):
-            weights[key] = Counted(to_device(array), ledger)
-    return LanguageModel(checkpoint.name, build(config, weights), tokenizer, ledger)
-
-
-def _index(file: Path) -> Iterator[tuple[str, _Stored]]:
-    """The tensors of a safetensors file and their keys, without a `transformer.` prefix."""
-    try:
-        with safe_open(file, framework="np"):  # checks the header and that the file is whole
-            pass
-        with file.open("rb") as stream:
-            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        begin = 8 + int.from_bytes(mapped[:8], "little")
-        header: dict[str, Any] = json.loads(mapped[8:begin])
-    except (OSError, SafetensorError, ValueError) as error:
-        raise InputError(
-            f"{file} is not a whole safetensors file ({error}): get it again"
-        ) from None
-    header.pop("__metadata__", None)
-    for key, entry in header.items():
-        key = key.removeprefix("transformer.")
-        if _BUFFERS.fullmatch(key):
-            continue
-        if entry["dtype"] not in DTYPES:
-            known = ", ".join(DTYPES)
-            raise InputError(f"{file}: {key} is stored as {entry['dtype']}; known are {known}")
-        dtype, shape = np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"])
-        yield key, _Stored(file, mapped, dtype, shape, begin + entry["data_offsets"][0])
+        for key, array in target.hold(config, stored, dtype, progress):
+            weights[key] = Counted(array, ledger)
+    return LanguageModel(checkpoint.name, build(config, weights), tokenizer, ledger, target, dtype)
 
 
 def _fit(
-    config: Config, stored: dict[str, _Stored], origin: Path
-) -> tuple[Config, dict[str, _Stored]]:
+    config: Config, stored: dict[str, Tensor], origin: Path
+) -> tuple[Config, dict[str, Tensor]]:
     """The configuration with its head tied or separate, as stored, and exactly its tensors.
 
     Raises:
@@ -166,29 +123,5 @@ def _fit(
     return config, stored
 
 
-def _same(a: _Stored, b: _Stored) -> bool:
-    return (a.shape, a.dtype) == (b.shape, b.dtype) and np.array_equal(_map(a), _map(b))
-
-
-def _map(tensor: _Stored) -> np.ndarray:
-    flat = np.frombuffer(tensor.mapped, tensor.dtype, tensor.count, tensor.offset)
-    return flat.reshape(tensor.shape)
-
-
-def _read(
-    stored: dict[str, _Stored], dtype: np.dtype, progress: Progress | None
-) -> Iterator[tuple[str, np.ndarray]]:
-    total, done = sum(tensor.nbytes for tensor in stored.values()), 0
-    for key, tensor in stored.items():
-        if tensor.dtype == dtype:
-            array = _map(tensor)
-            if not array.flags.aligned:
-                array = array.copy()  # a product would copy it each time
-        else:
-            flat = np.fromfile(tensor.file, tensor.dtype, tensor.count, offset=tensor.offset)
-            with np.errstate(over="ignore"):  # infinities show in the logits
-                array = flat.astype(dtype).reshape(tensor.shape)
-        yield key, array
-        done += tensor.nbytes
-        if progress:
-            progress(done, total)
+def _same(a: Tensor, b: Tensor) -> bool:
+    return (a.shape, a.dtype) == (b.shape, b.dtype) and np.array_equal(a.map(), b.map())

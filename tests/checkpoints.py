@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import runpy
 import subprocess
 import sys
 from dataclasses import asdict
@@ -13,12 +12,11 @@ from helpers import numbers
 from safetensors.numpy import save_file
 
 from minigpt.config import GPT2Config
+from minigpt.synthetic import make_tokenizer
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
 SHIPPED = ROOT / "weights" / "shakespeare"
-
-make_tokenizer = runpy.run_path(str(ROOT / "scripts" / "make_checkpoint.py"))["make_tokenizer"]
 
 CONFIG = GPT2Config(vocab_size=260, n_positions=16, n_embd=8, n_layer=2, n_head=2, eos_token_id=259)
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"

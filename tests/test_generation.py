@@ -192,14 +192,18 @@ def test_decoding_with_the_cache_gives_the_logits_of_a_prefill(lm, shipped, chun
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
-def test_float16_computes_in_float16_and_says_nearly_the_same(shipped):
-    half = load("shakespeare", dtype="float16")
+@pytest.mark.parametrize(
+    ("dtype", "width", "away"), [("float16", 2, 0.01), ("bfloat16", 2, 0.1), ("int8", 4, 0.3)]
+)
+def test_weights_of_fewer_bits_say_nearly_the_same(shipped, dtype, width, away):
+    small = load("shakespeare", dtype=dtype)
     tokens = np.array([shipped.tokenizer.encode("To be, or not to be").ids])
-    found, expected = (passes(model, tokens, tokens.shape[1:]) for model in (half, shipped))
-    assert found.dtype == np.float16
-    np.testing.assert_allclose(found, expected, atol=0.1)
-    (step,) = generate(half, "To be", max_new_tokens=1)
-    assert step.kv_bytes_per_token == 2 * 6 * 256 * 2
+    found, expected = (passes(model, tokens, tokens.shape[1:]) for model in (small, shipped))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=away)
+    assert not np.array_equal(found, expected)
+    (step,) = generate(small, "To be", max_new_tokens=1)
+    assert step.kv_bytes_per_token == 2 * 6 * 256 * width
 
 
 # Against transformers.

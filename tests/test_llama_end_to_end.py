@@ -44,7 +44,7 @@ def test_a_tiny_llama_in_bfloat16_generates_and_counts(tmp_path, tied):
     weight = lm.model.model.layers[1].self_attn.q_proj.weight
     key = "model.layers.1.self_attn.q_proj.weight"
     assert weight.dtype == np.float32
-    assert np.array_equal(weight.data, stored[key].astype(np.float32))
+    assert np.array_equal(weight.data.stored, stored[key].astype(np.float32))
     steps = list(generate(lm, "O", max_new_tokens=4, seed=1, ignore_eos=True))
     assert [step.phase for step in steps] == ["prefill", "decode", "decode", "decode"]
     # 2 layers, keys and values, 2 heads of 4 numbers of 4 bytes

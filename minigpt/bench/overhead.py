@@ -1,4 +1,4 @@
-"""Benchmarks: ratios of things run in turn in one process, never single times."""
+"""What counting adds to a decoded token: a bare and a counted step on the same arrays, in turn."""
 
 import statistics
 import time
@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from counting import Counted, Ledger, category
-from minigpt.config import GPT2_SIZES
+from minigpt.architectures import Model, build
+from minigpt.bench.models import subject
+from minigpt.bench.own import bare_weights
 from minigpt.errors import InputError
-from minigpt.gpt2 import GPT2
+from minigpt.weights import load
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Overhead:
     """What counting adds to a decoded token, from pairs of one bare and one counted step."""
 
     model: str
+    dtype: str
     keys: int
     pairs: int
     bare_ms: float
@@ -29,34 +31,29 @@ class Overhead:
     as_dict = asdict
 
 
-def overhead(model: str = "gpt2", pairs: int = 40, keys: int = 128) -> Overhead:
-    """The same decode step bare and counted, in turn, on the same random weights.
+def overhead(
+    model: str = "gpt2", pairs: int = 40, keys: int = 128, dtype: str = "float32"
+) -> Overhead:
+    """The same decode step bare and counted, in turn, on the same weights.
 
     The counted step includes what `generate` does for a record: snapshot, difference, totals.
 
     Args:
-        model: a GPT-2 size, "gpt2" to "gpt2-xl".
+        model: see `models.subject`.
         pairs: how many pairs to time.
         keys: tokens in the cache when the step begins.
+        dtype: see `minigpt.load`.
 
     Raises:
-        InputError: the model is unknown, or keys do not fit its context.
+        InputError: the model or the dtype is unknown, or keys do not fit its context.
     """
-    if model not in GPT2_SIZES:
-        raise InputError(f"unknown model {model!r}: {', '.join(GPT2_SIZES)}")
-    config = GPT2_SIZES[model]
-    if pairs < 1 or not 1 <= keys < config.n_positions:
-        raise InputError(f"pairs must be at least 1, keys from 1 to {config.n_positions - 1}")
-    rng = np.random.default_rng(0)
-    weights = {
-        key: rng.standard_normal(shape, np.float32) * np.float32(0.02)
-        for key, shape in config.shapes().items()
-    }
-    ledger = Ledger()
-    with category("weights"):
-        counted_weights = {key: Counted(array, ledger) for key, array in weights.items()}
-    bare, counted = GPT2(config, weights), GPT2(config, counted_weights)
-    step_bare, step_counted = _step(bare, keys), _step(counted, keys)
+    about = subject(model)
+    if pairs < 1 or not 1 <= keys < about.config.n_positions:
+        raise InputError(f"pairs must be at least 1, keys from 1 to {about.config.n_positions - 1}")
+    lm = load(about.folder, dtype=dtype)
+    ledger = lm.ledger
+    step_bare = _step(build(lm.config, bare_weights(lm)), keys)
+    step_counted = _step(lm.model, keys)
     before = ledger.snapshot()
 
     def counted_and_recorded() -> int:
@@ -78,6 +75,7 @@ def overhead(model: str = "gpt2", pairs: int = 40, keys: int = 128) -> Overhead:
     percents = sorted(100 * (y / x - 1) for x, y in zip(a, b, strict=True))
     return Overhead(
         model=model,
+        dtype=dtype,
         keys=keys,
         pairs=pairs,
         bare_ms=1000 * statistics.median(a),
@@ -88,7 +86,7 @@ def overhead(model: str = "gpt2", pairs: int = 40, keys: int = 128) -> Overhead:
     )
 
 
-def _step(model: GPT2, keys: int) -> Callable[[], object]:
+def _step(model: Model, keys: int) -> Callable[[], object]:
     """A decode step that leaves its cache as it was."""
     cache = model.new_cache(1, keys + 1)
     for layer in cache.layers:

@@ -1,0 +1,312 @@
+"""pdb for counted arrays: it stops on the program's own lines, and knows what they cost."""
+
+import pdb
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from shutil import get_terminal_size
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from counting import show, table
+from counting.array import Counted
+from counting.ledger import Counts
+from counting.operations import condition
+from counting.stepping import Stepper
+from counting.views import flops
+
+
+class Debugger(Stepper, pdb.Pdb):
+    """pdb with its commands, and those of counting beside: `help` lists them.
+
+    Its prompt says the path, how many operations there were, their FLOP and the bytes alive. What
+    is computed at it is not charged.
+
+    Args:
+        own: see `Stepper`.
+        options: of `pdb.Pdb`.
+
+    Attributes:
+        always: a glob; `continue` runs to the next path that matches.
+        interrupted: Ctrl-C was pressed at the prompt, which leaves as `quit` does.
+    """
+
+    def __init__(self, own: Callable[[str], bool] | None = None, **options: Any) -> None:
+        super().__init__(own, nosigint=True, **options)  # it has a way of its own, see `stepping`
+        self.always: str | None = None
+        self.interrupted = False
+        self._prompting = False
+
+    # Where it stops.
+
+    def stopped(self, frame: FrameType, event: str, value: Any) -> None:
+        where = self.path or "(top)"
+        figures = f"{si(self.flops)}FLOP {si(self.live)}B"
+        self.prompt = f"{where} #{self.number} {figures} (step) "
+        if event == "line":
+            pdb.Pdb.user_line(self, frame)
+        elif event == "return":
+            pdb.Pdb.user_return(self, frame, value)
+        elif event == "exception":
+            pdb.Pdb.user_exception(self, frame, value)
+        else:
+            self.message(f"operation {value.number}: {self.describe(value)}")
+            frame.f_locals["__operation__"] = value
+            self.interaction(frame, None)
+            frame.f_locals["__operation__"] = None
+
+    def describe(self, operation: Any) -> str:
+        """An operation in lines: what it cost, what went in and what came out."""
+        lines = [
+            f"{operation.name}, {operation.flops:,} FLOP, {operation.allocation:,} B allocated"
+        ]
+        lines += [f"  in  {x!r}" for x in operation.inputs]
+        if operation.output is not None:
+            lines.append(f"  out {operation.output!r}")
+        return "\n".join(lines)
+
+    def get_stack(self, f: FrameType | None, t: Any) -> tuple[list[tuple[FrameType, int]], int]:
+        stack, i = super().get_stack(f, t)
+        if t is None:  # the way here, but for what lies between the program's own frames
+            own = [entry for entry in stack if entry[0] is f or self.owns(entry[0])]
+            return own, own.index(stack[i])
+        return stack, i
+
+    def cmdloop(self, intro: Any = None) -> None:
+        self._prompting = True
+        try:
+            super().cmdloop(intro)
+        except KeyboardInterrupt:
+            self.message("")
+            self.interrupted = True
+            self.set_quit()
+        finally:
+            self._prompting = False
+
+    @contextmanager
+    def stepping(self) -> Iterator[None]:
+        """As in `Stepper`; Ctrl-C in the block stops at the next line, and at the prompt leaves."""
+
+        def interrupted(signal_number: int, frame: FrameType | None) -> None:
+            if self._prompting:
+                raise KeyboardInterrupt
+            self.set_trace(frame)
+
+        if threading.current_thread() is not threading.main_thread():
+            with super().stepping():
+                yield
+            return
+        before = signal.signal(signal.SIGINT, interrupted)
+        try:
+            with super().stepping():
+                yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def go(self, plan: Callable[[], None]) -> bool:
+        """Goes on as `plan` says: what a command returns that ends the prompt."""
+        plan()
+        return True
+
+    # Its commands. Docstrings are their help.
+
+    def do_continue(self, arg: str) -> Any:
+        """c(ont(inue))
+
+        Continue execution, only stop when a breakpoint is encountered.
+        """
+        glob = self.always
+        return self.go((lambda: self.run_to_path(glob)) if glob else self.set_continue)
+
+    do_c = do_cont = do_continue
+
+    def do_op(self, arg: str) -> Any:
+        """op [N]
+
+        Run to the next operation, or the Nth, and stop when it has run: what went in, what came
+        out and what it cost is shown, and is __operation__ in expressions.
+        """
+        count = self.whole(arg, default=1)
+        if count is None:
+            return None
+        last = self.number + count
+        return self.go(lambda: self.run_to_operation(lambda op: op.number >= last))
+
+    def do_at(self, arg: str) -> Any:
+        """at GLOB
+
+        Run to the next line at which a path is entered that matches: at h.3.attn.softmax, at
+        h.*.mlp. A * matches dots too.
+        """
+        if not arg:
+            return self.error("at needs a path: at h.3.attn.softmax")
+        if not any(fnmatchcase(path, arg) for path in self.paths()):
+            return self.error(f"no path matches {arg!r}: {nearest(arg, self.paths())}")
+        return self.go(lambda: self.run_to_path(arg))
+
+    def do_stop(self, arg: str) -> Any:
+        """stop when COND
+
+        Run to the next operation of which COND is true: flops>1e9, alloc>1e6 (bytes), nan or inf
+        (in what comes out). It stops when the operation has run.
+        """
+        when, _, text = arg.partition(" ")
+        if when != "when":
+            return self.error("stop needs a condition: stop when flops>1e9")
+        try:
+            wanted = condition(text)
+        except ValueError as error:
+            return self.error(str(error))
+        return self.go(lambda: self.run_to_operation(wanted))
+
+    def do_ledger(self, arg: str) -> None:
+        """ledger [PATH]
+
+        What was counted since the start, by component; or of a path, with all that is below it,
+        by operation. PATH may be a glob.
+        """
+        counts = self.known()
+        if counts is None:
+            return
+        if arg:
+            counts = below(counts, arg)
+            if not counts:
+                return self.error(f"nothing was counted at {arg!r} yet")
+            rows = {(f"{path} {name}", name): row for (path, name), row in counts.items()}
+            counts = Counts(counts.columns, rows)
+        self.print(table.components(counts, str if arg else self.component))
+
+    def do_mem(self, arg: str) -> None:
+        """mem
+
+        Bytes by category: read and written since the start, alive now, and at most.
+        """
+        counts = self.known()
+        if counts is not None and self.ledger:
+            self.print(table.memory(counts, self.ledger.live_bytes, self.ledger.peak_bytes))
+
+    def do_cost(self, arg: str) -> None:
+        """cost
+
+        What was counted since it stopped before, at the line that it stands on, and at its path.
+        """
+        if self.known() is None or self.stretch is None:
+            return
+        counts, code, number = self.since_mark, self.here.f_code, self.here.f_lineno
+        assert counts is not None
+        line = self.at_line(code.co_filename, number, self.path)
+        self.costs("since the last stop", self.stretch)
+        self.costs(f"line {number} itself", line)
+        self.costs(self.path or "(top)", below(counts, self.path) if self.path else counts)
+
+    def do_look(self, arg: str) -> None:
+        """look EXPR
+
+        An array as a picture in characters: the last axis across, all others under one another.
+        """
+        if not arg:
+            return self.error("look needs an array: look x")
+        try:
+            value: Any = self._getval(arg)
+        except Exception:  # pdb has said what is wrong
+            return
+        data = value.data if type(value) is Counted else value
+        columns, rows = get_terminal_size()
+        lines = show.heat(data, max(rows - 6, 4), columns - 2) if hasattr(data, "shape") else []
+        if not lines:
+            return self.error(f"{arg} has no numbers to look at")
+        self.message(f"{arg}: {value!r}" if data is not value else f"{arg}: {data.shape}")
+        self.message("\n".join(lines))
+
+    def do_source(self, arg: str) -> None:
+        """source [EXPR]
+
+        The source of the function that it stands in, or of an object.
+        """
+        if arg:
+            super().do_source(arg)
+        else:
+            self.do_longlist("")
+
+    # What they share.
+
+    def paths(self) -> list[str]:
+        """The paths that there are, as far as they are known."""
+        counts = self.counts
+        return sorted({path for path, _ in counts}) if counts else []
+
+    def component(self, path: str) -> str:
+        """The part of the program that a path belongs to, for `ledger`."""
+        return path
+
+    @property
+    def here(self) -> FrameType:
+        """The frame that it looks at."""
+        assert self.curframe is not None
+        return self.curframe
+
+    def known(self) -> Counts | None:
+        """What was counted since the start; says so if nothing can be."""
+        if self.counts is None:
+            self.error("no counted array was seen yet")
+        return self.counts
+
+    def whole(self, arg: str, default: int | None = None, least: int = 1) -> int | None:
+        """A number given to a command; says so if it is none."""
+        try:
+            value = int(arg) if arg or default is None else default
+        except ValueError:
+            value = least - 1
+        if value < least:
+            self.error(f"{arg!r} is no whole number from {least}")
+            return None
+        return value
+
+    def costs(self, name: str, counts: Counts) -> None:
+        """A line of what was counted somewhere."""
+        read, written = sum(counts.bytes_read.values()), sum(counts.bytes_written.values())
+        self.message(
+            f"{name:24} {counts.total('calls'):6,} operations {flops(counts):15,} FLOP "
+            f"{read:15,} B read {written:13,} B written"
+        )
+
+    def print(self, shown: Any) -> None:
+        """What rich can render."""
+        Console(file=self.stdout, highlight=False).print(shown)
+
+    def complete_at(self, text: str, *_: Any) -> list[str]:
+        return [path for path in self.paths() if path.startswith(text)]
+
+    complete_ledger = complete_at
+    complete_look = complete_source = pdb.Pdb._complete_expression
+
+    def complete_stop(self, text: str, line: str, *_: Any) -> list[str]:
+        words = ("flops>", "alloc>", "nan", "inf") if " when " in line else ("when",)
+        return [word for word in words if word.startswith(text)]
+
+
+def below(counts: Counts, path: str) -> Counts:
+    """The rows of a path, or of those that match a glob, and of all that lies below them."""
+    keys = (k for k in counts if fnmatchcase(k[0], path) or fnmatchcase(k[0], f"{path}.*"))
+    return Counts(counts.columns, {key: counts[key] for key in keys})
+
+
+def nearest(wrong: str, known: list[str]) -> str:
+    """What may have been meant by a path that there is not."""
+    from difflib import get_close_matches
+
+    known = [path for path in known if path]
+    close = get_close_matches(wrong, known, n=3, cutoff=0.5)
+    return f"perhaps {' or '.join(close)}" if close else f"there are {', '.join(known[:5])} …"
+
+
+def si(n: Any) -> str:
+    """A number with three digits and its SI prefix: `3.11 G`."""
+    power = 0
+    while n >= 999.5 and power < 5:
+        n, power = n / 1000, power + 1
+    return f"{n:.3g} {['', 'k', 'M', 'G', 'T', 'P'][power]}"

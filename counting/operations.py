@@ -1,0 +1,126 @@
+"""Operations as things, conditions on them, and operations that are not charged."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from counting.array import Counted, observing
+from counting.costs import Cost
+from counting.ledger import Charge, Ledger
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation that has just run.
+
+    Attributes:
+        number: how many ran before it and with it.
+        path: where.
+        name: the function: `matmul`.
+        inputs: as it was called with them, arrays and numbers.
+        output: what came out, or None for a write in place.
+        counts: what it added to each column of the ledger: "calls", "dots", a kind,
+            ("read", category), ("written", category).
+    """
+
+    number: int
+    path: str
+    name: str
+    inputs: tuple[Any, ...]
+    output: Counted | None
+    counts: dict[Any, Any]
+    cost: Cost
+    transient: Any
+
+    @property
+    def flops(self) -> Any:
+        """Every arithmetic operation once, a fused multiply-add as two."""
+        return sum(self.cost.values()) + self.cost.get("fma", 0)
+
+    @property
+    def allocation(self) -> Any:
+        """Bytes that it allocated: its result, or the most that it held if that is more."""
+        return max(self.output.nbytes if self.output is not None else 0, self.transient)
+
+    def __repr__(self) -> str:
+        made = f" -> {self.output!r}" if self.output is not None else ""
+        return f"<operation {self.number}, {self.name} at {self.path or 'top'}{made}>"
+
+
+def operation(
+    number: int, path: str, charge: Charge, inputs: tuple[Any, ...], output: Counted | None
+) -> Operation:
+    """What an observer is told, as one thing."""
+    ledger = next(x.ledger for x in inputs if type(x) is Counted)
+    by_name = dict(charge.amounts)
+    counts = {name: by_name.get(column, 0) for name, column in ledger.columns.items()}
+    return Operation(
+        number, path, charge.operation, inputs, output, counts, charge.cost, charge.transient
+    )
+
+
+_CONDITION = re.compile(
+    r"(?P<figure>flops|alloc)\s*(?P<sign>>=?)\s*(?P<bound>[\d.]+(?:e[+-]?\d+)?)|(?P<test>nan|inf)"
+)
+_TESTS = {"nan": np.isnan, "inf": np.isinf}
+
+
+def condition(text: str) -> Callable[[Operation], bool]:
+    """What `text` asks of an operation: `flops > 1e9`, `alloc >= 4096`, `nan` or `inf`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    found = _CONDITION.fullmatch(text.strip())
+    try:
+        bound = float(found["bound"] or 0) if found else 0.0
+    except ValueError:  # 1.2.3
+        found = None
+    if not found:
+        raise ValueError(f"{text.strip()!r} is no condition: flops>1e9, alloc>1e6, nan or inf")
+    if found["test"]:
+        test = _TESTS[found["test"]]
+
+        def holds(op: Operation) -> bool:
+            made = op.inputs[0] if op.output is None else op.output  # a write in place: its target
+            try:
+                return bool(test(made.data).any())
+            except TypeError:  # no numbers to look at
+                return False
+
+        return holds
+
+    def exceeds(op: Operation) -> bool:
+        figure = op.flops if found["figure"] == "flops" else op.allocation
+        return bool(figure >= bound if found["sign"] == ">=" else figure > bound)
+
+    return exceeds
+
+
+@contextmanager
+def aside(ledger: Ledger | None) -> Iterator[None]:
+    """A `with` block whose operations are not charged; an array that outlives it is live.
+
+    It is what lets one look at arrays while a program that is measured stands still.
+    """
+    if ledger is None:
+        yield
+        return
+    peaks = ledger.peak_bytes
+
+    def discard(path: str, charge: Charge, operands: Any, result: Any) -> None:
+        i = len(ledger.log) - 1
+        while ledger.log[i] is not charge:  # the end of an array may have come after
+            i -= 1
+        ledger.log[i] = Charge("", (), (), Cost(), charge.result, charge.run)
+
+    try:
+        with observing(ledger, discard):
+            yield
+    finally:
+        for name, live in ledger.live_bytes.items():
+            ledger.memory[name].peak = max(peaks[name], live)

@@ -1,0 +1,5 @@
+"""`python -m minigpt`: the command."""
+
+from minigpt.cli import main
+
+main()

@@ -1,0 +1,110 @@
+"""The commands of `minigpt bench`."""
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Ratios of things run in turn, on this machine.", no_args_is_help=True)
+
+Model = Annotated[
+    str,
+    typer.Argument(help="gpt2 to gpt2-xl (random weights), shakespeare, a folder or owner/name"),
+]
+Engines = Annotated[
+    list[str] | None, typer.Option("--engine", help="to run (repeatable); all installed if none")
+]
+Dtypes = Annotated[
+    list[str], typer.Option("--dtype", help="of weights (repeatable): float32, bfloat16, int8, ...")
+]
+Rounds = Annotated[int, typer.Option(help="fresh processes of each engine, in turn")]
+Json = Annotated[bool, typer.Option("--json", help="one JSON document as the last line")]
+
+DTYPES = ["float32", "bfloat16", "int8"]
+
+
+@app.command()
+def decode(
+    model: Model = "gpt2",
+    engine: Engines = None,
+    dtype: Dtypes = DTYPES,
+    rounds: Rounds = 5,
+    prompt_tokens: Annotated[int, typer.Option(help="tokens before the first new one")] = 16,
+    new_tokens: Annotated[int, typer.Option(help="tokens to generate")] = 32,
+    json: Json = False,
+) -> None:
+    """Time per token, one by one, beside the floor that the memory sets and beside the peers."""
+    from minigpt.bench.run import measure, show
+
+    show(measure("decode", model, engine or (), dtype, rounds, (prompt_tokens,), new_tokens), json)
+
+
+@app.command()
+def prefill(
+    model: Model = "gpt2",
+    engine: Engines = None,
+    dtype: Dtypes = DTYPES,
+    rounds: Rounds = 3,
+    tokens: Annotated[int, typer.Option(help="of the prompt")] = 512,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="prompts of 1 to 64 tokens, to find cliffs")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Time per token of a prompt, warm."""
+    from minigpt.bench.run import SWEEP, cliff_lines, measure, show
+
+    lengths = SWEEP if sweep else (tokens,)
+    result = measure("prefill", model, engine or (), dtype, rounds, lengths)
+    show(result, json, *(cliff_lines(result) if sweep else ()))
+
+
+@app.command()
+def load(
+    model: Model = "gpt2",
+    engine: Engines = None,
+    dtype: Dtypes = DTYPES,
+    rounds: Rounds = 3,
+    prompt_tokens: Annotated[int, typer.Option(help="tokens before the first new one")] = 16,
+    json: Json = False,
+) -> None:
+    """Time from the start of the process to the first token, and peak memory, second start."""
+    from minigpt.bench.run import measure, show
+
+    show(measure("load", model, engine or (), dtype, rounds, (prompt_tokens,)), json)
+
+
+@app.command()
+def peers(model: Model = "gpt2", dtype: Dtypes = DTYPES, json: Json = False) -> None:
+    """Which peers are installed, whether they generate the same tokens, and one decode of each."""
+    from minigpt.bench.engines import ENGINES
+    from minigpt.bench.run import agreement, measure, show
+
+    others = [engine.name for engine in ENGINES.values() if engine.packages and engine.installed]
+    result = measure("decode", model, ["minigpt", *others], dtype, 1, (16,), 32)
+    show(result, json, *agreement(result))
+
+
+@app.command()
+def overhead(
+    model: Model = "gpt2",
+    pairs: Annotated[int, typer.Option(help="pairs of steps to time")] = 40,
+    keys: Annotated[int, typer.Option(help="tokens in the cache")] = 128,
+    dtype: Annotated[str, typer.Option(help="as of minigpt generate")] = "float32",
+    json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
+) -> None:
+    """What counting adds to a decoded token: bare and counted steps in turn, same weights."""
+    from minigpt.bench.overhead import overhead as measure
+
+    result = measure(model, pairs, keys, dtype)
+    if json:
+        import json as format
+
+        print(format.dumps(result.as_dict()))
+        return
+    low, high = result.percent_quartiles
+    print(
+        f"{result.model} {result.dtype}, {result.keys} keys, {result.operations} operations a "
+        f"token: bare {result.bare_ms:.2f} ms, counted {result.counted_ms:.2f} ms (medians)\n"
+        f"counting adds {result.percent:.1f} % in the median of {result.pairs} pairs "
+        f"(quartiles {low:.1f} % to {high:.1f} %)"
+    )

@@ -1,0 +1,110 @@
+"""Copies of a checkpoint in the formats of the peers, each made once and kept beside the others."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minigpt.bench.own import bare_weights
+from minigpt.config import GPT2Config
+from minigpt.errors import InputError
+from minigpt.places import cache_folder
+from minigpt.weights import load
+
+_PARTS = {  # of a block
+    "ln_1": "attn_norm",
+    "attn.c_attn": "attn_qkv",
+    "attn.c_proj": "attn_output",
+    "ln_2": "ffn_norm",
+    "mlp.c_fc": "ffn_up",
+    "mlp.c_proj": "ffn_down",
+}
+_OUTSIDE = {"wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm"}
+
+
+def converted(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
+    """The copy of a checkpoint called `name`; `make(path)` writes it if there is none."""
+    tensors = sorted(folder.glob("*.safetensors"))
+    about = [str(folder.resolve()), *((f.name, f.stat()[6], f.stat()[8]) for f in tensors)]
+    key = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
+    path = cache_folder() / "bench" / f"{folder.name}-{key}" / name
+    if path.exists():
+        return path
+    part = path.with_name(f"{name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make(part)
+        part.rename(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        if part.is_file():
+            part.unlink()
+    return path
+
+
+def gguf_file(folder: Path, dtype: str) -> Path:
+    """A GPT-2 as llama.cpp reads it: matrices in `dtype` (int8 is its q8_0), the rest float32.
+
+    Raises:
+        InputError: it is another architecture.
+    """
+    return converted(folder, f"{dtype}.gguf", lambda path: _write_gguf(folder, dtype, path))
+
+
+def _write_gguf(folder: Path, dtype: str, path: Path) -> None:
+    gguf: Any = import_module("gguf")
+    lm = load(folder)
+    config = lm.config
+    if not isinstance(config, GPT2Config):
+        raise InputError(f"{folder} is no GPT-2, the only model that llama.cpp is measured on")
+    types = gguf.GGMLQuantizationType
+    type_ = {"float32": types.F32, "bfloat16": types.BF16, "int8": types.Q8_0}[dtype]
+    writer = gguf.GGUFWriter(path, "gpt2", use_temp_file=False)
+    writer.add_context_length(config.n_positions)
+    writer.add_embedding_length(config.n_embd)
+    writer.add_feed_forward_length(config.ffn_dim)
+    writer.add_block_count(config.n_layer)
+    writer.add_head_count(config.n_head)
+    writer.add_layer_norm_eps(config.layer_norm_epsilon)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("no_vocab")
+    for key, array in bare_weights(lm).items():
+        name = _gguf_name(key)
+        if key.startswith("h.") and array.ndim == 2:
+            array = array.T  # stored (in, out); its products want (out, in)
+        if array.ndim == 2 and key != "wpe.weight":
+            array = gguf.quants.quantize(np.ascontiguousarray(array), type_)
+            writer.add_tensor(name, array, raw_dtype=type_)
+        else:
+            writer.add_tensor(name, np.ascontiguousarray(array))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _gguf_name(key: str) -> str:
+    module, _, kind = key.rpartition(".")
+    if module == "lm_head":
+        return f"output.{kind}"
+    if module in _OUTSIDE:
+        return f"{_OUTSIDE[module]}.{kind}"
+    _, layer, part = module.split(".", 2)
+    return f"blk.{layer}.{_PARTS[part]}.{kind}"
+
+
+def ctranslate2_folder(folder: Path, dtype: str) -> Path:
+    """A model as CTranslate2 reads it, by its own converter from transformers."""
+
+    def make(path: Path) -> None:
+        converters: Any = import_module("ctranslate2.converters")
+        converters.TransformersConverter(str(folder)).convert(str(path), quantization=dtype)
+
+    return converted(folder, f"ctranslate2-{dtype}", make)

@@ -1,0 +1,57 @@
+"""The checkpoint that every engine of a benchmark runs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from minigpt.architectures import Config, read
+from minigpt.config import GPT2_SIZES
+from minigpt.errors import InputError
+from minigpt.hub import SHIPPED, find
+from minigpt.places import cache_folder
+from minigpt.synthetic import Report, write_checkpoint
+
+
+class Subject(NamedTuple):
+    """A model to measure, in Hugging Face layout."""
+
+    name: str
+    folder: Path
+    config: Config
+
+
+def subject(model: str) -> Subject:
+    """The checkpoint of a name.
+
+    Args:
+        model: a GPT-2 size, "gpt2" to "gpt2-xl": random weights at its true size, made once and
+            kept; or what comes with the package, a folder, or owner/name on the hub.
+
+    Raises:
+        InputError: there is no such model, or its checkpoint cannot be written.
+    """
+    if model in GPT2_SIZES:
+        folder = cache_folder() / "random" / model
+        if not folder.is_dir():
+            with _progress(f"making random weights of {model}") as report:
+                write_checkpoint(GPT2_SIZES[model], folder, progress=report)
+        return Subject(model, folder, GPT2_SIZES[model])
+    if model != SHIPPED and "/" not in model and not Path(model).exists():
+        sizes = ", ".join(GPT2_SIZES)
+        raise InputError(f"unknown model {model!r}: {sizes}, a folder, or owner/name on the hub")
+    path = find(model).config
+    return Subject(model, path.parent.absolute(), read(path))
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Report]:
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

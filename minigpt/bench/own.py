@@ -1,0 +1,58 @@
+"""This program as an engine: bare, and counting as `generate` counts."""
+
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minigpt.architectures import Model, build
+from minigpt.bench.engines import Generate
+from minigpt.weights import LanguageModel, load
+
+
+def bare_weights(lm: LanguageModel) -> dict[str, Any]:
+    """The arrays of a model by key, out of the count."""
+
+    def weight(key: str) -> Any:
+        def inside(part: Any, name: str) -> Any:
+            return part[int(name)] if name.isdecimal() else getattr(part, name)
+
+        found: Any = lm.model
+        return reduce(inside, key.split("."), found).data
+
+    return {key: weight(key) for key in lm.config.shapes()}
+
+
+def bare(folder: Path, dtype: str, threads: int, context: int) -> Generate:
+    lm = load(folder, dtype=dtype)
+    return _generating(build(lm.config, bare_weights(lm)), lambda logits: logits)
+
+
+def counted(folder: Path, dtype: str, threads: int, context: int) -> Generate:
+    lm = load(folder, dtype=dtype)
+    before = lm.ledger.snapshot()
+
+    def recorded(logits: Any) -> np.ndarray:
+        """What `generate` does for the record of a pass: snapshot, difference, totals."""
+        nonlocal before
+        after = lm.ledger.snapshot()
+        counts, before = after - before, after
+        counts.total("calls")
+        return logits.data
+
+    return _generating(lm.model, recorded)
+
+
+def _generating(model: Model, taken: Callable[[Any], np.ndarray]) -> Generate:
+    def generate(prompt: list[int], new: int, mark: Callable[[], None]) -> list[int]:
+        cache = model.new_cache(1, len(prompt) + new - 1)
+        tokens: list[int] = []
+        for _ in range(new):
+            logits = taken(model(np.array([tokens[-1:] or prompt]), cache))  # (1, 1, V)
+            tokens.append(int(logits[0, -1].argmax()))
+            mark()
+        return tokens
+
+    return generate

@@ -1,0 +1,118 @@
+"""From runs to rows: times per token, the floor that the memory sets, and ratios to the peers."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from rich.table import Table
+
+from minigpt.architectures import Config
+from minigpt.bench.engines import ENGINES, PRECISIONS, Entry
+from minigpt.count import forward
+
+
+class Row(NamedTuple):
+    """What was measured of an engine at one precision.
+
+    Attributes:
+        phase: "decode", "prefill" or "load"; "prefill-4" is one of 4 tokens.
+        times_ms: milliseconds per token, of each run.
+        floor_ms: the least a token can take, its weights and cache being read once.
+        peak_bytes: the most memory of a run.
+        ratio_to: how many times as long each peer of the same precision takes.
+    """
+
+    entry: Entry
+    model: str
+    phase: str
+    times_ms: tuple[float, ...]
+    floor_ms: float
+    peak_bytes: int | None = None
+    ratio_to: dict[str, float] = {}  # noqa: RUF012
+
+    @property
+    def ms(self) -> float:
+        return statistics.median(self.times_ms)
+
+    def record(self) -> dict[str, Any]:
+        """The row as a JSON object."""
+        found = {
+            "engine": self.entry.engine,
+            "dtype": self.entry.dtype,
+            "model": self.model,
+            "phase": self.phase,
+            "ms_per_token": self.ms,
+            "tokens_per_second": 1000 / self.ms,
+            "percent_of_floor": 100 * self.floor_ms / self.ms,
+            "ratio_to": self.ratio_to,
+        }
+        return found | ({"peak_bytes": self.peak_bytes} if self.phase == "load" else {})
+
+
+def floor_bytes(config: Config, dtype: str, new_tokens: int, past: int) -> float:
+    """Bytes of weights and cache that a pass of `new_tokens` after `past` has to read.
+
+    They are those that a run on shapes is seen to read, each element at the size that the
+    precision stores it in.
+    """
+    read = forward(config, new_tokens, past, logits="last", dtype="float32").counts.bytes_read
+    sizes = PRECISIONS[dtype]
+    return (read["weights"] * sizes.weight + read["kv_cache"] * sizes.cache) / 4
+
+
+def compared(rows: Sequence[Row]) -> list[Row]:
+    """The rows with their ratios to each peer of the same precision in the same phase."""
+    return [
+        row._replace(
+            ratio_to={
+                peer.entry.engine: peer.ms / row.ms
+                for peer in rows
+                if ENGINES[peer.entry.engine].packages
+                and peer.entry.engine != row.entry.engine
+                and (peer.phase, peer.model) == (row.phase, row.model)
+                and PRECISIONS[peer.entry.dtype].weight == PRECISIONS[row.entry.dtype].weight
+            }
+        )
+        for row in rows
+    ]
+
+
+TOLERANCE = 1.05
+"""What n rows may take of the time that fewer would suggest before it is called a cliff."""
+
+
+def cliffs(times: dict[int, float]) -> dict[int, float]:
+    """Numbers of rows that take longer than the same rows in several smaller passes, and by what.
+
+    Args:
+        times: of a pass, by its number of rows.
+    """
+    found = {}
+    for rows, took in times.items():
+        smaller = [-(-rows // fewer) * times[fewer] for fewer in times if fewer < rows]
+        if smaller and took > TOLERANCE * min(smaller):
+            found[rows] = took / min(smaller)
+    return found
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """The rows for a terminal, with the fastest and slowest run of each."""
+    peers = list(dict.fromkeys(name for row in rows for name in row.ratio_to))
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("engine", "dtype", "phase"):
+        made.add_column(column, no_wrap=True)
+    figures = ["ms/token", "min-max", "tokens/s", "of floor", *(f"x {peer}" for peer in peers)]
+    for column in (*figures, "peak GiB"):
+        made.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        made.add_row(
+            *row.entry,
+            row.phase,
+            f"{row.ms:.2f}",
+            f"{min(row.times_ms):.2f}-{max(row.times_ms):.2f}",
+            f"{1000 / row.ms:.1f}",
+            f"{100 * row.floor_ms / row.ms:.0f} %",
+            *(f"{row.ratio_to[peer]:.2f}" if peer in row.ratio_to else "" for peer in peers),
+            f"{row.peak_bytes / 2**30:.2f}" if row.peak_bytes else "",
+        )
+    return made

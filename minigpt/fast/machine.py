@@ -1,0 +1,126 @@
+"""What runs the kernels: compiled once for this machine, on the cores that this process may use."""
+
+import ctypes
+import os
+import struct
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minigpt.fast import kernels, pool
+from minigpt.fast.llvm import Target
+from minigpt.fast.pool import Pool
+
+SHARE = 1 << 16  # bytes of a weight that a thread takes at a time
+BLOCK = 1 << 18  # bytes of rows of x that stay in the cache while weights pass by
+MANY = 16  # rows from which on it pays to round x to bfloat16 first
+
+_CHAR, _addressof = ctypes.c_char.from_buffer, ctypes.addressof
+
+
+class Machine:
+    """The kernels for `target`, and threads to run them.
+
+    Attributes:
+        lanes: numbers in a vector.
+        pairs: whether two products of bfloat16 are one operation.
+    """
+
+    def __init__(self, target: Target, threads: int | None = None) -> None:
+        sources = [Path(str(room.__file__)) for room in (kernels, pool)]
+        self._code = target.load(kernels.everything, sources)
+        self._pool = Pool(self._code, threads)
+        self.lanes, self.pairs = target.lanes, kernels.PAIRS_FEATURE in target.features
+        self.threads = self._pool.threads
+
+    def job(self, name: str, words: str) -> Callable[..., None]:
+        """A kernel as a function: of the range to cover, of how much at a time, and its words.
+
+        Args:
+            words: their types in order: q a whole number or an address, f a float.
+        """
+        address, run = self._code[name], self._pool.run
+        pack = struct.Struct("".join({"q": "q", "f": "f4x"}[word] for word in words)).pack
+
+        def call(total: int, chunk: int, *values: Any) -> None:
+            run(address, pack(*values), total, chunk)
+
+        return call
+
+    def product(
+        self, stored: np.ndarray, scale: np.ndarray | None, turned: bool
+    ) -> Callable[[np.ndarray], np.ndarray] | None:
+        """`x @ stored.T * scale` if turned, or `x @ stored`, for x (..., d); None if no kernel fits.
+
+        The arrays must stay where they are.
+        """
+        out, d = stored.shape if turned else stored.shape[::-1]
+        if d % self.lanes or (not turned and out % self.lanes):
+            return None
+        name, width = stored.dtype.name, stored.itemsize
+        place = address(stored)
+        if not turned:
+            job = self.job(f"product_by_columns_{name}", "qqqqqq")
+            units = out // self.lanes
+            share = max(1, -(-units // self.threads))
+
+            def by_columns(x: np.ndarray) -> np.ndarray:
+                x, y, n = _rows(x, d, out)
+                job(units, share, place, address(x), address(y), d, out, n)
+                return y
+
+            return by_columns
+        by_rows, pairs = self.job(f"product_{name}", "qqqqqqqq"), None
+        if name == "bfloat16" and self.pairs and d % 32 == 0:
+            pairs, narrow = self.job("product_pairs", "qqqqqqqq"), self.job("narrow", "qq")
+        factors = 0 if scale is None else address(scale)
+        share = max(4, SHARE // (d * width) // 4 * 4)
+        block = max(4, BLOCK // (d * 4) // 4 * 4)
+
+        def multiply(x: np.ndarray) -> np.ndarray:
+            x, y, n = _rows(x, d, out)
+            if pairs is None or n < MANY:
+                by_rows(out, share, place, factors, address(x), address(y), d, out, n, block)
+            else:
+                half = np.empty(x.shape, np.uint16)
+                units = half.size // self.lanes
+                narrow(units, max(1, units // 64), address(x), address(half))
+                pairs(out, share, place, 0, address(half), address(y), d, out, n, 2 * block)
+            return y
+
+        return multiply
+
+
+def _rows(x: np.ndarray, d: int, out: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """x (..., d) as a kernel reads it, room for the result (..., out), and how many rows."""
+    if x.dtype != np.float32 or not x.flags.c_contiguous:
+        x = np.ascontiguousarray(x, np.float32)
+    return x, np.empty((*x.shape[:-1], out), np.float32), x.size // d
+
+
+@cache
+def here() -> Machine:
+    """The machine that this is."""
+    return Machine(Target())
+
+
+def address(array: np.ndarray) -> int:
+    """Where the data of an array begins."""
+    try:
+        return _addressof(_CHAR(array))  # seven times as quick as `ctypes.data`
+    except (TypeError, ValueError):  # nothing in it, read only, or of a dtype that NumPy lacks
+        return int(array.ctypes.data)
+
+
+def enabled() -> bool:
+    """Whether kernels may run: llvmlite is installed, and $MINIGPT_FAST is not 0."""
+    if os.environ.get("MINIGPT_FAST") == "0":
+        return False
+    try:
+        import llvmlite  # noqa: F401
+    except ImportError:
+        return False
+    return True

@@ -1,0 +1,128 @@
+"""A weight that knows how to multiply: stored in 32, 16 or 8 bits, float32 going in and out."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+
+from counting.scope import scope
+
+if TYPE_CHECKING:
+    from minigpt.fast.machine import Machine
+
+DTYPES: dict[str, Any] = {
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "int8": np.dtype(np.int8),
+}
+
+
+def quantised(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows in 8 bits, symmetric, each with a scale (out,) that makes its largest entry 127."""
+    largest = np.abs(rows).max(axis=1)
+    scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+    return np.rint(rows / scale[:, None]).astype(np.int8), scale
+
+
+class PackedMatrix:
+    """A matrix that answers what a model asks of a weight: `x @ w`, `w.T`, the rows `w[tokens]`.
+
+    Anything else raises TypeError. It is float32 to whom it meets: x (..., in) and what comes out.
+
+    Args:
+        stored: float32, bfloat16, float16 or int8.
+        scale: of each row of `stored`, for int8.
+        turned: whether the matrix is the transpose of `stored`.
+        machine: what multiplies; NumPy without it.
+    """
+
+    __slots__ = (
+        "dtype",
+        "machine",
+        "multiply",
+        "nbytes",
+        "ndim",
+        "scale",
+        "shape",
+        "stored",
+        "turned",
+    )
+
+    def __init__(
+        self,
+        stored: np.ndarray,
+        scale: np.ndarray | None = None,
+        turned: bool = False,
+        machine: "Machine | None" = None,
+    ) -> None:
+        self.stored, self.scale, self.turned, self.machine = stored, scale, turned, machine
+        self.shape = stored.shape[::-1] if turned else stored.shape
+        self.dtype, self.ndim = stored.dtype, 2
+        self.nbytes = stored.nbytes + (0 if scale is None else scale.nbytes)
+        self.multiply: Callable[[np.ndarray], np.ndarray] = (
+            machine and machine.product(stored, scale, turned)
+        ) or self._multiply_in_numpy
+
+    def __repr__(self) -> str:
+        return f"PackedMatrix({self.shape} {self.dtype}, {self.nbytes} B)"
+
+    @property
+    def T(self) -> "PackedMatrix":
+        return PackedMatrix(self.stored, self.scale, not self.turned, self.machine)
+
+    def __getitem__(self, rows: Any) -> Any:
+        return np.take(self, rows, axis=0)  # type: ignore[call-overload]
+
+    @property
+    def parts(self) -> tuple[np.ndarray, ...]:
+        """The arrays that it consists of, as the texts of `reference` take them."""
+        return (self.stored,) if self.scale is None else (self.stored, self.scale)
+
+    def reference(self, function: Any) -> Callable[..., Any] | None:
+        """The text that prices `function` of it, or None where its own price is right."""
+        if self.dtype == np.float32:
+            return None
+        if function is np.take:
+            return gathered
+        return turned_product if function is np.matmul and self.scale is not None else None
+
+    def _multiply_in_numpy(self, x: np.ndarray) -> np.ndarray:
+        if self.scale is not None:
+            return turned_product(x, self.stored, self.scale)
+        return x @ (self.stored.T if self.turned else self.stored)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        x, w = inputs if len(inputs) == 2 else (None, None)
+        usable = w is self and isinstance(x, np.ndarray) and (self.turned or self.scale is None)
+        if ufunc is not np.matmul or method != "__call__" or options or not usable:
+            raise TypeError(f"{self} answers x @ w of an array x, and no numpy.{ufunc.__name__}")
+        if x.shape[-1:] != self.shape[:1]:
+            raise ValueError(f"{x.shape} @ {self.shape}: the inner dimensions differ")
+        return self.multiply(x)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        if function is np.take and args[0] is self and options == {"axis": 0} and not self.turned:
+            return gathered(*self.parts, *args[1:])
+        if function in (np.empty_like, np.ones_like) and args[0] is self:
+            dtype = self.dtype if self.scale is None else np.dtype(np.float32)
+            return function(np.empty(0, dtype), *args[1:], **options)
+        raise TypeError(f"{self} does not answer numpy.{function.__name__} with {options}")
+
+
+def turned_product(x: Any, rows: Any, scale: Any) -> Any:
+    """x (..., in) times the transpose of rows (out, in) whose scales are (out,)."""
+    y = x @ rows.T
+    with scope("dequantise"):
+        return y * scale
+
+
+def gathered(rows: Any, *scale_and_index: Any, axis: int = 0) -> Any:
+    """Some rows, as float32: (..., in)."""
+    *scale, index = scale_and_index
+    taken = np.take(rows, index, axis=axis)
+    with scope("dequantise"):
+        y = np.empty_like(rows, dtype=np.float32, shape=taken.shape)
+        y[...] = taken
+        return y * np.take(scale[0], index, axis=0)[..., None] if scale else y

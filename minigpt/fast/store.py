@@ -1,0 +1,133 @@
+"""A checkpoint's tensors as a CPU holds them: mapped, or packed once and mapped ever after."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minigpt.architectures import Config, layout
+from minigpt.device import Held, Progress, Stored
+from minigpt.fast.machine import enabled, here
+from minigpt.fast.packed import DTYPES, PackedMatrix, quantised
+from minigpt.fast.twins import install
+from minigpt.places import cache_folder
+from minigpt.tensors import tensors
+
+VERSION = 1  # of what is written; another one is packed anew
+SMALL = 1 << 26  # bytes that are packed sooner than a file of them is written
+SAMPLE = 4096  # bytes at both ends of a tensor that tell checkpoints apart, beside size and time
+FLOAT = np.dtype(np.float32)
+CODES = {"F32": FLOAT, "F16": DTYPES["float16"], "BF16": DTYPES["bfloat16"], "I8": DTYPES["int8"]}
+
+Parts = tuple[np.ndarray, ...]  # rows, and their scales if they have any
+
+
+def held(config: Config, stored: Stored, dtype: str, progress: Progress) -> Held:
+    """The tensors by key, each matrix that multiplies as a `PackedMatrix` of `dtype`.
+
+    Where nothing has to be converted, tensors are mapped from the checkpoint. The others are
+    packed, written to the user's cache, and mapped from there at this and every later start.
+    """
+    machine = here() if enabled() else None
+    if machine:
+        install(machine)
+    layouts = {key: layout(config, key) for key in stored}
+    same = DTYPES[dtype]
+    packed: dict[str, Parts] = {}
+    if same != FLOAT:
+        fit = {key for key, way in layouts.items() if way == "rows" and stored[key].dtype == same}
+        lacking = {key: stored[key] for key, way in layouts.items() if way and key not in fit}
+        packed = _packed(lacking, layouts, dtype, progress)
+    for key, tensor in stored.items():
+        way = layouts[key]
+        if key in packed:
+            rows, *scale = packed[key]
+            yield key, PackedMatrix(rows, *scale, turned=way == "columns", machine=machine)
+        elif way and (machine or same != FLOAT):
+            yield key, PackedMatrix(tensor.read(same), machine=machine)
+        else:
+            yield key, tensor.read(FLOAT)
+    if progress and not packed:
+        total = sum(tensor.nbytes for tensor in stored.values())
+        progress(total, total)
+
+
+def _packed(
+    stored: Stored, layouts: Mapping[str, str | None], dtype: str, progress: Progress
+) -> Mapping[str, Parts]:
+    def parts() -> Iterator[tuple[str, Parts]]:
+        total, done = sum(tensor.nbytes for tensor in stored.values()), 0
+        for key, tensor in stored.items():
+            array = tensor.read(FLOAT)
+            rows = np.ascontiguousarray(array.T if layouts[key] == "columns" else array)
+            with np.errstate(over="ignore"):  # infinities show in the logits
+                yield key, quantised(rows) if dtype == "int8" else (rows.astype(DTYPES[dtype]),)
+            done += tensor.nbytes
+            if progress:
+                progress(done, total)
+
+    size = sum(tensor.count for tensor in stored.values()) * DTYPES[dtype].itemsize
+    if size < SMALL:
+        return dict(parts())
+    file = cache_folder() / "packed" / f"{_name(stored, dtype)}.safetensors"
+    if not file.exists():
+        try:
+            _write(file, parts(), _header(stored, layouts, dtype))
+        except OSError:  # no room, or a folder that may not be written: packed at each start
+            return dict(parts())
+    found = {key: tensor.map() for key, tensor in tensors(file, CODES)}
+    scales = {key: (found[f"{key}.scale"],) if f"{key}.scale" in found else () for key in stored}
+    return {key: (found[key], *scales[key]) for key in stored}
+
+
+def _name(stored: Stored, dtype: str) -> str:
+    """A hash of what is packed and of how."""
+    seed = hashlib.sha256(f"{VERSION} {dtype}".encode())
+    for file in {tensor.file for tensor in stored.values()}:
+        status = file.stat()
+        seed.update(f"{status.st_size} {status.st_mtime_ns}".encode())
+    for key, tensor in stored.items():
+        seed.update(f"{key} {tensor.dtype} {tensor.shape}".encode())
+        for begin in (tensor.offset, tensor.offset + max(0, tensor.nbytes - SAMPLE)):
+            seed.update(tensor.mapped[begin : begin + min(SAMPLE, tensor.nbytes)])
+    return seed.hexdigest()[:32]
+
+
+def _header(stored: Stored, layouts: Mapping[str, str | None], dtype: str) -> bytes:
+    """That of a safetensors file, padded so that the first tensor begins a line of the cache."""
+    codes = {known: code for code, known in CODES.items()}
+    entries: dict[str, Any] = {}
+    end = 0
+
+    def add(key: str, shape: tuple[int, ...], of: np.dtype) -> None:
+        nonlocal end
+        begin, end = end, end + int(np.prod(shape, dtype=np.int64)) * of.itemsize
+        entries[key] = {"dtype": codes[of], "shape": shape, "data_offsets": [begin, end]}
+
+    for key, tensor in stored.items():
+        shape = tensor.shape[::-1] if layouts[key] == "columns" else tensor.shape
+        add(key, shape, DTYPES[dtype])
+        if dtype == "int8":
+            add(f"{key}.scale", shape[:1], FLOAT)
+    text = json.dumps(entries).encode()
+    text += b" " * (-(8 + len(text)) % 64)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _write(file: Path, content: Iterator[tuple[str, Parts]], header: bytes) -> None:
+    """Writes a file whole or not at all: another process may want it at the same time."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    mine = file.with_suffix(f".{os.getpid()}")
+    try:
+        with mine.open("wb") as stream:
+            stream.write(header)
+            for _, parts in content:
+                for part in parts:
+                    stream.write(part.view(np.uint8).data)
+        mine.replace(file)
+    finally:
+        mine.unlink(missing_ok=True)

@@ -1,0 +1,99 @@
+"""Kernels in the place of composites: each gives what the composite's own text gives.
+
+Where a kernel does not fit (another array, dtype or width), the text itself runs.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from counting.composite import composite
+from minigpt import ops
+from minigpt.fast.machine import Machine, address
+from minigpt.fast.packed import DTYPES
+
+FLOAT = np.dtype(np.float32)
+KEYS = ("float32", "float16", "bfloat16")  # what keys and values may be stored in
+SOME = 1 << 13  # numbers that a thread takes at a time
+
+
+def install(machine: Machine) -> None:
+    """Puts the kernels of `machine` in the place of the composites of `ops`."""
+    lanes = machine.lanes
+
+    def fits(x: Any) -> bool:
+        return (
+            type(x) is np.ndarray
+            and x.dtype == FLOAT
+            and x.flags.c_contiguous
+            and x.ndim > 0
+            and x.shape[-1] % lanes == 0
+            and x.size > 0
+        )
+
+    def elementwise(twin_of: composite) -> None:
+        job = machine.job(twin_of.__name__, "qq")
+
+        def run(x: Any) -> Any:
+            if not fits(x):
+                return twin_of.function(x)
+            y = np.empty(x.shape, FLOAT)
+            job(x.size // lanes, SOME // lanes, address(x), address(y))
+            return y
+
+        twin_of.run = run
+
+    def norm(twin_of: composite, parameters: int) -> None:
+        job = machine.job(twin_of.__name__, "qq" + "q" * parameters + "qf")
+
+        def run(x: Any, *others: Any) -> Any:
+            if not all(map(fits, (x, *others[:-1]))):
+                return twin_of.function(x, *others)
+            y, d = np.empty(x.shape, FLOAT), x.shape[-1]
+            given = [address(weight) for weight in others[:-1]]
+            rows = x.size // d
+            job(rows, max(1, SOME // d), address(x), *given, address(y), d, others[-1])
+            return y
+
+        twin_of.run = run
+
+    elementwise(ops.gelu)
+    elementwise(ops.silu)
+    norm(ops.layer_norm, 2)
+    norm(ops.rms_norm, 1)
+    jobs = {DTYPES[name]: machine.job(f"attention_{name}", "qqqqqqqqqqf") for name in KEYS}
+
+    def attention(q: Any, k: Any, v: Any, mask: Any) -> Any:
+        q = np.ascontiguousarray(q) if type(q) is np.ndarray else q
+        head = _from_head_to_head(k)
+        if not (
+            fits(q)
+            and type(k) is type(v) is type(mask) is np.ndarray
+            and k.dtype == v.dtype
+            and k.dtype in jobs
+            and (k.shape, k.strides) == (v.shape, v.strides)
+            and head is not None
+            and (*k.shape[:-3], k.shape[-1]) == (*q.shape[:-3], q.shape[-1])
+            and k.shape[-3] in (1, q.shape[-3])
+            and mask.dtype == bool
+            and mask.shape == (q.shape[-2], k.shape[-2])
+            and mask.flags.c_contiguous
+        ):
+            return ops.attention.function(q, k, v, mask)
+        y, (T, S), D = np.empty(q.shape, FLOAT), mask.shape, q.shape[-1]
+        places = address(q), address(k), address(v), address(mask), address(y)
+        group = q.shape[-3] // k.shape[-3]
+        few = max(1, SOME // (S * D) * 4)
+        jobs[k.dtype](q.size // D, few, *places, T, S, D, group, head, D**-0.5)
+        return y
+
+    ops.attention.run = attention
+
+
+def _from_head_to_head(x: Any) -> int | None:
+    """Elements from one (S, D) of x (..., S, D) to the next, if that is one number."""
+    if type(x) is not np.ndarray or x.ndim < 3 or x.strides[-2:] != (x.shape[-1] * x.itemsize, x.itemsize):
+        return None
+    outer = [(n, step) for n, step in zip(x.shape[:-2], x.strides[:-2], strict=True) if n > 1]
+    even = all(outer[i][1] == outer[i + 1][0] * outer[i + 1][1] for i in range(len(outer) - 1))
+    return (outer[-1][1] // x.itemsize if outer else 0) if even else None

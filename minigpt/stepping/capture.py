@@ -1,0 +1,131 @@
+"""A forward pass as operations, one by one; and what named parts of it give, kept."""
+
+import threading
+from collections.abc import Iterator
+from contextvars import copy_context
+from fnmatch import fnmatchcase
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from counting.array import Counted, observing
+from counting.ledger import Charge
+from counting.operations import Operation, operation
+from minigpt.cache import KVCache
+from minigpt.errors import InputError
+from minigpt.generation import encode
+from minigpt.stepping.stepper import check_path
+from minigpt.weights import LanguageModel
+
+
+class _Abandoned(Exception):
+    """Nobody asks for the next operation any more."""
+
+
+def steps(
+    lm: LanguageModel, tokens: Any, cache: KVCache | None = None, logits: str = "last"
+) -> Iterator[Operation]:
+    """The operations of one forward pass, each when it has run and before the next does.
+
+    The pass runs in a thread of its own, which stands still between two operations: an operation
+    and its arrays live no longer than they are held here. Composites run open.
+
+    Args:
+        tokens: a text, or numbers (B, T).
+        cache: that of passes before; a new one for these tokens alone if None.
+        logits: of the "last" position, or of "all".
+
+    Raises:
+        InputError: the text cannot be used.
+    """
+    rows = _rows(lm, tokens)
+    ready: SimpleQueue[Operation | BaseException | None] = SimpleQueue()
+    go_on: SimpleQueue[bool] = SimpleQueue()
+    number = 0
+
+    def observer(path: str, charge: Charge, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal number
+        number += 1
+        ready.put(operation(number, path, charge, inputs, output))
+        if not go_on.get():
+            raise _Abandoned
+
+    def run() -> None:
+        if not go_on.get():
+            return
+        end: BaseException | None = None
+        try:
+            with observing(lm.ledger, observer):
+                held = lm.model.new_cache(*rows.shape) if cache is None else cache
+                lm.model(rows, held, logits)
+        except _Abandoned:
+            return
+        except BaseException as error:
+            end = error
+        ready.put(end)
+
+    thread = threading.Thread(target=copy_context().run, args=(run,), daemon=True)
+    thread.start()
+    try:
+        go_on.put(True)
+        while (found := ready.get()) is not None:
+            if isinstance(found, BaseException):
+                raise found
+            yield found
+            del found  # so that its arrays are not held here while the next operation runs
+            go_on.put(True)
+    finally:
+        go_on.put(False)
+        thread.join()
+
+
+def run_with_cache(
+    lm: LanguageModel,
+    tokens: Any,
+    names: str = "*",
+    *,
+    cache: KVCache | None = None,
+    logits: str = "last",
+    budget: int = 1 << 30,
+) -> tuple[Counted, dict[str, Counted]]:
+    """The logits of a forward pass, and what the named paths gave: activations, by path.
+
+    What a path gives is what its last operation gives: attention's pattern at `h.0.attn.softmax`,
+    the residual stream after a block at `h.0`. Composites run open. It is kept, not copied, and
+    counts as live until it is let go.
+
+    Args:
+        tokens: a text, or numbers (B, T).
+        names: a glob over paths.
+        cache: that of passes before; a new one for these tokens alone if None.
+        logits: of the "last" position, or of "all".
+        budget: the most bytes to keep.
+
+    Raises:
+        InputError: no path matches, or what does exceeds the budget.
+    """
+    check_path(lm, names)
+    rows = _rows(lm, tokens)
+    kept: dict[str, Counted] = {}
+    held = 0
+
+    def observer(path: str, charge: Charge, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal held
+        if output is None or not fnmatchcase(path, names):
+            return
+        held += output.nbytes - (kept[path].nbytes if path in kept else 0)
+        if held > budget:
+            raise InputError(
+                f"the activations that match {names!r} exceed the budget of {budget:,} bytes at "
+                f"{path}: choose fewer, or raise budget"
+            )
+        kept[path] = output
+
+    with observing(lm.ledger, observer):
+        fresh = lm.model.new_cache(*rows.shape) if cache is None else cache
+        return lm.model(rows, fresh, logits), kept
+
+
+def _rows(lm: LanguageModel, tokens: Any) -> np.ndarray:
+    return encode(lm, [tokens]) if isinstance(tokens, str) else np.atleast_2d(np.asarray(tokens))

@@ -1,0 +1,182 @@
+"""pdb for a model: counting's debugger, and commands for tokens, layers, cache and attention."""
+
+from functools import cached_property
+from typing import Any
+
+from counting import debugger, show
+from counting.debugger import below
+from counting.views import flops
+from minigpt.run import component
+from minigpt.stepping.reading import (
+    attention_pattern,
+    expected,
+    kv_cache,
+    layer_of,
+    logit_lens,
+)
+from minigpt.stepping.stepper import ModelStepper, paths
+
+
+class Debugger(ModelStepper, debugger.Debugger):
+    """The prompt of `minigpt step`, and of a breakpoint in a model."""
+
+    # How far to go on.
+
+    def do_layer(self, arg: str) -> Any:
+        """layer
+
+        Run to the first line of the next layer.
+        """
+        return self.go(self.run_to_layer)
+
+    def do_token(self, arg: str) -> Any:
+        """token [N]
+
+        Run to the first line of the pass that gives the next token, or the Nth.
+        """
+        token = self.whole(arg, default=self.token + 1)
+        if token is None:
+            return None
+        if self.lm and not self.token < token <= self.most:
+            there = f"this is token {self.token} of {self.most}"
+            return self.error(f"there is no token {token} to run to: {there}")
+        return self.go(lambda: self.run_to_token(token))
+
+    def do_back(self, arg: str) -> Any:
+        """back [N]
+
+        Go to where one operation fewer had run, or N: it runs from the start again, with the same
+        seed, so everything is as it was.
+        """
+        operations = self.whole(arg, default=1)
+        if operations is None:
+            return None
+        try:
+            self.run_back(operations)
+        except ValueError as error:
+            return self.error(str(error))
+        return True
+
+    def do_run(self, arg: str) -> Any:
+        """run
+
+        Go back to the first line.
+        """
+        return self.do_back(str(self.number)) if self.number else None
+
+    do_restart = do_run
+
+    # What can be read.
+
+    def do_kv(self, arg: str) -> None:
+        """kv [LAYER]
+
+        The KV cache: positions filled and reserved, and their bytes, of all layers or of one.
+        """
+        rows = kv_cache(self.here)
+        if not rows:
+            return self.error("there is no cache here: a pass has to run")
+        if arg:
+            layer = self.whole(arg, least=0)
+            if layer is None:
+                return
+            if layer >= len(rows):
+                return self.error(f"there is no layer {layer}: they are 0 to {len(rows) - 1}")
+            rows = [rows[layer]]
+        for row in rows:
+            self.message(
+                f"layer {row.layer:3} {row.filled:6,} of {row.reserved:,} positions "
+                f"{row.filled_bytes:13,} of {row.reserved_bytes:,} B"
+            )
+        if len(rows) > 1:
+            filled, reserved = (sum(row[i] for row in rows) for i in (3, 4))
+            self.message(f"all layers: {filled:,} of {reserved:,} B filled")
+
+    def do_lens(self, arg: str) -> None:
+        """lens [N]
+
+        The logit lens: the N most likely tokens, 5 unless told, if the model ended at this layer.
+        It is not charged to the ledger.
+        """
+        top = self.whole(arg, default=5)
+        if top is None:
+            return
+        lens = logit_lens(self.here, top)
+        if lens is None:
+            return self.error("there is no residual stream here yet: try layer")
+        self.message(f"if the model ended with x of {lens.path or 'the whole model'}:")
+        for token, share in lens.tokens:
+            self.message(f"  {share:6.1%} {self.word(token)}")
+
+    def do_attn(self, arg: str) -> None:
+        """attn [HEAD]
+
+        Where attention looks: of the last query in each head, or of every query in one. The darker
+        the more; the key that is looked at most stands behind.
+        """
+        pattern = attention_pattern(self.here)
+        if pattern is None:
+            return self.error(
+                "there is no pattern here: run to *.softmax (at), and over its line (n)"
+            )
+        heads, queries, keys = pattern.shape
+        if arg:
+            head = self.whole(arg, least=0)
+            if head is None:
+                return
+            if head >= heads:
+                return self.error(f"there is no head {head}: they are 0 to {heads - 1}")
+            first = keys - queries
+            rows = [(self.at_position(first + i), row) for i, row in enumerate(pattern[head])]
+        else:
+            rows = [(f"head {i}", row) for i, row in enumerate(pattern[:, -1])]
+        for name, row in rows:
+            shades = "".join(show.SHADES[round(v * (len(show.SHADES) - 1))] for v in row)
+            most = int(row.argmax())
+            key = f"{row[most]:4.0%} at {most} {self.at_position(most)}"
+            self.message(f"{name:>14} |{shades}| {key}")
+
+    def do_cost(self, arg: str) -> None:
+        """cost
+
+        What was counted since it stopped before, at the line that it stands on, at its path and
+        in its layer, so far in this pass; and what the formula says that they take in all.
+        """
+        super().do_cost(arg)
+        counts, path = self.since_mark, self.path
+        if counts is None:
+            return
+        layer = layer_of(path)
+        if layer not in (None, path):
+            self.costs(f"layer {layer}", below(counts, layer or ""))
+        for name in dict.fromkeys((path, layer or "")):
+            whole = expected(self.here, name)
+            if whole:
+                done = flops(below(counts, name) if name else counts)
+                source = f"= {whole.formula}" if whole.formula else "by a run on shapes"
+                self.message(f"{name or 'the pass'}: {done:,} of {whole.flops:,} FLOP, {source}")
+
+    # What they share.
+
+    @cached_property
+    def _paths(self) -> list[str]:
+        return paths(self.lm) if self.lm else []
+
+    def paths(self) -> list[str]:
+        return self._paths if self.lm else super().paths()
+
+    def component(self, path: str) -> str:
+        return component(path)
+
+    def word(self, token: int) -> str:
+        """A token as it is written."""
+        return repr(self.tokenizer.decode([token])) if self.tokenizer else f"token {token}"
+
+    def at_position(self, position: int) -> str:
+        """The token at a position."""
+        tokens = self.tokens
+        return self.word(tokens[position]) if position < len(tokens) else f"position {position}"
+
+    def complete_kv(self, text: str, *_: Any) -> list[str]:
+        layers = (str(row.layer) for row in kv_cache(self.here))
+        return [layer for layer in layers if layer.startswith(text)]

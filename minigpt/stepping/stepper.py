@@ -1,0 +1,245 @@
+"""Where a model stops while it generates, and how it goes back: by running again, the same."""
+
+from bdb import BdbQuit
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+import minigpt
+from counting.frames import callers
+from counting.stepping import Stepper
+from minigpt.deepseek import Deepseek
+from minigpt.errors import InputError
+from minigpt.generation import Step, generate
+from minigpt.gpt2 import GPT2
+from minigpt.llama import Llama
+from minigpt.measure import forward
+from minigpt.module import Module
+from minigpt.stepping.reading import layer_of
+from minigpt.weights import LanguageModel
+
+_ROOMS = ("gpt2", "llama", "deepseek", "ops", "cache", "rope", "routing")
+_FILES = {str(Path(minigpt.__file__).parent / f"{room}.py") for room in _ROOMS}
+_PASSES = {model.forward.__code__ for model in (GPT2, Llama, Deepseek)}
+
+
+def is_model(file: str) -> bool:
+    """Whether a file, by its name, is one that a model is written in."""
+    return file in _FILES
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a model has stopped, in plain values that can go to another process.
+
+    Attributes:
+        event: "line" before it runs, "return", "exception", or "operation" once it has run.
+        path, file, line, function: where.
+        token: which generated token it is about, from 1.
+        text: what was generated before it.
+        number: operations so far.
+        flops: of them, a multiply-add as two.
+        live, peak: bytes by category.
+    """
+
+    event: str
+    path: str
+    file: str
+    line: int
+    function: str
+    token: int
+    text: str
+    number: int
+    flops: int
+    live: dict[str, int]
+    peak: dict[str, int]
+
+
+class ModelStepper(Stepper):
+    """A stepper that knows tokens and layers, and goes back; each token is a mark.
+
+    Args:
+        own: see `Stepper`; by default, the files that models are written in.
+        options: of the other base classes.
+
+    Attributes:
+        lm: what generates, while it does.
+        came: the tokens so far, as `generate` gives them.
+        most: how many there can be.
+        given: the tokens of the prompt.
+        tokenizer: of what generates; None if that is not known.
+    """
+
+    def __init__(self, own: Callable[[str], bool] = is_model, **options: Any) -> None:
+        super().__init__(own, **options)
+        self.lm: LanguageModel | None = None
+        self.tokenizer: Tokenizer | None = None
+        self.given: list[int] = []
+        self.came: list[Step] = []
+        self.most = 0
+        self._back: int | None = None
+
+    def generate(
+        self,
+        lm: LanguageModel,
+        prompt: str,
+        *,
+        at: str | None = None,
+        token: int | None = None,
+        seed: int | None = None,
+        max_new_tokens: int = 64,
+        **options: Any,
+    ) -> str | None:
+        """Continues a text as `generate` does, stopping; its text, or None if it was quit.
+
+        Args:
+            at: a glob; the first stop is the first line that enters a path that matches.
+            token: and not before the pass that gives this token, the first being 1.
+            seed: of sampling; None draws one, to be able to go back.
+            options: of `generate`.
+
+        Raises:
+            InputError: as `generate`; or there is no such path or token.
+        """
+        check_path(lm, at)
+        if token is not None and not 1 <= token <= max_new_tokens:
+            raise InputError(f"--token is {token}; it must be from 1 to {max_new_tokens}")
+        seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+        self.lm, self.tokenizer, self.most = lm, lm.tokenizer, max_new_tokens
+        self._first(at, token or 1)
+        while True:
+            steps = generate(lm, prompt, seed=seed, max_new_tokens=max_new_tokens, **options)
+            self.given = lm.tokenizer.encode(prompt).ids
+            try:
+                self._run(steps)
+            except BdbQuit:
+                if self._back is None:
+                    return None
+                self._again(self._back)
+            else:
+                return prompt + "".join(step.text for step in self.came)
+
+    def _run(self, steps: Iterator[Step]) -> None:
+        assert self.lm is not None
+        self.came = []
+        self.observe(self.lm.ledger)
+        with self.stepping():
+            for step in steps:
+                self.came.append(step)
+                self.mark()
+
+    def _first(self, at: str | None, token: int) -> None:
+        def wanted(frame: FrameType, path: str, before: str) -> bool:
+            if at is None:
+                return self.token >= token and frame.f_code in _PASSES
+            return self.token >= token and path != before and fnmatchcase(path, at)
+
+        self.run_to_line(wanted)
+
+    def _again(self, number: int) -> None:
+        self._back = None
+        if number:
+            self.run_to_operation(lambda op: op.number >= number)
+        else:
+            self._first(None, 1)
+
+    def break_in(self, frame: FrameType) -> None:
+        for above in callers(frame):
+            if isinstance(lm := above.f_locals.get("lm"), LanguageModel):
+                self.tokenizer = lm.tokenizer
+        super().break_in(frame)
+
+    # How far to go on, beside what a Stepper does.
+
+    def run_to_layer(self) -> None:
+        """Goes on to the first line of the next layer, of this token or of the next."""
+        here = self.token, layer_of(self.path)
+
+        def wanted(frame: FrameType, path: str, before: str) -> bool:
+            layer = layer_of(path)
+            return layer is not None and (self.token, layer) != here
+
+        self.run_to_line(wanted)
+
+    def run_to_token(self, token: int | None = None) -> None:
+        """Goes on to the first line of the pass of the next token, or of a later one."""
+        first = self.token + 1 if token is None else token
+        known = self.lm is not None
+        self.run_to_line(
+            lambda frame, *_: frame.f_code in _PASSES and (self.token >= first or not known)
+        )
+
+    def run_back(self, operations: int = 1) -> None:
+        """Goes to where so many operations fewer had run, by running from the start again.
+
+        Raises:
+            ValueError: there were not so many, or this is no generation.
+        """
+        if self.lm is None:
+            raise ValueError("going back needs minigpt step, which can run the same again")
+        if operations > self.number:
+            raise ValueError(f"there are {self.number} operations to go back by, not {operations}")
+        self._back = self.number - operations
+        self.set_quit()
+
+    # What is known where it stands.
+
+    @property
+    def token(self) -> int:
+        """Which generated token is computed, from 1."""
+        return len(self.came) + 1
+
+    @property
+    def tokens(self) -> list[int]:
+        """The prompt's tokens and those that came."""
+        return self.given + [step.token for step in self.came]
+
+    def state(self, frame: FrameType, event: str) -> State:
+        """All that one wants to know first, as plain values."""
+        return State(
+            event=event,
+            path=self.path,
+            file=frame.f_code.co_filename,
+            line=frame.f_lineno,
+            function=frame.f_code.co_name,
+            token=self.token,
+            text="".join(step.text for step in self.came),
+            number=self.number,
+            flops=self.flops,
+            live=self.ledger.live_bytes if self.ledger else {},
+            peak=self.ledger.peak_bytes if self.ledger else {},
+        )
+
+
+def paths(lm: LanguageModel) -> list[str]:
+    """Every path that a pass enters: those of the model's parts, and of its operations."""
+    counts = forward(lm.config, architecture=type(lm.model)).counts
+    return sorted({path for path, _ in counts} | set(_parts(lm.model)))
+
+
+def _parts(part: Any) -> Iterator[str]:
+    if isinstance(part, Module):
+        yield part.path
+        for value in vars(part).values():
+            yield from _parts(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _parts(value)
+
+
+def check_path(lm: LanguageModel, glob: str | None) -> None:
+    """Nothing, if a path matches.
+
+    Raises:
+        InputError: none does.
+    """
+    if glob is not None and not any(fnmatchcase(path, glob) for path in paths(lm)):
+        from counting.debugger import nearest
+
+        raise InputError(f"no path of {lm.name} matches {glob!r}: {nearest(glob, paths(lm))}")

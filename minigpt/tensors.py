@@ -1,0 +1,89 @@
+"""The tensors of safetensors files: memory-mapped, or read and converted one by one."""
+
+import json
+import mmap
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from minigpt.errors import InputError
+
+DTYPES: dict[str, Any] = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Where a tensor lies in a file."""
+
+    file: Path
+    mapped: mmap.mmap  # the whole file, one for all its tensors
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def count(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def nbytes(self) -> int:
+        return self.count * self.dtype.itemsize
+
+    def map(self) -> np.ndarray:
+        """The tensor in the file itself."""
+        flat = np.frombuffer(self.mapped, self.dtype, self.count, self.offset)
+        return flat.reshape(self.shape)
+
+    def read(self, dtype: np.dtype) -> np.ndarray:
+        """The tensor as `dtype`: mapped if that is how it is stored, else converted."""
+        if self.dtype == dtype:
+            array = self.map()
+            return array if array.flags.aligned else array.copy()  # or each product would copy it
+        flat = np.fromfile(self.file, self.dtype, self.count, offset=self.offset)
+        with np.errstate(over="ignore"):  # infinities show in the logits
+            return flat.astype(dtype).reshape(self.shape)
+
+
+def tensors(
+    file: Path, known: Mapping[str, Any] = DTYPES, ignored: re.Pattern[str] | None = None
+) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a safetensors file, by their keys.
+
+    Args:
+        known: the dtypes that may be stored, by their names in the file.
+        ignored: keys to leave out.
+
+    Raises:
+        InputError: the file is not whole, or a tensor is of another dtype.
+    """
+    try:
+        with safe_open(file, framework="np"):  # checks the header and that the file is whole
+            pass
+        with file.open("rb") as stream:
+            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        begin = 8 + int.from_bytes(mapped[:8], "little")
+        header: dict[str, Any] = json.loads(mapped[8:begin])
+    except (OSError, SafetensorError, ValueError) as error:
+        raise InputError(
+            f"{file} is not a whole safetensors file ({error}): get it again"
+        ) from None
+    header.pop("__metadata__", None)
+    for key, entry in header.items():
+        if ignored and ignored.fullmatch(key):
+            continue
+        if entry["dtype"] not in known:
+            names = ", ".join(known)
+            raise InputError(f"{file}: {key} is stored as {entry['dtype']}; known are {names}")
+        dtype, shape = np.dtype(known[entry["dtype"]]), tuple(entry["shape"])
+        yield key, Tensor(file, mapped, dtype, shape, begin + entry["data_offsets"][0])

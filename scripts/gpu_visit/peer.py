@@ -1,0 +1,91 @@
+"""transformers' GPT-2 with the weights of a visit, eager, in float16, in the same process."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from gpu_visit.visit import Visit
+
+
+@cache
+def peer(visit: Visit) -> "Peer | None":
+    """The peer of a visit, one for all its stages; None where it is not installed."""
+    try:
+        return Peer(visit)
+    except ImportError:
+        return None
+
+
+class Peer:
+    """GPT-2 by transformers.
+
+    Raises:
+        ImportError: torch or transformers is not installed.
+    """
+
+    def __init__(self, visit: Visit) -> None:
+        import torch
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        self.torch, self.visit = torch, visit
+        self.where = "cpu" if visit.dry else "cuda"
+        c = visit.config
+        sizes = {"vocab_size": c.vocab_size, "n_positions": c.n_positions, "n_embd": c.n_embd}
+        config = GPT2Config(**sizes, n_layer=c.n_layer, n_head=c.n_head)
+        config._attn_implementation = "eager"
+        with torch.device(self.where):
+            self.model = GPT2LMHeadModel(config).to(torch.float16).eval()
+        held = visit.host_weights().items()
+        state = {f"transformer.{key}": torch.from_numpy(x) for key, x in held}
+        state["lm_head.weight"] = state["transformer.wte.weight"]
+        found = self.model.load_state_dict(state, strict=False)
+        if found.unexpected_keys or set(found.missing_keys) - {"lm_head.weight"}:
+            raise ValueError(f"transformers' GPT-2 has other tensors: {found}")
+
+    def logits(self, tokens: np.ndarray) -> np.ndarray:
+        """Of all positions (1, T, V), float32."""
+        with self.torch.inference_mode():
+            return self.model(self._put(tokens)).logits.float().cpu().numpy()
+
+    def greedy(self, tokens: np.ndarray, count: int) -> list[int]:
+        """The most likely tokens, one after another."""
+        found: list[int] = []
+        given, past = self._put(tokens), None
+        with self.torch.inference_mode():
+            for _ in range(count):
+                out = self.model(given, past_key_values=past, use_cache=True)
+                past, given = out.past_key_values, out.logits[:, -1:].argmax(-1)
+                found.append(int(given))
+        return found
+
+    def decoder(self, keys: int) -> Callable[[], Any]:
+        """A decode step that looks at `keys` keys, and can be repeated."""
+        token, past = self._put(self.visit.tokens(1)), None
+        if keys > 1:
+            with self.torch.inference_mode():
+                given = self._put(self.visit.tokens(keys - 1))
+                past = self.model(given, use_cache=True).past_key_values
+
+        def step() -> Any:
+            with self.torch.inference_mode():
+                out = self.model(token, past_key_values=past, use_cache=True)
+                if past is not None:
+                    past.crop(-1)
+                return out.logits
+
+        return step
+
+    def prefill(self) -> Callable[[], Any]:
+        """A pass over a prompt that gives the last position's logits."""
+        tokens = self._put(self.visit.tokens(self.visit.prompt))
+
+        def run() -> Any:
+            with self.torch.inference_mode():
+                return self.model(tokens, use_cache=True, logits_to_keep=1).logits
+
+        return run
+
+    def _put(self, tokens: np.ndarray) -> Any:
+        return self.torch.from_numpy(tokens).to(self.where)

@@ -1,0 +1,271 @@
+"""The parts of `cupy.cuda` that are used: runtime, pool, hooks, streams, events, cuBLAS.
+
+`FAKE_CUDA` says what machine it is: a JSON object with `driver`, `wheel`, `devices`,
+`capability`, `memory` in bytes, `libraries`.
+"""
+
+import ctypes
+import json
+import os
+import time
+from types import SimpleNamespace
+
+import numpy as np
+
+MACHINE = {
+    "driver": 13000,
+    "wheel": 13000,
+    "devices": 1,
+    "capability": "86",
+    "memory": 12 * 2**30,
+    "libraries": True,
+} | json.loads(os.environ.get("FAKE_CUDA", "{}"))
+
+NAME = b"stand-in for a GPU (no GPU code ran)"
+CONTEXT = 300_000_000  # bytes that the driver takes for itself
+
+
+class CUDARuntimeError(RuntimeError):
+    pass
+
+
+def _device_count():
+    if not MACHINE["devices"]:
+        raise CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+    return MACHINE["devices"]
+
+
+def _memory():
+    taken = POOL.total_bytes() + CONTEXT
+    return MACHINE["memory"] - taken, MACHINE["memory"]
+
+
+runtime = SimpleNamespace(
+    CUDARuntimeError=CUDARuntimeError,
+    CUDA_R_32F=0,
+    CUDA_R_16F=2,
+    driverGetVersion=lambda: MACHINE["driver"],
+    runtimeGetVersion=lambda: MACHINE["wheel"],
+    getDeviceCount=_device_count,
+    getDeviceProperties=lambda device: {"name": NAME, "l2CacheSize": 0, "multiProcessorCount": 0},
+    memGetInfo=_memory,
+    deviceSynchronize=lambda: None,
+)
+
+
+profiler = SimpleNamespace(start=lambda: None, stop=lambda: None)
+
+
+# Memory
+
+
+class MemoryHook:
+    name = "MemoryHook"
+
+    def __enter__(self):
+        if self.name in HOOKS:
+            raise KeyError(f"memory hook {self.name} already exists")
+        HOOKS[self.name] = self
+        return self
+
+    def __exit__(self, *_):
+        del HOOKS[self.name]
+
+    def _ignore(self, **kwargs):
+        pass
+
+    malloc_preprocess = malloc_postprocess = free_preprocess = free_postprocess = _ignore
+    alloc_preprocess = alloc_postprocess = _ignore
+
+
+HOOKS = {}
+
+
+class MemoryPointer:
+    def __init__(self, mem, ptr):
+        self.mem, self.ptr = mem, ptr
+
+
+class PooledMemory:
+    def __init__(self, pool, size):
+        self.pool, self.size = pool, size
+        self.buffer = np.empty(size, np.uint8)
+        self.ptr = self.buffer.ctypes.data
+
+    def __del__(self):
+        if self.size:
+            self.pool._free(self)
+
+
+class MemoryPool:
+    def __init__(self):
+        self._used = self._free_bytes = 0
+
+    def malloc(self, size):
+        rounded = -(-size // 512) * 512
+        told = {"device_id": 0, "size": size, "mem_size": rounded}
+        hooks = list(HOOKS.values())
+        for hook in hooks:
+            hook.malloc_preprocess(**told)
+        room = MACHINE["memory"] - CONTEXT - self._used
+        if rounded > room:
+            raise OutOfMemoryError(f"Out of memory allocating {rounded:,} bytes")
+        mem = PooledMemory(self, rounded)
+        self._free_bytes -= min(rounded, self._free_bytes)
+        self._used += rounded
+        number = id(mem)
+        for hook in hooks:
+            hook.malloc_postprocess(**told, mem_ptr=mem.ptr, pmem_id=number)
+        return MemoryPointer(mem, mem.ptr)
+
+    def _free(self, mem):
+        told = {"device_id": 0, "mem_size": mem.size, "mem_ptr": mem.ptr, "pmem_id": id(mem)}
+        hooks = list(HOOKS.values())
+        for hook in hooks:
+            hook.free_preprocess(**told)
+        self._used -= mem.size
+        self._free_bytes += mem.size
+        for hook in hooks:
+            hook.free_postprocess(**told)
+
+    def used_bytes(self):
+        return self._used
+
+    def free_bytes(self):
+        return self._free_bytes
+
+    def total_bytes(self):
+        return self._used + self._free_bytes
+
+    def free_all_blocks(self):
+        self._free_bytes = 0
+
+
+class OutOfMemoryError(MemoryError):
+    pass
+
+
+POOL = MemoryPool()
+memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError, MemoryPool=MemoryPool)
+
+
+def alloc_pinned_memory(size):
+    return memoryview(bytearray(size))
+
+
+# Time
+
+
+class Event:
+    def __init__(self, block=False, disable_timing=False):
+        self.time = None
+
+    def record(self, stream=None):
+        self.time = time.perf_counter()
+
+    def synchronize(self):
+        if self.time is None:
+            raise CUDARuntimeError("cudaErrorInvalidResourceHandle: never recorded")
+
+
+def get_elapsed_time(start, end):
+    return 1000 * (end.time - start.time)
+
+
+class Stream:
+    null = None
+
+    def __init__(self, null=False, non_blocking=False):
+        pass
+
+    def synchronize(self):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+_STREAM = Stream()
+
+
+def get_current_stream():
+    return _STREAM
+
+
+# The device and its libraries
+
+
+class Device:
+    def __init__(self, device=0):
+        self.id = device
+
+    compute_capability = property(lambda self: MACHINE["capability"])
+
+    def synchronize(self):
+        pass
+
+
+def get_device_id():
+    return 0
+
+
+def _library():
+    if not MACHINE["libraries"]:
+        raise ImportError('Failure finding "libcublas.so"\nmore lines')
+    return 1
+
+
+def get_cublas_handle():
+    return _library()
+
+
+nvrtc = SimpleNamespace(getVersion=lambda: (_library(), 13)[1:])
+
+_DTYPES = {0: np.dtype("f4"), 2: np.dtype("f2")}
+
+
+def _column_major(address, code, rows, columns, leading):
+    """The matrix at an address as BLAS sees one: column by column."""
+    if leading < rows:
+        raise RuntimeError("CUBLAS_STATUS_INVALID_VALUE: leading dimension below the rows")
+    dtype = _DTYPES[code]
+    count = leading * (columns - 1) + rows
+    flat = np.frombuffer((ctypes.c_char * (count * dtype.itemsize)).from_address(address), dtype)
+    strides = (dtype.itemsize, leading * dtype.itemsize)
+    return np.lib.stride_tricks.as_strided(flat, (rows, columns), strides)
+
+
+def gemm_ex(handle, ta, tb, m, n, k, *rest):
+    alpha, a, at, lda, b, bt, ldb, beta, c, ct, ldc, compute, _algo = rest
+    factors = [ctypes.c_float.from_address(address).value for address in (alpha, beta)]
+    if factors != [1, 0] or compute != cublas.CUBLAS_COMPUTE_32F or at != bt or ct != 0:
+        raise RuntimeError("CUBLAS_STATUS_NOT_SUPPORTED in the stand-in")
+    left = _column_major(a, at, *((k, m) if ta else (m, k)), lda).astype("f4")
+    right = _column_major(b, bt, *((n, k) if tb else (k, n)), ldb).astype("f4")
+    out = _column_major(c, ct, m, n, ldc)
+    with np.errstate(all="ignore"):
+        out[...] = (left.T if ta else left) @ (right.T if tb else right)
+
+
+def gemm_strided_batched_ex(handle, ta, tb, m, n, k, *rest):
+    alpha, a, at, lda, by_a, b, bt, ldb, by_b, beta, c, ct, ldc, by_c, count, *how = rest
+    for i in range(count):
+        x = a + i * by_a * _DTYPES[at].itemsize
+        y = b + i * by_b * _DTYPES[bt].itemsize
+        z = c + i * by_c * _DTYPES[ct].itemsize
+        given = alpha, x, at, lda, y, bt, ldb, beta, z, ct, ldc, *how
+        gemm_ex(handle, ta, tb, m, n, k, *given)
+
+
+cublas = SimpleNamespace(
+    CUBLAS_OP_N=0,
+    CUBLAS_OP_T=1,
+    CUBLAS_COMPUTE_32F=68,
+    CUBLAS_GEMM_DEFAULT=-1,
+    gemmEx=gemm_ex,
+    gemmStridedBatchedEx=gemm_strided_batched_ex,
+    getVersion=lambda handle: 0,
+)
