@@ -144,8 +144,6 @@ class Debugger(Stepper, pdb.Pdb):
         """
         if not arg:
             return self.error("at needs a path: at h.3.attn.softmax")
-        if not any(fnmatchcase(path, arg) for path in self.paths()):
-            return self.error(f"no path matches {arg!r}: {nearest(arg, self.paths())}")
         return self.go(lambda: self.run_to_path(arg))
 
     def do_stop(self, arg: str) -> Any:
@@ -235,7 +233,7 @@ class Debugger(Stepper, pdb.Pdb):
     # What they share.
 
     def paths(self) -> list[str]:
-        """The paths that there are, as far as they are known."""
+        """The paths that were met."""
         counts = self.counts
         return sorted({path for path, _ in counts}) if counts else []
 
@@ -293,15 +291,6 @@ def below(counts: Counts, path: str) -> Counts:
     """The rows of a path, or of those that match a glob, and of all that lies below them."""
     keys = (k for k in counts if fnmatchcase(k[0], path) or fnmatchcase(k[0], f"{path}.*"))
     return Counts(counts.columns, {key: counts[key] for key in keys})
-
-
-def nearest(wrong: str, known: list[str]) -> str:
-    """What may have been meant by a path that there is not."""
-    from difflib import get_close_matches
-
-    known = [path for path in known if path]
-    close = get_close_matches(wrong, known, n=3, cutoff=0.5)
-    return f"perhaps {' or '.join(close)}" if close else f"there are {', '.join(known[:5])} …"
 
 
 def si(n: Any) -> str:

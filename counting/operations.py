@@ -86,6 +86,8 @@ def condition(text: str) -> Callable[[Operation], bool]:
         test = _TESTS[found["test"]]
 
         def holds(op: Operation) -> bool:
+            if not any(n for name, n in op.counts.items() if name[0] == "written"):
+                return False  # np.empty_like: whatever was there before
             made = op.inputs[0] if op.output is None else op.output  # a write in place: its target
             try:
                 return bool(test(made.data).any())

@@ -13,7 +13,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from counting.array import Counted, observing
-from counting.frames import callers, forget_locals, ledger_of, not_machinery
+from counting.frames import callers, ledger_of, not_machinery, snapshots
 from counting.ledger import Charge, Counts, Ledger
 from counting.operations import Operation, aside, operation
 from counting.scope import place
@@ -58,6 +58,7 @@ class Stepper(bdb.Bdb):
         self._before: Counts | None = None
         self._start: Counts | None = None
         self._mark: Counts | None = None
+        self._stale: list[dict[str, Any]] = []  # variables of frames that were looked at
         self.ledger: Ledger | None = None
         self.stops = 0
         self.number = 0
@@ -181,6 +182,7 @@ class Stepper(bdb.Bdb):
         finally:
             sys.settrace(before)
             self._observed.close()
+            self._stale.clear()
             self.stopframe = self.returnframe = None  # with all that is in them
 
     def break_in(self, frame: FrameType) -> None:
@@ -211,8 +213,10 @@ class Stepper(bdb.Bdb):
 
     def dispatch_line(self, frame: FrameType) -> Any:
         if self.owns(frame):
-            if self.ledger is None and (ledger := ledger_of([frame])):
-                self.observe(ledger)
+            if self.ledger is None:
+                if ledger := ledger_of([frame]):
+                    self.observe(ledger)
+                self._stale += snapshots([frame])
             path, before = place.get().path, self._path
             self._path = path
             if self._line_wanted and self._line_wanted(frame, path, before):
@@ -235,6 +239,9 @@ class Stepper(bdb.Bdb):
         self, path: str, charge: Charge, inputs: tuple[Any, ...], output: Counted | None
     ) -> None:
         self.number += 1
+        for variables in self._stale:  # not before: a trace function writes them back
+            variables.clear()
+        self._stale.clear()
         frame = next(filter(self.owns, callers(sys._getframe(1))), None)
         if frame is None:  # made where the program is not to stop
             return
@@ -259,9 +266,7 @@ class Stepper(bdb.Bdb):
             self.stretch, self._before = now - self._before, now
         with aside(self.ledger):
             self.stopped(frame, event, value)
-        for above in callers(frame):
-            if above is not frame or event == "operation":  # else its trace function reads it
-                forget_locals(above)
+        self._stale += snapshots(callers(frame))
         self._trace(frame)
 
 

@@ -35,10 +35,9 @@ def build(config: Config, weights: Any, **options: Any) -> Model:
     return _MODELS[type(config)](config, weights, **options)
 
 
-def layout(config: Config, key: str) -> str | None:
+def layout(config: Config, key: str, ndim: int) -> str | None:
     """How a model multiplies by a weight: "columns" for `x @ w`, "rows" for `x @ w.T`, or not."""
-    shape = config.shapes()[key]
-    if len(shape) != 2 or key.endswith(("wpe.weight", "kv_b_proj.weight")):
+    if ndim != 2 or key.endswith(("wpe.weight", "kv_b_proj.weight")):
         return None  # added; or cut in two before it multiplies
     turned = isinstance(config, GPT2Config) and key.startswith("h.")
     return "columns" if turned else "rows"

@@ -257,6 +257,8 @@ def _command() -> Any:
 def main() -> None:
     """Runs the command. Bad input is one line on standard error and exit status 2."""
     _open_streams()
+    # After a product OpenBLAS spins for 0.1 s, on cores that kernels want: 2**18 cycles are enough.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "18")
     try:
         status = _command()
         sys.stdout.flush()

@@ -65,7 +65,8 @@ class Cuda:
         total, done = sum(tensor.nbytes for tensor in stored.values()), 0
         for key, tensor in stored.items():
             # What is cut before it multiplies, a view of these can do too.
-            matrix = layout(config, key) is not None or key.endswith("kv_b_proj.weight")
+            way = layout(config, key, len(tensor.shape))
+            matrix = way is not None or key.endswith("kv_b_proj.weight")
             yield key, self.put(tensor.read(np.dtype(dtype if matrix else np.float32)), matrix)
             done += tensor.nbytes
             if progress:

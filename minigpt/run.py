@@ -17,7 +17,7 @@ from counting import table
 from counting.allocators import Allocations
 from counting.array import observing
 from counting.views import flops, matmul
-from minigpt import pool_text
+from minigpt import fast, pool_text
 from minigpt.errors import InputError
 from minigpt.generation import Step, generate
 from minigpt.terminal import LiveText, can_show
@@ -44,6 +44,8 @@ def run(
     errors = Console(stderr=True)
     with _loading(errors, model, show=not quiet and not as_json) as progress:
         lm = load(model, progress=progress, **place)
+    if place["device"] == "cpu" and not (quiet or as_json or fast.enabled()):
+        errors.print(f"NumPy multiplies: {fast.INSTALL}", markup=False, highlight=False, soft_wrap=True)
     if allocations:
         allocations.reset_peak()
     steps = generate(lm, prompts, **options)

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 FAKES = Path(__file__).parent / "fakes"
-ROOMS = ("cupy", "counting.pool", "minigpt.fast.cublas_array")
+ROOMS = ("cupy", "cupyx", "counting.pool", "minigpt.fast.cublas_array")
 
 
 def _rooms():
     return [name for name in sys.modules if any(f"{name}.".startswith(f"{r}.") for r in ROOMS)]
 
 
-@pytest.fixture
-def cupy(monkeypatch):
+@pytest.fixture(name="cupy")
+def stand_in(monkeypatch):
     """The stand-in, imported anew, as `cupy`. No GPU code runs."""
     for name in _rooms():
         monkeypatch.delitem(sys.modules, name)

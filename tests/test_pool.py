@@ -2,24 +2,23 @@
 
 import numpy as np
 import pytest
-from gpu import cupy  # noqa: F401
+from gpu import real_cupy, stand_in  # noqa: F401
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_allocators import configs
 
 from counting import Counted, Ledger, category, observing, scope
 from minigpt.architectures import build, layout
+from minigpt.config import GPT2Config
 from minigpt.device import place
 
 shared = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@given(configs(), st.integers(1, 3), st.sampled_from(("float32", "float16")), st.data())
-@shared
-def test_weights_cache_and_logits_are_live_to_the_byte(cupy, config, batch, dtype, data):
+def ledger_and_pool_agree(config, batch, dtype, T):
+    """Weights, cache and logits are live to the byte, through a prefill of T and a decode step."""
     from counting.pool import Pool
 
-    T = data.draw(st.integers(1, config.n_positions - 1))
     device, ledger = place("cuda", dtype), Ledger()
     with Pool() as pool:
 
@@ -34,7 +33,7 @@ def test_weights_cache_and_logits_are_live_to_the_byte(cupy, config, batch, dtyp
         with category("weights"):
             weights = {}
             for key, shape in config.shapes().items():
-                matrix = layout(config, key) is not None
+                matrix = layout(config, key, len(shape)) is not None
                 array = np.zeros(shape, dtype if matrix else np.float32)
                 weights[key] = Counted(device.put(array, matrix), ledger)
         model = build(config, weights)
@@ -48,6 +47,19 @@ def test_weights_cache_and_logits_are_live_to_the_byte(cupy, config, batch, dtyp
         del logits, cache, model, weights
         assert pool.held == (0, 0)
         assert not pool.live
+
+
+@given(configs(), st.integers(1, 3), st.sampled_from(("float32", "float16")), st.data())
+@shared
+def test_weights_cache_and_logits_are_live_to_the_byte(cupy, config, batch, dtype, data):
+    T = data.draw(st.integers(1, config.n_positions - 1))
+    ledger_and_pool_agree(config, batch, dtype, T)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_on_a_gpu_they_are_too(dtype):
+    real_cupy()
+    ledger_and_pool_agree(GPT2Config(3000, 64, 96, 2, 3), 2, dtype, 7)
 
 
 def hidden(cupy, operation):

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from minigpt.bench.own import bare_weights
+from minigpt.architectures import read
 from minigpt.config import GPT2Config
 from minigpt.errors import InputError
+from minigpt.hub import find
 from minigpt.places import cache_folder
-from minigpt.weights import load
+from minigpt.tensors import tensors
 
 _PARTS = {  # of a block
     "ln_1": "attn_norm",
@@ -60,8 +61,8 @@ def gguf_file(folder: Path, dtype: str) -> Path:
 
 def _write_gguf(folder: Path, dtype: str, path: Path) -> None:
     gguf: Any = import_module("gguf")
-    lm = load(folder)
-    config = lm.config
+    checkpoint = find(str(folder))
+    config = read(checkpoint.config)
     if not isinstance(config, GPT2Config):
         raise InputError(f"{folder} is no GPT-2, the only model that llama.cpp is measured on")
     types = gguf.GGMLQuantizationType
@@ -75,15 +76,19 @@ def _write_gguf(folder: Path, dtype: str, path: Path) -> None:
     writer.add_layer_norm_eps(config.layer_norm_epsilon)
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("no_vocab")
-    for key, array in bare_weights(lm).items():
-        name = _gguf_name(key)
+    shapes = config.shapes()
+    for key, tensor in (found for file in checkpoint.tensors for found in tensors(file)):
+        key = key.removeprefix("transformer.")
+        if key not in shapes:
+            continue  # old checkpoints carry masks, some a copy of the table as the head
+        array = tensor.read(np.dtype(np.float32))
         if key.startswith("h.") and array.ndim == 2:
             array = array.T  # stored (in, out); its products want (out, in)
         if array.ndim == 2 and key != "wpe.weight":
             array = gguf.quants.quantize(np.ascontiguousarray(array), type_)
-            writer.add_tensor(name, array, raw_dtype=type_)
+            writer.add_tensor(_gguf_name(key), array, raw_dtype=type_)
         else:
-            writer.add_tensor(name, np.ascontiguousarray(array))
+            writer.add_tensor(_gguf_name(key), np.ascontiguousarray(array))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

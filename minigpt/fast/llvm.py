@@ -1,9 +1,9 @@
-"""LLVM at hand: functions built with llvmlite, compiled for this machine, kept for the next start."""
+"""LLVM at hand: functions built with llvmlite, compiled once, kept for the next start."""
 
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 from minigpt.places import cache_folder
+
+DIGEST = hashlib.sha256().digest_size
 
 i1, i8, i16, i32, i64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 f16, f32 = ir.HalfType(), ir.FloatType()
@@ -32,7 +34,7 @@ def whole(number: Any) -> Any:
     return constant(number, i64) if isinstance(number, int) else number
 
 
-class BFloatType(ir.Type):
+class BFloatType(ir.Type):  # type: ignore[misc]
     """bfloat16, which llvmlite lacks."""
 
     def _to_string(self) -> str:
@@ -45,7 +47,7 @@ class BFloatType(ir.Type):
         return hash(BFloatType)
 
 
-class Builder(ir.IRBuilder):
+class Builder(ir.IRBuilder):  # type: ignore[misc]
     """llvmlite's builder with loops, indexing and intrinsics."""
 
     def at(self, base: Any, index: Any, element: Any) -> Any:
@@ -155,6 +157,11 @@ class Target:
         )
 
     @property
+    def fits(self) -> bool:
+        """Whether kernels need nothing that the processor lacks: fused products, float16."""
+        return not self.machine.triple.startswith("x86_64") or {"fma", "f16c"} <= self.features
+
+    @property
     def lanes(self) -> int:
         """Numbers in a vector: a register of AVX-512, of AVX2, two of NEON."""
         return 16 if "avx512f" in self.features else 8
@@ -177,11 +184,11 @@ class Target:
         seed = [llvmlite.__version__, self.machine.triple, self.cpu, *sorted(self.features), *known]
         name = hashlib.sha256("\0".join(seed).encode()).hexdigest()[:32]
         file = cache_folder() / "kernels" / f"{name}.o"
-        try:
-            compiled = file.read_bytes()
-        except OSError:
+        kept = file.read_bytes() if file.is_file() else b""
+        digest, compiled = kept[:DIGEST], kept[DIGEST:]
+        if digest != hashlib.sha256(compiled).digest():  # none, or damaged
             compiled = self.compile(build)
-            _keep(file, compiled)
+            _keep(file, hashlib.sha256(compiled).digest() + compiled)
         return Code(compiled, self)
 
 
@@ -204,5 +211,6 @@ def _keep(file: Path, content: bytes) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         mine.write_bytes(content)
         mine.replace(file)
-    except OSError:  # a cache that cannot be written costs half a second at the next start
-        mine.unlink(missing_ok=True)
+    except OSError:  # a cache that cannot be written costs a second at the next start
+        with suppress(OSError):
+            mine.unlink(missing_ok=True)

@@ -1,7 +1,6 @@
 """What runs the kernels: compiled once for this machine, on the cores that this process may use."""
 
 import ctypes
-import os
 import struct
 from collections.abc import Callable
 from functools import cache
@@ -9,16 +8,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 
-from minigpt.fast import kernels, pool
+from minigpt.fast import between, jobs, pool, products
 from minigpt.fast.llvm import Target
 from minigpt.fast.pool import Pool
 
 SHARE = 1 << 16  # bytes of a weight that a thread takes at a time
 BLOCK = 1 << 18  # bytes of rows of x that stay in the cache while weights pass by
+BLAS = 128  # rows from which on BLAS multiplies faster by columns
 MANY = 16  # rows from which on it pays to round x to bfloat16 first
 
 _CHAR, _addressof = ctypes.c_char.from_buffer, ctypes.addressof
+
+
+def kernels(module: ir.Module, target: Target) -> None:
+    """All kernels, and what shares them out."""
+    pool.sharing(module, target)
+    for dtype in jobs.STORED:
+        products.product(module, target, dtype)
+    for dtype in ("float32", "bfloat16", "float16"):
+        products.product_by_columns(module, target, dtype)
+        between.attention(module, target, dtype)
+    if products.PAIRS_FEATURE in target.features:
+        products.product(module, target, "bfloat16", pairs=True)
+    products.narrow(module, target)
+    for formula in (between.gelu, between.silu):
+        between.elementwise(module, target, formula)
+    between.layer_norm(module, target)
+    between.rms_norm(module, target)
 
 
 class Machine:
@@ -30,10 +48,10 @@ class Machine:
     """
 
     def __init__(self, target: Target, threads: int | None = None) -> None:
-        sources = [Path(str(room.__file__)) for room in (kernels, pool)]
-        self._code = target.load(kernels.everything, sources)
+        sources = [Path(str(room.__file__)) for room in (between, jobs, pool, products)]
+        self._code = target.load(kernels, [*sources, Path(__file__)])
         self._pool = Pool(self._code, threads)
-        self.lanes, self.pairs = target.lanes, kernels.PAIRS_FEATURE in target.features
+        self.lanes, self.pairs = target.lanes, products.PAIRS_FEATURE in target.features
         self.threads = self._pool.threads
 
     def job(self, name: str, words: str) -> Callable[..., None]:
@@ -53,7 +71,7 @@ class Machine:
     def product(
         self, stored: np.ndarray, scale: np.ndarray | None, turned: bool
     ) -> Callable[[np.ndarray], np.ndarray] | None:
-        """`x @ stored.T * scale` if turned, or `x @ stored`, for x (..., d); None if no kernel fits.
+        """`x @ stored.T * scale` if turned, or `x @ stored`, x (..., d); None if no kernel fits.
 
         The arrays must stay where they are.
         """
@@ -68,6 +86,8 @@ class Machine:
             share = max(1, -(-units // self.threads))
 
             def by_columns(x: np.ndarray) -> np.ndarray:
+                if stored.dtype == np.float32 and x.size >= BLAS * d:
+                    return (x.reshape(-1, d) @ stored).reshape(*x.shape[:-1], out)
                 x, y, n = _rows(x, d, out)
                 job(units, share, place, address(x), address(y), d, out, n)
                 return y
@@ -102,25 +122,16 @@ def _rows(x: np.ndarray, d: int, out: int) -> tuple[np.ndarray, np.ndarray, int]
 
 
 @cache
-def here() -> Machine:
-    """The machine that this is."""
-    return Machine(Target())
+def here() -> Machine | None:
+    """The machine that this is, or None if its processor lacks what the kernels need."""
+    target = Target()
+    return Machine(target) if target.fits else None
 
 
 def address(array: np.ndarray) -> int:
     """Where the data of an array begins."""
     try:
-        return _addressof(_CHAR(array))  # seven times as quick as `ctypes.data`
+        # seven times as quick as `ctypes.data`
+        return _addressof(_CHAR(array))  # type: ignore[arg-type]
     except (TypeError, ValueError):  # nothing in it, read only, or of a dtype that NumPy lacks
         return int(array.ctypes.data)
-
-
-def enabled() -> bool:
-    """Whether kernels may run: llvmlite is installed, and $MINIGPT_FAST is not 0."""
-    if os.environ.get("MINIGPT_FAST") == "0":
-        return False
-    try:
-        import llvmlite  # noqa: F401
-    except ImportError:
-        return False
-    return True

@@ -72,9 +72,6 @@ class PackedMatrix:
     def T(self) -> "PackedMatrix":
         return PackedMatrix(self.stored, self.scale, not self.turned, self.machine)
 
-    def __getitem__(self, rows: Any) -> Any:
-        return np.take(self, rows, axis=0)  # type: ignore[call-overload]
-
     @property
     def parts(self) -> tuple[np.ndarray, ...]:
         """The arrays that it consists of, as the texts of `reference` take them."""
@@ -94,21 +91,33 @@ class PackedMatrix:
         return x @ (self.stored.T if self.turned else self.stored)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-        x, w = inputs if len(inputs) == 2 else (None, None)
-        usable = w is self and isinstance(x, np.ndarray) and (self.turned or self.scale is None)
+        x, usable = inputs[0], inputs[1:] == (self,) and (self.turned or self.scale is None)
         if ufunc is not np.matmul or method != "__call__" or options or not usable:
             raise TypeError(f"{self} answers x @ w of an array x, and no numpy.{ufunc.__name__}")
+        if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiub":
+            raise TypeError(f"{self} multiplies arrays of real numbers, not {x!r}")
         if x.shape[-1:] != self.shape[:1]:
             raise ValueError(f"{x.shape} @ {self.shape}: the inner dimensions differ")
-        return self.multiply(x)
+        return self.multiply(x if x.dtype == np.float32 else x.astype(np.float32))
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
-        if function is np.take and args[0] is self and options == {"axis": 0} and not self.turned:
-            return gathered(*self.parts, *args[1:])
-        if function in (np.empty_like, np.ones_like) and args[0] is self:
+        if function is np.take and args[:1] == (self,) and options == {"axis": 0}:
+            if not self.turned:
+                return gathered(*self.parts, *args[1:])
+        elif function in (np.empty_like, np.ones_like) and args == (self,):
             dtype = self.dtype if self.scale is None else np.dtype(np.float32)
-            return function(np.empty(0, dtype), *args[1:], **options)
+            return function(np.empty(0, dtype), **{"shape": self.shape} | options)
         raise TypeError(f"{self} does not answer numpy.{function.__name__} with {options}")
+
+    def __array__(self, *args: Any, **options: Any) -> Any:
+        raise TypeError(f"{self} is no array: it answers x @ w, w.T and w[rows]")
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        if getattr(rows, "dtype", np.dtype(bool)).kind not in "iu":
+            raise TypeError(f"{self} gives rows by an array of whole numbers, not by {rows!r}")
+        return np.take(self, rows, axis=0)  # type: ignore[call-overload]
+
+    __iter__ = None  # or Python would make one of __getitem__
 
 
 def turned_product(x: Any, rows: Any, scale: Any) -> Any:
@@ -122,6 +131,8 @@ def gathered(rows: Any, *scale_and_index: Any, axis: int = 0) -> Any:
     """Some rows, as float32: (..., in)."""
     *scale, index = scale_and_index
     taken = np.take(rows, index, axis=axis)
+    if taken.dtype == np.float32:
+        return taken
     with scope("dequantise"):
         y = np.empty_like(rows, dtype=np.float32, shape=taken.shape)
         y[...] = taken

@@ -28,7 +28,7 @@ AWAKE = 30_000  # rounds of waiting before a helper sleeps, about half a millise
 
 
 def sharing(module: ir.Module, target: Target) -> None:
-    """`run(state, job, words, total, chunk)` for who has work, `serve(state, rounds)` for helpers."""
+    """`run(state, job, words, total, chunk)` for the caller, `serve(state, rounds)` for helpers."""
     work = ir.PointerType(ir.FunctionType(void, [pointer, i64, i64]))
     with function(module, "help_out", void, pointer) as (b, (state,)):
         again, mine, none = (b.append_basic_block(name) for name in ("again", "mine", "none"))
@@ -131,6 +131,7 @@ class Pool:
         address, number = ctypes.c_void_p, ctypes.c_int64
         self._run = ctypes.CFUNCTYPE(None, address, address, address, number, number)(code["run"])
         self._serve = ctypes.CFUNCTYPE(None, address, number)(code["serve"])
+        self._code = code  # helpers run it as long as they are
         self._busy = threading.Lock()
         self.threads = threads or cores()
         self._asleep: list[threading.Event] = []
@@ -145,15 +146,19 @@ class Pool:
             self._asleep.append(called)
             called.wait()
 
-    def run(self, job: int, words: int, total: int, chunk: int) -> None:
+    def run(self, job: int, words: bytes, total: int, chunk: int) -> None:
         """`job(words, …)` over range(total), `chunk` at a time; returns when all of it is done."""
-        while self._asleep and chunk < total:
-            self._asleep.pop().set()
-        if self._busy.acquire(blocking=False):
+        chunk = max(chunk, -(-total // NEXT))
+        if self._asleep and chunk < total:
+            asleep, self._asleep = self._asleep, []
+            for called in asleep:
+                called.set()
+        if not self._busy.acquire(blocking=False):  # another thread has the helpers
+            return self._run(self._state, job, words, total, total)
+        try:
             self._run(self._state, job, words, total, chunk)
+        finally:
             self._busy.release()
-        else:  # another thread has the helpers
-            self._run(self._state, job, words, total, total)
 
 
 def cores() -> int:

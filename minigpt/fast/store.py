@@ -11,9 +11,8 @@ import numpy as np
 
 from minigpt.architectures import Config, layout
 from minigpt.device import Held, Progress, Stored
-from minigpt.fast.machine import enabled, here
+from minigpt.fast import enabled
 from minigpt.fast.packed import DTYPES, PackedMatrix, quantised
-from minigpt.fast.twins import install
 from minigpt.places import cache_folder
 from minigpt.tensors import tensors
 
@@ -23,7 +22,7 @@ SAMPLE = 4096  # bytes at both ends of a tensor that tell checkpoints apart, bes
 FLOAT = np.dtype(np.float32)
 CODES = {"F32": FLOAT, "F16": DTYPES["float16"], "BF16": DTYPES["bfloat16"], "I8": DTYPES["int8"]}
 
-Parts = tuple[np.ndarray, ...]  # rows, and their scales if they have any
+Parts = tuple[np.ndarray, np.ndarray | None]  # rows, and their scales if they have any
 
 
 def held(config: Config, stored: Stored, dtype: str, progress: Progress) -> Held:
@@ -32,12 +31,16 @@ def held(config: Config, stored: Stored, dtype: str, progress: Progress) -> Held
     Where nothing has to be converted, tensors are mapped from the checkpoint. The others are
     packed, written to the user's cache, and mapped from there at this and every later start.
     """
-    machine = here() if enabled() else None
-    if machine:
-        install(machine)
-    layouts = {key: layout(config, key) for key in stored}
+    machine = None
+    if enabled():
+        from minigpt.fast.machine import here
+        from minigpt.fast.twins import install
+
+        if machine := here():
+            install(machine)
+    layouts = {key: layout(config, key, len(tensor.shape)) for key, tensor in stored.items()}
     same = DTYPES[dtype]
-    packed: dict[str, Parts] = {}
+    packed: Mapping[str, Parts] = {}
     if same != FLOAT:
         fit = {key for key, way in layouts.items() if way == "rows" and stored[key].dtype == same}
         lacking = {key: stored[key] for key, way in layouts.items() if way and key not in fit}
@@ -45,8 +48,8 @@ def held(config: Config, stored: Stored, dtype: str, progress: Progress) -> Held
     for key, tensor in stored.items():
         way = layouts[key]
         if key in packed:
-            rows, *scale = packed[key]
-            yield key, PackedMatrix(rows, *scale, turned=way == "columns", machine=machine)
+            rows, scale = packed[key]
+            yield key, PackedMatrix(rows, scale, way == "columns", machine)
         elif way and (machine or same != FLOAT):
             yield key, PackedMatrix(tensor.read(same), machine=machine)
         else:
@@ -65,7 +68,10 @@ def _packed(
             array = tensor.read(FLOAT)
             rows = np.ascontiguousarray(array.T if layouts[key] == "columns" else array)
             with np.errstate(over="ignore"):  # infinities show in the logits
-                yield key, quantised(rows) if dtype == "int8" else (rows.astype(DTYPES[dtype]),)
+                yield (
+                    key,
+                    quantised(rows) if dtype == "int8" else (rows.astype(DTYPES[dtype]), None),
+                )
             done += tensor.nbytes
             if progress:
                 progress(done, total)
@@ -74,20 +80,29 @@ def _packed(
     if size < SMALL:
         return dict(parts())
     file = cache_folder() / "packed" / f"{_name(stored, dtype)}.safetensors"
-    if not file.exists():
+    header = _header(stored, layouts, dtype)
+    if not _whole(file, header, size):
         try:
-            _write(file, parts(), _header(stored, layouts, dtype))
+            _write(file, parts(), header)
         except OSError:  # no room, or a folder that may not be written: packed at each start
             return dict(parts())
     found = {key: tensor.map() for key, tensor in tensors(file, CODES)}
-    scales = {key: (found[f"{key}.scale"],) if f"{key}.scale" in found else () for key in stored}
-    return {key: (found[key], *scales[key]) for key in stored}
+    return {key: (found[key], found.get(f"{key}.scale")) for key in stored}
+
+
+def _whole(file: Path, header: bytes, size: int) -> bool:
+    """Whether a file is there, begins as it should and goes on for `size` bytes at least."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(len(header)) == header and file.stat().st_size >= len(header) + size
+    except OSError:
+        return False
 
 
 def _name(stored: Stored, dtype: str) -> str:
     """A hash of what is packed and of how."""
     seed = hashlib.sha256(f"{VERSION} {dtype}".encode())
-    for file in {tensor.file for tensor in stored.values()}:
+    for file in dict.fromkeys(tensor.file for tensor in stored.values()):
         status = file.stat()
         seed.update(f"{status.st_size} {status.st_mtime_ns}".encode())
     for key, tensor in stored.items():
@@ -127,7 +142,8 @@ def _write(file: Path, content: Iterator[tuple[str, Parts]], header: bytes) -> N
             stream.write(header)
             for _, parts in content:
                 for part in parts:
-                    stream.write(part.view(np.uint8).data)
+                    if part is not None:
+                        stream.write(part.view(np.uint8).data)
         mine.replace(file)
     finally:
         mine.unlink(missing_ok=True)

@@ -32,7 +32,7 @@ def install(machine: Machine) -> None:
         )
 
     def elementwise(twin_of: composite) -> None:
-        job = machine.job(twin_of.__name__, "qq")
+        job = machine.job(twin_of.function.__name__, "qq")
 
         def run(x: Any) -> Any:
             if not fits(x):
@@ -44,15 +44,15 @@ def install(machine: Machine) -> None:
         twin_of.run = run
 
     def norm(twin_of: composite, parameters: int) -> None:
-        job = machine.job(twin_of.__name__, "qq" + "q" * parameters + "qf")
+        job = machine.job(twin_of.function.__name__, "qq" + "q" * parameters + "qf")
 
         def run(x: Any, *others: Any) -> Any:
-            if not all(map(fits, (x, *others[:-1]))):
+            *weights, epsilon = others
+            if not (fits(x) and all(fits(w) and w.shape == x.shape[-1:] for w in weights)):
                 return twin_of.function(x, *others)
             y, d = np.empty(x.shape, FLOAT), x.shape[-1]
-            given = [address(weight) for weight in others[:-1]]
-            rows = x.size // d
-            job(rows, max(1, SOME // d), address(x), *given, address(y), d, others[-1])
+            places = [address(array) for array in (x, *weights, y)]
+            job(x.size // d, max(1, SOME // d), *places, d, epsilon)
             return y
 
         twin_of.run = run
@@ -68,6 +68,7 @@ def install(machine: Machine) -> None:
         head = _from_head_to_head(k)
         if not (
             fits(q)
+            and q.ndim > 2
             and type(k) is type(v) is type(mask) is np.ndarray
             and k.dtype == v.dtype
             and k.dtype in jobs
@@ -92,7 +93,11 @@ def install(machine: Machine) -> None:
 
 def _from_head_to_head(x: Any) -> int | None:
     """Elements from one (S, D) of x (..., S, D) to the next, if that is one number."""
-    if type(x) is not np.ndarray or x.ndim < 3 or x.strides[-2:] != (x.shape[-1] * x.itemsize, x.itemsize):
+    if (
+        type(x) is not np.ndarray
+        or x.ndim < 3
+        or x.strides[-2:] != (x.shape[-1] * x.itemsize, x.itemsize)
+    ):
         return None
     outer = [(n, step) for n, step in zip(x.shape[:-2], x.strides[:-2], strict=True) if n > 1]
     even = all(outer[i][1] == outer[i + 1][0] * outer[i + 1][1] for i in range(len(outer) - 1))

@@ -1,6 +1,6 @@
 """pdb for a model: counting's debugger, and commands for tokens, layers, cache and attention."""
 
-from functools import cached_property
+from fnmatch import fnmatchcase
 from typing import Any
 
 from counting import debugger, show
@@ -13,8 +13,9 @@ from minigpt.stepping.reading import (
     kv_cache,
     layer_of,
     logit_lens,
+    model_of,
 )
-from minigpt.stepping.stepper import ModelStepper, paths
+from minigpt.stepping.stepper import ModelStepper, nearest, paths
 
 
 class Debugger(ModelStepper, debugger.Debugger):
@@ -41,6 +42,14 @@ class Debugger(ModelStepper, debugger.Debugger):
             there = f"this is token {self.token} of {self.most}"
             return self.error(f"there is no token {token} to run to: {there}")
         return self.go(lambda: self.run_to_token(token))
+
+    def do_at(self, arg: str) -> Any:
+        known = self.paths()
+        if arg and known and not any(fnmatchcase(path, arg) for path in known):
+            return self.error(f"no path matches {arg!r}: {nearest(arg, known)}")
+        return super().do_at(arg)
+
+    do_at.__doc__ = debugger.Debugger.do_at.__doc__
 
     def do_back(self, arg: str) -> Any:
         """back [N]
@@ -158,12 +167,11 @@ class Debugger(ModelStepper, debugger.Debugger):
 
     # What they share.
 
-    @cached_property
-    def _paths(self) -> list[str]:
-        return paths(self.lm) if self.lm else []
-
     def paths(self) -> list[str]:
-        return self._paths if self.lm else super().paths()
+        if self.lm:
+            return paths(self.lm.model)
+        model = model_of(self.here)
+        return paths(model) if model else super().paths()
 
     def component(self, path: str) -> str:
         return component(path)

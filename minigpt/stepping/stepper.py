@@ -3,7 +3,9 @@
 from bdb import BdbQuit
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -112,27 +114,32 @@ class ModelStepper(Stepper):
             raise InputError(f"--token is {token}; it must be from 1 to {max_new_tokens}")
         seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self.lm, self.tokenizer, self.most = lm, lm.tokenizer, max_new_tokens
+        peaks = lm.ledger.peak_bytes
         self._first(at, token or 1)
         while True:
             steps = generate(lm, prompt, seed=seed, max_new_tokens=max_new_tokens, **options)
             self.given = lm.tokenizer.encode(prompt).ids
-            try:
-                self._run(steps)
-            except BdbQuit:
-                if self._back is None:
-                    return None
-                self._again(self._back)
-            else:
+            if self._run(steps):
                 return prompt + "".join(step.text for step in self.came)
+            if self._back is None:
+                return None
+            for name, live in lm.ledger.live_bytes.items():  # what ran until here is no more
+                lm.ledger.memory[name].peak = max(peaks[name], live)
+            self._again(self._back)
 
-    def _run(self, steps: Iterator[Step]) -> None:
+    def _run(self, steps: Iterator[Step]) -> bool:
+        """Runs to the end; False if it was quit."""
         assert self.lm is not None
         self.came = []
         self.observe(self.lm.ledger)
-        with self.stepping():
-            for step in steps:
-                self.came.append(step)
-                self.mark()
+        try:
+            with self.stepping():
+                for step in steps:
+                    self.came.append(step)
+                    self.mark()
+        except BdbQuit:
+            return False
+        return True
 
     def _first(self, at: str | None, token: int) -> None:
         def wanted(frame: FrameType, path: str, before: str) -> bool:
@@ -217,10 +224,11 @@ class ModelStepper(Stepper):
         )
 
 
-def paths(lm: LanguageModel) -> list[str]:
+@lru_cache(maxsize=2)
+def paths(model: Any) -> list[str]:
     """Every path that a pass enters: those of the model's parts, and of its operations."""
-    counts = forward(lm.config, architecture=type(lm.model)).counts
-    return sorted({path for path, _ in counts} | set(_parts(lm.model)))
+    counts = forward(model.config, architecture=type(model)).counts
+    return sorted({path for path, _ in counts} | set(_parts(model)))
 
 
 def _parts(part: Any) -> Iterator[str]:
@@ -233,13 +241,19 @@ def _parts(part: Any) -> Iterator[str]:
             yield from _parts(value)
 
 
+def nearest(wrong: str, known: list[str]) -> str:
+    """What may have been meant by a path that there is not."""
+    known = [path for path in known if path]
+    close = get_close_matches(wrong, known, n=3, cutoff=0.5)
+    return f"perhaps {' or '.join(close)}" if close else f"there are {', '.join(known[:5])} …"
+
+
 def check_path(lm: LanguageModel, glob: str | None) -> None:
     """Nothing, if a path matches.
 
     Raises:
         InputError: none does.
     """
-    if glob is not None and not any(fnmatchcase(path, glob) for path in paths(lm)):
-        from counting.debugger import nearest
-
-        raise InputError(f"no path of {lm.name} matches {glob!r}: {nearest(glob, paths(lm))}")
+    known = paths(lm.model) if glob is not None else []
+    if glob is not None and not any(fnmatchcase(path, glob) for path in known):
+        raise InputError(f"no path of {lm.name} matches {glob!r}: {nearest(glob, known)}")

@@ -48,7 +48,16 @@ def counters(visit: Visit) -> Result:
             rows.append((f"counters: {part}", "not read", "no time was left"))
             continue
         command = [ncu, "--clock-control", "none", "--profile-from-start", "off", "--csv"]
-        command += ["--page", "raw", "--target-processes", "all", "--metrics", ",".join(metrics)]
+        command += [
+            "--page",
+            "raw",
+            "--print-units",
+            "base",
+            "--target-processes",
+            "all",
+            "--metrics",
+            ",".join(metrics),
+        ]
         command += [sys.executable, str(Path(sys.argv[0]).resolve()), "--profiled", part]
         command += ["--dry-run"] if visit.dry else []
         done = subprocess.run(command, **_CAPTURED, timeout=max(left, 20))
@@ -130,21 +139,16 @@ def available(listing: str) -> list[str]:
     return [f"{name}.sum" for name in names if any(re.fullmatch(p, name) for p in wanted)]
 
 
-_UNITS = {"byte": 1, "Kbyte": 1e3, "Mbyte": 1e6, "Gbyte": 1e9, "inst": 1, "": 1}
-
-
 def totals(output: str) -> dict[str, float]:
-    """The sum over all kernels of each metric, from ncu's raw page as CSV."""
+    """The sum over all kernels of each metric, from ncu's raw page as CSV, in base units."""
     lines = output.splitlines()
     begin = next(i for i, line in enumerate(lines) if line.startswith('"ID"'))
-    header, units, *kernels = csv.reader(lines[begin:])
+    header, _units, *kernels = csv.reader(lines[begin:])
     found: dict[str, float] = defaultdict(float)
     for row in kernels:
-        for name, unit, value in zip(header, units, row, strict=True):
+        for name, value in zip(header, row, strict=True):
             if "__" in name:
-                found[name.removesuffix(".sum")] += float(value.replace(",", "") or 0) * _UNITS.get(
-                    unit, 1
-                )
+                found[name.removesuffix(".sum")] += float(value.replace(",", "") or 0)
     return {**found, "kernels": len(kernels)}
 
 

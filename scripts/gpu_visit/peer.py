@@ -35,8 +35,10 @@ class Peer:
         sizes = {"vocab_size": c.vocab_size, "n_positions": c.n_positions, "n_embd": c.n_embd}
         config = GPT2Config(**sizes, n_layer=c.n_layer, n_head=c.n_head)
         config._attn_implementation = "eager"
+        torch.set_default_dtype(torch.float16)
         with torch.device(self.where):
-            self.model = GPT2LMHeadModel(config).to(torch.float16).eval()
+            self.model = GPT2LMHeadModel(config).eval()
+        torch.set_default_dtype(torch.float32)
         held = visit.host_weights().items()
         state = {f"transformer.{key}": torch.from_numpy(x) for key, x in held}
         state["lm_head.weight"] = state["transformer.wte.weight"]

@@ -56,7 +56,8 @@ class Visit:
         values = self.rng.standard_normal(shape, dtype=np.float32) * 0.02
         if ".ln_" in f".{key}" and key.endswith("weight"):
             values = values + 1.0
-        return CublasArray(values.astype(np.float16)) if layout(self.config, key) else values
+        matrix = layout(self.config, key, len(shape))
+        return CublasArray(values.astype(np.float16)) if matrix else values
 
     def host_weights(self) -> dict[str, np.ndarray]:
         """The same weights in NumPy, float32."""

@@ -1,0 +1,149 @@
+"""Products of a weight, each beside the NumPy line that it must equal."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from llvmlite import ir
+
+from minigpt.fast.jobs import STORED, job, vectors, widened
+from minigpt.fast.llvm import (
+    BFloatType,
+    Builder,
+    Target,
+    constant,
+    f32,
+    i8,
+    i16,
+    i32,
+    i64,
+    pointer,
+    vector,
+    void,
+    whole,
+)
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
+AHEAD = 1536  # bytes from the one in use to the one asked for: a prefetch takes that long
+
+# A product of pairs of bfloat16, added up in float32: twice the work of one instruction.
+PAIRS, PAIRS_FEATURE = "llvm.x86.avx512bf16.dpbf16ps.512", "avx512bf16"
+
+
+def product(module: ir.Module, target: Target, dtype: str, pairs: bool = False) -> None:
+    """`y[:, begin:end] = x @ rows[begin:end].astype(float32).T * scale[begin:end]`
+
+    rows (out, d) of `dtype`, scale (out,) for int8, x (n, d) and y (n, out) float32; with `pairs`
+    rows and x are bfloat16. Weights come from memory once: `block` rows of x stay in the cache
+    meanwhile, and four by four rows of each meet in registers.
+    """
+    lanes, element = target.lanes, STORED[dtype]
+    step = 32 if pairs else lanes
+    line = max(step, 64 // BYTES[dtype])  # as many as a line of the cache holds
+    bfloat = BFloatType()
+    name = f"product_{'pairs' if pairs else dtype}"
+    types = (pointer, pointer, pointer, pointer, i64, i64, i64, i64)
+    with job(module, name, *types) as (b, (rows, scale, x, y, d, out, n, block), begin, end):
+
+        def part(base: Any, i: Any, dtype: str) -> Any:
+            return b.read(base, i, bfloat, 32) if pairs else widened(b, base, i, dtype, lanes)
+
+        def add_product(w: Any, x: Any, total: Any) -> Any:
+            if pairs:
+                return b.intrinsic(PAIRS, total.type, total, w, x)
+            return b.elementwise("fma", w, x, total)
+
+        def tile(j: Any, x_rows: int, r: Any, w_rows: int) -> None:
+            def row(base: Any, first: Any, k: int, element: Any) -> Any:
+                return b.at(base, b.mul(b.add(first, whole(k)), d), element)
+
+            xs = [row(x, j, k, i16 if pairs else f32) for k in range(x_rows)]
+            ws = [row(rows, r, k, element) for k in range(w_rows)]
+            totals = [constant(0.0, vector(f32, 16 if pairs else lanes))] * (x_rows * w_rows)
+            done = whole(0)
+            for width in (line, step) if x_rows == 1 else (step,):
+                stop = b.and_(d, whole(-width))
+                with b.loop(done, stop, width, *totals) as (i, totals, become):
+                    for w in ws:
+                        _prefetch(b, b.at(b.at(w, i, element), AHEAD, i8))
+                    now = totals
+                    for at in (b.add(i, whole(k)) for k in range(0, width, step)):
+                        w_parts = [part(w, at, dtype) for w in ws]
+                        x_parts = [part(x_row, at, "float32") for x_row in xs]
+                        pairs_ = [(x_part, w_part) for x_part in x_parts for w_part in w_parts]
+                        now = [add_product(w, x, t) for (x, w), t in zip(pairs_, now, strict=True)]
+                    become += now
+                done = stop
+            for k in range(x_rows):
+                for m in range(w_rows):
+                    value, column = b.total(totals[k * w_rows + m]), b.add(r, whole(m))
+                    if dtype == "int8":
+                        value = b.fmul(value, b.read(scale, column, f32))
+                    place = b.add(b.mul(b.add(j, whole(k)), out), column)
+                    b.write(value, y, place, f32)
+
+        widths = (4, 2, 1) if lanes == 16 else (2, 1)
+        with b.loop(0, n, block) as (first, _, _):
+            last = b.least(b.add(first, block), n)
+            for r, w_rows in _by(b, begin, end, (4, 1)):
+                for j, x_rows in _by(b, first, last, widths):
+                    tile(j, x_rows, r, w_rows)
+
+
+def product_by_columns(module: ir.Module, target: Target, dtype: str) -> None:
+    """`y[:, begin:end] = x @ columns[:, begin:end].astype(float32)`, in units of a vector
+
+    columns (d, out) of `dtype`, as checkpoints of GPT-2 store it; x (n, d) and y (n, out) float32.
+    Eight rows of the weight at a time pass once from memory, while y, small, stays in the cache.
+    """
+    lanes, element = target.lanes, STORED[dtype]
+    types = (pointer, pointer, pointer, i64, i64, i64)
+    with job(module, f"product_by_columns_{dtype}", *types) as (b, words, begin, end):
+        columns, x, y, d, out, n = words
+        first, last = b.mul(begin, whole(lanes)), b.mul(end, whole(lanes))
+
+        def rows(base: Any, start: Any, number: int, width: Any, element: Any) -> list[Any]:
+            each = (b.mul(b.add(start, whole(k)), width) for k in range(number))
+            return [b.at(base, at, element) for at in each]
+
+        with b.loop(0, n, 1) as (j, _, _), b.loop(first, last, lanes) as (c, _, _):
+            b.write(constant(0.0, vector(f32, lanes)), y, b.add(b.mul(j, out), c), f32)
+        for i, w_rows in _by(b, whole(0), d, (8, 1)):
+            ws = rows(columns, i, w_rows, out, element)
+            for j, x_rows in _by(b, whole(0), n, (4, 1)):
+                xs, ys = rows(x, j, x_rows, d, f32), rows(y, j, x_rows, out, f32)
+                ks = [b.add(i, whole(k)) for k in range(w_rows)]
+                factors = [[b.spread(b.read(base, k, f32), lanes) for k in ks] for base in xs]
+                with b.loop(first, last, lanes) as (c, _, _):
+                    parts = [widened(b, w, c, dtype, lanes) for w in ws]
+                    for to, those in zip(ys, factors, strict=True):
+                        total = b.read(to, c, f32, lanes)
+                        for part, factor in zip(parts, those, strict=True):
+                            total = b.elementwise("fma", part, factor, total)
+                        b.write(total, to, c, f32)
+
+
+def _by(b: Builder, begin: Any, end: Any, widths: Sequence[int]) -> Iterator[tuple[Any, int]]:
+    """Loops over a range in steps of the first width, what is left in those of the next, …"""
+    for width in widths:
+        stop = b.add(begin, b.and_(b.sub(end, begin), whole(-width)))
+        with b.loop(begin, stop, width) as (i, _, _):
+            yield i, width
+        begin = stop
+
+
+def _prefetch(b: Builder, address: Any) -> None:
+    b.intrinsic("llvm.prefetch.p0", void, address, *(constant(n, i32) for n in (0, 3, 1)))
+
+
+def narrow(module: ir.Module, target: Target) -> None:
+    """`y[begin:end] = x[begin:end].astype(bfloat16)`, in units of a vector: to the nearest, even"""
+    lanes = target.lanes
+    ints = vector(i32, lanes)
+    with (
+        job(module, "narrow", pointer, pointer) as (b, (x, y), begin, end),
+        vectors(b, begin, end, lanes) as i,
+    ):
+        bits = b.bitcast(b.read(x, i, f32, lanes), ints)
+        odd = b.and_(b.lshr(bits, constant(16, ints)), constant(1, ints))
+        rounded = b.add(bits, b.add(odd, constant(0x7FFF, ints)))
+        b.write(b.trunc(b.lshr(rounded, constant(16, ints)), vector(i16, lanes)), y, i, i16)

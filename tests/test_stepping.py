@@ -1,0 +1,632 @@
+"""Stepping: where it stops, that nothing is counted otherwise, and that it can go back."""
+
+import gc
+import io
+import os
+import subprocess
+import sys
+import threading
+from bdb import BdbQuit
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from checkpoints import ROOT, SHIPPED, checkpoint, environment, tensors
+from helpers import DRAWN, SMALL, cases, numbers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
+
+import counting
+from counting import Counted, Ledger, ShapeArray, category, observing, scope, trace
+from counting.debugger import below
+from counting.operations import aside, condition
+from counting.stepping import Stepper, stop_at
+from minigpt import InputError, generate, load, run_with_cache, steps
+from minigpt.architectures import build
+from minigpt.stepping.reading import attention_pattern, expected, kv_cache, logit_lens
+from minigpt.stepping.stepper import ModelStepper, is_model, paths
+from minigpt.weights import LanguageModel
+
+PROMPT = "To be, or not to be"
+SHORT = {"max_new_tokens": 3, "seed": 1}
+ROOMS = {str(ROOT / "minigpt" / f"{room}.py") for room in ("gpt2", "llama", "deepseek")}
+ROOMS |= {str(ROOT / "minigpt" / f"{room}.py") for room in ("ops", "cache", "routing")}
+
+
+FINAL = "ln_f.weight", "ln_f.bias", "wte.weight"
+
+
+class Scripted(ModelStepper):
+    """A stepper that does what `script(self, frame)` says at each stop, and remembers where."""
+
+    def __init__(self, script, **options):
+        super().__init__(**options)
+        self.script, self.seen = script, []
+
+    def stopped(self, frame, event, value):
+        self.seen.append(self.state(frame, event))
+        self.script(self, frame)
+
+
+def each_line(stepper, frame):
+    stepper.set_step()
+
+
+def each_operation(stepper, frame):
+    stepper.run_to_operation()
+
+
+def columns(counts):
+    return {name: counts.total(name) for name in counts.columns}
+
+
+def added(operations):
+    total = {}
+    for op in operations:
+        for name, n in op.counts.items():
+            total[name] = total.get(name, 0) + n
+    return total
+
+
+def small(case, seed=0):
+    """A language model without a tokenizer, of a case."""
+    ledger, make = Ledger(), numbers(seed, case.config.vocab_size)
+    with category("weights"):
+        shapes = case.config.shapes().items()
+        weights = {key: Counted(make(s, np.float32), ledger) for key, s in shapes}
+    return LanguageModel("small", build(case.config, weights), None, ledger, None, "float32")
+
+
+def tokens_of(case, seed=0):
+    return numbers(seed, case.config.vocab_size)((case.batch, case.chunks[0]), int)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """A run of the shipped model without stepping: its steps, and its ledger."""
+    lm = load()
+    return list(generate(lm, PROMPT, **SHORT)), lm.ledger
+
+
+# Where it stops.
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_line_by_line_it_stays_in_the_model_and_changes_nothing(name):
+    case = SMALL[name]
+    bare, stepped = small(case), small(case)
+    stepper = Scripted(each_line)
+    before = stepped.ledger.snapshot()
+    stepper.observe(stepped.ledger)
+    said = []
+    for lm, block in ((bare, None), (stepped, stepper.stepping())):
+        cache = lm.model.new_cache(case.batch, case.capacity)
+        if block:
+            with block:
+                said.append(lm.model(tokens_of(case), cache).data)
+        else:
+            said.append(lm.model(tokens_of(case), cache).data)
+    assert np.array_equal(*said)
+    assert {state.file for state in stepper.seen} <= ROOMS
+    assert {state.function for state in stepper.seen} >= {"forward", "append", "softmax"}
+    assert len(stepper.seen) > 100
+    assert columns(stepper.counts) == columns(stepped.ledger.snapshot() - before)
+    assert columns(stepped.ledger.snapshot()) == columns(bare.ledger.snapshot())
+    assert stepped.ledger.peak_bytes == bare.ledger.peak_bytes
+
+
+def test_a_whole_token_line_by_line(plain):
+    """With `s`, from the first line of the second token's pass to its end."""
+
+    def script(stepper, frame):
+        if stepper.token == 2:
+            stepper.set_step()
+        else:
+            stepper.run_to_token(2) if stepper.token < 2 else stepper.set_continue()
+
+    stepper, lm = Scripted(script), load()
+    text = stepper.generate(lm, PROMPT, **SHORT)
+    walked = [state for state in stepper.seen if state.token == 2]
+    assert {state.file for state in walked} <= ROOMS
+    assert {state.path for state in walked} >= set(paths(lm.model)) - {"mask"}
+    assert {state.function for state in walked} >= {"forward", "append", "attention", "softmax"}
+    numbers_ = [state.number for state in walked]
+    assert numbers_ == sorted(numbers_)
+    assert max(b - a for a, b in pairwise(numbers_)) < 10  # no line that does more is passed over
+    steps_, ledger = plain
+    assert text == PROMPT + "".join(step.text for step in steps_)
+    assert columns(lm.ledger.snapshot()) == columns(ledger.snapshot())
+    assert lm.ledger.peak_bytes == ledger.peak_bytes
+    assert stepper.came[-1].live_bytes == steps_[-1].live_bytes
+
+
+def test_it_steps_from_the_call_into_forward():
+    """`s` on the line that calls Attention, past ln_1, is in its `forward`."""
+
+    def script(stepper, frame):
+        if stepper.path == "h.2.attn":
+            stepper.set_quit()
+        else:
+            inside = stepper.path == "h.2.ln_1" and stepper.seen[-1].event == "line"
+            stepper.set_return(frame) if inside else stepper.set_step()
+
+    stepper = Scripted(script)
+    assert stepper.generate(load(), PROMPT, at="h.2", **SHORT) is None
+    first, last = stepper.seen[0], stepper.seen[-1]
+    assert (first.path, first.function) == ("h.2", "forward")
+    assert (last.path, last.function, last.event) == ("h.2.attn", "forward", "line")
+    assert [state.path for state in stepper.seen[1:-1]] == ["h.2.ln_1", "h.2.ln_1"]
+
+
+@pytest.mark.parametrize(
+    ("go", "path"),
+    [
+        (lambda stepper: stepper.run_to_path("*.softmax"), "h.4.attn.softmax"),
+        (lambda stepper: stepper.run_to_path("h.3.attn.softmax"), "h.3.attn.softmax"),
+        (lambda stepper: stepper.run_to_path("*.c_proj"), "h.3.attn.c_proj"),
+        (ModelStepper.run_to_layer, "h.4"),
+        (ModelStepper.run_to_token, ""),
+        (Stepper.run_to_operation, "h.3.attn.softmax"),
+        (lambda stepper: stepper.run_to_operation(lambda op: op.flops > 1e5), "h.3.attn.c_proj"),
+    ],
+)
+def test_it_runs_to_what_is_asked_for(go, path):
+    def script(stepper, frame):
+        go(stepper) if len(stepper.seen) == 1 else stepper.set_quit()
+
+    stepper = Scripted(script)
+    stepper.generate(load(), PROMPT, at="h.3.attn.softmax", token=2, **SHORT)
+    first, then = stepper.seen
+    assert (first.path, first.token) == ("h.3.attn.softmax", 2)
+    assert then.path == path
+    assert then.token == (3 if path in ("", "h.3.attn.softmax") and then.number > 600 else 2)
+
+
+def test_a_breakpoint_of_the_user_is_kept_on_the_way():
+    def script(stepper, frame):
+        if len(stepper.seen) == 1:
+            code = type(stepper.lm.model.ln_f).forward.__code__
+            assert stepper.set_break(code.co_filename, code.co_firstlineno + 1) is None
+            stepper.run_to_path("h.5.mlp")
+        else:
+            stepper.clear_all_breaks()
+            stepper.set_quit()
+
+    stepper = Scripted(script)
+    stepper.generate(load(), PROMPT, at="h.1.attn", **SHORT)
+    assert stepper.seen[1].path == "h.1.ln_2"
+
+
+def test_one_that_runs_to_what_never_comes_says_so():
+    stepper = Scripted(lambda stepper, frame: stepper.run_to_path("h.0.ln_1"))
+    stepper.generate(load(), PROMPT, at="h.0.ln_1", token=3, **SHORT)
+    assert len(stepper.seen) == 1
+    assert stepper.waiting
+
+
+# What is counted.
+
+
+@settings(max_examples=40)
+@given(cases(), st.integers(0, 2**32 - 1))
+def test_the_steps_add_up_to_the_ledger(case, seed):
+    DRAWN["the steps of a pass add up to its ledger"] += 1
+    lm, closed = small(case, seed), small(case, seed)
+    tokens = tokens_of(case, seed)
+    before = lm.ledger.snapshot()
+    total = added(steps(lm, tokens, logits=case.logits))
+    assert total == columns(lm.ledger.snapshot() - before)
+    before = closed.ledger.snapshot()
+    closed.model(tokens, closed.model.new_cache(*tokens.shape), case.logits)
+    assert total == columns(closed.ledger.snapshot() - before)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_steps_of_every_architecture_add_up(name):
+    case = SMALL[name]
+    lm, closed = small(case), small(case)
+    before = lm.ledger.snapshot()
+    number = 0
+    total = {}
+    for number, op in enumerate(steps(lm, tokens_of(case)), 1):
+        assert op.number == number
+        assert sum(op.cost.values()) == sum(op.counts[kind] for kind in op.cost)
+        total = {name: total.get(name, 0) + n for name, n in op.counts.items()}
+    assert number == (lm.ledger.snapshot() - before).total("calls")
+    before = closed.ledger.snapshot()
+    closed.model(tokens_of(case), closed.model.new_cache(case.batch, case.chunks[0]))
+    assert total == columns(closed.ledger.snapshot() - before)
+
+
+def test_the_lines_and_the_stretches_add_up_to_the_ledger(plain):
+    """Each operation is at one line, and between one pair of stops."""
+    by_line, stretches = [], []
+
+    def script(stepper, frame):
+        stretches.append(columns(stepper.stretch))
+        if stepper.token == 3:
+            stepper.run_to_token(4)
+        else:
+            stepper.run_to_layer() if stepper.token == 1 else stepper.set_step()
+        total = columns(stepper.since_mark)
+        lines = {(file, line) for _, file, line in stepper.lines}
+        each = [columns(stepper.at_line(file, line)) for file, line in lines]
+        assert {name: sum(one[name] for one in each) for name in total} == total
+        by_line.append(len(lines))
+
+    stepper, lm = Scripted(script), load()
+    stepper.generate(lm, PROMPT, **SHORT)
+    rest = columns(stepper.ledger.snapshot() - stepper._before)
+    summed = {name: sum(one[name] for one in stretches) + rest[name] for name in rest}
+    assert summed == columns(plain[1].snapshot()) == columns(lm.ledger.snapshot())
+    assert max(by_line) > 20
+
+
+def test_what_is_computed_aside_is_not_charged():
+    ledger = Ledger()
+    x = Counted(np.ones((4, 4), np.float32), ledger)
+    y = x @ x
+    before, live, peak = ledger.snapshot(), ledger.live_bytes, ledger.peak_bytes
+    with aside(ledger):
+        kept = np.exp(y @ y + x)
+        kept[0] = 1.0
+        assert ledger.live_bytes["activations"] == live["activations"] + kept.nbytes
+    assert columns(ledger.snapshot()) == columns(before)
+    assert ledger.observer is None
+    assert ledger.peak_bytes == ledger.live_bytes  # what is kept is really there
+    del kept
+    assert ledger.live_bytes == live
+    with aside(ledger):
+        np.exp(y @ y + x)
+    assert (ledger.live_bytes, ledger.peak_bytes["kv_cache"]) == (live, peak["kv_cache"])
+    assert np.exp(y).charge.cost == {"exp": 16}
+    assert (ledger.snapshot() - before).total("calls") == 1
+
+
+def test_what_is_read_at_a_stop_is_not_charged_and_right(plain):
+    """Lens, cache, attention and formula, at every layer; the numbers are those of the model."""
+    found = []
+
+    def script(stepper, frame):
+        lens, held = logit_lens(frame, top=1024), kv_cache(frame)
+        x = frame.f_locals["x"]
+        found.append((stepper.path, lens, held, expected(frame, stepper.path), x.data.copy()))
+        stepper.run_to_layer()
+
+    stepper, lm = Scripted(script), load()
+    stepper.generate(lm, PROMPT, token=2, at="h.*", **SHORT)
+    assert columns(lm.ledger.snapshot()) == columns(plain[1].snapshot())
+    assert lm.ledger.peak_bytes == plain[1].peak_bytes
+    found = [one for one in found if one[0].count(".") == 1][:6]
+    assert [path for path, *_ in found] == [f"h.{layer}" for layer in range(6)]
+    weights = load_file(SHIPPED / "model.safetensors")
+    scale, shift, table = (weights[name].astype(float) for name in FINAL)
+    for layer, (_, lens, held, _, x) in enumerate(found):
+        row = x[0, -1].astype(float)
+        row = (row - row.mean()) / np.sqrt(row.var() + lm.config.layer_norm_epsilon)
+        logits = table @ (row * scale + shift)
+        share = np.exp(logits - logits.max())
+        share /= share.sum()
+        assert lens.path == f"h.{layer}"
+        assert sum(p for _, p in lens.tokens) == pytest.approx(1)
+        assert lens.tokens[0][0] == share.argmax()
+        assert lens.tokens[0][1] == pytest.approx(share.max(), rel=1e-3)
+        assert [row.filled for row in held] == [8] * layer + [7] * (6 - layer)
+        assert {row.reserved for row in held} == {9}
+        assert held[0].filled_bytes == held[0].filled * 2 * 256 * 4
+    second = plain[0][1].counts
+    for path, _, _, whole, _ in found:
+        assert whole.flops == counting.views.flops(below(second, path))
+        assert "D" in whole.formula
+
+
+@pytest.mark.parametrize("name", ["llama", "deepseek"])
+def test_what_a_layer_should_cost_is_known_for_every_architecture(name):
+    case = SMALL[name]
+    lm = small(case)
+    whole = {}
+
+    def script(stepper, frame):
+        whole.setdefault(stepper.path, expected(frame, stepper.path))
+        stepper.run_to_line(lambda frame, path, before: path != before)
+
+    stepper = Scripted(script)
+    stepper.observe(lm.ledger)
+    with stepper.stepping():
+        lm.model(tokens_of(case), lm.model.new_cache(case.batch, case.capacity))
+    layer = "model.layers.1"
+    done = counting.views.flops(below(stepper.counts, layer))
+    if name == "llama":  # which experts are met is not known without the data
+        assert whole[layer].flops == done
+    assert whole[f"{layer}.self_attn"].flops == counting.views.flops(
+        below(stepper.counts, f"{layer}.self_attn")
+    )
+    assert whole[layer].formula == ""
+
+
+def test_where_attention_looks():
+    patterns = []
+
+    def script(stepper, frame):
+        patterns.append((stepper.path, attention_pattern(frame)))
+        stepper.set_next(frame) if len(patterns) < 3 else stepper.set_quit()
+
+    stepper = Scripted(script)
+    stepper.generate(load(), PROMPT, at="h.3.attn.softmax", **SHORT)
+    assert [pattern is None for _, pattern in patterns] == [True, False, False]
+    pattern = patterns[1][1]
+    assert pattern.shape == (8, 7, 7)
+    assert np.allclose(pattern.sum(axis=-1), 1)
+    assert not np.triu(pattern[0], 1).any()
+    _, kept = run_with_cache(load(), PROMPT, "h.3.attn.softmax")
+    assert np.array_equal(kept["h.3.attn.softmax"].data[0], pattern.astype(np.float32))
+
+
+# Back.
+
+
+def test_back_is_where_it_was():
+    """Each position that was seen on the way is the same when it is gone back to."""
+    rng = np.random.default_rng(0)
+    first, again = {}, []
+
+    def script(stepper, frame):
+        state = stepper.seen[-1]
+        if state.number in first:
+            again.append(state)
+            assert state == first[state.number]
+        if len(first) < 700 and not again:
+            first[state.number] = state
+            return stepper.run_to_operation()
+        if len(again) == 12:
+            return stepper.set_continue()
+        return stepper.run_back(int(rng.integers(1, state.number - min(first))))
+
+    stepper, lm = Scripted(script), load()
+    text = stepper.generate(lm, PROMPT, **SHORT)
+    assert len(again) == 12
+    assert text == PROMPT + "".join(step.text for step in generate(load(), PROMPT, **SHORT))
+    assert {state.token for state in again} == {1, 2}
+
+
+def test_back_to_the_start_and_no_further():
+    def script(stepper, frame):
+        match len(stepper.seen):
+            case 1:
+                stepper.run_to_operation(lambda op: op.number == 40)
+            case 2:
+                with pytest.raises(ValueError, match="there are 40 operations to go back by"):
+                    stepper.run_back(41)
+                stepper.run_back(40)
+            case _:
+                stepper.set_quit()
+
+    stepper = Scripted(script)
+    assert stepper.generate(load(), PROMPT, **SHORT) is None
+    assert stepper.seen[0] == stepper.seen[2]
+
+
+def test_without_a_seed_it_goes_back_to_the_same_text():
+    texts = []
+
+    def script(stepper, frame):
+        texts.append(stepper.state(frame, "").text)
+        stepper.run_back(stepper.number - 1) if len(texts) == 1 else stepper.run_to_token(4)
+
+    stepper = Scripted(script)
+    stepper.generate(load(), PROMPT, token=4, max_new_tokens=4, temperature=5.0)
+    assert texts[0] == texts[-1] != ""
+
+
+# Conditions, and what cannot be.
+
+
+def test_conditions():
+    def after(text, **options):
+        return next((op.number for op in steps(lm, PROMPT) if condition(text)(op)), None)
+
+    lm = load()
+    ops = [(op.number, op.flops, op.allocation) for op in steps(lm, PROMPT)]
+    assert after("flops>1e6") == next(n for n, flops, _ in ops if flops > 1e6)
+    assert after("alloc >= 7168") == next(n for n, _, alloc in ops if alloc >= 7168)
+    assert after("flops>1e12") is None
+    assert after("nan") is None
+    masked = next(op for op in steps(lm, PROMPT) if condition("inf")(op))
+    assert (masked.path, masked.name) == ("h.0.attn.softmax", "where")
+    lm.model.h[2].mlp.c_fc.bias.data = np.full(1024, np.nan, np.float32)
+    broken = next(op for op in steps(lm, PROMPT) if condition("nan")(op))
+    assert (broken.path, broken.name) == ("h.2.mlp.c_fc", "add")
+
+
+@pytest.mark.parametrize("text", ["", "flops", "flops>", "flops>1.2.3", "flops<1", "when nan", "1"])
+def test_a_condition_that_is_none(text):
+    with pytest.raises(ValueError, match="is no condition: flops>1e9, alloc>1e6, nan or inf"):
+        condition(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"at": "h.3.attn.sofmax"}, "matches 'h.3.attn.sofmax': perhaps h.3.attn.softmax"),
+        ({"at": "zzz"}, "no path of shakespeare matches 'zzz'"),
+        ({"token": 4}, "--token is 4; it must be from 1 to 3"),
+        ({"token": 0}, "--token is 0; it must be from 1 to 3"),
+    ],
+)
+def test_what_cannot_be_stopped_at(options, said):
+    with pytest.raises(InputError, match=said):
+        Scripted(each_line).generate(load(), PROMPT, **options, **SHORT)
+
+
+# The library.
+
+
+def test_an_operation_is_a_thing():
+    [op] = (op for op in steps(load(), PROMPT) if op.path == "h.3.attn.av" and op.name == "matmul")
+    assert op.output.shape == (1, 8, 7, 32)
+    assert [x.shape for x in op.inputs] == [(1, 8, 7, 7), (1, 8, 7, 32)]
+    assert op.cost == trace(np.matmul, *(x.shape for x in op.inputs)).cost
+    assert (op.flops, op.allocation) == (2 * 8 * 7 * 7 * 32, 8 * 7 * 32 * 4)
+    assert op.counts["written", "activations"] == op.output.nbytes
+    assert repr(op).startswith(f"<operation {op.number}, matmul at h.3.attn.av -> Counted((1, 8")
+
+
+def test_steps_that_are_left_end_their_thread():
+    lm = load()
+    before = threading.active_count()
+    some = steps(lm, PROMPT)
+    assert [next(some).path for _ in range(3)] == ["", "", ""]  # the cache is made
+    assert threading.active_count() == before + 1
+    some.close()
+    del some
+    assert threading.active_count() == before
+    assert lm.ledger.observer is None
+    assert lm.ledger.live_bytes["kv_cache"] == lm.ledger.live_bytes["activations"] == 0
+
+
+def test_steps_raise_what_the_pass_raises():
+    lm = small(SMALL["gpt2"])
+    with pytest.raises(IndexError):
+        list(steps(lm, np.array([[10_000]])))
+    with pytest.raises(InputError, match="the prompt is empty"):
+        list(steps(load(), ""))
+
+
+def test_activations_by_name():
+    lm = load()
+    logits, kept = run_with_cache(lm, PROMPT, "h.*", logits="all")
+    bare = load()
+    rows = np.array([bare.tokenizer.encode(PROMPT).ids])
+    with observing(bare.ledger, lambda *_: None):
+        said = bare.model(rows, bare.model.new_cache(1, 7), "all")
+    assert np.array_equal(logits.data, said.data)
+    assert kept["h.5"].shape == (1, 7, 256)
+    assert kept["h.2.mlp.gelu"].shape == (1, 7, 1024)
+    with observing(lm.ledger, lambda *_: None):
+        head = lm.model.lm_head(lm.model.ln_f(kept["h.5"]))
+    assert np.array_equal(head.data, logits.data)  # h.5 is the stream that the head sees
+    held = sum(array.nbytes for array in kept.values())
+    del head, said
+    assert lm.ledger.live_bytes["activations"] >= held
+    del kept, logits
+    assert lm.ledger.live_bytes["activations"] == 0
+
+
+def test_activations_keep_to_their_budget():
+    lm = load()
+    kept = run_with_cache(lm, PROMPT, "h.*.attn.softmax", budget=6 * 8 * 7 * 7 * 4)[1]
+    assert len(kept) == 6
+    del kept
+    with pytest.raises(
+        InputError, match=r"exceed the budget of 9,407 bytes at h\.5\.attn\.softmax"
+    ):
+        run_with_cache(lm, PROMPT, "h.*.attn.softmax", budget=6 * 8 * 7 * 7 * 4 - 1)
+    gc.collect()  # the error held the frames it came through
+    assert lm.ledger.live_bytes["activations"] == 0
+    with pytest.raises(InputError, match="no path of shakespeare matches 'attn'"):
+        run_with_cache(lm, PROMPT, "attn")
+
+
+def talk(monkeypatch, capsys, *lines):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+    return lambda: capsys.readouterr().out
+
+
+def test_stop_at(monkeypatch, capsys):
+    """It stops at each path that matches, on the line before; `continue` goes to the next."""
+    lm = small(SMALL["gpt2"])
+    said = talk(monkeypatch, capsys, "p q.shape", "c", "n", "p scores.shape", "cost", "c", "c")
+    cache = lm.model.new_cache(2, 3)
+    with stop_at("h.*.attn.qk"):
+        lm.model(tokens_of(SMALL["gpt2"]), cache)
+    out = said()
+    assert out.count("-> scores = ") == 2
+    assert "(2, 3, 3, 2)" in out
+    assert "(2, 3, 3, 3)" in out
+    assert "h.1.attn.qk                   2 operations             270 FLOP" in out
+    assert sys.gettrace() is None or "stepping" not in repr(sys.gettrace())
+    assert lm.ledger.observer is None
+
+
+def test_stop_at_is_for_any_program(monkeypatch, capsys):
+    said = talk(monkeypatch, capsys, "op", "p __operation__.output.shape", "s", "q")
+    x = Counted(np.ones((3, 4), np.float32), Ledger())
+
+    def program():
+        with stop_at("layer.*"), scope("layer"):
+            with scope("product"):
+                y = x @ x.T
+            np.exp(y)
+
+    with pytest.raises(BdbQuit):
+        program()
+    out = said()
+    assert "-> y = x @ x.T" in out
+    assert "operation 1: matmul, 72 FLOP, 36 B allocated" in out
+    assert "(3, 3)\n" in out
+    assert "#1 72 FLOP 84 B (step) " in out
+
+
+def test_shapes_are_stepped_through_too():
+    seen = []
+
+    class Shapes(Stepper):
+        def stopped(self, frame, event, value):
+            seen.append(repr(value.output))
+            self.run_to_operation()
+
+    stepper, ledger = Shapes(), Ledger()
+    x = Counted(ShapeArray((3, 4)), ledger)
+    stepper.observe(ledger)
+    stepper.run_to_operation()
+    with stepper.stepping():
+        np.exp(x @ x.T)
+    assert seen == [
+        "Counted((3, 3) float32, 36 B of activations by matmul: 72 FLOP {'fma': 36})",
+        "Counted((3, 3) float32, 36 B of activations by exp: 9 FLOP {'exp': 9})",
+    ]
+
+
+def test_a_breakpoint_in_a_model_opens_it(tmp_path):
+    """PYTHONBREAKPOINT=minigpt.step, and a `breakpoint()` in somebody's own attention."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import minigpt\n"
+        "from minigpt import gpt2\n"
+        "class Attention(gpt2.Attention):\n"
+        "    def forward(self, x, mask, cache):\n"
+        "        breakpoint()\n"
+        "        y = super().forward(x, mask, cache)\n"
+        "        return y\n"
+        "gpt2.Attention = Attention\n"
+        "lm = minigpt.load()\n"
+        "steps = minigpt.generate(lm, 'To be', max_new_tokens=1, seed=1)\n"
+        "print([step.token for step in steps])\n"
+    )
+    commands = b"s\ns\nw\nat h.0.attn.softmax\nn\nattn\nlens 1\nkv 0\nback\ncost\nq\n"
+    env = environment(PYTHONBREAKPOINT="minigpt.step", PYTHONPATH=str(ROOT))
+    result = subprocess.run(
+        [sys.executable, program], env=env, cwd=tmp_path, input=commands, capture_output=True
+    )
+    out = result.stdout.decode()
+    assert f"> {program}(6)forward()" in out
+    assert "> " + str(ROOT / "minigpt" / "gpt2.py") in out
+    assert f"{os.sep}counting{os.sep}" not in out
+    assert f"minigpt{os.sep}module.py" not in out
+    assert "head 7 |" in out
+    assert "layer   0      2 of 2 positions" in out
+    assert "going back needs minigpt step" in out
+    assert "if the model ended with x of h.0:" in out
+    assert "BdbQuit" in result.stderr.decode()
+
+
+def test_files_of_a_model():
+    assert all(map(is_model, ROOMS))
+    for file in (counting.__file__, np.__file__, os.__file__, str(ROOT / "minigpt" / "module.py")):
+        assert not is_model(file)
+
+
+def test_steps_of_a_checkpoint_of_ones_own(tmp_path):
+    lm = load(checkpoint(tmp_path / "model", tensors()))
+    assert added(steps(lm, np.array([[1, 2]])))["calls"] > 30
