@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterable, Iterator
 from inspect import CO_OPTIMIZED
 from types import FrameType
-from typing import Any
 
 import numpy as np
 
@@ -43,10 +42,11 @@ def ledger_of(frames: Iterable[FrameType]) -> Ledger | None:
     return None
 
 
-def snapshots(frames: Iterable[FrameType]) -> list[dict[str, Any]]:
-    """The copies of their variables that looks at them have left in frames of functions.
+def forget_variables(frame: FrameType) -> None:
+    """Empties the copy of its variables that a look at them has left in a frame of a function.
 
-    Before Python 3.13 they are kept, and arrays in them live on that the program has let go.
+    Before Python 3.13 it is kept, and arrays in it live on that the program has let go. Not for
+    the frame whose trace function runs: there it is written back.
     """
-    functions = (frame for frame in frames if frame.f_code.co_flags & CO_OPTIMIZED)
-    return [frame.f_locals for frame in functions if isinstance(frame.f_locals, dict)]
+    if frame.f_code.co_flags & CO_OPTIMIZED and isinstance(frame.f_locals, dict):
+        frame.f_locals.clear()

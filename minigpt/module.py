@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from counting.scope import at
+from counting.scope import Place, place
 
 
 class Module:
@@ -17,8 +17,11 @@ class Module:
 
     def __call__(self, *args: Any) -> Any:
         __tracebackhide__ = True  # a debugger steps through to `forward`
-        with at(self.path):
+        outside = place.set(Place(self.path, place.get().category))  # as `with at(self.path)`
+        try:
             return self.forward(*args)
+        finally:
+            place.reset(outside)
 
     def forward(self, *args: Any) -> Any:
         raise NotImplementedError

@@ -111,6 +111,18 @@ def test_a_matrix_hides_its_rounded_operand_alone(cupy):
     assert pool.now().asked == {"activations": y.nbytes}
 
 
+def test_what_is_taken_between_operations_is_of_none(cupy):
+    from counting.pool import Pool
+
+    ledger = Ledger()
+    x = Counted(cupy.array(array(5, dtype="f4")), ledger)
+    with Pool() as pool, observing(ledger, pool):
+        cupy.zeros(100)
+        with scope("here"):
+            x + x
+    assert not pool.hidden
+
+
 def test_blocks_of_others_and_blocks_that_failed_are_left_out(cupy):
     from counting.pool import Pool
 
@@ -120,7 +132,7 @@ def test_blocks_of_others_and_blocks_that_failed_are_left_out(cupy):
             cupy.empty(2**60, np.int8)
         del before
         empty, held = cupy.zeros(0), cupy.zeros(3)
-        assert (pool.held, pool.peak) == ((24, 512), 24)
+        assert (pool.held, pool.peak, len(pool.live)) == ((24, 512), 24, 1)
         moment = pool.now()
         assert moment.outside == moment.driver - moment.pool > 0
     del empty, held

@@ -381,6 +381,9 @@ def test_back_is_where_it_was():
             return stepper.run_to_operation()
         if len(again) == 12:
             return stepper.set_continue()
+        if state.number < 300:
+            ahead = int(rng.integers(300, max(first)))
+            return stepper.run_to_operation(lambda op: op.number >= ahead)
         return stepper.run_back(int(rng.integers(1, state.number - min(first))))
 
     stepper, lm = Scripted(script), load()

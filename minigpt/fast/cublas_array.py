@@ -173,8 +173,8 @@ def _layout(matrix: Any) -> tuple[int, int]:
     """How cuBLAS is told of a matrix: transposed or not, and elements from row to row (column)."""
     rows, columns = matrix.shape[-2:]
     down, along = (s // matrix.itemsize for s in matrix.strides[-2:])
-    if columns == 1 or along == 1:
+    if along == 1:
         return cublas.CUBLAS_OP_N, max(down, columns)
-    if rows == 1 or down == 1:
+    if down == 1:
         return cublas.CUBLAS_OP_T, max(along, rows)
     raise ValueError(f"a matrix of strides {matrix.strides} has to be copied to be multiplied")

@@ -115,7 +115,7 @@ class PackedMatrix:
     def __getitem__(self, rows: Any) -> np.ndarray:
         if getattr(rows, "dtype", np.dtype(bool)).kind not in "iu":
             raise TypeError(f"{self} gives rows by an array of whole numbers, not by {rows!r}")
-        return np.take(self, rows, axis=0)  # type: ignore[call-overload]
+        return np.take(self, rows, axis=0)
 
     __iter__ = None  # or Python would make one of __getitem__
 

@@ -148,15 +148,16 @@ class Pool:
 
     def run(self, job: int, words: bytes, total: int, chunk: int) -> None:
         """`job(words, …)` over range(total), `chunk` at a time; returns when all of it is done."""
-        chunk = max(chunk, -(-total // NEXT))
-        if self._asleep and chunk < total:
+        if total <= chunk:
+            return self._run(self._state, job, words, total, total)
+        if self._asleep:
             asleep, self._asleep = self._asleep, []
             for called in asleep:
                 called.set()
         if not self._busy.acquire(blocking=False):  # another thread has the helpers
             return self._run(self._state, job, words, total, total)
         try:
-            self._run(self._state, job, words, total, chunk)
+            self._run(self._state, job, words, total, max(chunk, -(-total // NEXT)))
         finally:
             self._busy.release()
 

@@ -26,9 +26,9 @@ def install(machine: Machine) -> None:
             type(x) is np.ndarray
             and x.dtype == FLOAT
             and x.flags.c_contiguous
-            and x.ndim > 0
-            and x.shape[-1] % lanes == 0
             and x.size > 0
+            and x.shape[-1:] != ()
+            and x.shape[-1] % lanes == 0
         )
 
     def elementwise(twin_of: composite) -> None:
@@ -63,29 +63,43 @@ def install(machine: Machine) -> None:
     norm(ops.rms_norm, 1)
     jobs = {DTYPES[name]: machine.job(f"attention_{name}", "qqqqqqqqqqf") for name in KEYS}
 
-    def attention(q: Any, k: Any, v: Any, mask: Any) -> Any:
-        q = np.ascontiguousarray(q) if type(q) is np.ndarray else q
+    plans: dict[Any, Any] = {}  # what a call takes beside addresses, by what its arrays look like
+
+    def plan(q: Any, k: Any, v: Any, mask: Any) -> Any:
         head = _from_head_to_head(k)
-        if not (
-            fits(q)
-            and q.ndim > 2
-            and type(k) is type(v) is type(mask) is np.ndarray
-            and k.dtype == v.dtype
-            and k.dtype in jobs
-            and (k.shape, k.strides) == (v.shape, v.strides)
-            and head is not None
-            and (*k.shape[:-3], k.shape[-1]) == (*q.shape[:-3], q.shape[-1])
-            and k.shape[-3] in (1, q.shape[-3])
-            and mask.dtype == bool
-            and mask.shape == (q.shape[-2], k.shape[-2])
-            and mask.flags.c_contiguous
+        if (
+            not fits(q)
+            or q.ndim < 3
+            or head is None
+            or k.dtype not in jobs
+            or (k.shape, k.strides, k.dtype) != (v.shape, v.strides, v.dtype)
+            or (*k.shape[:-3], k.shape[-1]) != (*q.shape[:-3], q.shape[-1])
+            or k.shape[-3] not in (1, q.shape[-3])
+            or mask.shape != (q.shape[-2], k.shape[-2])
+            or mask.dtype != bool
+            or not mask.flags.c_contiguous
         ):
+            return None
+        (T, S), D = mask.shape, q.shape[-1]
+        job, group = jobs[k.dtype], q.shape[-3] // k.shape[-3]
+        sizes = (T, S, D, group, head, D**-0.5)
+        return job, q.size // D, max(1, SOME // (S * D) * 4), sizes
+
+    def attention(q: Any, k: Any, v: Any, mask: Any) -> Any:
+        if not (type(q) is type(k) is type(v) is type(mask) is np.ndarray):
             return ops.attention.function(q, k, v, mask)
-        y, (T, S), D = np.empty(q.shape, FLOAT), mask.shape, q.shape[-1]
-        places = address(q), address(k), address(v), address(mask), address(y)
-        group = q.shape[-3] // k.shape[-3]
-        few = max(1, SOME // (S * D) * 4)
-        jobs[k.dtype](q.size // D, few, *places, T, S, D, group, head, D**-0.5)
+        if not q.flags.c_contiguous:
+            q = q.copy()
+        looks = tuple((x.shape, x.strides, x.dtype) for x in (q, k, v, mask))
+        if looks not in plans:
+            if len(plans) > 1000:  # one for each number of keys
+                plans.clear()
+            plans[looks] = plan(q, k, v, mask)
+        if plans[looks] is None:
+            return ops.attention.function(q, k, v, mask)
+        job, queries, few, sizes = plans[looks]
+        y = np.empty(q.shape, FLOAT)
+        job(queries, few, *map(address, (q, k, v, mask, y)), *sizes)
         return y
 
     ops.attention.run = attention

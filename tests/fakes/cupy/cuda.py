@@ -108,14 +108,14 @@ class MemoryPool:
         for hook in hooks:
             hook.malloc_preprocess(**told)
         room = MACHINE["memory"] - CONTEXT - self._used
-        if rounded > room:
+        mem = PooledMemory(self, rounded) if rounded <= room else None
+        found = {"mem_ptr": mem.ptr, "pmem_id": id(mem)} if mem else {"mem_ptr": 0, "pmem_id": 0}
+        for hook in hooks:
+            hook.malloc_postprocess(**told, **found)
+        if mem is None:
             raise OutOfMemoryError(f"Out of memory allocating {rounded:,} bytes")
-        mem = PooledMemory(self, rounded)
         self._free_bytes -= min(rounded, self._free_bytes)
         self._used += rounded
-        number = id(mem)
-        for hook in hooks:
-            hook.malloc_postprocess(**told, mem_ptr=mem.ptr, pmem_id=number)
         return MemoryPointer(mem, mem.ptr)
 
     def _free(self, mem):

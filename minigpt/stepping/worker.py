@@ -1,0 +1,300 @@
+"""The debugger in a process of its own, for a screen: commands come as lines, views go back."""
+
+import io
+import os
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from types import FrameType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from counting import show
+from counting.array import Counted
+from counting.ledger import Charge, Ledger
+from counting.operations import Operation
+from counting.views import flops
+from minigpt.errors import InputError
+from minigpt.run import component
+from minigpt.stepping.debugger import Debugger
+from minigpt.stepping.picture import picture
+from minigpt.stepping.stepper import State
+from minigpt.weights import load
+
+TICK = 0.05  # seconds between two looks at whether the screen wants something
+
+
+class Job(NamedTuple):
+    """What to generate, as the command line says it."""
+
+    prompt: str
+    model: str
+    place: dict[str, Any]
+    at: str | None
+    token: int | None
+    options: dict[str, Any]
+
+
+class Command(NamedTuple):
+    """A line as at pdb's prompt, and the room that there is for what comes back.
+
+    Attributes:
+        line: "" asks for the same view again, and stops what runs.
+        columns, lines: characters, of text that is said.
+        cells: rows and columns of the picture of a tensor.
+    """
+
+    line: str
+    columns: int
+    lines: int
+    cells: tuple[int, int]
+
+
+class Loading(NamedTuple):
+    """How far a model is loaded, in bytes."""
+
+    done: int
+    total: int
+
+
+class Ready(NamedTuple):
+    """The model is there; its paths."""
+
+    paths: list[str]
+
+
+class Running(NamedTuple):
+    """A sign of life, while it runs to where it will stop."""
+
+    token: int
+    number: int
+    flops: int
+    text: str
+
+
+class Ended(NamedTuple):
+    """It runs no more.
+
+    Attributes:
+        text: the whole, if it came to its end.
+        error: why, if it did not.
+        wrong: whether that is a fault of what was asked for.
+        missed: whether it ended while it ran to something that it never met.
+    """
+
+    text: str | None = None
+    error: str = ""
+    wrong: bool = False
+    missed: bool = False
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the operation before made: its facts, and its values as a picture (see `picture`)."""
+
+    operation: str
+    path: str
+    flops: int
+    shape: tuple[int, ...]
+    dtype: str
+    nbytes: int
+    category: str
+    least: float
+    mean: float
+    most: float
+    nans: int
+    infs: int
+    looked: int  # elements that the statistics are about: every one, or every k-th
+    cells: np.ndarray | None
+    legend: str
+
+
+@dataclass(frozen=True)
+class View:
+    """All that a screen shows where a model stands.
+
+    Attributes:
+        said: what the command before printed.
+        made: by the operation before.
+        lines: FLOP of this pass at each line of the file that it stands in.
+        paths: FLOP so far, by path.
+        components: FLOP, bytes read and bytes written so far, by part of the model.
+        since, live: bytes of activations that were alive after each operation, from one on.
+    """
+
+    state: State
+    most: int
+    said: str
+    made: Made | None
+    lines: dict[int, int]
+    paths: dict[str, int]
+    components: dict[str, tuple[int, int, int]]
+    since: int
+    live: list[int]
+
+
+class Worker(Debugger):
+    """pdb for a model whose prompt is at the other end of a connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._said = io.StringIO()
+        super().__init__(stdin=io.StringIO(), stdout=self._said)
+        self._connection = connection
+        self._cells = 1, 1
+        self._looked = 0.0  # when it looked for a message
+        self._event = ""
+        self._forget()
+
+    def _forget(self) -> None:
+        self._live: list[int] = []
+        self._told = 0  # of them, to the screen
+        self._made: tuple[str, Charge, Any, Any] | None = None  # the bare array: that counts none
+
+    def observe(self, ledger: Ledger) -> None:
+        self._forget()
+        super().observe(ledger)
+
+    def _observer(
+        self, path: str, charge: Charge, inputs: tuple[Any, ...], output: Counted | None
+    ) -> None:
+        assert self.ledger is not None
+        made = inputs[0] if output is None else output  # a write in place: its target
+        self._made = path, charge, made.spec, made.data
+        self._live.append(self.ledger.live_bytes["activations"])
+        if time.monotonic() - self._looked > TICK:
+            self._looked = time.monotonic()
+            if self._connection.poll():
+                self.run_to_operation()  # which is this one
+            else:
+                text = "".join(step.text for step in self.came)
+                self._connection.send(Running(self.token, self.number, int(self.flops), text))
+        super()._observer(path, charge, inputs, output)
+
+    def stopped(self, frame: FrameType, event: str, value: Any) -> None:
+        self._event = event
+        super().stopped(frame, event, value)
+
+    def cmdloop(self, intro: Any = None) -> None:
+        """Shows where it stands and does what it is told, until it is told to go on."""
+        self._take()  # where it stands; the screen shows that
+        self.preloop()
+        stop = False
+        while not stop:
+            self._connection.send(self._view())
+            command: Command = self._connection.recv()
+            os.environ |= {"COLUMNS": str(command.columns), "LINES": str(command.lines)}
+            self._cells = command.cells
+            self.cmdqueue += [command.line] if command.line else []
+            while self.cmdqueue and not stop:
+                stop = bool(self.onecmd(self.precmd(self.cmdqueue.pop(0))))
+        self._looked = time.monotonic()
+
+    def do_interact(self, arg: str) -> None:
+        """interact, debug, commands
+
+        They need a terminal of their own: minigpt step without --tui.
+        """
+        self.error("this needs a terminal of its own: minigpt step without --tui")
+
+    do_debug = do_commands = do_interact
+
+    def describe(self, operation: Operation) -> str:
+        return ""  # the screen shows it
+
+    def _take(self) -> str:
+        said = self._said.getvalue()
+        self._said.seek(0)
+        self._said.truncate()
+        return said
+
+    def _view(self) -> View:
+        counts, here = self.counts, self.here.f_code.co_filename
+        assert counts is not None
+        lines: dict[int, int] = {}
+        for (_, file, line), charges in self.lines.items():
+            if file == here:
+                costs = (times * int(flops(charge)) for charge, times in charges.items())
+                lines[line] = lines.get(line, 0) + sum(costs)
+        components = {
+            name: (int(flops(part)), sum(part.bytes_read.values()), sum(part.bytes_written.values()))
+            for name, part in counts.by(component).items()
+        }
+        since, self._told = self._told, len(self._live)
+        return View(
+            state=self.state(self.here, self._event),
+            most=self.most,
+            said=self._take(),
+            made=describe(*self._made, self._cells) if self._made else None,
+            lines=lines,
+            paths={path: int(flops(part)) for path, part in counts.by(str).items()},
+            components=components,
+            since=since,
+            live=self._live[since:],
+        )
+
+
+def describe(path: str, charge: Charge, spec: Any, data: Any, cells: tuple[int, int]) -> Made:
+    """What an operation made, in plain values, with a picture of at most `cells`."""
+    numbers, _ = show.sample(data)
+    numbers = np.empty(0) if numbers is None else numbers
+    finite = numbers[np.isfinite(numbers)]
+    least, mean, most = (
+        (finite.min(), finite.mean(), finite.max()) if finite.size else (np.nan, np.nan, np.nan)
+    )
+    drawn, legend = picture(data, *cells)
+    return Made(
+        operation=charge.operation,
+        path=path,
+        flops=int(flops(charge)),
+        shape=tuple(spec.shape),
+        dtype=str(spec.dtype),
+        nbytes=int(spec.nbytes),
+        category=spec.category,
+        least=float(least),
+        mean=float(mean),
+        most=float(most),
+        nans=int(np.isnan(numbers).sum()),
+        infs=int(np.isinf(numbers).sum()),
+        looked=numbers.size,
+        cells=drawn,
+        legend=legend,
+    )
+
+
+def serve(connection: Connection, job: Job) -> None:
+    """Does a job under the debugger, and says at the end of the connection what becomes of it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):  # the screen is another's
+        os.dup2(nowhere, stream)
+    try:
+        _serve(connection, job)
+    except (EOFError, ConnectionError):
+        pass  # nobody looks any more
+    except Exception as error:
+        said = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        connection.send(Ended(error=said, wrong=isinstance(error, InputError)))
+
+
+def _serve(connection: Connection, job: Job) -> None:
+    looked = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal looked
+        if time.monotonic() - looked > TICK:
+            looked = time.monotonic()
+            connection.send(Loading(done, total))
+
+    lm = load(job.model, progress=progress, **job.place)
+    worker = Worker(connection)
+    at, token = job.at, job.token
+    worker.lm = lm
+    connection.send(Ready(worker.paths()))
+    while True:
+        text = worker.generate(lm, job.prompt, at=at, token=token, **job.options)
+        connection.send(Ended(text, missed=worker.waiting))
+        while text is not None and connection.recv().line not in ("run", "restart"):
+            connection.send(Ended(text, missed=worker.waiting))
+        if text is None:
+            return
+        at = token = None
