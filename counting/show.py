@@ -12,6 +12,7 @@ from counting.views import flops
 
 SAMPLE = 1 << 22  # elements that statistics look at; of a larger array every k-th
 FEW = 3  # values shown from either end
+LARGEST = np.finfo(np.float64).max
 SHADES = " .:-=+*#%@"
 
 
@@ -51,7 +52,9 @@ def values(data: Any) -> str:
     finite = numbers[np.isfinite(numbers)]
     said = " ".join(few)
     if finite.size:
-        least, mean, most = finite.min(), finite.mean(), finite.max()
+        least, most = finite.min(), finite.max()
+        with np.errstate(over="ignore"):
+            mean = np.clip((finite / finite.size).sum(), least, most)
         said += f", min {least:.4g} mean {mean:.4g} max {most:.4g}"
     if step > 1:
         said += f" of every {step}th"
@@ -99,9 +102,12 @@ def grid(data: Any, rows: int, columns: int) -> np.ndarray | None:
         band = _float64(sheet[top : top + down])
         good = np.isfinite(band)
         starts = np.arange(0, band.shape[1], across)
-        sums = np.add.reduceat(np.where(good, band, 0.0).sum(axis=0), starts)
-        n = np.add.reduceat(good.sum(axis=0), starts)
-        cells.append(np.where(n > 0, sums / np.maximum(n, 1), np.nan))
+        most = down * across
+        with np.errstate(over="ignore"):  # the largest numbers there are, summed
+            parts = np.add.reduceat((np.where(good, band, 0.0) / most).sum(axis=0), starts)
+            n = np.add.reduceat(good.sum(axis=0), starts)
+            means = parts * (most / np.maximum(n, 1))
+        cells.append(np.where(n > 0, np.clip(means, -LARGEST, LARGEST), np.nan))
     return np.array(cells)
 
 
@@ -116,8 +122,8 @@ def heat(data: Any, rows: int = 16, columns: int = 64) -> list[str]:
     if not np.isfinite(cells).any():
         return ["?" * cells.shape[1] for _ in cells] + ["nothing is finite"]
     least, most = float(np.nanmin(cells)), float(np.nanmax(cells))
-    with np.errstate(invalid="ignore"):
-        level = (cells - least) / (most - least if most > least else 1.0) * (len(SHADES) - 1)
+    half = most / 2 - least / 2 or 1.0
+    level = (cells / 2 - least / 2) / half * (len(SHADES) - 1)
     lines = ["".join("?" if np.isnan(v) else SHADES[round(float(v))] for v in row) for row in level]
     pooled = "" if cells.size == data.size else f", each the mean of up to {_pool(data, cells)}"
     return [*lines, f"{least:.4g} '{SHADES[0]}' to {most:.4g} '{SHADES[-1]}'{pooled}"]

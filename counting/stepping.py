@@ -61,6 +61,7 @@ class Stepper(bdb.Bdb):
         self._before: Counts | None = None
         self._start: Counts | None = None
         self._mark: Counts | None = None
+        self._standing = False
         self.ledger: Ledger | None = None
         self.stops = 0
         self.number = 0
@@ -187,7 +188,12 @@ class Stepper(bdb.Bdb):
             self.stopframe = self.returnframe = None  # with all that is in them
 
     def break_in(self, frame: FrameType) -> None:
-        """Stops at the next line of a frame that runs, as `pdb.set_trace` does; observes on."""
+        """Stops at the next line of a frame that runs, as `pdb.set_trace` does; observes on.
+
+        While it stands still it does nothing: what is computed at a prompt may come by too.
+        """
+        if self._standing:
+            return
         self._files.add(frame.f_code.co_filename)
         self._owned.clear()
         ledger = ledger_of(callers(frame))
@@ -229,6 +235,9 @@ class Stepper(bdb.Bdb):
     def user_line(self, frame: FrameType) -> None:
         self._stop(frame, "line", None)
 
+    def user_opcode(self, frame: FrameType) -> None:
+        self._stop(frame, "line", None)  # where `breakpoint()` stops since Python 3.13
+
     def user_return(self, frame: FrameType, return_value: Any) -> None:
         self._stop(frame, "return", return_value)
 
@@ -261,8 +270,12 @@ class Stepper(bdb.Bdb):
         if self.ledger and self._before is not None:
             now = self.ledger.snapshot()
             self.stretch, self._before = now - self._before, now
-        with aside(self.ledger):
-            self.stopped(frame, event, value)
+        self._standing = True
+        try:
+            with aside(self.ledger):
+                self.stopped(frame, event, value)
+        finally:
+            self._standing = False
         for above in callers(frame):
             if above is not frame or event == "operation":
                 forget_variables(above)

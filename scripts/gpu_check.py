@@ -46,6 +46,7 @@ def main() -> int:
         print(DRY, flush=True)
 
     from minigpt.config import GPT2_SIZES, GPT2Config
+    from minigpt.device import place
     from minigpt.errors import InputError
 
     tiny = GPT2Config(vocab_size=320, n_positions=64, n_embd=48, n_layer=2, n_head=3)
@@ -57,15 +58,16 @@ def main() -> int:
     if unknown := set(chosen) - set(stages):
         parser.error(f"unknown stage {min(unknown)}; stages are {', '.join(stages)}")
     try:
+        place("cuda", "float16")  # says what is missing, before CuPy is imported by anything else
+        from gpu_visit.visit import Visit
+
         if args.profiled:
             from gpu_visit import counters
 
             counters.profiled(counters.small(config, args.dry_run), args.profiled)
             return 0
-        from gpu_visit.visit import Visit
-
         visit = Visit(config, args.dry_run, ends)
-    except (InputError, ModuleNotFoundError) as error:
+    except InputError as error:
         print(f"gpu_check: {error}", file=sys.stderr)
         return 2
     args.out.mkdir(parents=True, exist_ok=True)

@@ -9,5 +9,5 @@ if ! python3 -c 'import ensurepip' 2>/dev/null; then  # Debian keeps it in a pac
     $as_root apt-get install -qq -y python3-venv
 fi
 [ -x .venv/bin/pip ] || python3 -m venv .venv
-extras=$(echo "$*" | tr ' ' ',')
-.venv/bin/pip install --quiet --disable-pip-version-check ".${extras:+[$extras]}"
+extras=$(echo "fast $*" | tr ' ' ',')
+.venv/bin/pip install --quiet --disable-pip-version-check ".[$extras]"

@@ -116,6 +116,49 @@ def test_line_by_line_it_stays_in_the_model_and_changes_nothing(name):
     assert stepped.ledger.peak_bytes == bare.ledger.peak_bytes
 
 
+WAYS = (
+    lambda stepper, frame: stepper.set_step(),
+    lambda stepper, frame: stepper.set_next(frame),
+    lambda stepper, frame: stepper.set_return(frame),
+    lambda stepper, frame: stepper.run_to_operation(),
+    lambda stepper, frame: stepper.run_to_operation(lambda op: op.name == "sum"),
+    lambda stepper, frame: stepper.run_to_path("*.softmax"),
+    lambda stepper, frame: stepper.run_to_layer(),
+)
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(sorted(SMALL)), st.lists(st.sampled_from(WAYS), min_size=1, max_size=60))
+def test_whichever_way_it_goes_on_it_changes_nothing(name, ways):
+    """And what a user looks at is not counted either."""
+    DRAWN["stepping changes nothing that is counted"] += 1
+    case = SMALL[name]
+    bare, stepped = small(case), small(case)
+    way = iter(ways)
+
+    def script(stepper, frame):
+        for value in frame.f_locals.values():
+            if type(value) is Counted and value.dtype.kind == "f":
+                value + 1.0
+        next(way, WAYS[-1])(stepper, frame)
+
+    stepper = Scripted(script)
+    before = stepped.ledger.snapshot()
+    stepper.observe(stepped.ledger)
+    cache = stepped.model.new_cache(case.batch, case.capacity)
+    WAYS[0](stepper, None)
+    with stepper.stepping():
+        said = stepped.model(tokens_of(case), cache)
+    assert stepper.seen[0].function == "forward"
+    assert {state.file for state in stepper.seen} <= ROOMS
+    assert columns(stepper.counts) == columns(stepped.ledger.snapshot() - before)
+    other = bare.model.new_cache(case.batch, case.capacity)
+    assert np.array_equal(said.data, bare.model(tokens_of(case), other).data)
+    del said
+    assert columns(stepped.ledger.snapshot()) == columns(bare.ledger.snapshot())
+    assert stepped.ledger.live_bytes == bare.ledger.live_bytes
+
+
 def test_a_whole_token_line_by_line(plain):
     """With `s`, from the first line of the second token's pass to its end."""
 
@@ -390,7 +433,7 @@ def test_back_is_where_it_was():
     text = stepper.generate(lm, PROMPT, **SHORT)
     assert len(again) == 12
     assert text == PROMPT + "".join(step.text for step in generate(load(), PROMPT, **SHORT))
-    assert {state.token for state in again} == {1, 2}
+    assert {state.token for state in again} >= {1, 2}
 
 
 def test_back_to_the_start_and_no_further():

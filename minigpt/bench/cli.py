@@ -1,5 +1,6 @@
 """The commands of `minigpt bench`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -108,3 +109,18 @@ def overhead(
         f"counting adds {result.percent:.1f} % in the median of {result.pairs} pairs "
         f"(quartiles {low:.1f} % to {high:.1f} %)"
     )
+
+
+@app.command()
+def accuracy(
+    model: Model = "shakespeare",
+    text: Annotated[
+        Path | None, typer.Option(help="a file to predict; what the model says itself if none")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Logits, most likely tokens and perplexity of each dtype against those of float32."""
+    from minigpt.bench.accuracy import accuracy as measure
+    from minigpt.bench.accuracy import show
+
+    show(measure(model, text), json)

@@ -14,7 +14,7 @@ from minigpt.fast import between, jobs, pool, products
 from minigpt.fast.llvm import Target
 from minigpt.fast.pool import Pool
 
-SHARE = 1 << 16  # bytes of a weight that a thread takes at a time
+SHARE = 1 << 18  # bytes of a weight that a thread takes at a time
 BLOCK = 1 << 18  # bytes of rows of x that stay in the cache while weights pass by
 BLAS = 128  # rows from which on BLAS multiplies faster by columns
 MANY = 16  # rows from which on it pays to round x to bfloat16 first

@@ -18,12 +18,22 @@ DTYPES: dict[str, Any] = {
     "int8": np.dtype(np.int8),
 }
 
+Parts = tuple[np.ndarray, np.ndarray | None]  # rows, and their scales if they have any
+
 
 def quantised(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows in 8 bits, symmetric, each with a scale (out,) that makes its largest entry 127."""
     largest = np.abs(rows).max(axis=1)
     scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
     return np.rint(rows / scale[:, None]).astype(np.int8), scale
+
+
+def narrowed(rows: np.ndarray, dtype: str) -> Parts:
+    """Rows (out, in) of float32 as they are stored in `dtype`."""
+    if dtype == "int8":
+        return quantised(rows)
+    with np.errstate(over="ignore"):  # infinities show in the logits
+        return rows.astype(DTYPES[dtype], copy=False), None
 
 
 class PackedMatrix:

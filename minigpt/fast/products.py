@@ -1,6 +1,7 @@
 """Products of a weight, each beside the NumPy line that it must equal."""
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import Any
 
 from llvmlite import ir
@@ -23,7 +24,9 @@ from minigpt.fast.llvm import (
 )
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
-AHEAD = 1536  # bytes from the one in use to the one asked for: a prefetch takes that long
+LINE = 64  # bytes of the cache that come at once
+AHEAD = 3072  # bytes from the one in use to the one asked for: a prefetch takes that long
+CHAINS = 4  # sums that are added to in turn: an addition waits for the one before in its chain
 
 # A product of pairs of bfloat16, added up in float32: twice the work of one instruction.
 PAIRS, PAIRS_FEATURE = "llvm.x86.avx512bf16.dpbf16ps.512", "avx512bf16"
@@ -38,8 +41,7 @@ def product(module: ir.Module, target: Target, dtype: str, pairs: bool = False) 
     """
     lanes, element = target.lanes, STORED[dtype]
     step = 32 if pairs else lanes
-    line = max(step, 64 // BYTES[dtype])  # as many as a line of the cache holds
-    bfloat = BFloatType()
+    bfloat, none = BFloatType(), constant(0.0, vector(f32, 16 if pairs else lanes))
     name = f"product_{'pairs' if pairs else dtype}"
     types = (pointer, pointer, pointer, pointer, i64, i64, i64, i64)
     with job(module, name, *types) as (b, (rows, scale, x, y, d, out, n, block), begin, end):
@@ -52,41 +54,61 @@ def product(module: ir.Module, target: Target, dtype: str, pairs: bool = False) 
                 return b.intrinsic(PAIRS, total.type, total, w, x)
             return b.elementwise("fma", w, x, total)
 
-        def tile(j: Any, x_rows: int, r: Any, w_rows: int) -> None:
-            def row(base: Any, first: Any, k: int, element: Any) -> Any:
-                return b.at(base, b.mul(b.add(first, whole(k)), d), element)
+        def row(base: Any, number: Any, element: Any) -> Any:
+            return b.at(base, b.mul(number, d), element)
 
-            xs = [row(x, j, k, i16 if pairs else f32) for k in range(x_rows)]
-            ws = [row(rows, r, k, element) for k in range(w_rows)]
-            totals = [constant(0.0, vector(f32, 16 if pairs else lanes))] * (x_rows * w_rows)
-            done = whole(0)
-            for width in (line, step) if x_rows == 1 else (step,):
+        def finish(totals: Any, j: Any, r: Any) -> None:
+            value = b.total(totals)
+            if dtype == "int8":
+                value = b.fmul(value, b.read(scale, r, f32))
+            b.write(value, y, b.add(b.mul(j, out), r), f32)
+
+        def alone(r: Any) -> None:
+            """One row of x: weights stream by in order, in four chains of additions."""
+            w, totals, done = row(rows, r, element), [none] * CHAINS, whole(0)
+            for chains in (CHAINS, 1):
+                width = chains * step
                 stop = b.and_(d, whole(-width))
                 with b.loop(done, stop, width, *totals) as (i, totals, become):
-                    for w in ws:
-                        _prefetch(b, b.at(b.at(w, i, element), AHEAD, i8))
-                    now = totals
-                    for at in (b.add(i, whole(k)) for k in range(0, width, step)):
-                        w_parts = [part(w, at, dtype) for w in ws]
-                        x_parts = [part(x_row, at, "float32") for x_row in xs]
-                        pairs_ = [(x_part, w_part) for x_part in x_parts for w_part in w_parts]
-                        now = [add_product(w, x, t) for (x, w), t in zip(pairs_, now, strict=True)]
-                    become += now
+                    for line in range(0, width * BYTES[dtype], LINE):
+                        _prefetch(b, b.at(b.at(w, i, element), AHEAD + line, i8))
+                    become += totals
+                    for k in range(chains):
+                        at = b.add(i, whole(k * step))
+                        parts = part(w, at, dtype), part(x, at, "float32")
+                        become[k] = add_product(*parts, totals[k])
                 done = stop
-            for k in range(x_rows):
-                for m in range(w_rows):
-                    value, column = b.total(totals[k * w_rows + m]), b.add(r, whole(m))
-                    if dtype == "int8":
-                        value = b.fmul(value, b.read(scale, column, f32))
-                    place = b.add(b.mul(b.add(j, whole(k)), out), column)
-                    b.write(value, y, place, f32)
+            finish(reduce(b.fadd, totals), whole(0), r)
 
-        widths = (4, 2, 1) if lanes == 16 else (2, 1)
-        with b.loop(0, n, block) as (first, _, _):
-            last = b.least(b.add(first, block), n)
-            for r, w_rows in _by(b, begin, end, (4, 1)):
-                for j, x_rows in _by(b, first, last, widths):
-                    tile(j, x_rows, r, w_rows)
+        def tile(j: Any, x_rows: int, r: Any, w_rows: int) -> None:
+            """Some rows of x with some of the weight, each with each, in registers."""
+            js, rs = (
+                [b.add(first, whole(k)) for k in range(n)]
+                for first, n in ((j, x_rows), (r, w_rows))
+            )
+            xs = [row(x, at, i16 if pairs else f32) for at in js]
+            ws = [row(rows, at, element) for at in rs]
+            later = [row(rows, b.add(at, whole(w_rows)), element) for at in rs]
+            with b.loop(0, d, step, *[none] * (x_rows * w_rows)) as (i, totals, become):
+                for w in later:
+                    _prefetch(b, b.at(w, i, element))
+                w_parts = [part(w, i, dtype) for w in ws]
+                x_parts = [part(base, i, "float32") for base in xs]
+                each = [(w_part, x_part) for x_part in x_parts for w_part in w_parts]
+                become += [
+                    add_product(w, x, total) for (w, x), total in zip(each, totals, strict=True)
+                ]
+            for total, (at, to) in zip(totals, [(at, to) for at in js for to in rs], strict=True):
+                finish(total, at, to)
+
+        with b.if_else(b.icmp_signed("==", n, whole(1))) as (single, several):
+            with single, b.loop(begin, end, 1) as (r, _, _):
+                alone(r)
+            with several, b.loop(0, n, block) as (first, _, _):
+                last = b.least(b.add(first, block), n)
+                for r, w_rows in _by(b, begin, end, (4, 1)):
+                    for j, x_rows in _by(b, first, last, (4, 2, 1) if lanes == 16 else (2, 1)):
+                        tile(j, x_rows, r, w_rows)
 
 
 def product_by_columns(module: ir.Module, target: Target, dtype: str) -> None:

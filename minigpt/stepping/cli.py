@@ -25,14 +25,13 @@ def step(
     top_p: Annotated[float | None, typer.Option(help="draw from the top probability p")] = None,
     seed: Annotated[int | None, typer.Option(help="same seed, same text")] = None,
     ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="go on after the end")] = False,
+    tui: Annotated[bool, typer.Option("--tui", help="a full screen instead of a prompt")] = False,
 ) -> None:
     """Step through a model in pdb: it stops on the model's own lines, and says what they cost.
 
     At the prompt, help lists the commands: layer, op, token, at, stop, back, ledger, mem, kv,
     cost, look, lens, attn, source, and pdb's own.
     """
-    from minigpt.stepping.command import run
-
     options = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
@@ -42,4 +41,11 @@ def step(
         "ignore_eos": ignore_eos,
     }
     place = {"revision": revision, "device": device, "dtype": dtype}
+    if tui:
+        from minigpt.stepping.engine import show
+        from minigpt.stepping.messages import Job
+
+        raise typer.Exit(show(Job(prompt, model, place, at, token, options)))
+    from minigpt.stepping.command import run
+
     raise typer.Exit(run(prompt, model, place, at, token, options))

@@ -1,6 +1,7 @@
 """pdb for a model: counting's debugger, and commands for tokens, layers, cache and attention."""
 
 from fnmatch import fnmatchcase
+from shutil import get_terminal_size
 from typing import Any
 
 from counting import debugger, show
@@ -139,8 +140,11 @@ class Debugger(ModelStepper, debugger.Debugger):
             rows = [(self.at_position(first + i), row) for i, row in enumerate(pattern[head])]
         else:
             rows = [(f"head {i}", row) for i, row in enumerate(pattern[:, -1])]
+        room = max(get_terminal_size().columns - 48, 16)
+        if keys > room:
+            self.message(f"the last {room} of {keys} keys:")
         for name, row in rows:
-            shades = "".join(show.SHADES[round(v * (len(show.SHADES) - 1))] for v in row)
+            shades = "".join(show.SHADES[round(v * (len(show.SHADES) - 1))] for v in row[-room:])
             most = int(row.argmax())
             key = f"{row[most]:4.0%} at {most} {self.at_position(most)}"
             self.message(f"{name:>14} |{shades}| {key}")

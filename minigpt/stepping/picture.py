@@ -11,7 +11,7 @@ from rich.text import Text
 from counting.show import grid
 
 NOTHING = np.inf  # where a picture has no cell; means of finite numbers are finite
-_SHEET = 6  # columns that one of many sheets takes at least
+_SHEET = 8  # columns that one of many sheets takes at least
 
 _GROUND = np.array([0x24, 0x28, 0x3B])
 _ABOVE = np.array([0xFF, 0xB8, 0x6C])
@@ -58,23 +58,23 @@ def _run_on(x: Any, rows: int, columns: int) -> tuple[np.ndarray, str]:
 
 def _side_by_side(x: Any, rows: int, columns: int) -> tuple[np.ndarray, str]:
     least = min(x.shape[2], _SHEET)
-    sheets = min(x.shape[0], max(1, (columns + 1) // (least + 1)))
+    sheets = min(len(x), max(1, (columns + 1) // (least + 1)))
     across = (columns - sheets + 1) // sheets
     drawn = [_drawn(sheet, rows, across) for sheet in x[:sheets]]
     gap = np.full((drawn[0].shape[0], 1), NOTHING)
     parts = [part for sheet in drawn for part in (sheet, gap)][:-1]
-    some = f"first {sheets} of {x.shape[0]}" if sheets < x.shape[0] else f"{sheets} sheets"
+    some = f"{sheets} of {len(x)}" if sheets < len(x) else f"{sheets}"
     pooled = _pooled(x.shape[1:], drawn[0].shape)
-    return np.concatenate(parts, axis=1), f"{some} of {x.shape[1]}×{x.shape[2]}" + (
-        f", {pooled}" if pooled else ""
-    )
+    legend = f"{some} sheets of {x.shape[1]}x{x.shape[2]}"
+    return np.concatenate(parts, axis=1), f"{legend}, {pooled}" if pooled else legend
 
 
 def _pooled(shape: tuple[int, ...], cells: tuple[int, ...]) -> str:
     down, across = ceil(shape[0] / cells[0]), ceil(shape[1] / cells[1])
     if down * across == 1:
         return ""
-    return f"a cell is the mean of {f'{down}×' if down > 1 else ''}{across}"
+    block = f"{down}x{across}" if down > 1 else f"{across}"
+    return f"means of {block}"
 
 
 def colours(cells: np.ndarray) -> np.ndarray:
@@ -97,7 +97,9 @@ def text(cells: np.ndarray) -> Text:
     for row in range(0, len(cells), 2):
         for column in range(cells.shape[1]):
             upper, lower = (
-                None if cells[i, column] == NOTHING else Color.from_rgb(*map(int, shades[i, column]))
+                None
+                if cells[i, column] == NOTHING
+                else Color.from_rgb(*map(int, shades[i, column]))
                 for i in (row, row + 1)
             )
             if upper is None and lower is None:

@@ -3,10 +3,9 @@
 import io
 import os
 import time
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,122 +15,14 @@ from counting.ledger import Charge, Ledger
 from counting.operations import Operation
 from counting.views import flops
 from minigpt.errors import InputError
+from minigpt.measure import forward
 from minigpt.run import component
 from minigpt.stepping.debugger import Debugger
+from minigpt.stepping.messages import Command, Ended, Job, Loading, Made, Ready, Running, View
 from minigpt.stepping.picture import picture
-from minigpt.stepping.stepper import State
 from minigpt.weights import load
 
 TICK = 0.05  # seconds between two looks at whether the screen wants something
-
-
-class Job(NamedTuple):
-    """What to generate, as the command line says it."""
-
-    prompt: str
-    model: str
-    place: dict[str, Any]
-    at: str | None
-    token: int | None
-    options: dict[str, Any]
-
-
-class Command(NamedTuple):
-    """A line as at pdb's prompt, and the room that there is for what comes back.
-
-    Attributes:
-        line: "" asks for the same view again, and stops what runs.
-        columns, lines: characters, of text that is said.
-        cells: rows and columns of the picture of a tensor.
-    """
-
-    line: str
-    columns: int
-    lines: int
-    cells: tuple[int, int]
-
-
-class Loading(NamedTuple):
-    """How far a model is loaded, in bytes."""
-
-    done: int
-    total: int
-
-
-class Ready(NamedTuple):
-    """The model is there; its paths."""
-
-    paths: list[str]
-
-
-class Running(NamedTuple):
-    """A sign of life, while it runs to where it will stop."""
-
-    token: int
-    number: int
-    flops: int
-    text: str
-
-
-class Ended(NamedTuple):
-    """It runs no more.
-
-    Attributes:
-        text: the whole, if it came to its end.
-        error: why, if it did not.
-        wrong: whether that is a fault of what was asked for.
-        missed: whether it ended while it ran to something that it never met.
-    """
-
-    text: str | None = None
-    error: str = ""
-    wrong: bool = False
-    missed: bool = False
-
-
-@dataclass(frozen=True)
-class Made:
-    """What the operation before made: its facts, and its values as a picture (see `picture`)."""
-
-    operation: str
-    path: str
-    flops: int
-    shape: tuple[int, ...]
-    dtype: str
-    nbytes: int
-    category: str
-    least: float
-    mean: float
-    most: float
-    nans: int
-    infs: int
-    looked: int  # elements that the statistics are about: every one, or every k-th
-    cells: np.ndarray | None
-    legend: str
-
-
-@dataclass(frozen=True)
-class View:
-    """All that a screen shows where a model stands.
-
-    Attributes:
-        said: what the command before printed.
-        made: by the operation before.
-        lines: FLOP of this pass at each line of the file that it stands in.
-        paths: FLOP so far, by path.
-        components: FLOP, bytes read and bytes written so far, by part of the model.
-        since, live: bytes of activations that were alive after each operation, from one on.
-    """
-
-    state: State
-    most: int
-    said: str
-    made: Made | None
-    lines: dict[int, int]
-    paths: dict[str, int]
-    components: dict[str, tuple[int, int, int]]
-    since: int
-    live: list[int]
 
 
 class Worker(Debugger):
@@ -149,7 +40,7 @@ class Worker(Debugger):
     def _forget(self) -> None:
         self._live: list[int] = []
         self._told = 0  # of them, to the screen
-        self._made: tuple[str, Charge, Any, Any] | None = None  # the bare array: that counts none
+        self._made: tuple[str, Any, Any, Any] | None = None  # the bare array: that counts none
 
     def observe(self, ledger: Ledger) -> None:
         self._forget()
@@ -214,10 +105,15 @@ class Worker(Debugger):
         lines: dict[int, int] = {}
         for (_, file, line), charges in self.lines.items():
             if file == here:
-                costs = (times * int(flops(charge)) for charge, times in charges.items())
+                charged: Any = charges.items()
+                costs = (times * int(flops(charge)) for charge, times in charged)
                 lines[line] = lines.get(line, 0) + sum(costs)
         components = {
-            name: (int(flops(part)), sum(part.bytes_read.values()), sum(part.bytes_written.values()))
+            name: (
+                int(flops(part)),
+                sum(part.bytes_read.values()),
+                sum(part.bytes_written.values()),
+            )
             for name, part in counts.by(component).items()
         }
         since, self._told = self._told, len(self._live)
@@ -225,7 +121,7 @@ class Worker(Debugger):
             state=self.state(self.here, self._event),
             most=self.most,
             said=self._take(),
-            made=describe(*self._made, self._cells) if self._made else None,
+            made=facts(*self._made, self._cells) if self._made else None,
             lines=lines,
             paths={path: int(flops(part)) for path, part in counts.by(str).items()},
             components=components,
@@ -234,7 +130,7 @@ class Worker(Debugger):
         )
 
 
-def describe(path: str, charge: Charge, spec: Any, data: Any, cells: tuple[int, int]) -> Made:
+def facts(path: str, charge: Any, spec: Any, data: Any, cells: tuple[int, int]) -> Made:
     """What an operation made, in plain values, with a picture of at most `cells`."""
     numbers, _ = show.sample(data)
     numbers = np.empty(0) if numbers is None else numbers
@@ -289,7 +185,8 @@ def _serve(connection: Connection, job: Job) -> None:
     worker = Worker(connection)
     at, token = job.at, job.token
     worker.lm = lm
-    connection.send(Ready(worker.paths()))
+    order = forward(lm.config, architecture=type(lm.model)).counts
+    connection.send(Ready([*dict.fromkeys([*(path for path, _ in order), *worker.paths()])]))
     while True:
         text = worker.generate(lm, job.prompt, at=at, token=token, **job.options)
         connection.send(Ended(text, missed=worker.waiting))
