@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from itertools import count
 from unittest import mock
 
 import numpy as np
@@ -13,9 +14,10 @@ from safetensors.numpy import load_file
 from counting.composite import composite
 from minigpt import generate, load, ops
 from minigpt.fast import enabled, store
-from minigpt.fast.packed import DTYPES, PackedMatrix, quantised
+from minigpt.fast.packed import DTYPES, PackedMatrix, narrowed, quantised
 
 NARROW = ["bfloat16", "float16", "int8"]
+MATRICES = {key for key, x in tensors().items() if x.ndim == 2 and key != "wpe.weight"}
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def test_packed_once_and_mapped_at_the_second_start(folder, monkeypatch, dtype):
     first = load(folder, dtype=dtype)
     [file] = files(folder)
     before = file.stat().st_mtime_ns, file.read_bytes()
-    monkeypatch.setattr(store, "quantised", no_packing)
+    monkeypatch.setattr(store, "narrowed", no_packing)
     monkeypatch.setattr(store, "_write", no_packing)
     second = load(folder, dtype=dtype)
     assert (file.stat().st_mtime_ns, file.read_bytes()) == before
@@ -96,9 +98,8 @@ def test_the_file_is_what_others_read_too(folder, dtype):
     load(folder, dtype=dtype)
     [file] = files(folder)
     found = load_file(file)
-    matrices = {key for key, x in tensors().items() if x.ndim == 2 and key != "wpe.weight"}
-    scales = {f"{key}.scale" for key in matrices} if dtype == "int8" else set()
-    assert found.keys() == matrices | scales
+    scales = {f"{key}.scale" for key in MATRICES} if dtype == "int8" else set()
+    assert found.keys() == MATRICES | scales
     assert found["h.0.attn.c_attn.weight"].shape == tensors()["h.0.attn.c_attn.weight"].shape[::-1]
     assert (8 + int.from_bytes(file.read_bytes()[:8], "little")) % 64 == 0
 
@@ -119,11 +120,34 @@ def test_two_dtypes_side_by_side(folder, monkeypatch):
         assert_holds(load(folder, dtype=dtype), tensors(), dtype)
 
 
-def test_float32_is_mapped_from_the_checkpoint(folder):
+@pytest.mark.parametrize(
+    ("kernels", "limit", "value"),
+    [("0", "RELAID", 10**9), ("1", "RELAID", 1), ("1", "SMALL", 10**6)],
+    ids=["without kernels", "too large to be held twice", "small"],
+)
+def test_float32_is_mapped_from_the_checkpoint(folder, monkeypatch, kernels, limit, value):
+    monkeypatch.setenv("MINIGPT_FAST", kernels)
+    monkeypatch.setattr(store, limit, value)
     lm = load(folder)
     assert files(folder) == []
-    weight = lm.model.h[1].mlp.c_fc.weight.data
-    assert is_mapped(weight.stored if isinstance(weight, PackedMatrix) else weight)
+    for key in ("wte.weight", "h.1.mlp.c_proj.weight"):
+        weight = packed(lm)[key]
+        array = weight.stored if isinstance(weight, PackedMatrix) else weight
+        assert is_mapped(array)
+        assert np.array_equal(array, tensors()[key])
+
+
+def test_float32_in_columns_is_laid_in_rows_once(folder, monkeypatch):
+    pytest.importorskip("llvmlite")
+    first = load(folder)
+    [file] = files(folder)
+    assert load_file(file).keys() == {key for key in MATRICES if key.startswith("h.")}
+    monkeypatch.setattr(store, "narrowed", no_packing)
+    second = load(folder)
+    for lm in (first, second):
+        assert_holds(lm, tensors(), "float32")
+        assert all(is_mapped(matrix.stored) for matrix in packed(lm).values())
+    assert tokens(first) == tokens(second)
 
 
 @pytest.mark.parametrize("change", ["one number", "its time", "a number in the middle"])
@@ -183,16 +207,14 @@ def test_a_cache_that_cannot_be_written_is_done_without(folder, tmp_path, monkey
 
 def failing(error):
     """Packing that fails half way, once."""
-    steps = iter([quantised] * 3)
+    calls = count(1)
 
-    def packing(rows):
-        step = next(steps, None)
-        if step is None:
-            store.quantised = quantised
+    def packing(rows, dtype):
+        if next(calls) == 4:
             raise error
-        return step(rows)
+        return narrowed(rows, dtype)
 
-    return mock.patch.object(store, "quantised", packing)
+    return mock.patch.object(store, "narrowed", packing)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])

@@ -29,16 +29,13 @@ class Engine:
         """Passes on what is said, and at last how it ended, from a thread."""
 
         def read() -> None:
-            while True:
-                try:
+            with self._connection, suppress(EOFError, OSError, pickle.UnpicklingError):
+                while True:
                     tell(self._connection.recv())
-                except (EOFError, OSError, pickle.UnpicklingError):
-                    break
             self.process.join()
             tell(Ended(error=f"the process that computes {_fate(self.process.exitcode or 0)}"))
 
-        self._thread = Thread(target=read, daemon=True)
-        self._thread.start()
+        Thread(target=read, daemon=True).start()
 
     def send(self, command: Command) -> None:
         """Passes a command on; if nobody is there, the thread says so."""

@@ -32,7 +32,7 @@ class Layers(Tree[str]):
             self._grown(path)
 
     def _grown(self, path: str) -> TreeNode[str]:
-        """That of a path, made if there was none: those that only hold others are folded in."""
+        """The node of a path, made with all above it if there was none."""
         if path in self._by_path:
             return self._by_path[path]
         parent, name = _split(path)

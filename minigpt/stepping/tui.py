@@ -66,8 +66,8 @@ class Stepping(App[int]):
 
     CSS_PATH = "tui.tcss"
     ENABLE_COMMAND_PALETTE = False
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (34, "-tall")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 as in App
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (34, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "go('s')", "step"),
         Binding("n", "go('n')", "next"),
@@ -155,7 +155,7 @@ class Stepping(App[int]):
         self._fit()
 
     def _end(self, ended: Ended) -> None:
-        if self.ended and self.ended.error:
+        if self.ended and (self.ended.error or self.ended.text is None):
             return  # that the process is gone is no news
         self.standing, self.ended = False, ended
         if ended.error:
