@@ -134,7 +134,7 @@ def test_keys_go_where_pdb_would():
     async def script(go):
         view = go.app.view
         assert (view.state.path, view.state.event, view.state.token) == ("h.1.attn", "line", 2)
-        assert "h.1.attn · operation " in go.shown
+        assert "h.1.attn · op " in go.shown
         line = view.state.line
         assert (await go("n")).state.line == line + 1
         view = await go("s")
@@ -157,6 +157,7 @@ def test_keys_go_where_pdb_would():
 
 def test_back_is_where_it_was(tiny):
     async def script(go):
+        first = go.app.view.state
         await go("o", "o", "o")
         seen = [go.app.view]
         for _ in range(4):
@@ -168,8 +169,7 @@ def test_back_is_where_it_was(tiny):
             assert view.paths == before.paths
             assert view.made.mean == before.made.mean
             assert len(go.app.query_one(Memory).live) == view.state.number
-        view = await go(":run")
-        assert (view.state.number, view.made, view.state.event) == (0, None, "line")
+        assert (await go(":run")).state == first
 
     play(script, tiny)
 
@@ -180,11 +180,11 @@ def test_the_text_is_that_without_stepping(model, request):
     said = PROMPT + "".join(step.text for step in generate(load(where), PROMPT, **OPTIONS))
 
     async def script(go):
+        first = go.app.view.state
         await go("s", "o", "l", "b", "t", "c")
         assert go.app.ended.text == said
         assert "finished" in go.shown
-        view = await go(":run")
-        assert (view.state.number, view.state.text) == (0, "")
+        assert (await go(":run")).state == first
         await go("c")
         assert go.app.ended.text == said
         await go.pilot.press("q")
@@ -220,8 +220,8 @@ def test_commands_of_the_prompt_answer_on_the_screen():
             ":at h.99": "no path matches 'h.99'",
             ":stop when tired": "'tired' is no condition",
             ":kv 3": "layer   3",
-            ":lens 2": "if the model ended with x of h.0",
-            ":p x.shape": "(1, 7, 256)",
+            ":lens 2": "if the model ended with x of h.",
+            ":p x.shape[1:]": "(7, 256)",
             ":ledger": "component",
             ":interact": "needs a terminal of its own",
             ":nonsense": "NameError",
@@ -311,8 +311,8 @@ def test_a_crash_and_an_error_are_one_line(tiny, tmp_path):
     async def error(go):
         await go("c")
         await go.pilot.pause()
-        assert "the logits of" in go.shown
-        assert "are not finite" in go.shown
+        said = " ".join(go.shown.replace("│", " ").split())
+        assert re.search("the logits of .* are not finite", said)
 
     assert play(
         error, checkpoint(tmp_path / "model", broken, n_positions=config.n_positions)
@@ -369,13 +369,14 @@ def test_the_screen_is_the_one_that_was_looked_at(size):
 
 
 def test_without_colour_all_is_grey(tiny, monkeypatch):
+    """But for #c5c8c6, which the export takes for what has no colour."""
     monkeypatch.setenv("NO_COLOR", "1")
 
     async def script(go):
         await go("o")
-        used = re.findall(r"-r\d+ \{ fill: #(..)(..)(..)", go.svg())
+        used = re.findall(r"-r\d+ \{ fill: #(..)(..)(..)", go.svg().replace("#c5c8c6", "#c6c6c6"))
         assert len(used) > 3
-        assert all(r == g == b for r, g, b in used)
+        assert [rgb for rgb in used if len(set(rgb)) > 1] == []
 
     play(script, tiny)
 
@@ -416,7 +417,7 @@ def test_a_picture_fits(shape, room):
     cells, _ = picture(np.ones(shape), *room)
     assert cells.shape[0] <= room[0]
     assert cells.shape[1] <= room[1]
-    assert set(cells[cells != NOTHING]) == {1.0}
+    assert cells[cells != NOTHING] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("room", [(0, 5), (5, 0), (-2, 5)])
@@ -481,7 +482,7 @@ LEAVE = {
 def test_it_leaves_cleanly_and_takes_its_process_along(way, tmp_path):
     leave, status = LEAVE[way]
     with terminal(tmp_path, "--seed", "1") as child:
-        child.expect("operation 0")
+        child.expect("token 1/")
         workers = children(child.pid)
         assert workers
         leave(child)
@@ -498,7 +499,7 @@ def test_it_leaves_cleanly_and_takes_its_process_along(way, tmp_path):
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 def test_the_process_ends_with_a_screen_that_was_killed(tmp_path):
     with terminal(tmp_path, "--seed", "1", "--max-new-tokens", "200") as child:
-        child.expect("operation 0")
+        child.expect("token 1/")
         workers = children(child.pid)
         child.send("c")
         child.expect("running")
@@ -512,7 +513,7 @@ def test_the_process_ends_with_a_screen_that_was_killed(tmp_path):
 def test_the_finished_text_is_printed(tmp_path):
     said = "".join(s.text for s in generate(load(), PROMPT, max_new_tokens=4, seed=1))
     with terminal(tmp_path, "--seed", "1", "--max-new-tokens", "4") as child:
-        child.expect("operation 0")
+        child.expect("token 1/")
         child.send("c")
         child.expect("finished")
         child.send("q")

@@ -150,16 +150,19 @@ class Target:
         here = llvm.get_host_cpu_features()
         self.features = {f for f in here if here[f]} if features is None else set(features)
         self.cpu = llvm.get_host_cpu_name() if features is None else ""
-        self.machine = llvm.Target.from_triple(
-            triple or llvm.get_process_triple()
-        ).create_target_machine(
-            self.cpu, ",".join(f"+{f}" for f in sorted(self.features)), opt=3, jit=not triple
-        )
+        self.triple = triple or llvm.get_process_triple()
+        self._jit = not triple
+
+    def machine(self) -> Any:
+        """What compiles; an engine that runs code keeps one for itself."""
+        features = ",".join(f"+{feature}" for feature in sorted(self.features))
+        kind = llvm.Target.from_triple(self.triple)
+        return kind.create_target_machine(self.cpu, features, opt=3, jit=self._jit)
 
     @property
     def fits(self) -> bool:
         """Whether kernels need nothing that the processor lacks: fused products, float16."""
-        return not self.machine.triple.startswith("x86_64") or {"fma", "f16c"} <= self.features
+        return not self.triple.startswith("x86_64") or {"fma", "f16c"} <= self.features
 
     @property
     def lanes(self) -> int:
@@ -169,19 +172,20 @@ class Target:
     def compile(self, build: Callable[[ir.Module, "Target"], None]) -> bytes:
         """The machine code of what `build` puts into a module."""
         module = ir.Module()
-        module.triple = self.machine.triple
+        module.triple = self.triple
         build(module, self)
         parsed = llvm.parse_assembly(str(module))
         parsed.verify()
         options = llvm.create_pipeline_tuning_options(speed_level=3)
-        passes = llvm.create_pass_builder(self.machine, options)
+        machine = self.machine()
+        passes = llvm.create_pass_builder(machine, options)
         passes.getModulePassManager().run(parsed, passes)
-        return self.machine.emit_object(parsed)
+        return machine.emit_object(parsed)
 
     def load(self, build: Callable[[ir.Module, "Target"], None], sources: Sequence[Path]) -> "Code":
         """Compiled code at hand, from the user's cache if the `sources` of `build` are the same."""
         known = (file.read_text(encoding="utf-8") for file in (*sources, Path(__file__)))
-        seed = [llvmlite.__version__, self.machine.triple, self.cpu, *sorted(self.features), *known]
+        seed = [llvmlite.__version__, self.triple, self.cpu, *sorted(self.features), *known]
         name = hashlib.sha256("\0".join(seed).encode()).hexdigest()[:32]
         file = cache_folder() / "kernels" / f"{name}.o"
         kept = file.read_bytes() if file.is_file() else b""
@@ -196,7 +200,7 @@ class Code:
     """Compiled code in memory; `code["name"]` is the address of a function."""
 
     def __init__(self, compiled: bytes, target: Target) -> None:
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target.machine)
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target.machine())
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(compiled))
         self._engine.finalize_object()
 

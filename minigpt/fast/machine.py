@@ -84,7 +84,7 @@ class Machine:
             share = max(1, -(-units // self.threads))
 
             def by_columns(x: np.ndarray) -> np.ndarray:
-                if stored.dtype == np.float32 and x.size >= BLAS * d:
+                if stored.dtype == x.dtype == np.float32 and x.size >= BLAS * d:
                     return (x.reshape(-1, d) @ stored).reshape(*x.shape[:-1], out)
                 x, y, n = _rows(x, d, out)
                 job(units, share, place, address(x), address(y), d, out, n)

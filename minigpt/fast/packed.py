@@ -18,14 +18,18 @@ DTYPES: dict[str, Any] = {
     "int8": np.dtype(np.int8),
 }
 
+TINY = 1e-35  # below it a 127th is no normal float32
+
 Parts = tuple[np.ndarray, np.ndarray | None]  # rows, and their scales if they have any
 
 
 def quantised(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows in 8 bits, symmetric, each with a scale (out,) that makes its largest entry 127."""
     largest = np.abs(rows).max(axis=1)
-    scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
-    return np.rint(rows / scale[:, None]).astype(np.int8), scale
+    # A row of (next to) nothing becomes zeros; one that is not finite stays so by its scale.
+    scale = np.where(largest < TINY, 1, largest / 127).astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        return np.rint(rows / scale[:, None]).astype(np.int8), scale
 
 
 def narrowed(rows: np.ndarray, dtype: str) -> Parts:
@@ -101,7 +105,7 @@ class PackedMatrix:
         return x @ (self.stored.T if self.turned else self.stored)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-        x, usable = inputs[0], inputs[1:] == (self,) and (self.turned or self.scale is None)
+        x, usable = inputs[0], inputs[-1] is self and (self.turned or self.scale is None)
         if ufunc is not np.matmul or method != "__call__" or options or not usable:
             raise TypeError(f"{self} answers x @ w of an array x, and no numpy.{ufunc.__name__}")
         if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiub":

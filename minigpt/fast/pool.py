@@ -19,7 +19,7 @@ from llvmlite import ir
 from minigpt.fast.llvm import Builder, Code, Target, function, i32, i64, pointer, void, whole
 
 # Where things are in the shared state, in words of 64 bits; what threads contend for lies apart.
-TICKET, DONE, JOB, WORDS, TOTAL, CHUNK, SIZE = 0, 8, 16, 17, 18, 19, 24
+TICKET, DONE, BUSY, JOB, WORDS, TOTAL, CHUNK, SIZE = 0, 8, 16, 24, 25, 26, 27, 32
 # The ticket's bits, from below: the next chunk, the number of chunks, the generation.
 NEXT_BITS = 20
 NEXT = (1 << NEXT_BITS) - 1
@@ -53,10 +53,16 @@ def sharing(module: ir.Module, target: Target) -> None:
 
     types = (pointer, pointer, pointer, i64, i64)
     with function(module, "run", void, *types) as (b, (state, job, words, total, size)):
+        held = b.alloca(pointer)
+        b.store(job, held)
+        alone = b.load(held, typ=work)
         with b.if_then(b.icmp_signed("<=", total, size)):
-            held = b.alloca(pointer)
-            b.store(job, held)
-            b.call(b.load(held, typ=work), [words, whole(0), total])
+            b.call(alone, [words, whole(0), total])
+            b.ret_void()
+        # One caller has the helpers; asked for here, for a signal may part two lines of Python.
+        taken = b.atomic_rmw("xchg", b.at(state, BUSY, i64), whole(1), "acq_rel")
+        with b.if_then(b.icmp_signed("!=", taken, whole(0))):
+            b.call(alone, [words, whole(0), total])
             b.ret_void()
         for at, value in ((JOB, job), (WORDS, words), (TOTAL, total), (CHUNK, size)):
             b.write(value, state, at, i64)
@@ -68,6 +74,7 @@ def sharing(module: ir.Module, target: Target) -> None:
         b.call(help_out, [state])
         with _waiting(b, target) as (_, until):
             until(b.icmp_signed("==", _now(b, state, DONE), chunks))
+        b.atomic_rmw("xchg", b.at(state, BUSY, i64), whole(0), "acq_rel")
         b.ret_void()
 
     with function(module, "serve", void, pointer, i64) as (b, (state, rounds)):
@@ -106,7 +113,7 @@ def _waiting(b: Builder, target: Target) -> Iterator[tuple[Any, Callable[[Any], 
     rounds.add_incoming(whole(0), before)
     yield rounds, lambda met: b.cbranch(met, after, wait)
     b.position_at_end(wait)
-    if target.machine.triple.startswith("x86_64"):
+    if target.triple.startswith("x86_64"):
         b.intrinsic("llvm.x86.sse2.pause", void)
     more = b.add(rounds, whole(1))
     often = b.icmp_signed("==", b.and_(more, whole(255)), whole(0))
@@ -132,7 +139,6 @@ class Pool:
         self._run = ctypes.CFUNCTYPE(None, address, address, address, number, number)(code["run"])
         self._serve = ctypes.CFUNCTYPE(None, address, number)(code["serve"])
         self._code = code  # helpers run it as long as they are
-        self._busy = threading.Lock()
         self.threads = threads or cores()
         self._asleep: list[threading.Event] = []
         for _ in range(self.threads - 1):
@@ -145,21 +151,15 @@ class Pool:
             called.clear()
             self._asleep.append(called)
             called.wait()
+            self._asleep.remove(called)
 
     def run(self, job: int, words: bytes, total: int, chunk: int) -> None:
         """`job(words, …)` over range(total), `chunk` at a time; returns when all of it is done."""
-        if total <= chunk:
-            return self._run(self._state, job, words, total, total)
-        if self._asleep:
-            asleep, self._asleep = self._asleep, []
-            for called in asleep:
+        if chunk < total:
+            chunk = max(chunk, -(-total // NEXT))
+            for called in tuple(self._asleep):
                 called.set()
-        if not self._busy.acquire(blocking=False):  # another thread has the helpers
-            return self._run(self._state, job, words, total, total)
-        try:
-            self._run(self._state, job, words, total, max(chunk, -(-total // NEXT)))
-        finally:
-            self._busy.release()
+        self._run(self._state, job, words, total, chunk)
 
 
 def cores() -> int:

@@ -10,6 +10,7 @@ from rich.style import Style
 from rich.text import Text
 from textual.content import Content
 from textual.highlight import highlight
+from textual.message import Message
 from textual.widget import Widget
 
 from counting.debugger import si
@@ -98,6 +99,12 @@ class Tensor(Panel):
         if made.cells is not None:
             lines.append(drawn(made.cells))
         return Text("\n").join(lines)
+
+    class Resized(Message):
+        """The room is another."""
+
+    def on_resize(self) -> None:
+        self.post_message(self.Resized())
 
     @property
     def cells(self) -> tuple[int, int]:

@@ -129,7 +129,7 @@ class Stepping(App[int]):
             self._stand(what)
         elif isinstance(what, Running):
             self.query_one(Writing).told(what.text)
-            figures = f"token {what.token} · operation {what.number:,} · {si(what.flops)}FLOP"
+            figures = f"op {what.number:,} · token {what.token} · {si(what.flops)}FLOP"
             self._place(f"running · {figures} · Esc stops", "-running")
         elif isinstance(what, Ended):
             self._end(what)
@@ -147,8 +147,8 @@ class Stepping(App[int]):
             panel.show(view)
         self.query_one(Layers).show(view)
         self._place(
-            f"{state.path or 'top'} · operation {state.number:,} · token {state.token} of "
-            f"{view.most} · {si(state.flops)}FLOP · {si(sum(state.live.values()))}B live"
+            f"{state.path or 'top'} · op {state.number:,} · token {state.token}/{view.most} · "
+            f"{si(state.flops)}FLOP · {si(sum(state.live.values()))}B live"
         )
         if view.said:
             self.say(view.said)
@@ -167,19 +167,19 @@ class Stepping(App[int]):
             self.exit(0)
         else:
             self.query_one(Writing).told(ended.text.removeprefix(self.job.prompt))
-            missed = ", and it did not come where it ran to" if ended.missed else ""
+            missed = " before it came there" if ended.missed else ""
             self._place(f"finished{missed} · q prints it and leaves, : run starts again")
 
     # What the user says.
 
     def action_go(self, line: str) -> None:
         """Gives a command, if the engine waits for one."""
-        again = self.ended is not None and not self.ended.error and line in ("run", "restart")
+        again = self.ended is not None and not self.ended.error and line == "run"
         if self.standing or again:
             self.query_one("#said").remove_class("-shown")
             self.ended = None
             self._send(line)
-        elif self.ended:
+        elif self.ended and self.ended.error:
             self.query_one("#said").add_class("-shown")
 
     def _send(self, line: str) -> None:
@@ -193,8 +193,8 @@ class Stepping(App[int]):
         if self.standing and self._asked != self.query_one(Tensor).cells:
             self._send("")
 
-    def on_resize(self) -> None:
-        self.call_after_refresh(self._fit)
+    def on_tensor_resized(self) -> None:
+        self._fit()
 
     def action_stop(self) -> None:
         """Closes what is open; else stops what runs, after the operation that it is at."""

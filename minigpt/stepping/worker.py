@@ -164,7 +164,10 @@ def serve(connection: Connection, job: Job) -> None:
     for stream in (1, 2):  # the screen is another's
         os.dup2(nowhere, stream)
     try:
-        _serve(connection, job)
+        while _run(connection, job):
+            while connection.recv().line != "run":
+                pass
+            job = job._replace(at=None, token=None)
     except (EOFError, ConnectionError):
         pass  # nobody looks any more
     except Exception as error:
@@ -172,7 +175,8 @@ def serve(connection: Connection, job: Job) -> None:
         connection.send(Ended(error=said, wrong=isinstance(error, InputError)))
 
 
-def _serve(connection: Connection, job: Job) -> None:
+def _run(connection: Connection, job: Job) -> bool:
+    """Does a job once, with a ledger of its own; whether it came to its end."""
     looked = 0.0
 
     def progress(done: int, total: int) -> None:
@@ -183,15 +187,9 @@ def _serve(connection: Connection, job: Job) -> None:
 
     lm = load(job.model, progress=progress, **job.place)
     worker = Worker(connection)
-    at, token = job.at, job.token
     worker.lm = lm
     order = forward(lm.config, architecture=type(lm.model)).counts
     connection.send(Ready([*dict.fromkeys([*(path for path, _ in order), *worker.paths()])]))
-    while True:
-        text = worker.generate(lm, job.prompt, at=at, token=token, **job.options)
-        connection.send(Ended(text, missed=worker.waiting))
-        while text is not None and connection.recv().line not in ("run", "restart"):
-            connection.send(Ended(text, missed=worker.waiting))
-        if text is None:
-            return
-        at = token = None
+    text = worker.generate(lm, job.prompt, at=job.at, token=job.token, **job.options)
+    connection.send(Ended(text, missed=worker.waiting))
+    return text is not None
