@@ -45,7 +45,7 @@ def run(
     with _loading(errors, model, show=not quiet and not as_json) as progress:
         lm = load(model, progress=progress, **place)
     if place["device"] == "cpu" and not (quiet or as_json or fast.enabled()):
-        errors.print(f"NumPy multiplies: {fast.INSTALL}", markup=False, highlight=False, soft_wrap=True)
+        errors.print(f"NumPy multiplies: {fast.INSTALL}", markup=False, soft_wrap=True)
     if allocations:
         allocations.reset_peak()
     steps = generate(lm, prompts, **options)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,13 @@ def held(config: Config, stored: Stored, dtype: str, progress: Progress) -> Held
     size = sum(tensor.count for tensor in lacking.values()) * wanted.itemsize
     if wanted == FLOAT and not (machine and SMALL <= size <= RELAID):
         lacking = {}  # `x @ w` reads columns too
-    packed = _packed(lacking, layouts, dtype, progress) if lacking else {}
+    total = sum(tensor.nbytes for tensor in stored.values())
+
+    def said(done: int) -> None:
+        if progress:
+            progress(done, total)
+
+    packed = _packed(lacking, layouts, dtype, said) if lacking else {}
     for key, tensor in stored.items():
         way = layouts[key]
         if key in packed:
@@ -58,29 +64,25 @@ def held(config: Config, stored: Stored, dtype: str, progress: Progress) -> Held
             yield key, PackedMatrix(tensor.read(wanted), machine=machine)
         else:
             yield key, tensor.read(FLOAT)
-    if progress:
-        total = sum(tensor.nbytes for tensor in stored.values())
-        progress(total, total)
+    said(total)
 
 
 def _packed(
-    stored: Stored, layouts: Mapping[str, str | None], dtype: str, progress: Progress
+    stored: Stored, layouts: Mapping[str, str | None], dtype: str, said: Callable[[int], None]
 ) -> Mapping[str, Parts]:
     def parts() -> Iterator[tuple[str, Parts]]:
-        total, done = sum(tensor.nbytes for tensor in stored.values()), 0
+        done = 0
         for key, tensor in stored.items():
             array = tensor.read(FLOAT)
             rows = np.ascontiguousarray(array.T if layouts[key] == "columns" else array)
             yield key, narrowed(rows, dtype)
             done += tensor.nbytes
-            if progress:
-                progress(done, total)
+            said(done)
 
-    size = sum(tensor.count for tensor in stored.values()) * DTYPES[dtype].itemsize
+    header, size = _header(stored, layouts, dtype)
     if size < SMALL:
         return dict(parts())
     file = cache_folder() / "packed" / f"{_name(stored, dtype)}.safetensors"
-    header = _header(stored, layouts, dtype)
     if not _whole(file, header, size):
         try:
             _write(file, parts(), header)
@@ -91,10 +93,10 @@ def _packed(
 
 
 def _whole(file: Path, header: bytes, size: int) -> bool:
-    """Whether a file is there, begins as it should and goes on for `size` bytes at least."""
+    """Whether a file is there, begins as it should and goes on for `size` bytes."""
     try:
         with file.open("rb") as stream:
-            return stream.read(len(header)) == header and file.stat().st_size >= len(header) + size
+            return stream.read(len(header)) == header and file.stat().st_size == len(header) + size
     except OSError:
         return False
 
@@ -112,8 +114,8 @@ def _name(stored: Stored, dtype: str) -> str:
     return seed.hexdigest()[:32]
 
 
-def _header(stored: Stored, layouts: Mapping[str, str | None], dtype: str) -> bytes:
-    """That of a safetensors file, padded so that the first tensor begins a line of the cache."""
+def _header(stored: Stored, layouts: Mapping[str, str | None], dtype: str) -> tuple[bytes, int]:
+    """That of a safetensors file, and the bytes that follow; tensors begin a line of the cache."""
     codes = {known: code for code, known in CODES.items()}
     entries: dict[str, Any] = {}
     end = 0
@@ -130,7 +132,7 @@ def _header(stored: Stored, layouts: Mapping[str, str | None], dtype: str) -> by
             add(f"{key}.scale", shape[:1], FLOAT)
     text = json.dumps(entries).encode()
     text += b" " * (-(8 + len(text)) % 64)
-    return len(text).to_bytes(8, "little") + text
+    return len(text).to_bytes(8, "little") + text, end
 
 
 def _write(file: Path, content: Iterator[tuple[str, Parts]], header: bytes) -> None:
