@@ -10,7 +10,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from counting import show
 from counting.composite import composite
-from counting.costs import COSTS, Cost, Shape, views
+from counting.costs import COSTS, Shape, views
 from counting.ledger import UNSETTLED, Charge, Counts, Ledger
 from counting.pricing import OPTIONS, Uncounted, describe, no_row, price
 from counting.scope import place
@@ -75,7 +75,7 @@ class Counted(NDArrayOperatorsMixin):
         self.charge: Charge | None = None
         self.base = None
         ledger.paths.append(self.path)
-        ledger.log.append(Charge("", (), (), Cost(), self.spec, describe))  # born at no cost
+        ledger.log.append(Charge("", (), (), {}, self.spec, describe))  # born at no cost
 
     def __del__(self) -> None:
         if self.base is None:

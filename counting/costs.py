@@ -13,6 +13,8 @@ import numpy as np
 
 KINDS = ("mul", "add", "fma", "div", "exp", "tanh", "sqrt", "sin", "cos", "cmp")
 
+_KNOWN = frozenset(KINDS)
+
 Shape = tuple[Any, ...]  # each dimension an int or a SymPy expression
 Rule = Callable[..., "Cost"]
 
@@ -26,8 +28,9 @@ class Cost(dict[str, Any]):
 
     def __init__(self, counts: Mapping[str, Any] = {}, /, **more: Any) -> None:
         super().__init__({k: n for k, n in {**counts, **more}.items() if n != 0})
-        if unknown := self.keys() - set(KINDS):
-            raise ValueError(f"unknown kind of operation {min(unknown)!r}; known: {KINDS}")
+        if not self.keys() <= _KNOWN:
+            unknown = min(self.keys() - _KNOWN)
+            raise ValueError(f"unknown kind of operation {unknown!r}; known: {KINDS}")
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost({k: self.get(k, 0) + other.get(k, 0) for k in KINDS})

@@ -47,8 +47,8 @@ class Charge:
 
     Attributes:
         operation: its name.
-        cost: operations by kind.
         amounts: what it adds to the totals.
+        kinds: operations by kind, among what else a column may name.
         rows: the same by row, as (scope below the path of the call, operation, amounts).
         result: what comes out, or None for a write in place.
         transient: the most bytes that its own temporaries and result hold while it runs.
@@ -57,8 +57,8 @@ class Charge:
 
     __slots__ = (
         "amounts",
-        "cost",
         "grows",
+        "kinds",
         "operation",
         "over",
         "result",
@@ -73,18 +73,23 @@ class Charge:
         operation: str,
         rows: tuple[tuple[str, str, Amounts], ...],
         amounts: Amounts,
-        cost: Cost,
+        kinds: Mapping[str, Any],
         result: Spec | None,
         run: Callable[..., Any],
         transient: Any = 0,
     ) -> None:
-        self.operation, self.rows, self.amounts, self.cost = operation, rows, amounts, cost
+        self.operation, self.rows, self.amounts, self.kinds = operation, rows, amounts, kinds
         self.result, self.run, self.transient = result, run, transient
         # Memory: what grows for good, and for a moment beyond that.
         self.usage = result.usage if result else None
         self.grows = result.nbytes if result else 0
         over = transient - self.grows if transient else 0
         self.over = over if type(over) is not int or over > 0 else 0
+
+    @property
+    def cost(self) -> Cost:
+        """Operations by kind."""
+        return Cost({kind: self.kinds[kind] for kind in KINDS if kind in self.kinds})
 
 
 class Counts(Mapping[Key, tuple[Any, ...]]):

@@ -12,7 +12,7 @@ import numpy as np
 
 from counting import scalar
 from counting.composite import composite
-from counting.costs import COSTS, KINDS, Cost, size, views
+from counting.costs import COSTS, size, views
 from counting.ledger import Charge, Ledger, Spec
 from counting.scope import at
 from counting.scope import category as in_category
@@ -80,28 +80,21 @@ def price(
     if data is not None and not hasattr(data, "shape"):
         raise Uncounted(f"{function.__name__} of {bare} gives no array")
     result = None if data is None else describe(ledger, data, category)
-    rows: dict[tuple[str, str], Amounts]
-    if text is None:
-        rows, transient = {("", function.__name__): _amounts(function, known, result)}, 0
-    else:
-        scratch = Ledger(ledger.memory)
-        operands = list(_on_shapes(known, bare, scratch, counted))
-        rows, transient = _traced(partial(text, *operands, **options), scratch, category)
-        rows = _joined(rows, function.__name__)
     if len(ledger.charges) > CACHED:
         ledger.charges.clear()
         ledger.specs.clear()
+    name = function.__name__
+    if text is None:
+        amounts = _amounts(function, known, result)
+        columns = _by_column(ledger, amounts)
+        return Charge(name, (("", name, columns),), columns, amounts, result, run), data
+    scratch = Ledger(ledger.memory)
+    operands = list(_on_shapes(known, bare, scratch, counted))
+    found, transient = _traced(partial(text, *operands, **options), scratch, category)
+    rows = _joined(found, name)
     totals = _sum(rows.values())
-    charge = Charge(
-        function.__name__,
-        tuple((*key, _by_column(ledger, amounts)) for key, amounts in rows.items()),
-        _by_column(ledger, totals),
-        Cost({kind: totals[kind] for kind in KINDS if kind in totals}),
-        result,
-        run,
-        transient,
-    )
-    return charge, data
+    priced = tuple((*key, _by_column(ledger, amounts)) for key, amounts in rows.items())
+    return Charge(name, priced, _by_column(ledger, totals), totals, result, run, transient), data
 
 
 def _runner(

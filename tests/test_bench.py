@@ -353,8 +353,8 @@ def test_overhead(folder):
     assert found.operations > 50
     low, high = found.percent_quartiles
     assert low <= found.percent <= high
-    with pytest.raises(InputError, match="keys from 1 to 15"):
-        overhead(str(folder), keys=16)
+    with pytest.raises(InputError, match="keys from 1 to 12 with 3 pairs"):
+        overhead(str(folder), keys=13, pairs=3)
 
 
 def test_the_figures_of_a_row_follow_from_its_runs(folder, monkeypatch):
@@ -397,7 +397,7 @@ def test_no_engine_that_starts_is_an_error(folder, monkeypatch):
         (("prefill", "tiny"), "512 prompt tokens and 1 new ones"),
         (("load", "tiny", "--prompt-tokens", "0"), "there must be at least 1"),
         (("overhead", "tiny", "--pairs", "0"), "pairs must be at least 1"),
-        (("overhead", "tiny", "--dtype", "int3", "--keys", "3"), "unknown dtype 'int3'"),
+        (("overhead", "tiny", "--dtype", "int3", "--keys", "3", "--pairs", "2"), "unknown dtype 'int3'"),
     ],
     ids=str,
 )

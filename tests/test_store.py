@@ -1,4 +1,4 @@
-"""Weights that are packed once and mapped ever after."""
+"""Weights that are packed once and found ever after."""
 
 import os
 import subprocess
@@ -25,6 +25,7 @@ def folder(tmp_path, monkeypatch):
     """A tiny checkpoint, an empty cache, and no weights that are too small for a file."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(store, "SMALL", 0)
+    monkeypatch.setattr(store, "COPIED", 0)
     return checkpoint(tmp_path / "tiny")
 
 
@@ -135,6 +136,17 @@ def test_float32_is_mapped_from_the_checkpoint(folder, monkeypatch, kernels, lim
         array = weight.stored if isinstance(weight, PackedMatrix) else weight
         assert is_mapped(array)
         assert np.array_equal(array, tensors()[key])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_what_is_quickly_read_is_read(folder, monkeypatch, dtype):
+    pytest.importorskip("llvmlite")
+    load(folder, dtype=dtype)
+    monkeypatch.setattr(store, "COPIED", 10**6)
+    monkeypatch.setattr(store, "narrowed", no_packing)
+    lm = load(folder, dtype=dtype)
+    assert not any(is_mapped(matrix.stored) for matrix in packed(lm).values())
+    assert_holds(lm, tensors(), dtype)
 
 
 def test_float32_in_columns_is_laid_in_rows_once(folder, monkeypatch):

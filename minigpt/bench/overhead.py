@@ -34,26 +34,28 @@ class Overhead:
 def overhead(
     model: str = "gpt2", pairs: int = 40, keys: int = 128, dtype: str = "float32"
 ) -> Overhead:
-    """The same decode step bare and counted, in turn, on the same weights.
+    """Decode steps bare and counted, in turn, on the same weights.
 
-    The counted step includes what `generate` does for a record: snapshot, difference, totals.
+    Each step has one more key than the one before, as in `generate`, so that some of its prices
+    are new; the counted ones include what it does for a record: snapshot, difference, totals.
 
     Args:
         model: see `models.subject`.
         pairs: how many pairs to time.
-        keys: tokens in the cache when the step begins.
+        keys: tokens in the cache when the first step begins.
         dtype: see `minigpt.load`.
 
     Raises:
-        InputError: the model or the dtype is unknown, or keys do not fit its context.
+        InputError: the model or the dtype is unknown, or the steps do not fit its context.
     """
     about = subject(model)
-    if pairs < 1 or not 1 <= keys < about.config.n_positions:
-        raise InputError(f"pairs must be at least 1, keys from 1 to {about.config.n_positions - 1}")
+    most = about.config.n_positions - pairs - 1
+    if pairs < 1 or not 1 <= keys <= most:
+        raise InputError(f"pairs must be at least 1, keys from 1 to {most} with {pairs} pairs")
     lm = load(about.folder, dtype=dtype)
     ledger = lm.ledger
-    step_bare = _step(build(lm.config, bare_weights(lm)), keys)
-    step_counted = _step(lm.model, keys)
+    step_bare = _step(build(lm.config, bare_weights(lm)), keys, pairs)
+    step_counted = _step(lm.model, keys, pairs)
     before = ledger.snapshot()
 
     def counted_and_recorded() -> int:
@@ -86,17 +88,12 @@ def overhead(
     )
 
 
-def _step(model: Model, keys: int) -> Callable[[], object]:
-    """A decode step that leaves its cache as it was."""
-    cache = model.new_cache(1, keys + 1)
+def _step(model: Model, keys: int, pairs: int) -> Callable[[], object]:
+    """One decode step after another, the first with `keys` in the cache."""
+    cache = model.new_cache(1, keys + pairs + 1)
     for layer in cache.layers:
         layer.k[:] = 0.01
         layer.v[:] = 0.01
+        layer.length = keys
     token = np.array([[7]])
-
-    def step() -> object:
-        for layer in cache.layers:
-            layer.length = keys
-        return model(token, cache)
-
-    return step
+    return lambda: model(token, cache)

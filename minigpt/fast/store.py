@@ -18,6 +18,7 @@ from minigpt.tensors import tensors
 
 VERSION = 1  # of what is written; another one is packed anew
 SMALL = 1 << 26  # bytes that are packed sooner than a file of them is written
+COPIED = 1 << 29  # bytes at most that are read into memory: its pages are large, a map's are small
 RELAID = 1 << 30  # bytes of float32 at most that are copied for rows in order, 15 % faster to read
 SAMPLE = 4096  # bytes at both ends of a tensor that tell checkpoints apart, beside size and time
 FLOAT = np.dtype(np.float32)
@@ -61,7 +62,8 @@ def held(config: Config, stored: Stored, dtype: str, progress: Progress) -> Held
             rows, scale = packed[key]
             yield key, PackedMatrix(rows, scale, way == "columns", machine)
         elif way and (machine or wanted != FLOAT):
-            yield key, PackedMatrix(tensor.read(wanted), machine=machine)
+            array = tensor.read(wanted)
+            yield key, PackedMatrix(_nearer(array, size) if packed else array, machine=machine)
         else:
             yield key, tensor.read(FLOAT)
     said(total)
@@ -88,8 +90,13 @@ def _packed(
             _write(file, parts(), header)
         except OSError:  # no room, or a folder that may not be written: packed at each start
             return dict(parts())
-    found = {key: tensor.map() for key, tensor in tensors(file, CODES)}
+    found = {key: _nearer(tensor.map(), size) for key, tensor in tensors(file, CODES)}
     return {key: (found[key], found.get(f"{key}.scale")) for key in stored}
+
+
+def _nearer(mapped: np.ndarray, size: int) -> np.ndarray:
+    """An array of a file, read where there are `size` bytes in all and reading them is quick."""
+    return mapped.copy() if size <= COPIED else mapped
 
 
 def _whole(file: Path, header: bytes, size: int) -> bool:
