@@ -397,7 +397,10 @@ def test_no_engine_that_starts_is_an_error(folder, monkeypatch):
         (("prefill", "tiny"), "512 prompt tokens and 1 new ones"),
         (("load", "tiny", "--prompt-tokens", "0"), "there must be at least 1"),
         (("overhead", "tiny", "--pairs", "0"), "pairs must be at least 1"),
-        (("overhead", "tiny", "--dtype", "int3", "--keys", "3", "--pairs", "2"), "unknown dtype 'int3'"),
+        (
+            ("overhead", "tiny", "--dtype", "int3", "--keys", "3", "--pairs", "2"),
+            "unknown dtype 'int3'",
+        ),
     ],
     ids=str,
 )
