@@ -8,6 +8,7 @@ import sys
 import threading
 from bdb import BdbQuit
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 import counting
+import minigpt
 from counting import Counted, Ledger, ShapeArray, category, observing, scope, trace
 from counting.debugger import below
 from counting.operations import aside, condition
@@ -30,8 +32,11 @@ from minigpt.weights import LanguageModel
 
 PROMPT = "To be, or not to be"
 SHORT = {"max_new_tokens": 3, "seed": 1}
-ROOMS = {str(ROOT / "minigpt" / f"{room}.py") for room in ("gpt2", "llama", "deepseek")}
-ROOMS |= {str(ROOT / "minigpt" / f"{room}.py") for room in ("ops", "cache", "routing")}
+INSTALLED = Path(minigpt.__file__).parent  # the clone, or where it was installed to
+ROOMS = {
+    str(INSTALLED / f"{room}.py")
+    for room in ("gpt2", "llama", "deepseek", "ops", "cache", "routing")
+}
 
 
 FINAL = "ln_f.weight", "ln_f.bias", "wte.weight"
@@ -669,7 +674,7 @@ def test_a_breakpoint_in_a_model_opens_it(tmp_path):
 
 def test_files_of_a_model():
     assert all(map(is_model, ROOMS))
-    for file in (counting.__file__, np.__file__, os.__file__, str(ROOT / "minigpt" / "module.py")):
+    for file in (counting.__file__, np.__file__, os.__file__, str(INSTALLED / "module.py")):
         assert not is_model(file)
 
 
