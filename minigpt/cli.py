@@ -266,9 +266,11 @@ def main() -> None:
     except InputError as error:
         _fail(str(error))
     except TyperException as error:  # an unknown command or option, a value of another type
-        if message := error.format_message().rstrip("."):
-            _fail(f"{message} (see minigpt --help)")
-        sys.exit(2)  # no command: its help has been shown
+        message = error.format_message()
+        if not message.startswith("Usage: "):
+            _fail(f"{message.rstrip('.')} (see minigpt --help)")
+        print(message)  # no command: what may be said is the help
+        sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)  # what a shell makes of SIGINT
     except MemoryError:
