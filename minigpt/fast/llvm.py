@@ -1,7 +1,6 @@
 """LLVM at hand: functions built with llvmlite, compiled once, kept for the next start."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,7 +10,7 @@ import llvmlite
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-from minigpt.places import cache_folder
+from minigpt.places import cache_folder, written_whole
 
 DIGEST = hashlib.sha256().digest_size
 
@@ -192,7 +191,9 @@ class Target:
         digest, compiled = kept[:DIGEST], kept[DIGEST:]
         if digest != hashlib.sha256(compiled).digest():  # none, or damaged
             compiled = self.compile(build)
-            _keep(file, hashlib.sha256(compiled).digest() + compiled)
+            # A cache that cannot be written costs a second at the next start.
+            with suppress(OSError), written_whole(file) as stream:
+                stream.write(hashlib.sha256(compiled).digest() + compiled)
         return Code(compiled, self)
 
 
@@ -206,15 +207,3 @@ class Code:
 
     def __getitem__(self, name: str) -> int:
         return self._engine.get_function_address(name)
-
-
-def _keep(file: Path, content: bytes) -> None:
-    """Writes a file whole or not at all: another process may want it at the same time."""
-    mine = file.with_suffix(f".{os.getpid()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        mine.write_bytes(content)
-        mine.replace(file)
-    except OSError:  # a cache that cannot be written costs a second at the next start
-        with suppress(OSError):
-            mine.unlink(missing_ok=True)

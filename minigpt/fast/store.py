@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from minigpt.architectures import Config, layout
 from minigpt.device import Held, Progress, Stored
 from minigpt.fast import enabled
 from minigpt.fast.packed import DTYPES, PackedMatrix, Parts, narrowed
-from minigpt.places import cache_folder
+from minigpt.places import cache_folder, written_whole
 from minigpt.tensors import tensors
 
 VERSION = 1  # of what is written; another one is packed anew
@@ -143,16 +142,9 @@ def _header(stored: Stored, layouts: Mapping[str, str | None], dtype: str) -> tu
 
 
 def _write(file: Path, content: Iterator[tuple[str, Parts]], header: bytes) -> None:
-    """Writes a file whole or not at all: another process may want it at the same time."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    mine = file.with_suffix(f".{os.getpid()}")
-    try:
-        with mine.open("wb") as stream:
-            stream.write(header)
-            for _, parts in content:
-                for part in parts:
-                    if part is not None:
-                        stream.write(part.view(np.uint8).data)
-        mine.replace(file)
-    finally:
-        mine.unlink(missing_ok=True)
+    with written_whole(file) as stream:
+        stream.write(header)
+        for _, parts in content:
+            for part in parts:
+                if part is not None:
+                    stream.write(part.view(np.uint8).data)
