@@ -234,15 +234,21 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
 
     if len(ledger.log) > UNSETTLED:
         ledger.settle()
-    ledger.paths.append(path)
-    ledger.log.append(charge)
-    result: Counted | None = None
-    if charge.result is not None:
-        result = _new(Counted)
-        result.data, result.spec, result.base = data, charge.result, None
-        result.path, result.charge = path, charge
+    result = entered(ledger, path, charge, data)
     if ledger.observer:
         ledger.observer(path, charge, operands, result)
+    return result
+
+
+def entered(ledger: Ledger, path: str, charge: Charge, data: Any) -> Counted | None:
+    """Records a call that gave `data`, which comes back counted; None if it wrote in place."""
+    ledger.paths.append(path)
+    ledger.log.append(charge)
+    if charge.result is None:
+        return None
+    result = _new(Counted)
+    result.data, result.spec, result.base = data, charge.result, None
+    result.path, result.charge = path, charge
     return result
 
 

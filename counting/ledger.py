@@ -71,7 +71,7 @@ class Charge:
     def __init__(
         self,
         operation: str,
-        rows: tuple[tuple[str, str, Amounts], ...],
+        rows: Iterable[tuple[str, str, Amounts]],
         amounts: Amounts,
         kinds: Mapping[str, Any],
         result: Spec | None,

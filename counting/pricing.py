@@ -108,7 +108,7 @@ def _runner(
     on_scalars = any(hasattr(x, "dtype") and x.dtype.kind == "O" for x in bare)
     if isinstance(function, composite):
         text = function.function
-        return (_one_by_one(text, counted) if on_scalars else function.run), text
+        return (_one_by_one(text, counted) if on_scalars else function), text
     if COSTS.get(function) in (None, views):
         raise no_row(function)
     packed = next((x for x in bare if hasattr(x, "reference")), None)

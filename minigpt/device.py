@@ -13,6 +13,7 @@ from minigpt.tensors import Tensor
 Stored = Mapping[str, Tensor]
 Progress = Callable[[int, int], None] | None  # bytes done, bytes in all
 Held = Iterator[tuple[str, Any]]
+Forward = Callable[..., Any]  # (tokens, cache, logits="last") -> logits, as a model is called
 
 STAGING = 32 * 2**20  # bytes of pinned memory that weights pass through
 
@@ -27,6 +28,18 @@ class Host:
         from minigpt.fast.store import held
 
         return held(config, stored, dtype, progress)
+
+    def forward(self, model: Any, weights: Mapping[str, Any]) -> Forward:
+        """How passes of a model of these weights run: decode steps recorded, if kernels fit."""
+        from minigpt.fast import enabled
+
+        if enabled():
+            from minigpt.fast.machine import here
+            from minigpt.fast.replay import Replayed
+
+            if machine := here():
+                return Replayed(model, weights, machine)
+        return model
 
     def require(self, config: Any, **sizes: int) -> None:
         """Nothing: the operating system says when memory runs out."""
@@ -88,6 +101,10 @@ class Cuda:
             flat[begin : begin + step].set(staged[: part.size])
             cuda.get_current_stream().synchronize()  # the next part is staged in the same place
         return CublasArray(target) if matrix else target
+
+    def forward(self, model: Any, weights: Mapping[str, Any]) -> Forward:
+        """How passes of a model of these weights run: as the model's text says."""
+        return model
 
     def require(
         self, config: Any, batch: int = 1, context: int = 1, prompt: int = 1, loaded: bool = False

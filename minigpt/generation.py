@@ -195,7 +195,7 @@ def _steps(
     for position in range(length, length + max_new_tokens):
         stop = lm.device.stopwatch()
         with np.errstate(all="ignore"):  # what is not finite shows in the logits
-            logits = lm.model(tokens, cache)  # (B, 1, V)
+            logits = lm.forward(tokens, cache)  # (B, 1, V)
         seconds = stop()
         after = lm.ledger.snapshot()
         counts, before = after - before, after

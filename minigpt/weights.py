@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from counting import Counted, Ledger, category
 from minigpt.architectures import Config, Model, build, read
-from minigpt.device import Device, place
+from minigpt.device import Device, Forward, place
 from minigpt.errors import InputError
 from minigpt.fast.packed import DTYPES
 from minigpt.hub import find
@@ -33,6 +33,8 @@ class LanguageModel:
 
     Attributes:
         name: as it was asked for.
+        model: its text.
+        forward: what runs a pass: as `model` does, maybe faster.
         ledger: that its arrays share.
         device: where they are.
         dtype: of its matrices.
@@ -40,6 +42,7 @@ class LanguageModel:
 
     name: str
     model: Model
+    forward: Forward
     tokenizer: Tokenizer
     ledger: Ledger
     device: Device
@@ -93,7 +96,9 @@ def load(
     with category("weights"):
         for key, array in target.hold(config, stored, dtype, progress):
             weights[key] = Counted(array, ledger)
-    return LanguageModel(checkpoint.name, build(config, weights), tokenizer, ledger, target, dtype)
+    built = build(config, weights)
+    forward = target.forward(built, weights)
+    return LanguageModel(checkpoint.name, built, forward, tokenizer, ledger, target, dtype)
 
 
 def _fit(

@@ -80,7 +80,8 @@ def small(case, seed=0):
     with category("weights"):
         shapes = case.config.shapes().items()
         weights = {key: Counted(make(s, np.float32), ledger) for key, s in shapes}
-    return LanguageModel("small", build(case.config, weights), None, ledger, None, "float32")
+    model = build(case.config, weights)
+    return LanguageModel("small", model, model, None, ledger, None, "float32")
 
 
 def tokens_of(case, seed=0):

@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from minigpt.architectures import Model, build
 from minigpt.bench.models import subject
-from minigpt.bench.own import bare_weights
+from minigpt.bench.own import uncounted
 from minigpt.errors import InputError
-from minigpt.weights import load
+from minigpt.weights import LanguageModel, load
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,8 @@ def overhead(
         raise InputError(f"pairs must be at least 1, keys from 1 to {most} with {pairs} pairs")
     lm = load(about.folder, dtype=dtype)
     ledger = lm.ledger
-    step_bare = _step(build(lm.config, bare_weights(lm)), keys, pairs)
-    step_counted = _step(lm.model, keys, pairs)
+    step_bare = _step(uncounted(lm), keys, pairs)
+    step_counted = _step(lm, keys, pairs)
     before = ledger.snapshot()
 
     def counted_and_recorded() -> int:
@@ -88,12 +87,12 @@ def overhead(
     )
 
 
-def _step(model: Model, keys: int, pairs: int) -> Callable[[], object]:
+def _step(lm: LanguageModel, keys: int, pairs: int) -> Callable[[], object]:
     """One decode step after another, the first with `keys` in the cache."""
-    cache = model.new_cache(1, keys + pairs + 1)
+    cache = lm.model.new_cache(1, keys + pairs + 1)
     for layer in cache.layers:
         layer.k[:] = 0.01
         layer.v[:] = 0.01
         layer.length = keys
     token = np.array([[7]])
-    return lambda: model(token, cache)
+    return lambda: lm.forward(token, cache)

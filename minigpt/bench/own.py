@@ -1,13 +1,14 @@
 """This program as an engine: bare, and counting as `generate` counts."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minigpt.architectures import Model, build
+from minigpt.architectures import build
 from minigpt.bench.engines import Generate
 from minigpt.weights import LanguageModel, load
 
@@ -25,9 +26,15 @@ def bare_weights(lm: LanguageModel) -> dict[str, Any]:
     return {key: weight(key) for key in lm.config.shapes()}
 
 
+def uncounted(lm: LanguageModel) -> LanguageModel:
+    """The same model on the same arrays, out of the count."""
+    weights = bare_weights(lm)
+    model = build(lm.config, weights)
+    return replace(lm, model=model, forward=lm.device.forward(model, weights))
+
+
 def bare(folder: Path, dtype: str, threads: int, context: int) -> Generate:
-    lm = load(folder, dtype=dtype)
-    return _generating(build(lm.config, bare_weights(lm)), lambda logits: logits)
+    return _generating(uncounted(load(folder, dtype=dtype)), lambda logits: logits)
 
 
 def counted(folder: Path, dtype: str, threads: int, context: int) -> Generate:
@@ -42,15 +49,15 @@ def counted(folder: Path, dtype: str, threads: int, context: int) -> Generate:
         counts.total("calls")
         return logits.data
 
-    return _generating(lm.model, recorded)
+    return _generating(lm, recorded)
 
 
-def _generating(model: Model, taken: Callable[[Any], np.ndarray]) -> Generate:
+def _generating(lm: LanguageModel, taken: Callable[[Any], np.ndarray]) -> Generate:
     def generate(prompt: list[int], new: int, mark: Callable[[], None]) -> list[int]:
-        cache = model.new_cache(1, len(prompt) + new - 1)
+        cache = lm.model.new_cache(1, len(prompt) + new - 1)
         tokens: list[int] = []
         for _ in range(new):
-            logits = taken(model(np.array([tokens[-1:] or prompt]), cache))  # (1, 1, V)
+            logits = taken(lm.forward(np.array([tokens[-1:] or prompt]), cache))  # (1, 1, V)
             tokens.append(int(logits[0, -1].argmax()))
             mark()
         return tokens

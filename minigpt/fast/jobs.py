@@ -52,6 +52,16 @@ def widened(b: Builder, base: Any, index: Any, dtype: str, lanes: int) -> Any:
     return b.sitofp(b.sext(stored, ints), floats)
 
 
+def rounded(b: Builder, x: Any) -> Any:
+    """`x.astype(bfloat16)` of a float32 or a vector of them: to the nearest, ties to even."""
+    lanes = x.type.count if isinstance(x.type, ir.VectorType) else 0
+    ints, halves = (vector(i32, lanes), vector(i16, lanes)) if lanes else (i32, i16)
+    bits = b.bitcast(x, ints)
+    odd = b.and_(b.lshr(bits, constant(16, ints)), constant(1, ints))
+    nearest = b.add(bits, b.add(odd, constant(0x7FFF, ints)))
+    return b.trunc(b.lshr(nearest, constant(16, ints)), halves)
+
+
 @contextmanager
 def vectors(b: Builder, begin: Any, end: Any, lanes: int) -> Iterator[Any]:
     """A loop over units of a vector: yields the index of the first number of each."""

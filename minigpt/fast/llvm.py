@@ -204,6 +204,9 @@ class Code:
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target.machine())
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(compiled))
         self._engine.finalize_object()
+        self._known: dict[str, int] = {}
 
     def __getitem__(self, name: str) -> int:
-        return self._engine.get_function_address(name)
+        if name not in self._known:
+            self._known[name] = self._engine.get_function_address(name)
+        return self._known[name]

@@ -3,20 +3,23 @@
 import ctypes
 import struct
 from collections.abc import Callable
-from functools import cache
+from copy import copy
+from functools import cache, lru_cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 
-from minigpt.fast import between, jobs, pool, products
+from minigpt.fast import between, jobs, moves, pool, products
 from minigpt.fast.llvm import Target
 from minigpt.fast.pool import Pool
 
 SHARE = 1 << 18  # bytes of a weight that a thread takes at a time
 BLOCK = 1 << 18  # bytes of rows of x that stay in the cache while weights pass by
 BLAS = 128  # rows from which on BLAS multiplies faster by columns
+SOME = 1 << 13  # numbers that a thread takes at a time of what is done to each
 MANY = 16  # rows from which on it pays to round x to bfloat16 first
 
 
@@ -35,6 +38,10 @@ def kernels(module: ir.Module, target: Target) -> None:
         between.elementwise(module, target, formula)
     between.layer_norm(module, target)
     between.rms_norm(module, target)
+    for row_formula in moves.FORMULAS:
+        moves.by_rows(module, target, row_formula)
+    for dtype in jobs.STORED:
+        moves.gathered(module, target, dtype)
 
 
 class Machine:
@@ -43,14 +50,28 @@ class Machine:
     Attributes:
         lanes: numbers in a vector.
         pairs: whether two products of bfloat16 are one operation.
+        threads: how many there are.
+        pool: what they share.
+        run: what a job is handed to, (address, words, total, chunk).
+        empty: what makes the arrays that results are written into.
     """
 
     def __init__(self, target: Target, threads: int | None = None) -> None:
-        sources = [Path(str(room.__file__)) for room in (between, jobs, pool, products)]
+        sources = [Path(str(room.__file__)) for room in (between, jobs, moves, pool, products)]
         self._code = target.load(kernels, [*sources, Path(__file__)])
-        self._pool = Pool(self._code, threads)
+        self.pool = Pool(self._code, threads)
         self.lanes, self.pairs = target.lanes, products.PAIRS_FEATURE in target.features
-        self.threads = self._pool.threads
+        self.threads = self.pool.threads
+        self.run: Callable[[int, bytes, int, int], None] = self.pool.run
+        self.empty: Callable[..., np.ndarray] = np.empty
+
+    def handing(
+        self, run: Callable[[int, bytes, int, int], None], empty: Callable[..., np.ndarray]
+    ) -> "Machine":
+        """The same machine with another `run` and `empty`."""
+        other = copy(self)
+        other.run, other.empty = run, empty
+        return other
 
     def job(self, name: str, words: str) -> Callable[..., None]:
         """A kernel as a function: of the range to cover, of how much at a time, and its words.
@@ -58,7 +79,7 @@ class Machine:
         Args:
             words: their types in order: q a whole number or an address, f a float.
         """
-        address, run = self._code[name], self._pool.run
+        address, run = self._code[name], self.run
         pack = struct.Struct("".join({"q": "q", "f": "f4x"}[word] for word in words)).pack
 
         def call(total: int, chunk: int, *values: Any) -> None:
@@ -86,7 +107,7 @@ class Machine:
             def by_columns(x: np.ndarray) -> np.ndarray:
                 if stored.dtype == x.dtype == np.float32 and x.size >= BLAS * d:
                     return (x.reshape(-1, d) @ stored).reshape(*x.shape[:-1], out)
-                x, y, n = _rows(x, d, out)
+                x, y, n = self._rows(x, d, out)
                 job(units, share, place, address(x), address(y), d, out, n)
                 return y
 
@@ -99,11 +120,11 @@ class Machine:
         block = max(4, BLOCK // (d * 4) // 4 * 4)
 
         def multiply(x: np.ndarray) -> np.ndarray:
-            x, y, n = _rows(x, d, out)
+            x, y, n = self._rows(x, d, out)
             if pairs is None or n < MANY:
                 by_rows(out, share, place, factors, address(x), address(y), d, out, n, block)
             else:
-                half = np.empty(x.shape, np.uint16)
+                half = self.empty(x.shape, np.uint16)
                 units = half.size // self.lanes
                 narrow(units, max(1, units // 64), address(x), address(half))
                 pairs(out, share, place, 0, address(half), address(y), d, out, n, 2 * block)
@@ -111,12 +132,55 @@ class Machine:
 
         return multiply
 
+    def _rows(self, x: np.ndarray, d: int, out: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """x (..., d) as a kernel reads it, room for the result (..., out), and how many rows."""
+        if x.dtype != np.float32 or not x.flags.c_contiguous:
+            x = np.ascontiguousarray(x, np.float32)
+        return x, self.empty((*x.shape[:-1], out), np.float32), x.size // d
 
-def _rows(x: np.ndarray, d: int, out: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """x (..., d) as a kernel reads it, room for the result (..., out), and how many rows."""
-    if x.dtype != np.float32 or not x.flags.c_contiguous:
-        x = np.ascontiguousarray(x, np.float32)
-    return x, np.empty((*x.shape[:-1], out), np.float32), x.size // d
+    def move(self, formula: moves.Formula, to: np.ndarray, *operands: np.ndarray) -> bool:
+        """`to[...] = formula(*operands)`; False, and nothing done, if no kernel fits.
+
+        Args:
+            formula: one of `moves.FORMULAS`.
+            operands: of float32, wherever their rows lie, broadcast to the shape of `to`.
+        """
+        arrays = (to, *operands)
+        looks = ((x.shape, x.strides, x.itemsize) for x in arrays)
+        if (walk := _walk(to.shape, *looks)) is None:
+            return False
+        rows, d, sizes = walk
+        words = [*map(address, arrays), d, *sizes]
+        self.job(formula.__name__, "q" * len(words))(rows, max(1, SOME // max(1, d)), *words)
+        return True
+
+
+@lru_cache(1000)
+def _walk(shape: tuple[int, ...], *looks: Any) -> tuple[int, int, list[int]] | None:
+    """How `moves.by_rows` goes over arrays: how many rows, their length, and its other sizes.
+
+    Args:
+        shape: of what they are broadcast to.
+        looks: the shape, strides and bytes of an element of each.
+    """
+    strides = []  # of each array, in elements, along each axis of `shape`
+    for own, steps, itemsize in looks:
+        spread = [0 if n == 1 else step // itemsize for n, step in zip(own, steps, strict=True)]
+        strides.append([0] * (len(shape) - len(own)) + spread)
+    *lengths, d = shape
+    if any(of[-1] != 1 for of in strides) and d != 1:
+        return None
+    axes: list[list[int]] = []  # of rows: how many, and each array's stride
+    for n, *steps in zip(lengths, *(of[:-1] for of in strides), strict=True):
+        if axes and axes[-1][1:] == [n * step for step in steps]:
+            axes[-1] = [axes[-1][0] * n, *steps]  # one after another: as good as one axis
+        elif n != 1:
+            axes.append([n, *steps])
+    axes = [[1] + [0] * len(strides)] * (moves.AXES - len(axes)) + axes
+    counts, *along = zip(*axes, strict=True)
+    if len(axes) > moves.AXES:
+        return None
+    return prod(counts), d, [*counts[1:], *(step for of in along for step in of)]
 
 
 @cache

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
+from counting.composite import composite
 from counting.scope import scope
 
 if TYPE_CHECKING:
@@ -86,6 +87,10 @@ class PackedMatrix:
     def T(self) -> "PackedMatrix":
         return PackedMatrix(self.stored, self.scale, not self.turned, self.machine)
 
+    def on(self, machine: "Machine") -> "PackedMatrix":
+        """The same matrix, multiplied by `machine`."""
+        return PackedMatrix(self.stored, self.scale, self.turned, machine)
+
     @property
     def parts(self) -> tuple[np.ndarray, ...]:
         """The arrays that it consists of, as the texts of `reference` take them."""
@@ -96,7 +101,7 @@ class PackedMatrix:
         if self.dtype == np.float32:
             return None
         if function is np.take:
-            return gathered
+            return gathered.function
         return turned_product if function is np.matmul and self.scale is not None else None
 
     def _multiply_in_numpy(self, x: np.ndarray) -> np.ndarray:
@@ -141,6 +146,7 @@ def turned_product(x: Any, rows: Any, scale: Any) -> Any:
         return y * scale
 
 
+@composite
 def gathered(rows: Any, *scale_and_index: Any, axis: int = 0) -> Any:
     """Some rows, as float32: (..., in)."""
     *scale, index = scale_and_index

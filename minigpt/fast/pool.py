@@ -19,6 +19,7 @@ from llvmlite import ir
 from minigpt.fast.llvm import Builder, Code, Target, function, i32, i64, pointer, void, whole
 
 # Where things are in the shared state, in words of 64 bits; what threads contend for lies apart.
+ENTRY = 4  # words of a call of `run` on a tape: job, words, total, chunk
 TICKET, DONE, BUSY, JOB, WORDS, TOTAL, CHUNK, SIZE = 0, 8, 16, 24, 25, 26, 27, 32
 # The ticket's bits, from below: the next chunk, the number of chunks, the generation.
 NEXT_BITS = 20
@@ -28,7 +29,9 @@ AWAKE = 30_000  # rounds of waiting before a helper sleeps, about half a millise
 
 
 def sharing(module: ir.Module, target: Target) -> None:
-    """`run(state, job, words, total, chunk)` for the caller, `serve(state, rounds)` for helpers."""
+    """`run(state, job, words, total, chunk)` and `replay(state, tape, n)`, n of those, for callers;
+    `serve(state, rounds)` for helpers.
+    """
     work = ir.PointerType(ir.FunctionType(void, [pointer, i64, i64]))
     with function(module, "help_out", void, pointer) as (b, (state,)):
         again, mine, none = (b.append_basic_block(name) for name in ("again", "mine", "none"))
@@ -75,6 +78,13 @@ def sharing(module: ir.Module, target: Target) -> None:
         with _waiting(b, target) as (_, until):
             until(b.icmp_signed("==", _now(b, state, DONE), chunks))
         b.atomic_rmw("xchg", b.at(state, BUSY, i64), whole(0), "acq_rel")
+        b.ret_void()
+
+    with function(module, "replay", void, pointer, pointer, i64) as (b, (state, tape, n)):
+        with b.loop(0, n, 1) as (k, _, _):
+            entry = b.at(tape, b.mul(k, whole(ENTRY)), i64)
+            given = [b.read(entry, i, typ) for i, typ in enumerate((pointer, pointer, i64, i64))]
+            b.call(module.globals["run"], [state, *given])
         b.ret_void()
 
     with function(module, "serve", void, pointer, i64) as (b, (state, rounds)):
@@ -137,6 +147,7 @@ class Pool:
         self._state = (self._held.ctypes.data + 63) // 64 * 64  # at the start of a cache line
         address, number = ctypes.c_void_p, ctypes.c_int64
         self._run = ctypes.CFUNCTYPE(None, address, address, address, number, number)(code["run"])
+        self._replay = ctypes.CFUNCTYPE(None, address, address, number)(code["replay"])
         self._serve = ctypes.CFUNCTYPE(None, address, number)(code["serve"])
         self._code = code  # helpers run it as long as they are
         self.threads = threads or cores()
@@ -156,10 +167,23 @@ class Pool:
     def run(self, job: int, words: bytes, total: int, chunk: int) -> None:
         """`job(words, …)` over range(total), `chunk` at a time; returns when all of it is done."""
         if chunk < total:
-            chunk = max(chunk, -(-total // NEXT))
-            for called in tuple(self._asleep):
-                called.set()
-        self._run(self._state, job, words, total, chunk)
+            self._call()
+        self._run(self._state, job, words, total, fitting(total, chunk))
+
+    def replay(self, tape: np.ndarray) -> None:
+        """Jobs (n, ENTRY) of int64 one after another, as `run` takes them, but by address."""
+        self._call()
+        self._replay(self._state, tape.ctypes.data, len(tape))
+
+    def _call(self) -> None:
+        """Wakes who sleeps."""
+        for called in tuple(self._asleep):
+            called.set()
+
+
+def fitting(total: int, chunk: int) -> int:
+    """`chunk`, or the least that keeps the number of chunks within the bits of a ticket."""
+    return max(chunk, -(-total // NEXT))
 
 
 def cores() -> int:

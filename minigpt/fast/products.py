@@ -6,7 +6,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from minigpt.fast.jobs import STORED, job, vectors, widened
+from minigpt.fast.jobs import STORED, job, rounded, vectors, widened
 from minigpt.fast.llvm import (
     BFloatType,
     Builder,
@@ -160,12 +160,8 @@ def _prefetch(b: Builder, address: Any) -> None:
 def narrow(module: ir.Module, target: Target) -> None:
     """`y[begin:end] = x[begin:end].astype(bfloat16)`, in units of a vector: to the nearest, even"""
     lanes = target.lanes
-    ints = vector(i32, lanes)
     with (
         job(module, "narrow", pointer, pointer) as (b, (x, y), begin, end),
         vectors(b, begin, end, lanes) as i,
     ):
-        bits = b.bitcast(b.read(x, i, f32, lanes), ints)
-        odd = b.and_(b.lshr(bits, constant(16, ints)), constant(1, ints))
-        rounded = b.add(bits, b.add(odd, constant(0x7FFF, ints)))
-        b.write(b.trunc(b.lshr(rounded, constant(16, ints)), vector(i16, lanes)), y, i, i16)
+        b.write(rounded(b, b.read(x, i, f32, lanes)), y, i, i16)

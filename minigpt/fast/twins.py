@@ -3,23 +3,31 @@
 Where a kernel does not fit (another array, dtype or width), the text itself runs.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from counting.composite import composite
 from minigpt import ops
-from minigpt.fast.machine import Machine, address
+from minigpt.fast.machine import SOME, Machine, address
+from minigpt.fast.moves import copy_float32
 from minigpt.fast.packed import DTYPES
 
 FLOAT = np.dtype(np.float32)
 KEYS = ("float32", "float16", "bfloat16")  # what keys and values may be stored in
-SOME = 1 << 13  # numbers that a thread takes at a time
+Run = Callable[..., Any]
 
 
 def install(machine: Machine) -> None:
     """Puts the kernels of `machine` in the place of the composites of `ops`."""
-    lanes = machine.lanes
+    for function, run in twins(machine).items():
+        function.run = run
+
+
+def twins(machine: Machine) -> dict[composite, Run]:
+    """What runs in the place of the composites of `ops`, on `machine`."""
+    lanes, empty = machine.lanes, machine.empty
 
     def fits(x: Any) -> bool:
         return (
@@ -31,36 +39,32 @@ def install(machine: Machine) -> None:
             and x.shape[-1] % lanes == 0
         )
 
-    def elementwise(twin_of: composite) -> None:
+    def elementwise(twin_of: composite) -> Run:
         job = machine.job(twin_of.function.__name__, "qq")
 
         def run(x: Any) -> Any:
             if not fits(x):
                 return twin_of.function(x)
-            y = np.empty(x.shape, FLOAT)
+            y = empty(x.shape, FLOAT)
             job(x.size // lanes, SOME // lanes, address(x), address(y))
             return y
 
-        twin_of.run = run
+        return run
 
-    def norm(twin_of: composite, parameters: int) -> None:
+    def norm(twin_of: composite, parameters: int) -> Run:
         job = machine.job(twin_of.function.__name__, "qq" + "q" * parameters + "qf")
 
         def run(x: Any, *others: Any) -> Any:
             *weights, epsilon = others
             if not (fits(x) and all(fits(w) and w.shape == x.shape[-1:] for w in weights)):
                 return twin_of.function(x, *others)
-            y, d = np.empty(x.shape, FLOAT), x.shape[-1]
+            y, d = empty(x.shape, FLOAT), x.shape[-1]
             places = [address(array) for array in (x, *weights, y)]
             job(x.size // d, max(1, SOME // d), *places, d, epsilon)
             return y
 
-        twin_of.run = run
+        return run
 
-    elementwise(ops.gelu)
-    elementwise(ops.silu)
-    norm(ops.layer_norm, 2)
-    norm(ops.rms_norm, 1)
     jobs = {DTYPES[name]: machine.job(f"attention_{name}", "qqqqqqqqqqf") for name in KEYS}
 
     plans: dict[Any, Any] = {}  # what a call takes beside addresses, by what its arrays look like
@@ -83,13 +87,16 @@ def install(machine: Machine) -> None:
         (T, S), D = mask.shape, q.shape[-1]
         job, group = jobs[k.dtype], q.shape[-3] // k.shape[-3]
         sizes = (T, S, D, group, head, D**-0.5)
-        return job, q.size // D, max(1, SOME // (S * D) * 4), sizes
+        return job, q.size // D, 1 if T == 1 else 4, sizes
 
     def attention(q: Any, k: Any, v: Any, mask: Any) -> Any:
         if not (type(q) is type(k) is type(v) is type(mask) is np.ndarray):
             return ops.attention.function(q, k, v, mask)
         if not q.flags.c_contiguous:
-            q = q.copy()
+            whole = empty(q.shape, FLOAT)
+            if not (q.dtype == FLOAT and machine.move(copy_float32, whole, q)):
+                return ops.attention.function(q, k, v, mask)
+            q = whole
         looks = tuple((x.shape, x.strides, x.dtype) for x in (q, k, v, mask))
         if looks not in plans:
             if len(plans) > 1000:  # one for each number of keys
@@ -98,11 +105,17 @@ def install(machine: Machine) -> None:
         if plans[looks] is None:
             return ops.attention.function(q, k, v, mask)
         job, queries, few, sizes = plans[looks]
-        y = np.empty(q.shape, FLOAT)
+        y = empty(q.shape, FLOAT)
         job(queries, few, *map(address, (q, k, v, mask, y)), *sizes)
         return y
 
-    ops.attention.run = attention
+    return {
+        ops.gelu: elementwise(ops.gelu),
+        ops.silu: elementwise(ops.silu),
+        ops.layer_norm: norm(ops.layer_norm, 2),
+        ops.rms_norm: norm(ops.rms_norm, 1),
+        ops.attention: attention,
+    }
 
 
 def _from_head_to_head(x: Any) -> int | None:

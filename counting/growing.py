@@ -1,0 +1,110 @@
+"""A call that costs a little more each time, by the same amounts: its price as a line.
+
+A decode step is one: each has one more key to look at than the last. Its text is counted at a few
+sizes, the lines through what is found give the price at every other.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from counting.ledger import Amounts, Charge, Counts, Ledger, Spec
+
+
+class Line:
+    """Whole numbers that grow evenly with n: `line(n)` is `origin + n * slope`.
+
+    Args:
+        points: n and the numbers (...) there; two or more.
+
+    Raises:
+        ValueError: no line goes through all of them.
+    """
+
+    def __init__(self, points: Sequence[tuple[int, np.ndarray]]) -> None:
+        (n, near), (m, far), *others = points
+        if any(numbers.shape != near.shape for _, numbers in points):
+            raise ValueError("not as many numbers at each point")
+        self.slope = (far - near) // (m - n)
+        self.origin = near - n * self.slope
+        if not all(np.array_equal(self(k), numbers) for k, numbers in [(m, far), *others]):
+            raise ValueError("the numbers do not grow evenly")
+
+    def __call__(self, n: int) -> np.ndarray:
+        return self.origin + n * self.slope
+
+
+class Run(NamedTuple):
+    """What one call was counted to cost.
+
+    Attributes:
+        counts: its rows.
+        held: bytes that it held beyond those before, at each event that it left in the log.
+    """
+
+    counts: Counts
+    held: list[int]
+
+
+def counted(ledger: Ledger, function: Callable[[], Any]) -> tuple[Run, Any]:
+    """What a call costs whose arrays belong to `ledger`, and the counted array that it gives."""
+    before = ledger.snapshot()
+    result = function()
+    events = [event for event in ledger.log if event.usage is result.spec.usage]
+    live, held = 0, []
+    for event in events:
+        live += event.grows
+        held.append(live + event.over)
+    return Run(ledger.snapshot() - before, held), result
+
+
+class Growing:
+    """The price of a call as a line.
+
+    Args:
+        runs: what it costs at some n.
+
+    Raises:
+        ValueError: it does not grow evenly with n.
+    """
+
+    def __init__(self, runs: Sequence[tuple[int, Run]]) -> None:
+        (_, first), *_ = runs
+        self._keys, self._columns = list(first.counts), first.counts.columns
+        if any(list(run.counts) != self._keys for _, run in runs):
+            raise ValueError("not the same operations at each size")
+        self._rows = Line([(n, np.array(list(run.counts.values()))) for n, run in runs])
+        self._totals = Line([(n, self._rows(n).sum(axis=0)) for n, _ in runs])
+        self._held = Line([(n, np.array(run.held)) for n, run in runs])
+
+    def charge(self, name: str, n: int, result: Spec) -> Charge:
+        """What the call costs at n.
+
+        Args:
+            name: of the call.
+            result: what it gives.
+        """
+        totals = self._totals(n).tolist()
+        kinds = dict(zip(self._columns, totals, strict=True))
+        rows = _Rows(self._keys, self._rows, n)
+        held = int(self._held(n).max())
+        return Charge(name, rows, _filled(totals), kinds, result, self.charge, held)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows at n, worked out when somebody asks for them."""
+
+    keys: list[tuple[str, str]]
+    line: Line
+    n: int
+
+    def __iter__(self) -> Iterator[tuple[str, str, Amounts]]:
+        for key, row in zip(self.keys, self.line(self.n).tolist(), strict=True):
+            yield *key, _filled(row)
+
+
+def _filled(row: Sequence[int]) -> Amounts:
+    return tuple((column, amount) for column, amount in enumerate(row) if amount)
