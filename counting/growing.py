@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from counting.ledger import Amounts, Charge, Counts, Ledger, Spec
+from counting.memory import levels
 
 
 class Line:
@@ -41,7 +42,7 @@ class Run(NamedTuple):
 
     Attributes:
         counts: its rows.
-        held: bytes that it held beyond those before, at each event that it left in the log.
+        held: bytes that it held beyond those before, at each moment.
     """
 
     counts: Counts
@@ -52,11 +53,7 @@ def counted(ledger: Ledger, function: Callable[[], Any]) -> tuple[Run, Any]:
     """What a call costs whose arrays belong to `ledger`, and the counted array that it gives."""
     before = ledger.snapshot()
     result = function()
-    events = [event for event in ledger.log if event.usage is result.spec.usage]
-    live, held = 0, []
-    for event in events:
-        live += event.grows
-        held.append(live + event.over)
+    held = list(levels(event for event in ledger.log if event.usage is result.spec.usage))
     return Run(ledger.snapshot() - before, held), result
 
 
@@ -90,7 +87,7 @@ class Growing:
         kinds = dict(zip(self._columns, totals, strict=True))
         rows = _Rows(self._keys, self._rows, n)
         held = int(self._held(n).max())
-        return Charge(name, rows, _filled(totals), kinds, result, self.charge, held)
+        return Charge(name, rows, _filled(totals), kinds, result, self.charge, held, (held,))
 
 
 @dataclass(frozen=True)

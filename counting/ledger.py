@@ -28,7 +28,7 @@ class Spec:
     """
 
     __slots__ = ("category", "dtype", "grows", "ledger", "nbytes", "shape", "usage", "views")
-    over = 0
+    over, levels = 0, ()
 
     def __init__(
         self, ledger: "Ledger", shape: Shape, dtype: np.dtype, category: str, nbytes: Any
@@ -52,6 +52,7 @@ class Charge:
         rows: the same by row, as (scope below the path of the call, operation, amounts).
         result: what comes out, or None for a write in place.
         transient: the most bytes that its own temporaries and result hold while it runs.
+        levels: what they hold one after another, if that is known; see `memory.levels`.
         run: what runs.
     """
 
@@ -59,6 +60,7 @@ class Charge:
         "amounts",
         "grows",
         "kinds",
+        "levels",
         "operation",
         "over",
         "result",
@@ -77,9 +79,10 @@ class Charge:
         result: Spec | None,
         run: Callable[..., Any],
         transient: Any = 0,
+        levels: tuple[Any, ...] = (),
     ) -> None:
         self.operation, self.rows, self.amounts, self.kinds = operation, rows, amounts, kinds
-        self.result, self.run, self.transient = result, run, transient
+        self.result, self.run, self.transient, self.levels = result, run, transient, levels
         # Memory: what grows for good, and for a moment beyond that.
         self.usage = result.usage if result else None
         self.grows = result.nbytes if result else 0

@@ -1,6 +1,6 @@
 """Bytes that are alive, and how many were at most."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from operator import add
 from typing import Any
@@ -30,6 +30,15 @@ class Usage:
             for now, more in zip(live, over, strict=True):
                 for candidate in _candidates(now, more):
                     self.peak = _larger(self.peak, candidate)
+
+
+def levels(events: Iterable[Any]) -> Iterator[Any]:
+    """What is alive at each event, and within each, beyond what was before the first."""
+    live = 0
+    for event in events:
+        yield from (live + level for level in event.levels)
+        live += event.grows
+        yield live
 
 
 def _candidates(live: Any, over: Any) -> list[Any]:

@@ -14,6 +14,7 @@ from counting import scalar
 from counting.composite import composite
 from counting.costs import COSTS, size, views
 from counting.ledger import Charge, Ledger, Spec
+from counting.memory import levels
 from counting.scope import at
 from counting.scope import category as in_category
 from counting.shapes import ShapeArray
@@ -90,11 +91,12 @@ def price(
         return Charge(name, (("", name, columns),), columns, amounts, result, run), data
     scratch = Ledger(ledger.memory)
     operands = list(_on_shapes(known, bare, scratch, counted))
-    found, transient = _traced(partial(text, *operands, **options), scratch, category)
+    found, transient, held = _traced(partial(text, *operands, **options), scratch, category)
     rows = _joined(found, name)
     totals = _sum(rows.values())
     priced = tuple((*key, _by_column(ledger, amounts)) for key, amounts in rows.items())
-    return Charge(name, priced, _by_column(ledger, totals), totals, result, run, transient), data
+    columns = _by_column(ledger, totals)
+    return Charge(name, priced, columns, totals, result, run, transient, held), data
 
 
 def _runner(
@@ -145,14 +147,16 @@ def _on_shapes(
 
 def _traced(
     text: Callable[[], Any], scratch: Ledger, category: str
-) -> tuple[dict[tuple[str, str], Amounts], Any]:
-    """What `text` adds to a ledger, by path and operation, and the most bytes it held."""
+) -> tuple[dict[tuple[str, str], Amounts], Any, tuple[int, ...]]:
+    """What `text` adds to a ledger, by path and operation, and the bytes it held: most, and all."""
     held, before = scratch.live_bytes[category], scratch.snapshot()
     with at(""), in_category(category):
         text()
+    events = [event for event in scratch.log if event.usage is scratch.memory[category]]
     counts = scratch.snapshot() - before
     rows = {key: dict(zip(counts.columns, row, strict=True)) for key, row in counts.items()}
-    return rows, scratch.peak_bytes[category] - held
+    most = scratch.peak_bytes[category] - held
+    return rows, most, tuple(levels(events)) if type(most) is int else ()
 
 
 def _joined(rows: dict[tuple[str, str], Amounts], name: str) -> dict[tuple[str, str], Amounts]:

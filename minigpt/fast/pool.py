@@ -10,7 +10,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -151,17 +151,18 @@ class Pool:
         self._serve = ctypes.CFUNCTYPE(None, address, number)(code["serve"])
         self._code = code  # helpers run it as long as they are
         self.threads = threads or cores()
-        self._asleep: list[threading.Event] = []
+        self._asleep: list[threading.Lock] = []
         for _ in range(self.threads - 1):
             threading.Thread(target=self._help, name="minigpt-helper", daemon=True).start()
 
     def _help(self) -> None:
-        called = threading.Event()
+        # A bare lock: an interrupt can leave that of a threading.Event taken for ever.
+        called = threading.Lock()
+        called.acquire()
         while True:
             self._serve(self._state, AWAKE)
-            called.clear()
             self._asleep.append(called)
-            called.wait()
+            called.acquire()
             self._asleep.remove(called)
 
     def run(self, job: int, words: bytes, total: int, chunk: int) -> None:
@@ -178,7 +179,8 @@ class Pool:
     def _call(self) -> None:
         """Wakes who sleeps."""
         for called in tuple(self._asleep):
-            called.set()
+            with suppress(RuntimeError):  # it has been called
+                called.release()
 
 
 def fitting(total: int, chunk: int) -> int:

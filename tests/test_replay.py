@@ -1,0 +1,329 @@
+"""Decode steps recorded and replayed: the numbers, the counts and the memory of the text."""
+
+import gc
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from helpers import DRAWN, numbers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from counting import Counted, Ledger, category
+from counting.array import observing
+from minigpt import generate, load
+from minigpt.architectures import build, layout
+from minigpt.config import GPT2Config
+
+pytest.importorskip("llvmlite")
+
+from minigpt.fast import replay
+from minigpt.fast.machine import here
+from minigpt.fast.moves import FORMULAS, add, copy_bfloat16, copy_float16
+from minigpt.fast.packed import DTYPES, PackedMatrix, narrowed
+from minigpt.fast.replay import FEW, Replayed
+from minigpt.fast.tape import Recorded, Tape, Unrecordable
+from minigpt.fast.twins import install
+
+COPIED = {copy_bfloat16: ml_dtypes.bfloat16, copy_float16: np.float16}
+
+
+@pytest.fixture(autouse=True)
+def _not_followed(monkeypatch):
+    """Coverage follows as a debugger does."""
+    monkeypatch.setattr(replay, "watched", lambda: False)
+
+
+# Rows, wherever they lie.
+
+
+@st.composite
+def strided(draw, shape):
+    """An array of float32 that broadcasts to `shape`, its last axis in one piece."""
+    lead = shape[draw(st.integers(0, len(shape) - 1)) :]
+    own = [draw(st.sampled_from((n, 1))) for n in lead[:-1]] + [shape[-1]]
+    order = draw(st.permutations(range(len(own) - 1)))
+    room = [own[k] + draw(st.integers(0, 2)) for k in order]
+    seed = draw(st.integers(0, 2**32 - 1))
+    whole = np.random.default_rng(seed).standard_normal((*room, own[-1] + 3), np.float32)
+    part = whole[..., : own[-1]].transpose(*np.argsort(order), len(order))
+    flipped = draw(st.booleans()) and len(own) > 1
+    return part[tuple(map(slice, own))][:: -1 if flipped else 1]
+
+
+@settings(max_examples=150)
+@given(data=st.data(), formula=st.sampled_from(list(FORMULAS)))
+def test_rows(data, formula):
+    lead = data.draw(st.lists(st.integers(1, 4), max_size=3))
+    shape = (*lead, data.draw(st.integers(1, 50)))
+    operands = [data.draw(strided(shape)) for _ in range(FORMULAS[formula][0])]
+    whole = np.zeros((2, *shape[:-1], shape[-1] + 1), COPIED.get(formula, np.float32))
+    to = whole[1, ..., : shape[-1]]
+    fitted = here().move(formula, to, *operands)
+    expected = np.zeros(shape, to.dtype)
+    expected[...] = {"add": np.add, "multiply": np.multiply}.get(formula.__name__, np.positive)(
+        *operands
+    )
+    assert np.array_equal(to, expected if fitted else np.zeros_like(to))
+    assert fitted
+    to[...] = 0
+    assert not whole.any(), "nothing beside it was written"
+
+
+def test_rows_that_no_kernel_goes_along():
+    x, to = np.ones((4, 4), np.float32), np.zeros((4, 4), np.float32)
+    assert not here().move(add, to, x.T, x)
+    scattered = np.ones((4,) * 5, np.float32)[:2, :2, :2, :2, :2]
+    assert not here().move(
+        next(iter(FORMULAS)), np.zeros((2,) * 5, np.float32), scattered, scattered
+    )
+    assert not to.any()
+
+
+# A model's steps.
+
+
+@dataclass
+class Subject:
+    """A model in kernels, by its text and replayed, bare and counted, on the same arrays."""
+
+    text: Any
+    replayed: Any
+    ledger: Ledger | None
+
+
+def subject(config, dtype, counts, seed=0):
+    make, machine, ledger = numbers(seed, config.vocab_size), here(), Ledger()
+    install(machine)
+    weights = {}
+    for key, shape in config.shapes().items():
+        way, array = layout(config, key, len(shape)), make(shape, np.float32)
+        if way:
+            rows, scale = narrowed(
+                np.ascontiguousarray(array.T) if way == "columns" else array, dtype
+            )
+            array = PackedMatrix(rows, scale, way == "columns", machine)
+        with category("weights"):
+            weights[key] = Counted(array, ledger) if counts else array
+    model = build(config, weights)
+    return Subject(model, Replayed(model, weights, machine), ledger if counts else None)
+
+
+@st.composite
+def configs(draw):
+    n_head, lanes = draw(st.sampled_from((1, 2, 3))), here().lanes
+    return GPT2Config(
+        vocab_size=draw(st.integers(3, 70)),
+        n_positions=draw(st.integers(FEW + 6, 60)),
+        n_embd=n_head * lanes * draw(st.integers(1, 2)),
+        n_layer=draw(st.integers(1, 3)),
+        n_head=n_head,
+        n_inner=lanes * draw(st.integers(1, 6)),
+        tie_word_embeddings=draw(st.booleans()),
+    )
+
+
+def taken(run, given, ledger):
+    """What a pass gives, and what it is recorded to have cost."""
+    if ledger is None:
+        return run(*given), None
+    before = ledger.snapshot()
+    logits = run(*given).data
+    counts = ledger.snapshot() - before
+    return logits, (dict(counts), list(counts), counts.cost, ledger.live_bytes, ledger.peak_bytes)
+
+
+@settings(max_examples=25)
+@given(
+    config=configs(),
+    dtype=st.sampled_from(list(DTYPES)),
+    batch=st.integers(1, 3),
+    prompt=st.integers(1, 5),
+    counts=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_every_step_is_the_one_of_the_text(config, dtype, batch, prompt, counts, seed):
+    rng = np.random.default_rng(seed)
+    subjects = [subject(config, dtype, counts) for _ in range(2)]
+    runs = subjects[0].text, subjects[1].replayed
+    caches = [each.text.new_cache(batch, config.n_positions) for each in subjects]
+    for n in (prompt, *[1] * (config.n_positions - prompt)):
+        tokens = rng.integers(config.vocab_size, size=(batch, n))
+        (a, text), (b, replayed) = (
+            taken(run, (tokens, cache), each.ledger)
+            for run, cache, each in zip(runs, caches, subjects, strict=True)
+        )
+        assert np.array_equal(a, b)
+        assert text == replayed
+        assert caches[0].length == caches[1].length
+    assert runs[1]._step is not None, "it was replayed"
+    DRAWN["a replayed step costs what its text costs"] += 1
+
+
+def decoded(each, cache, n, steps=1):
+    """The logits of some steps from position n on, after keys and values of ones."""
+    for layer in cache.layers:
+        layer.k[:, :, :n] = layer.v[:, :, :n] = 1
+        layer.length = n
+    return [np.array(each(np.array([[3 + k]]), cache)) for k in range(steps)]
+
+
+CONFIG = GPT2Config(vocab_size=40, n_positions=64, n_embd=32, n_layer=2, n_head=2)
+
+
+def test_a_step_runs_at_any_position_in_any_order():
+    each = subject(CONFIG, "float32", False)
+    caches = [each.text.new_cache(1, 64) for _ in range(2)]
+    for n in (5, 6, 40, 2, 63, 0):
+        found, expected = decoded(each.replayed, caches[0], n), decoded(each.text, caches[1], n)
+        assert np.array_equal(found, expected)
+
+
+def test_logits_stay_what_they_were():
+    each = subject(CONFIG, "float32", False)
+    cache = each.text.new_cache(1, 64)
+    first = each.replayed(np.array([[1]]), cache)
+    kept = first.copy()
+    decoded(each.replayed, cache, 1, steps=5)
+    assert np.array_equal(first, kept)
+
+
+def test_several_caches_in_turn():
+    each = subject(CONFIG, "bfloat16", False)
+    caches = [each.text.new_cache(1, 64) for _ in range(2)]
+    for n in range(4):
+        assert np.array_equal(*(decoded(each.replayed, cache, n) for cache in caches))
+
+
+def test_what_is_refused_stays_refused():
+    each = subject(CONFIG, "float32", False)
+    cache = each.text.new_cache(1, 12)
+    decoded(each.replayed, cache, 0)
+    for wrong in (40, -41):
+        with pytest.raises(IndexError):
+            each.replayed(np.array([[wrong]]), cache)
+    assert (
+        np.array_equal(
+            each.replayed(np.array([[-1]]), cache),
+            decoded(each.text, each.text.new_cache(1, 12), 0)[0],
+        )
+        or cache.length
+    )  # -1 is the last token, as in NumPy
+    with pytest.raises(ValueError, match="broadcast"):
+        decoded(each.replayed, cache, 12)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"n_embd": 24}, {"n_inner": 40}, {"n_embd": 8, "n_head": 1}], ids=str
+)
+def test_widths_that_no_kernel_has_run_as_text(changes):
+    config = GPT2Config(**{**vars(CONFIG), **changes})
+    each = subject(config, "float32", True)
+    caches = [each.text.new_cache(1, 64) for _ in range(2)]
+    for n in range(3):
+        tokens = np.array([[n]])
+        assert np.array_equal(
+            each.replayed(tokens, caches[0]).data, each.text(tokens, caches[1]).data
+        )
+
+
+def test_a_short_continuation_is_not_recorded():
+    each = subject(CONFIG, "float32", False)
+    decoded(each.replayed, each.text.new_cache(1, FEW + 1), 1)
+    assert each.replayed._step is None
+
+
+def test_the_memory_of_a_cache_ends_with_it():
+    each = subject(CONFIG, "float32", True)
+    cache = each.text.new_cache(1, 64)
+    each.replayed(np.array([[1]]), cache)
+    assert each.replayed._step is not None
+    held = each.ledger.live_bytes["kv_cache"]
+    del cache
+    assert each.replayed._step is None
+    assert each.ledger.live_bytes["kv_cache"] == 0 < held
+    assert not any(isinstance(x, Recorded) for x in gc.get_objects())
+
+
+def test_who_follows_hears_of_every_operation(monkeypatch):
+    each = subject(CONFIG, "float32", True)
+    cache, heard = each.text.new_cache(1, 64), []
+    with observing(each.ledger, lambda path, *_: heard.append(path)):
+        each.replayed(np.array([[1]]), cache)
+    assert "h.1.attn.softmax" in heard
+    monkeypatch.undo()
+    before = sys.gettrace()
+    lines = []
+    sys.settrace(lambda frame, *_: lines.append(frame.f_code.co_qualname))
+    try:
+        each.replayed(np.array([[1]]), cache)
+    finally:
+        sys.settrace(before)
+    assert "Block.forward" in lines
+
+
+def test_a_generation_is_replayed(monkeypatch):
+    """All of its records are those of the text, which runs without kernels' replay."""
+    said = []
+    for forward in (None, "model"):
+        lm = load("shakespeare", dtype="int8")
+        if forward:
+            object.__setattr__(lm, "forward", lm.model)
+        steps = generate(lm, "To be", max_new_tokens=40, seed=3)
+        said.append([{**step.record(), "seconds": 0} for step in steps])
+        assert isinstance(lm.forward, Replayed) == (forward is None)
+    assert said[0] == said[1]
+
+
+# What cannot be recorded says so.
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        lambda x: x - 1.0,
+        lambda x: x + 1.0,
+        lambda x: np.exp(x),
+        lambda x: np.add(x, x, out=x),
+        lambda x: x.tolist(),
+        lambda x: bool(x),
+        lambda x: len(x),
+        lambda x: np.asarray(x),
+        lambda x: np.tril(x),
+        lambda x: np.sum(x),
+        lambda x: x @ np.ones((32, 4), np.float32),
+        lambda x: x.swapaxes(0, 1).reshape(-1),
+        lambda x: x.swapaxes(0, 1).copy(),
+        lambda x: x.__setitem__(0, np.ones(32)),
+        lambda x: x + np.ones(32),
+        lambda x: np.take(x, np.array([0]), axis=0),
+    ],
+)
+def test_what_no_kernel_does_is_not_recorded(text):
+    tape = Tape(here())
+    x = tape.given(np.ones((2, 32), np.float32))
+    with pytest.raises(Unrecordable):
+        tape.record(lambda: text(x))
+
+
+def test_places_are_used_again_once_nobody_looks_at_them():
+    tape = Tape(here())
+
+    def text():
+        x = tape.given(np.ones((2, 32), np.float32))
+        places = []
+        for _ in range(4):
+            x = x + x
+            places.append(x.data.ctypes.data)
+        view = x[:1]
+        x = view + view
+        return places, view, x
+
+    _, (places, view, x) = tape.record(text)
+    assert places[0] == places[2] != places[1] == places[3]
+    assert x.data.ctypes.data != view.data.ctypes.data
+    _, (same, *_) = tape.record(text)
+    assert same == places
