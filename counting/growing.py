@@ -18,17 +18,17 @@ class Line:
     """Whole numbers that grow evenly with n: `line(n)` is `origin + n * slope`.
 
     Args:
-        points: n and the numbers (...) there; two or more.
+        points: n and the numbers (...) there; one alone is as good as a level line.
 
     Raises:
         ValueError: no line goes through all of them.
     """
 
     def __init__(self, points: Sequence[tuple[int, np.ndarray]]) -> None:
-        (n, near), (m, far), *others = points
+        (n, near), (m, far), *others = (points[0], *points) if len(points) == 1 else points
         if any(numbers.shape != near.shape for _, numbers in points):
             raise ValueError("not as many numbers at each point")
-        self.slope = (far - near) // (m - n)
+        self.slope = (far - near) // ((m - n) or 1)
         self.origin = near - n * self.slope
         if not all(np.array_equal(self(k), numbers) for k, numbers in [(m, far), *others]):
             raise ValueError("the numbers do not grow evenly")

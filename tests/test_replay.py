@@ -24,7 +24,7 @@ from minigpt.fast import replay
 from minigpt.fast.machine import here
 from minigpt.fast.moves import FORMULAS, add, copy_bfloat16, copy_float16
 from minigpt.fast.packed import DTYPES, PackedMatrix, narrowed
-from minigpt.fast.replay import FEW, Replayed
+from minigpt.fast.replay import FEW, MANY, Replayed
 from minigpt.fast.tape import Recorded, Tape, Unrecordable
 from minigpt.fast.twins import install
 
@@ -117,7 +117,7 @@ def configs(draw):
     n_head, lanes = draw(st.sampled_from((1, 2, 3))), here().lanes
     return GPT2Config(
         vocab_size=draw(st.integers(3, 70)),
-        n_positions=draw(st.integers(FEW + 6, 60)),
+        n_positions=draw(st.integers(MANY + FEW + 2, 80)),
         n_embd=n_head * lanes * draw(st.integers(1, 2)),
         n_layer=draw(st.integers(1, 3)),
         n_head=n_head,
@@ -141,7 +141,7 @@ def taken(run, given, ledger):
     config=configs(),
     dtype=st.sampled_from(list(DTYPES)),
     batch=st.integers(1, 3),
-    prompt=st.integers(1, 5),
+    prompt=st.sampled_from((1, 2, 5, MANY + 1)),
     counts=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
@@ -159,7 +159,8 @@ def test_every_step_is_the_one_of_the_text(config, dtype, batch, prompt, counts,
         assert np.array_equal(a, b)
         assert text == replayed
         assert caches[0].length == caches[1].length
-    assert runs[1]._step is not None, "it was replayed"
+    assert runs[1]._step is not None
+    assert not runs[1]._refused, "it was replayed"
     DRAWN["a replayed step costs what its text costs"] += 1
 
 

@@ -6,19 +6,16 @@ from typing import Any
 
 from llvmlite import ir
 
-from minigpt.fast.jobs import STORED, job, vectors, widened
+from minigpt.fast.jobs import job, vectors
 from minigpt.fast.llvm import (
     Builder,
     Target,
     constant,
     f32,
-    i1,
-    i8,
     i32,
     i64,
     pointer,
     vector,
-    whole,
 )
 
 
@@ -112,77 +109,3 @@ def rms_norm(module: ir.Module, target: Target) -> None:
             with b.loop(0, d, lanes) as (i, _, _):
                 scaled = b.fmul(b.read(at, i, f32, lanes), factors)
                 b.write(b.fmul(scaled, b.read(weight, i, f32, lanes)), to, i, f32)
-
-
-def attention(module: ir.Module, target: Target, dtype: str) -> None:
-    """`softmax(np.where(mask, q @ k.T * scale, -inf)) @ v` for queries [begin, end) of B * H * T
-
-    q and y (B * H, T, D) float32; k and v (B * H / group, S, D) of `dtype`, `head` elements from
-    one to the next; mask (T, S). A vector of keys at a time, the maximum and the sum kept up
-    (Milakov & Gimelshein, 2018): no score is stored, keys that are all masked are passed over.
-    """
-    lanes, element = target.lanes, STORED[dtype]
-    like = vector(f32, lanes)
-    lowest = constant(-math.inf, like)
-    types = (pointer, pointer, pointer, pointer, pointer, i64, i64, i64, i64, i64, f32)
-    with job(module, f"attention_{dtype}", *types) as (b, words, begin, end):
-        q, k, v, mask, y, T, S, D, group, head, scale = words
-        most, summed = b.alloca(f32), b.alloca(f32)
-
-        with b.loop(begin, end, 1) as (item, _, _):
-            query, to = (b.at(base, b.mul(item, D), f32) for base in (q, y))
-            offset = b.mul(b.sdiv(b.sdiv(item, T), group), head)
-            ks, vs = b.at(k, offset, element), b.at(v, offset, element)
-            seen = b.at(mask, b.mul(b.srem(item, T), S), i8)
-
-            def keys(first: Any, full: bool) -> None:
-                at = [b.least(b.add(first, whole(n)), b.sub(S, whole(1))) for n in range(lanes)]
-                rows = [b.mul(index, D) for index in at]
-                with b.loop(0, D, lanes, *[constant(0.0, like)] * lanes) as (i, dots, become):
-                    part = b.read(query, i, f32, lanes)
-                    for row, dot in zip(rows, dots, strict=True):
-                        key = widened(b, ks, b.add(row, i), dtype, lanes)
-                        become.append(b.elementwise("fma", key, part, dot))
-                scores = ir.Constant(like, ir.Undefined)
-                for n, dot in enumerate(dots):
-                    scores = b.insert_element(scores, b.total(dot), constant(n, i32))
-                scores = b.fmul(scores, b.spread(scale, lanes))
-                if full:
-                    allowed = b.trunc(b.read(seen, first, i8, lanes), vector(i1, lanes))
-                else:
-                    allowed = ir.Constant(vector(i1, lanes), ir.Undefined)
-                    for n, index in enumerate(at):
-                        inside = b.icmp_signed("<", b.add(first, whole(n)), S)
-                        bit = b.and_(b.trunc(b.read(seen, index, i8), i1), inside)
-                        allowed = b.insert_element(allowed, bit, constant(n, i32))
-                scores = b.select(allowed, scores, lowest)
-                here = b.largest(scores)
-                with b.if_then(b.fcmp_ordered(">", here, constant(-math.inf, f32))):
-                    before = b.load(most)
-                    now = b.elementwise("maxnum", before, here)
-                    keep = exp(b, b.spread(b.fsub(before, now), lanes))  # of the sums so far
-                    p = exp(b, b.fsub(scores, b.spread(now, lanes)))
-                    kept = b.fmul(b.load(summed), b.extract_element(keep, constant(0, i32)))
-                    b.store(b.fadd(kept, b.total(p)), summed)
-                    b.store(now, most)
-                    each = [b.extract_element(p, constant(n, i32)) for n in range(lanes)]
-                    each = [b.spread(one, lanes) for one in each]
-                    with b.loop(0, D, lanes) as (i, _, _):
-                        total = b.fmul(b.read(to, i, f32, lanes), keep)
-                        for row, one in zip(rows, each, strict=True):
-                            value = widened(b, vs, b.add(row, i), dtype, lanes)
-                            total = b.elementwise("fma", one, value, total)
-                        b.write(total, to, i, f32)
-
-            b.store(constant(-math.inf, f32), most)
-            b.store(constant(0.0, f32), summed)
-            with b.loop(0, D, lanes) as (i, _, _):
-                b.write(constant(0.0, like), to, i, f32)
-            rest = b.and_(S, whole(-lanes))
-            with b.loop(0, rest, lanes) as (first, _, _):
-                keys(first, True)
-            with b.loop(rest, S, lanes) as (first, _, _):
-                keys(first, False)
-            factors = b.spread(b.fdiv(constant(1.0, f32), b.load(summed)), lanes)
-            with b.loop(0, D, lanes) as (i, _, _):
-                b.write(b.fmul(b.read(to, i, f32, lanes), factors), to, i, f32)

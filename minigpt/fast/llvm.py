@@ -61,6 +61,12 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
     def write(self, value: Any, base: Any, index: Any, element: Any) -> None:
         self.store(value, self.at(base, index, element), align=1)
 
+    def room(self, element: Any, number: Any) -> Any:
+        """The address of room for so many elements, until the function ends."""
+        made = self.alloca(element, size=number)
+        made.type = pointer  # llvmlite still has pointers that know what they point to
+        return made
+
     def intrinsic(self, name: str, result: Any, *values: Any) -> Any:
         """A call of an intrinsic, or of a C function, by its whole name."""
         declared = self.module.globals.get(name)
@@ -74,6 +80,11 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
         typ = values[0].type
         suffix = f"v{typ.count}f32" if isinstance(typ, ir.VectorType) else "f32"
         return self.intrinsic(f"llvm.{name}.{suffix}", typ, *values)
+
+    def prefetch(self, address: Any) -> None:
+        """Asks for the line of the cache at an address."""
+        how = (constant(n, i32) for n in (0, 3, 1))  # to read, to keep in all caches, of data
+        self.intrinsic("llvm.prefetch.p0", void, address, *how)
 
     def total(self, lanes: Any) -> Any:
         """The sum of the lanes of a vector."""

@@ -3,7 +3,6 @@
 import ctypes
 import struct
 from collections.abc import Callable
-from copy import copy
 from functools import cache, lru_cache
 from math import prod
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from minigpt.fast import between, jobs, moves, pool, products
+from minigpt.fast import attention, between, jobs, moves, pool, products
 from minigpt.fast.llvm import Target
 from minigpt.fast.pool import Pool
 
@@ -23,6 +22,9 @@ SOME = 1 << 13  # numbers that a thread takes at a time of what is done to each
 MANY = 16  # rows from which on it pays to round x to bfloat16 first
 
 
+_ROOMS = (attention, between, jobs, moves, pool, products)
+
+
 def kernels(module: ir.Module, target: Target) -> None:
     """All kernels, and what shares them out."""
     pool.sharing(module, target)
@@ -30,7 +32,8 @@ def kernels(module: ir.Module, target: Target) -> None:
         products.product(module, target, dtype)
     for dtype in ("float32", "bfloat16", "float16"):
         products.product_by_columns(module, target, dtype)
-        between.attention(module, target, dtype)
+        attention.one_by_one(module, target, dtype)
+        attention.together(module, target, dtype)
     if products.PAIRS_FEATURE in target.features:
         products.product(module, target, "bfloat16", pairs=True)
     products.narrow(module, target)
@@ -54,24 +57,20 @@ class Machine:
         pool: what they share.
         run: what a job is handed to, (address, words, total, chunk).
         empty: what makes the arrays that results are written into.
+        otherwise: what takes the place of a function in NumPy where no kernel fits.
     """
 
     def __init__(self, target: Target, threads: int | None = None) -> None:
-        sources = [Path(str(room.__file__)) for room in (between, jobs, moves, pool, products)]
+        sources = [Path(str(room.__file__)) for room in _ROOMS]
         self._code = target.load(kernels, [*sources, Path(__file__)])
         self.pool = Pool(self._code, threads)
         self.lanes, self.pairs = target.lanes, products.PAIRS_FEATURE in target.features
         self.threads = self.pool.threads
         self.run: Callable[[int, bytes, int, int], None] = self.pool.run
         self.empty: Callable[..., np.ndarray] = np.empty
-
-    def handing(
-        self, run: Callable[[int, bytes, int, int], None], empty: Callable[..., np.ndarray]
-    ) -> "Machine":
-        """The same machine with another `run` and `empty`."""
-        other = copy(self)
-        other.run, other.empty = run, empty
-        return other
+        self.otherwise: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: (
+            function
+        )
 
     def job(self, name: str, words: str) -> Callable[..., None]:
         """A kernel as a function: of the range to cover, of how much at a time, and its words.
@@ -103,10 +102,11 @@ class Machine:
             job = self.job(f"product_by_columns_{name}", "qqqqqq")
             units = out // self.lanes
             share = max(1, -(-units // self.threads))
+            blas = self.otherwise(np.matmul)
 
             def by_columns(x: np.ndarray) -> np.ndarray:
                 if stored.dtype == x.dtype == np.float32 and x.size >= BLAS * d:
-                    return (x.reshape(-1, d) @ stored).reshape(*x.shape[:-1], out)
+                    return blas(x.reshape(-1, d), stored).reshape(*x.shape[:-1], out)
                 x, y, n = self._rows(x, d, out)
                 job(units, share, place, address(x), address(y), d, out, n)
                 return y

@@ -76,9 +76,10 @@ class PackedMatrix:
         self.shape = stored.shape[::-1] if turned else stored.shape
         self.dtype, self.ndim = stored.dtype, 2
         self.nbytes = stored.nbytes + (0 if scale is None else scale.nbytes)
-        self.multiply: Callable[[np.ndarray], np.ndarray] = (
-            machine and machine.product(stored, scale, turned)
-        ) or self._multiply_in_numpy
+        self.multiply: Callable[[np.ndarray], np.ndarray] = self._multiply_in_numpy
+        if machine:
+            kernel = machine.product(stored, scale, turned)
+            self.multiply = kernel or machine.otherwise(self.multiply)
 
     def __repr__(self) -> str:
         return f"PackedMatrix({self.shape} {self.dtype}, {self.nbytes} B)"

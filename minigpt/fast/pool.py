@@ -25,6 +25,7 @@ TICKET, DONE, BUSY, JOB, WORDS, TOTAL, CHUNK, SIZE = 0, 8, 16, 24, 25, 26, 27, 3
 NEXT_BITS = 20
 NEXT = (1 << NEXT_BITS) - 1
 
+SLICE = 32  # jobs of a tape between two looks of Python at what happened: Ctrl-C, for one
 AWAKE = 30_000  # rounds of waiting before a helper sleeps, about half a millisecond
 
 
@@ -173,8 +174,10 @@ class Pool:
 
     def replay(self, tape: np.ndarray) -> None:
         """Jobs (n, ENTRY) of int64 one after another, as `run` takes them, but by address."""
-        self._call()
-        self._replay(self._state, tape.ctypes.data, len(tape))
+        first, size = tape.ctypes.data, tape.strides[0]
+        for begin in range(0, len(tape), SLICE):
+            self._call()
+            self._replay(self._state, first + begin * size, min(SLICE, len(tape) - begin))
 
     def _call(self) -> None:
         """Wakes who sleeps."""

@@ -15,11 +15,9 @@ from minigpt.fast.llvm import (
     f32,
     i8,
     i16,
-    i32,
     i64,
     pointer,
     vector,
-    void,
     whole,
 )
 
@@ -71,7 +69,7 @@ def product(module: ir.Module, target: Target, dtype: str, pairs: bool = False) 
                 stop = b.and_(d, whole(-width))
                 with b.loop(done, stop, width, *totals) as (i, totals, become):
                     for line in range(0, width * BYTES[dtype], LINE):
-                        _prefetch(b, b.at(b.at(w, i, element), AHEAD + line, i8))
+                        b.prefetch(b.at(b.at(w, i, element), AHEAD + line, i8))
                     become += totals
                     for k in range(chains):
                         at = b.add(i, whole(k * step))
@@ -91,7 +89,7 @@ def product(module: ir.Module, target: Target, dtype: str, pairs: bool = False) 
             later = [row(rows, b.add(at, whole(w_rows)), element) for at in rs]
             with b.loop(0, d, step, *[none] * (x_rows * w_rows)) as (i, totals, become):
                 for w in later:
-                    _prefetch(b, b.at(w, i, element))
+                    b.prefetch(b.at(w, i, element))
                 w_parts = [part(w, i, dtype) for w in ws]
                 x_parts = [part(base, i, "float32") for base in xs]
                 each = [(w_part, x_part) for x_part in x_parts for w_part in w_parts]
@@ -151,10 +149,6 @@ def _by(b: Builder, begin: Any, end: Any, widths: Sequence[int]) -> Iterator[tup
         with b.loop(begin, stop, width) as (i, _, _):
             yield i, width
         begin = stop
-
-
-def _prefetch(b: Builder, address: Any) -> None:
-    b.intrinsic("llvm.prefetch.p0", void, address, *(constant(n, i32) for n in (0, 3, 1)))
 
 
 def narrow(module: ir.Module, target: Target) -> None:

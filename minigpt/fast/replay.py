@@ -1,13 +1,15 @@
-"""Decode steps as machine code: the model's text recorded, then replayed at every position.
+"""Passes as machine code: the model's text recorded, then replayed.
 
-All that differs from one position to the next are addresses and sizes, and they grow evenly. The
-text is recorded at three positions: two say how they grow, the third that they do. What a step
-costs is counted in the same recordings, by the arrays that count everywhere.
+A prompt is recorded where it is, and replayed once. A decode step is recorded once for all
+positions, for all that differs from one to the next are addresses and sizes that grow evenly: three
+recordings, two to say how they grow, one to see that they do. What a pass costs is counted in the
+same recordings, by the arrays that count everywhere.
 """
 
 import sys
 from collections.abc import Mapping
 from copy import copy
+from math import prod
 from typing import Any
 from weakref import ref
 
@@ -17,14 +19,15 @@ from counting import Counted, Ledger, category
 from counting.array import entered
 from counting.growing import Growing, Line, counted
 from counting.pricing import describe
-from minigpt.architectures import Config, Model, build
+from minigpt.architectures import Model, build
 from minigpt.cache import KVCache
 from minigpt.fast.machine import Machine
 from minigpt.fast.packed import PackedMatrix
 from minigpt.fast.pool import ENTRY
-from minigpt.fast.tape import Job, Tape, Unrecordable
+from minigpt.fast.tape import Job, Recorded, Tape, Unrecordable
 
 FEW = 8  # steps that are not worth a recording
+MANY = 32  # tokens of prompts that are
 
 
 def watched() -> bool:
@@ -35,10 +38,9 @@ def watched() -> bool:
 
 
 class Replayed:
-    """A model whose decode steps run as recorded machine code, if all of a step can be recorded.
+    """A model whose passes run as recorded machine code, if all of a pass can be recorded.
 
-    All else runs as its text says: prompts, the logits of all positions, and whatever a debugger or
-    an observer of operations follows.
+    All else runs as its text says, and whatever a debugger or an observer of operations follows.
 
     Args:
         model: the model.
@@ -48,45 +50,64 @@ class Replayed:
 
     def __init__(self, model: Model, weights: Mapping[str, Any], machine: Machine) -> None:
         self.model, self.config = model, model.config
-        self._weights, self._machine = weights, machine
+        self.weights, self.machine = weights, machine
         ledgers = {array.ledger for array in weights.values() if isinstance(array, Counted)}
-        self._ledger: Ledger | None = ledgers.pop() if ledgers else None
-        self._fits = True  # as far as is known
-        self._step: _Step | None = None
+        self.ledger: Ledger | None = ledgers.pop() if ledgers else None
+        self._refused: set[str] = set()  # kinds of passes that cannot be recorded
+        self._step: _Pass | None = None
         self._cache: Any = None  # a weak reference to the cache that the step is recorded for
 
     def __call__(self, tokens: np.ndarray, cache: KVCache, logits: str = "last") -> Any:
         """As `model(tokens, cache, logits)`."""
-        one = type(tokens) is np.ndarray and tokens.shape[1:] == (1,) and logits == "last"
-        followed = watched() or (self._ledger is not None and self._ledger.observer)
-        step = self._recorded(cache, len(tokens)) if one and not followed else None
-        # What the text refuses, it shall refuse.
-        if step and cache.length < cache.capacity and self._known(tokens):
-            return step.run(tokens, cache, self._ledger)
-        return self.model(tokens, cache, logits)
+        followed = watched() or (self.ledger is not None and self.ledger.observer)
+        if type(tokens) is not np.ndarray or followed or not self._fit(tokens, cache):
+            return self.model(tokens, cache, logits)  # what the text refuses, it shall refuse
+        found = self._recorded(tokens.shape, cache, logits)
+        return (found.run if found else self.model)(tokens, cache, logits)
 
-    def _known(self, tokens: np.ndarray) -> bool:
-        return int(tokens.min()) >= 0 and int(tokens.max()) < self.config.vocab_size
+    def _fit(self, tokens: np.ndarray, cache: KVCache) -> bool:
+        return (
+            tokens.ndim == 2
+            and tokens.size > 0
+            and cache.length + tokens.shape[1] <= cache.capacity
+            and int(tokens.min()) >= 0
+            and int(tokens.max()) < self.config.vocab_size
+        )
 
-    def _recorded(self, cache: KVCache, batch: int) -> "_Step | None":
+    def _recorded(self, shape: tuple[int, ...], cache: KVCache, logits: str) -> "_Pass | None":
+        near, far = cache.length, cache.capacity - 1
+        if shape[1] > 1:
+            many = prod(shape) >= MANY
+            return self._record("prompt", shape, cache, [near], logits) if many else None
         if self._cache and self._cache() is cache:
             return self._step
-        if self._fits and cache.capacity - cache.length > FEW:
-            self._cache, self._step = ref(cache, self._forget), None
-            try:
-                self._step = _Step(self.config, self._weights, self._machine, cache, batch)
-            except (Unrecordable, ValueError):
-                self._fits = False
-            return self._step
-        return None
+        if far - near < FEW:
+            return None
+        self._cache = ref(cache, self._forget)
+        self._step = self._record("step", shape, cache, [far, near, (near + far) // 2], logits)
+        return self._step
+
+    def _record(
+        self, kind: str, shape: tuple[int, ...], cache: KVCache, positions: list[int], logits: str
+    ) -> "_Pass | None":
+        if kind in self._refused:
+            return None
+        try:
+            return _Pass(self, shape, cache, positions, logits)
+        except (Unrecordable, ValueError):
+            self._refused.add(kind)
+            return None
 
     def _forget(self, cache: Any) -> None:
         if self._cache is cache:
             self._cache = self._step = None  # it holds the cache's memory
 
 
-class _Step:
-    """One decode step for one cache, at any position.
+class _Pass:
+    """A pass over tokens (B, T) for one cache: at one position, or at any if there are more.
+
+    Args:
+        positions: where to record it, the last first.
 
     Raises:
         Unrecordable: it does what no job does.
@@ -95,76 +116,73 @@ class _Step:
 
     def __init__(
         self,
-        config: Config,
-        weights: Mapping[str, Any],
-        machine: Machine,
+        of: Replayed,
+        shape: tuple[int, ...],
         cache: KVCache,
-        batch: int,
+        positions: list[int],
+        logits: str,
     ) -> None:
-        counts = any(isinstance(array, Counted) for array in weights.values())
-        scratch, tape = Ledger(), Tape(machine)
+        self._ledger, self._pool = of.ledger, of.machine.pool
+        self._tokens = np.zeros(shape, np.int64)
+        tape, ledger = Tape(of.machine), Ledger()
 
-        def like(array: Any, of: str, data: Any) -> Any:
-            """`data`, counted if `array` is."""
+        def counts(data: Any, of: str) -> Any:
+            """What is recorded with, counted if the model is."""
             with category(of):
-                return Counted(data, scratch) if counts else data
+                return data if self._ledger is None else Counted(data, ledger)
 
-        def on_tape(array: Any) -> Any:
-            data = bare(array)
-            return data.on(tape.machine) if isinstance(data, PackedMatrix) else data
+        weights = {key: counts(_on(tape, _bare(w)), "weights") for key, w in of.weights.items()}
+        model, given = build(of.config, weights), copy(cache)
+        given.layers = [copy(layer) for layer in cache.layers]
+        self._held = [_bare(x) for layer in given.layers for x in (layer.k, layer.v)]
+        for layer in given.layers:
+            layer.k = counts(tape.given(_bare(layer.k)), "kv_cache")
+            layer.v = counts(tape.given(_bare(layer.v)), "kv_cache")
 
-        def bare(array: Any) -> Any:
-            return array.data if counts else array
+        def text() -> Any:
+            return model(tape.given(self._tokens), given, logits)
 
-        model = build(config, {key: like(w, "weights", on_tape(w)) for key, w in weights.items()})
-        self._tokens = np.zeros((batch, 1), np.int64)
-        shadow = copy(cache)
-        shadow.layers = [copy(layer) for layer in cache.layers]
-        for layer in shadow.layers:
-            layer.k, layer.v = (
-                like(x, "kv_cache", tape.given(bare(x))) for x in (layer.k, layer.v)
-            )
-        near, far = cache.length, cache.capacity - 1
-        points, runs = [], []
-        for n in (far, near, (near + far) // 2):
-            for layer in shadow.layers:
+        numbers, runs = [], []
+        for n in positions:
+            for layer in given.layers:
                 layer.length = n
-
-            def text() -> Any:
-                return model(tape.given(self._tokens), shadow)
-
-            if counts:
-                jobs, (run, logits) = tape.record(lambda: counted(scratch, text))
-                runs.append((n, run))
+            if self._ledger is None:
+                jobs, found = tape.record(text)
             else:
-                jobs, logits = tape.record(text)
-            points.append((n, _numbers(jobs)))
-        self._logits = logits.data.data if counts else logits.data
-        self._price = Growing(runs) if counts else None
-        self._machine, self._kept = machine, (model, shadow, tape)  # they hold what is addressed
-        self._set(Line(points), len(jobs))
-
-    def _set(self, line: Line, jobs: int) -> None:
+                jobs, (run, found) = tape.record(lambda: counted(ledger, text))
+                runs.append((n, run))
+            numbers.append((n, _numbers(jobs)))
+        self._price = Growing(runs) if runs else None
+        self._logits = _bare(_bare(found))
+        self._held += tape.end()
+        line = Line(numbers)
         self._now = line(0)  # the numbers at the position of the next run
-        entries = self._now[: jobs * ENTRY].reshape(jobs, ENTRY)
-        entries[:, 1] += entries.ctypes.data + entries.nbytes
-        self._entries = entries
+        self._jobs = self._now[: len(jobs) * ENTRY].reshape(-1, ENTRY)
+        self._jobs[:, 1] += self._jobs.ctypes.data + self._jobs.nbytes
         self._moving = np.flatnonzero(line.slope)
         self._slope, self._origin = line.slope[self._moving], self._now[self._moving]
 
-    def run(self, tokens: np.ndarray, cache: KVCache, ledger: Ledger | None) -> Any:
-        """The logits (B, 1, V) after one more token of each sequence."""
+    def run(self, tokens: np.ndarray, cache: KVCache, logits: str) -> Any:
+        """As `model(tokens, cache, logits)`, for the cache and the `logits` of the recording."""
         n = cache.length
         self._now[self._moving] = self._origin + n * self._slope
         self._tokens[...] = tokens
-        self._machine.pool.replay(self._entries)
+        self._pool.replay(self._jobs)
         for layer in cache.layers:
-            layer.length = n + 1
-        logits = self._logits.copy()
-        if ledger is None or self._price is None:
-            return logits
-        charge = self._price.charge("step", n, describe(ledger, logits, "activations"))
-        return entered(ledger, "", charge, logits)
+            layer.length = n + tokens.shape[1]
+        found = self._logits.copy()  # their place is that of the next ones
+        if self._ledger is None or self._price is None:
+            return found
+        charge = self._price.charge("forward", n, describe(self._ledger, found, "activations"))
+        return entered(self._ledger, "", charge, found)
+
+
+def _bare(array: Any) -> Any:
+    return array.data if isinstance(array, Counted | Recorded) else array
+
+
+def _on(tape: Tape, array: Any) -> Any:
+    return array.on(tape) if isinstance(array, PackedMatrix) else array
 
 
 def _numbers(jobs: list[Job]) -> np.ndarray:

@@ -42,24 +42,28 @@ class Job(NamedTuple):
     chunk: int
 
 
-class Tape:
-    """Jobs in order, and the places of what they give.
+class Tape(Machine):
+    """A machine that notes its jobs in order, with the places of what they give, and runs none.
 
     A text may be recorded several times, say with one key more each time: results lie where they
     lay in the first recording, which must be the largest.
 
+    Args:
+        machine: whose kernels the jobs are.
+
     Attributes:
-        machine: whose jobs go on the tape.
         twins: what stands for composites.
     """
 
     def __init__(self, machine: Machine) -> None:
-        self.machine = machine.handing(self._note, self._place)
-        self.twins = {**twins(self.machine), gathered: self._gathered}
+        vars(self).update(vars(machine))
+        self.run, self.empty, self.otherwise = self._note, self._place, _refused
+        self.twins = {**twins(self), gathered: self._gathered}
         self._jobs: list[Job] = []
-        self._places: list[np.ndarray] = []  # bytes
+        self._places: list[np.ndarray] = []
         self._number: dict[int, int] = {}  # of a place, by its address
         self._free: list[int] = []
+        self._taken: list[int] = []  # places that the operation under way has taken
         self._chosen: list[int] | None = None  # the place of each result, once chosen
         self._choices: list[int] = []  # those of the recording under way
 
@@ -74,6 +78,11 @@ class Tape:
         self._chosen = self._choices
         return self._jobs, result
 
+    def end(self) -> list[np.ndarray]:
+        """The memory that the jobs need, once there is nothing more to record."""
+        places, self._places = self._places, []
+        return places
+
     def _note(self, job: int, words: bytes, total: int, chunk: int) -> None:
         self._jobs.append(Job(job, words, total, fitting(total, chunk)))
 
@@ -81,11 +90,13 @@ class Tape:
         size = prod(shape) * np.dtype(dtype).itemsize
         if self._chosen is None:
             number = self._new(size) if kept else self._choose(size)
-        elif len(self._choices) == len(self._chosen):
-            raise Unrecordable("not the same results each time")
-        else:
+        elif len(self._choices) < len(self._chosen):
             number = self._chosen[len(self._choices)]
+        else:
+            raise Unrecordable("not the same results each time")
         self._choices.append(number)
+        if not kept:
+            self._taken.append(number)
         place = self._places[number]
         if place.size < size:
             raise Unrecordable("results grew")
@@ -109,11 +120,11 @@ class Tape:
     def _gathered(self, rows: np.ndarray, *scale_and_index: np.ndarray) -> np.ndarray:
         *scale, index = scale_and_index
         d, fits = rows.shape[-1], index.dtype == np.int64 and index.flags.c_contiguous
-        if not fits or d % self.machine.lanes:
+        if not fits or d % self.lanes:
             raise Unrecordable("no kernel gathers this")
-        to = self.machine.empty((*index.shape, d), FLOAT)
+        to = self.empty((*index.shape, d), FLOAT)
         factors = address(scale[0]) if scale else 0
-        job = self.machine.job(f"gathered_{rows.dtype.name}", "qqqqq")
+        job = self.job(f"gathered_{rows.dtype.name}", "qqqqq")
         job(index.size, max(1, SOME // d), address(rows), factors, address(index), address(to), d)
         return to
 
@@ -122,14 +133,12 @@ class Tape:
         return Recorded(data, self, None)
 
     def result(self, data: np.ndarray) -> "Recorded":
-        """An array that jobs on this tape write.
-
-        Raises:
-            Unrecordable: it lies elsewhere, so NumPy wrote it.
-        """
-        number = self._number.get(address(data))
-        if number is None:
-            raise Unrecordable("NumPy did what no kernel does")
+        """The array that an operation gives, whose other places are free now."""
+        number = self._number[address(data)]
+        for other in self._taken:
+            if other != number:
+                self.free(other)
+        self._taken.clear()
         return Recorded(data, self, number)
 
     def constant(self, data: np.ndarray) -> "Recorded":
@@ -149,6 +158,13 @@ class Tape:
     def free(self, number: int) -> None:
         """What lay in a place is no longer needed."""
         self._free.append(number)
+
+
+def _refused(function: Callable[..., Any]) -> Callable[..., Any]:
+    def refuse(*operands: Any) -> Any:
+        raise Unrecordable(f"no kernel does {function.__name__} of these")
+
+    return refuse
 
 
 class Recorded(NDArrayOperatorsMixin):
@@ -217,17 +233,16 @@ class Recorded(NDArrayOperatorsMixin):
     def __setitem__(self, index: Any, value: Any) -> None:
         to = self.data[index]
         moved = _float(value) and to.dtype in COPIES and to.ndim
-        if not (moved and self.tape.machine.move(COPIES[to.dtype], to, _bare(value))):
+        if not (moved and self.tape.move(COPIES[to.dtype], to, _bare(value))):
             raise Unrecordable("no kernel copies this")
 
     def copy(self) -> "Recorded":
         return self._moved(moves.copy_float32, self.data)
 
     def _moved(self, formula: moves.Formula, *operands: Any) -> "Recorded":
-        machine = self.tape.machine
         if all(map(_float, operands)):
-            to = machine.empty(np.broadcast_shapes(*(x.shape for x in operands)), FLOAT)
-            if to.ndim and machine.move(formula, to, *operands):
+            to = self.tape.empty(np.broadcast_shapes(*(x.shape for x in operands)), FLOAT)
+            if to.ndim and self.tape.move(formula, to, *operands):
                 return self.tape.result(to)
         raise Unrecordable(f"no kernel for {formula.__name__} of this")
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from counting.composite import composite
 from minigpt import ops
+from minigpt.fast.attention import TOGETHER, WORDS
 from minigpt.fast.machine import SOME, Machine, address
 from minigpt.fast.moves import copy_float32
 from minigpt.fast.packed import DTYPES
@@ -39,12 +40,21 @@ def twins(machine: Machine) -> dict[composite, Run]:
             and x.shape[-1] % lanes == 0
         )
 
+    def in_a_row(x: Any) -> Any:
+        """`x`, copied if its numbers do not lie one after another."""
+        if type(x) is np.ndarray and x.dtype == FLOAT and x.ndim and not x.flags.c_contiguous:
+            y = empty(x.shape, FLOAT)
+            return y if machine.move(copy_float32, y, x) else x
+        return x
+
     def elementwise(twin_of: composite) -> Run:
         job = machine.job(twin_of.function.__name__, "qq")
+        text = machine.otherwise(twin_of.function)
 
         def run(x: Any) -> Any:
+            x = in_a_row(x)
             if not fits(x):
-                return twin_of.function(x)
+                return text(x)
             y = empty(x.shape, FLOAT)
             job(x.size // lanes, SOME // lanes, address(x), address(y))
             return y
@@ -53,11 +63,13 @@ def twins(machine: Machine) -> dict[composite, Run]:
 
     def norm(twin_of: composite, parameters: int) -> Run:
         job = machine.job(twin_of.function.__name__, "qq" + "q" * parameters + "qf")
+        text = machine.otherwise(twin_of.function)
 
         def run(x: Any, *others: Any) -> Any:
             *weights, epsilon = others
+            x = in_a_row(x)
             if not (fits(x) and all(fits(w) and w.shape == x.shape[-1:] for w in weights)):
-                return twin_of.function(x, *others)
+                return text(x, *others)
             y, d = empty(x.shape, FLOAT), x.shape[-1]
             places = [address(array) for array in (x, *weights, y)]
             job(x.size // d, max(1, SOME // d), *places, d, epsilon)
@@ -65,8 +77,12 @@ def twins(machine: Machine) -> dict[composite, Run]:
 
         return run
 
-    jobs = {DTYPES[name]: machine.job(f"attention_{name}", "qqqqqqqqqqf") for name in KEYS}
+    one_by_one, together = (
+        {DTYPES[name]: machine.job(f"attention_{name}{way}", WORDS) for name in KEYS}
+        for way in ("", "_together")
+    )
 
+    text = machine.otherwise(ops.attention.function)
     plans: dict[Any, Any] = {}  # what a call takes beside addresses, by what its arrays look like
 
     def plan(q: Any, k: Any, v: Any, mask: Any) -> Any:
@@ -75,7 +91,7 @@ def twins(machine: Machine) -> dict[composite, Run]:
             not fits(q)
             or q.ndim < 3
             or head is None
-            or k.dtype not in jobs
+            or k.dtype not in together
             or (k.shape, k.strides, k.dtype) != (v.shape, v.strides, v.dtype)
             or (*k.shape[:-3], k.shape[-1]) != (*q.shape[:-3], q.shape[-1])
             or k.shape[-3] not in (1, q.shape[-3])
@@ -85,28 +101,26 @@ def twins(machine: Machine) -> dict[composite, Run]:
         ):
             return None
         (T, S), D = mask.shape, q.shape[-1]
-        job, group = jobs[k.dtype], q.shape[-3] // k.shape[-3]
-        sizes = (T, S, D, group, head, D**-0.5)
-        return job, q.size // D, 1 if T == 1 else 4, sizes
+        sizes = (T, S, D, q.shape[-3] // k.shape[-3], head, D**-0.5)
+        queries = q.size // D
+        if T < TOGETHER:
+            return one_by_one[k.dtype], queries, sizes
+        return together[k.dtype], queries // T * -(-T // lanes), sizes
 
     def attention(q: Any, k: Any, v: Any, mask: Any) -> Any:
         if not (type(q) is type(k) is type(v) is type(mask) is np.ndarray):
-            return ops.attention.function(q, k, v, mask)
-        if not q.flags.c_contiguous:
-            whole = empty(q.shape, FLOAT)
-            if not (q.dtype == FLOAT and machine.move(copy_float32, whole, q)):
-                return ops.attention.function(q, k, v, mask)
-            q = whole
+            return text(q, k, v, mask)
+        q = in_a_row(q)
         looks = tuple((x.shape, x.strides, x.dtype) for x in (q, k, v, mask))
         if looks not in plans:
             if len(plans) > 1000:  # one for each number of keys
                 plans.clear()
             plans[looks] = plan(q, k, v, mask)
         if plans[looks] is None:
-            return ops.attention.function(q, k, v, mask)
-        job, queries, few, sizes = plans[looks]
+            return text(q, k, v, mask)
+        job, items, sizes = plans[looks]
         y = empty(q.shape, FLOAT)
-        job(queries, few, *map(address, (q, k, v, mask, y)), *sizes)
+        job(items, 1, *map(address, (q, k, v, mask, y)), *sizes)
         return y
 
     return {
