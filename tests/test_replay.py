@@ -246,7 +246,7 @@ def test_the_memory_of_a_cache_ends_with_it():
     del cache
     assert each.replayed._step is None
     assert each.ledger.live_bytes["kv_cache"] == 0 < held
-    assert not any(isinstance(x, Recorded) for x in gc.get_objects())
+    assert not any(type(x) is Recorded for x in gc.get_objects())
 
 
 def test_who_follows_hears_of_every_operation(monkeypatch):

@@ -16,7 +16,7 @@ from minigpt.fast.llvm import Target
 from minigpt.fast.pool import Pool
 
 SHARE = 1 << 18  # bytes of a weight that a thread takes at a time
-BLOCK = 1 << 18  # bytes of rows of x that stay in the cache while weights pass by
+BLOCK = 1 << 17  # bytes of rows of x that stay in the cache while weights pass by
 BLAS = 128  # rows from which on BLAS multiplies faster by columns
 SOME = 1 << 13  # numbers that a thread takes at a time of what is done to each
 MANY = 16  # rows from which on it pays to round x to bfloat16 first
@@ -112,22 +112,23 @@ class Machine:
                 return y
 
             return by_columns
-        by_rows, pairs = self.job(f"product_{name}", "qqqqqqqq"), None
+        by_rows, pairs = self.job(f"product_{name}", "q" * 9), None
         if name == "bfloat16" and self.pairs and d % 32 == 0:
-            pairs, narrow = self.job("product_pairs", "qqqqqqqq"), self.job("narrow", "qq")
+            pairs, narrow = self.job("product_pairs", "q" * 9), self.job("narrow", "qq")
         factors = 0 if scale is None else address(scale)
         share = max(4, SHARE // (d * width) // 4 * 4)
         block = max(4, BLOCK // (d * 4) // 4 * 4)
 
         def multiply(x: np.ndarray) -> np.ndarray:
             x, y, n = self._rows(x, d, out)
-            if pairs is None or n < MANY:
-                by_rows(out, share, place, factors, address(x), address(y), d, out, n, block)
-            else:
-                half = self.empty(x.shape, np.uint16)
-                units = half.size // self.lanes
-                narrow(units, max(1, units // 64), address(x), address(half))
-                pairs(out, share, place, 0, address(half), address(y), d, out, n, 2 * block)
+            job, given, rows = by_rows, x, block
+            if pairs is not None and n >= MANY:
+                job, given, rows = pairs, self.empty(x.shape, np.uint16), 2 * block
+                units = x.size // self.lanes
+                narrow(units, max(1, units // 64), address(x), address(given))
+            tiles = -(-out // share) * -(-n // rows)
+            sizes = d, out, n, rows, share
+            job(tiles, 1, place, factors, address(given), address(y), *sizes)
             return y
 
         return multiply

@@ -26,7 +26,7 @@ NEXT_BITS = 20
 NEXT = (1 << NEXT_BITS) - 1
 
 SLICE = 32  # jobs of a tape between two looks of Python at what happened: Ctrl-C, for one
-AWAKE = 30_000  # rounds of waiting before a helper sleeps, about half a millisecond
+AWAKE = 60_000  # rounds of waiting before a helper sleeps, about a millisecond
 
 
 def sharing(module: ir.Module, target: Target) -> None:

@@ -31,18 +31,19 @@ PAIRS, PAIRS_FEATURE = "llvm.x86.avx512bf16.dpbf16ps.512", "avx512bf16"
 
 
 def product(module: ir.Module, target: Target, dtype: str, pairs: bool = False) -> None:
-    """`y[:, begin:end] = x @ rows[begin:end].astype(float32).T * scale[begin:end]`
+    """`y = x @ rows.astype(float32).T * scale`, tiles [begin, end): some rows of each
 
     rows (out, d) of `dtype`, scale (out,) for int8, x (n, d) and y (n, out) float32; with `pairs`
-    rows and x are bfloat16. Weights come from memory once: `block` rows of x stay in the cache
-    meanwhile, and four by four rows of each meet in registers.
+    rows and x are bfloat16. `share` rows of the weight meet `block` rows of x, and after them the
+    next ones: both stay in the cache meanwhile. Four by four, they meet in registers.
     """
     lanes, element = target.lanes, STORED[dtype]
     step = 32 if pairs else lanes
     bfloat, none = BFloatType(), constant(0.0, vector(f32, 16 if pairs else lanes))
     name = f"product_{'pairs' if pairs else dtype}"
-    types = (pointer, pointer, pointer, pointer, i64, i64, i64, i64)
-    with job(module, name, *types) as (b, (rows, scale, x, y, d, out, n, block), begin, end):
+    types = (pointer, pointer, pointer, pointer, i64, i64, i64, i64, i64)
+    with job(module, name, *types) as (b, words, begin, end):
+        rows, scale, x, y, d, out, n, block, share = words
 
         def part(base: Any, i: Any, dtype: str) -> Any:
             return b.read(base, i, bfloat, 32) if pairs else widened(b, base, i, dtype, lanes)
@@ -99,14 +100,20 @@ def product(module: ir.Module, target: Target, dtype: str, pairs: bool = False) 
             for total, (at, to) in zip(totals, [(at, to) for at in js for to in rs], strict=True):
                 finish(total, at, to)
 
-        with b.if_else(b.icmp_signed("==", n, whole(1))) as (single, several):
-            with single, b.loop(begin, end, 1) as (r, _, _):
-                alone(r)
-            with several, b.loop(0, n, block) as (first, _, _):
-                last = b.least(b.add(first, block), n)
-                for r, w_rows in _by(b, begin, end, (4, 1)):
-                    for j, x_rows in _by(b, first, last, (4, 2, 1) if lanes == 16 else (2, 1)):
-                        tile(j, x_rows, r, w_rows)
+        blocks = b.sdiv(b.add(n, b.sub(block, whole(1))), block)
+        with b.loop(begin, end, 1) as (number, _, _):
+            first_row, first = (
+                b.mul(b.sdiv(number, blocks), share),
+                b.mul(b.srem(number, blocks), block),
+            )
+            last_row, last = b.least(b.add(first_row, share), out), b.least(b.add(first, block), n)
+            with b.if_else(b.icmp_signed("==", n, whole(1))) as (single, several):
+                with single, b.loop(first_row, last_row, 1) as (r, _, _):
+                    alone(r)
+                with several:
+                    for r, w_rows in _by(b, first_row, last_row, (4, 1)):
+                        for j, x_rows in _by(b, first, last, (4, 2, 1) if lanes == 16 else (2, 1)):
+                            tile(j, x_rows, r, w_rows)
 
 
 def product_by_columns(module: ir.Module, target: Target, dtype: str) -> None:
