@@ -17,12 +17,13 @@ from counting.array import observing
 from minigpt import generate, load
 from minigpt.architectures import build, layout
 from minigpt.config import GPT2Config
+from minigpt.llama_config import LlamaConfig
 
 pytest.importorskip("llvmlite")
 
 from minigpt.fast import replay
 from minigpt.fast.machine import here
-from minigpt.fast.moves import FORMULAS, add, copy_bfloat16, copy_float16
+from minigpt.fast.moves import FORMULAS, add, copy_bfloat16, copy_float16, cos, sin
 from minigpt.fast.packed import DTYPES, PackedMatrix, narrowed
 from minigpt.fast.replay import FEW, MANY, Replayed
 from minigpt.fast.tape import Recorded, Tape, Unrecordable
@@ -42,16 +43,16 @@ def _not_followed(monkeypatch):
 
 @st.composite
 def strided(draw, shape):
-    """An array of float32 that broadcasts to `shape`, its last axis in one piece."""
+    """An array of float32 that broadcasts to `shape`, its last axis mostly in one piece."""
     lead = shape[draw(st.integers(0, len(shape) - 1)) :]
-    own = [draw(st.sampled_from((n, 1))) for n in lead[:-1]] + [shape[-1]]
+    own = [draw(st.sampled_from((n, 1))) for n in lead]
     order = draw(st.permutations(range(len(own) - 1)))
     room = [own[k] + draw(st.integers(0, 2)) for k in order]
     seed = draw(st.integers(0, 2**32 - 1))
     whole = np.random.default_rng(seed).standard_normal((*room, own[-1] + 3), np.float32)
     part = whole[..., : own[-1]].transpose(*np.argsort(order), len(order))
-    flipped = draw(st.booleans()) and len(own) > 1
-    return part[tuple(map(slice, own))][:: -1 if flipped else 1]
+    part = part[tuple(map(slice, own))]
+    return part[::-1] if draw(st.booleans()) else part
 
 
 @settings(max_examples=150)
@@ -64,22 +65,20 @@ def test_rows(data, formula):
     to = whole[1, ..., : shape[-1]]
     fitted = here().move(formula, to, *operands)
     expected = np.zeros(shape, to.dtype)
-    expected[...] = {"add": np.add, "multiply": np.multiply}.get(formula.__name__, np.positive)(
-        *operands
-    )
-    assert np.array_equal(to, expected if fitted else np.zeros_like(to))
+    expected[...] = getattr(np, formula.__name__, np.positive)(*operands)
     assert fitted
+    if formula in (cos, sin):
+        np.testing.assert_allclose(to, expected, rtol=0, atol=2**-22)
+    else:
+        assert np.array_equal(to, expected)
     to[...] = 0
     assert not whole.any(), "nothing beside it was written"
 
 
 def test_rows_that_no_kernel_goes_along():
-    x, to = np.ones((4, 4), np.float32), np.zeros((4, 4), np.float32)
-    assert not here().move(add, to, x.T, x)
-    scattered = np.ones((4,) * 5, np.float32)[:2, :2, :2, :2, :2]
-    assert not here().move(
-        next(iter(FORMULAS)), np.zeros((2,) * 5, np.float32), scattered, scattered
-    )
+    to, x = np.zeros((2,) * 6, np.float32), np.ones((4,) * 6, np.float32)[(slice(2),) * 6]
+    assert not here().move(add, to, x, x)
+    assert not here().move(add, to[(0,) * 6 + (...,)], *[x[(0,) * 6 + (...,)]] * 2)
     assert not to.any()
 
 
@@ -114,15 +113,30 @@ def subject(config, dtype, counts, seed=0):
 
 @st.composite
 def configs(draw):
-    n_head, lanes = draw(st.sampled_from((1, 2, 3))), here().lanes
-    return GPT2Config(
+    """GPT-2s and Llamas whose widths fill vectors."""
+    some, heads, lanes = st.integers(1, 3), draw(st.sampled_from((1, 2, 3))), here().lanes
+    positions, tied = draw(st.integers(MANY + FEW + 2, 80)), draw(st.booleans())
+    if draw(st.booleans()):
+        return GPT2Config(
+            vocab_size=draw(st.integers(3, 70)),
+            n_positions=positions,
+            n_embd=heads * lanes * draw(some),
+            n_layer=draw(some),
+            n_head=heads,
+            n_inner=lanes * draw(st.integers(1, 6)),
+            tie_word_embeddings=tied,
+        )
+    return LlamaConfig(
         vocab_size=draw(st.integers(3, 70)),
-        n_positions=draw(st.integers(MANY + FEW + 2, 80)),
-        n_embd=n_head * lanes * draw(st.integers(1, 2)),
-        n_layer=draw(st.integers(1, 3)),
-        n_head=n_head,
-        n_inner=lanes * draw(st.integers(1, 6)),
-        tie_word_embeddings=draw(st.booleans()),
+        hidden_size=lanes * draw(some),
+        intermediate_size=lanes * draw(some),
+        num_hidden_layers=draw(some),
+        num_attention_heads=heads * draw(some),
+        num_key_value_heads=heads,
+        head_dim=lanes * draw(some),
+        max_position_embeddings=positions,
+        attention_bias=draw(st.booleans()),
+        tie_word_embeddings=tied,
     )
 
 
@@ -156,7 +170,11 @@ def test_every_step_is_the_one_of_the_text(config, dtype, batch, prompt, counts,
             taken(run, (tokens, cache), each.ledger)
             for run, cache, each in zip(runs, caches, subjects, strict=True)
         )
-        assert np.array_equal(a, b)
+        if isinstance(config, GPT2Config):
+            assert np.array_equal(a, b)
+        else:  # the C library's cosines are not NumPy's, and K, V in 16 bits round them apart
+            near = 0.05 if dtype in ("bfloat16", "float16") else 1e-3
+            np.testing.assert_allclose(a, b, rtol=0, atol=near * np.abs(a).max())
         assert text == replayed
         assert caches[0].length == caches[1].length
     assert runs[1]._step is not None
@@ -215,6 +233,10 @@ def test_what_is_refused_stays_refused():
     )  # -1 is the last token, as in NumPy
     with pytest.raises(ValueError, match="broadcast"):
         decoded(each.replayed, cache, 12)
+    with pytest.raises(TypeError, match="whole numbers"):
+        each.replayed(np.array([[1.0]]), each.text.new_cache(1, 12))
+    with pytest.raises(ValueError, match="broadcast"):
+        each.replayed(np.array([[1], [2]]), each.text.new_cache(1, 12))
 
 
 @pytest.mark.parametrize(
@@ -286,7 +308,6 @@ def test_a_generation_is_replayed(monkeypatch):
     "text",
     [
         lambda x: x - 1.0,
-        lambda x: x + 1.0,
         lambda x: np.exp(x),
         lambda x: np.add(x, x, out=x),
         lambda x: x.tolist(),
@@ -297,7 +318,6 @@ def test_a_generation_is_replayed(monkeypatch):
         lambda x: np.sum(x),
         lambda x: x @ np.ones((32, 4), np.float32),
         lambda x: x.swapaxes(0, 1).reshape(-1),
-        lambda x: x.swapaxes(0, 1).copy(),
         lambda x: x.__setitem__(0, np.ones(32)),
         lambda x: x + np.ones(32),
         lambda x: np.take(x, np.array([0]), axis=0),

@@ -43,6 +43,7 @@ def kernels(module: ir.Module, target: Target) -> None:
     between.rms_norm(module, target)
     for row_formula in moves.FORMULAS:
         moves.by_rows(module, target, row_formula)
+    moves.position(module)
     for dtype in jobs.STORED:
         moves.gathered(module, target, dtype)
 
@@ -148,7 +149,7 @@ class Machine:
         """
         arrays = (to, *operands)
         looks = ((x.shape, x.strides, x.itemsize) for x in arrays)
-        if (walk := _walk(to.shape, *looks)) is None:
+        if not to.ndim or (walk := _walk(to.shape, *looks)) is None:
             return False
         rows, d, sizes = walk
         words = [*map(address, arrays), d, *sizes]
@@ -169,19 +170,20 @@ def _walk(shape: tuple[int, ...], *looks: Any) -> tuple[int, int, list[int]] | N
         spread = [0 if n == 1 else step // itemsize for n, step in zip(own, steps, strict=True)]
         strides.append([0] * (len(shape) - len(own)) + spread)
     *lengths, d = shape
-    if any(of[-1] != 1 for of in strides) and d != 1:
-        return None
     axes: list[list[int]] = []  # of rows: how many, and each array's stride
-    for n, *steps in zip(lengths, *(of[:-1] for of in strides), strict=True):
+    for n, *steps in zip(lengths, *(own[:-1] for own in strides), strict=True):
         if axes and axes[-1][1:] == [n * step for step in steps]:
             axes[-1] = [axes[-1][0] * n, *steps]  # one after another: as good as one axis
         elif n != 1:
             axes.append([n, *steps])
     axes = [[1] + [0] * len(strides)] * (moves.AXES - len(axes)) + axes
-    counts, *along = zip(*axes, strict=True)
     if len(axes) > moves.AXES:
         return None
-    return prod(counts), d, [*counts[1:], *(step for of in along for step in of)]
+    counts, *along = zip(*axes, strict=True)
+    sizes = list(counts[1:])
+    for outer, own in zip(along, strides, strict=True):
+        sizes += *outer, own[-1]
+    return prod(counts), d, sizes
 
 
 @cache

@@ -4,6 +4,7 @@ What NumPy does well enough one by one has kernels for the passes that are recor
 """
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 from llvmlite import ir
@@ -11,7 +12,7 @@ from llvmlite import ir
 from minigpt.fast.jobs import STORED, job, rounded, widened
 from minigpt.fast.llvm import Builder, Target, f16, f32, i64, pointer, vector, whole
 
-AXES = 3  # of rows that a kernel walks, each with a stride of its own
+AXES = 4  # of rows that a kernel walks, each with a stride of its own
 
 Formula = Callable[..., Any]  # of the builder and parts of the operands
 
@@ -24,6 +25,16 @@ def add(b: Builder, x: Any, y: Any) -> Any:
 def multiply(b: Builder, x: Any, y: Any) -> Any:
     """`x * y`"""
     return b.fmul(x, y)
+
+
+def cos(b: Builder, x: Any) -> Any:
+    """`np.cos(x)`, the C library's"""
+    return b.elementwise("cos", x)
+
+
+def sin(b: Builder, x: Any) -> Any:
+    """`np.sin(x)`, the C library's"""
+    return b.elementwise("sin", x)
 
 
 def copy_float32(b: Builder, x: Any) -> Any:
@@ -44,6 +55,8 @@ def copy_float16(b: Builder, x: Any) -> Any:
 FORMULAS: dict[Formula, tuple[int, str]] = {  # how many operands, and the dtype of what they give
     add: (2, "float32"),
     multiply: (2, "float32"),
+    cos: (1, "float32"),
+    sin: (1, "float32"),
     copy_float32: (1, "float32"),
     copy_bfloat16: (1, "bfloat16"),
     copy_float16: (1, "float16"),
@@ -51,41 +64,43 @@ FORMULAS: dict[Formula, tuple[int, str]] = {  # how many operands, and the dtype
 
 
 def by_rows(module: ir.Module, target: Target, formula: Formula) -> None:
-    """`to[rows] = formula(*operands[rows])`, rows [begin, end) of three axes, C order
+    """`to[rows] = formula(*operands[rows])`, rows [begin, end) of some axes, C order
 
-    Each row is d numbers one after another. Words: the arrays, where they are; d and the last two
-    axes; then the strides of each array along the three, in its elements.
+    Words: the arrays, where they are; d, the numbers of a row, and how many rows the axes but the
+    first have; then the strides of each array along the axes and within a row, in its elements.
     """
     operands, dtype = FORMULAS[formula]
     elements = [STORED[dtype], *[f32] * operands]
-    types = (*[pointer] * len(elements), *[i64] * (AXES + AXES * len(elements)))
+    types = (*[pointer] * len(elements), *[i64] * (AXES + (AXES + 1) * len(elements)))
     with job(module, formula.__name__, *types) as (b, words, begin, end):
-        places, (d, middle, last), strides = (
-            words[: len(elements)],
-            words[len(elements) :][:AXES],
-            words[len(elements) + AXES :],
-        )
-        with b.loop(begin, end, 1) as (r, _, _):
-            rest = b.sdiv(r, last)
-            at = b.sdiv(rest, middle), b.srem(rest, middle), b.srem(r, last)
+        places, sizes = words[: len(elements)], words[len(elements) :]
+        d, *lengths = sizes[:AXES]
+        strides = [sizes[k : k + AXES + 1] for k in range(AXES, len(sizes), AXES + 1)]
+        dense = reduce(b.and_, (b.icmp_signed("==", own[-1], whole(1)) for own in strides))
+        with b.loop(begin, end, 1) as (row, _, _):
+            at = [row]  # along each axis
+            for length in lengths[::-1]:
+                at[:1] = b.sdiv(at[0], length), b.srem(at[0], length)
             to, *given = (
-                b.at(place, _dot(b, at, strides[AXES * k :][:AXES]), element)
-                for k, (place, element) in enumerate(zip(places, elements, strict=True))
+                b.at(place, reduce(b.add, map(b.mul, at, own)), element)
+                for place, own, element in zip(places, strides, elements, strict=False)
             )
             done: Any = whole(0)
-            for lanes in (target.lanes, 0):
-                stop = b.and_(d, whole(-lanes)) if lanes else d
+            for lanes, stop in ((target.lanes, b.and_(d, whole(-target.lanes))), (0, d)):
+                stop = b.select(dense, stop, done) if lanes else stop  # what is not, one by one
                 with b.loop(done, stop, lanes or 1) as (i, _, _):
-                    parts = (b.read(x, i, f32, lanes) for x in given)
-                    b.write(formula(b, *parts), to, i, elements[0])
+                    parts = (
+                        b.read(x, b.mul(i, own[-1]), f32, lanes)
+                        for x, own in zip(given, strides[1:], strict=True)
+                    )
+                    b.write(formula(b, *parts), to, b.mul(i, strides[0][-1]), elements[0])
                 done = stop
 
 
-def _dot(b: Builder, indices: Any, strides: Any) -> Any:
-    first, *others = (b.mul(i, s) for i, s in zip(indices, strides, strict=True))
-    for other in others:
-        first = b.add(first, other)
-    return first
+def position(module: ir.Module) -> None:
+    """`to[0] = float(n)`"""
+    with job(module, "position", pointer, i64) as (b, (to, n), _, _):
+        b.write(b.sitofp(n, f32), to, 0, f32)
 
 
 def gathered(module: ir.Module, target: Target, dtype: str) -> None:

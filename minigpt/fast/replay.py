@@ -41,6 +41,8 @@ class Replayed:
     """A model whose passes run as recorded machine code, if all of a pass can be recorded.
 
     All else runs as its text says, and whatever a debugger or an observer of operations follows.
+    What is recorded is a model built anew from the same weights: whoever puts other parts into
+    `model` calls that.
 
     Args:
         model: the model.
@@ -68,6 +70,7 @@ class Replayed:
     def _fit(self, tokens: np.ndarray, cache: KVCache) -> bool:
         return (
             tokens.ndim == 2
+            and tokens.dtype.kind in "iu"
             and tokens.size > 0
             and cache.length + tokens.shape[1] <= cache.capacity
             and int(tokens.min()) >= 0
@@ -80,7 +83,7 @@ class Replayed:
             many = prod(shape) >= MANY
             return self._record("prompt", shape, cache, [near], logits) if many else None
         if self._cache and self._cache() is cache:
-            return self._step
+            return self._step if self._step and self._step.shape == shape else None
         if far - near < FEW:
             return None
         self._cache = ref(cache, self._forget)
@@ -122,7 +125,7 @@ class _Pass:
         positions: list[int],
         logits: str,
     ) -> None:
-        self._ledger, self._pool = of.ledger, of.machine.pool
+        self._ledger, self._pool, self.shape = of.ledger, of.machine.pool, shape
         self._tokens = np.zeros(shape, np.int64)
         tape, ledger = Tape(of.machine), Ledger()
 

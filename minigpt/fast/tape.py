@@ -21,7 +21,12 @@ from minigpt.fast.twins import twins
 FLOAT = np.dtype(np.float32)
 LINE = 64  # bytes: results begin a line of the cache
 
-SUMS = {np.add: moves.add, np.multiply: moves.multiply}
+ELEMENTWISE: dict[np.ufunc, moves.Formula] = {
+    np.add: moves.add,
+    np.multiply: moves.multiply,
+    np.cos: moves.cos,
+    np.sin: moves.sin,
+}
 COPIES = {
     DTYPES["float32"]: moves.copy_float32,
     DTYPES["bfloat16"]: moves.copy_bfloat16,
@@ -63,6 +68,7 @@ class Tape(Machine):
         self._places: list[np.ndarray] = []
         self._number: dict[int, int] = {}  # of a place, by its address
         self._free: list[int] = []
+        self._others: list[Any] = []  # arrays from elsewhere that jobs read
         self._taken: list[int] = []  # places that the operation under way has taken
         self._chosen: list[int] | None = None  # the place of each result, once chosen
         self._choices: list[int] = []  # those of the recording under way
@@ -78,10 +84,10 @@ class Tape(Machine):
         self._chosen = self._choices
         return self._jobs, result
 
-    def end(self) -> list[np.ndarray]:
-        """The memory that the jobs need, once there is nothing more to record."""
-        places, self._places = self._places, []
-        return places
+    def end(self) -> list[Any]:
+        """What the jobs need to stay in memory, once there is nothing more to record."""
+        held, self._places, self._others = self._places + self._others, [], []
+        return held
 
     def _note(self, job: int, words: bytes, total: int, chunk: int) -> None:
         self._jobs.append(Job(job, words, total, fitting(total, chunk)))
@@ -128,6 +134,12 @@ class Tape(Machine):
         job(index.size, max(1, SOME // d), address(rows), factors, address(index), address(to), d)
         return to
 
+    def position(self, n: int) -> np.ndarray:
+        """A whole number (1,), which may grow from one recording to the next."""
+        to = self.empty((1,), FLOAT)
+        self.job("position", "qq")(1, 1, address(to), n)
+        return to
+
     def given(self, data: np.ndarray) -> "Recorded":
         """An array that is there already."""
         return Recorded(data, self, None)
@@ -154,6 +166,13 @@ class Tape(Machine):
         elif not np.array_equal(place, data):
             raise Unrecordable("a constant that changes")
         return Recorded(place, self, None, constant=True)
+
+    def operand(self, x: Any) -> Any:
+        """What kernels see of an operand."""
+        if isinstance(x, Recorded):
+            return x.data
+        self._others.append(x)
+        return x
 
     def free(self, number: int) -> None:
         """What lay in a place is no longer needed."""
@@ -206,18 +225,28 @@ class Recorded(NDArrayOperatorsMixin):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if method == "__call__" and not options:
+            if all(map(_constant, inputs)):
+                return self.tape.constant(ufunc(*map(_bare, inputs)))
             x, y = inputs if len(inputs) == 2 else (None, None)
             if ufunc is np.matmul and isinstance(x, Recorded) and isinstance(y, PackedMatrix):
                 if not (x.data.flags.c_contiguous and _float(x)):
                     x = x.copy()
-                return self.tape.result(y.multiply(x.data))
-            if ufunc in SUMS:
-                return self._moved(SUMS[ufunc], *map(_bare, inputs))
+                return self.tape.result(self.tape.operand(y).multiply(x.data))
+            if ufunc in ELEMENTWISE:
+                return self._moved(ELEMENTWISE[ufunc], *map(self._operand, inputs))
         raise Unrecordable(f"no kernel for numpy.{ufunc.__name__}")
 
+    def _operand(self, x: Any) -> Any:
+        """An operand as an array."""
+        if isinstance(x, int):
+            return self.tape.position(x)
+        return self.tape.operand(
+            self.tape.constant(np.full(1, x, FLOAT)) if isinstance(x, float) else x
+        )
+
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
-        if function in (np.ones_like, np.tril) and (function is np.ones_like or self.constant):
-            return self.tape.constant(function(_bare(args[0]), *args[1:], **options))
+        if function is np.ones_like or all(isinstance(x, int) or _constant(x) for x in args):
+            return self.tape.constant(function(*map(_bare, args), **options))
         if function is np.copyto and not options:
             return args[0].__setitem__(..., args[1])
         if function is np.copy and options == {"order": "C"}:
@@ -228,12 +257,12 @@ class Recorded(NDArrayOperatorsMixin):
         twin = self.tape.twins.get(function)
         if twin is None:
             return function.function(*operands)
-        return self.tape.result(twin(*map(_bare, operands)))
+        return self.tape.result(twin(*map(self.tape.operand, operands)))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         to = self.data[index]
         moved = _float(value) and to.dtype in COPIES and to.ndim
-        if not (moved and self.tape.move(COPIES[to.dtype], to, _bare(value))):
+        if not (moved and self.tape.move(COPIES[to.dtype], to, self.tape.operand(value))):
             raise Unrecordable("no kernel copies this")
 
     def copy(self) -> "Recorded":
@@ -266,6 +295,11 @@ class Recorded(NDArrayOperatorsMixin):
 
     def transpose(self, *axes: int) -> "Recorded":
         return self._view(self.data.transpose(*axes))
+
+
+def _constant(x: Any) -> bool:
+    """Whether an operand is known already. A whole number may be a position, which is not."""
+    return x.constant if isinstance(x, Recorded) else isinstance(x, float)
 
 
 def _bare(x: Any) -> Any:
