@@ -9,7 +9,7 @@ exceptions are pending: tried with ctypes, the exception was lost, then the proc
 import ctypes
 import os
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ import numpy as np
 from counting.ledger import Charge, Ledger
 from counting.scope import place
 
-_FRAMES = 8  # how far back `by_file` looks for a file that is not of this package
+_FRAMES = 12  # how far back `by_file` looks for a file
 _OWN = tuple(f"{Path(file).parent}{os.sep}" for file in (__file__, np.__file__))
 
 
@@ -69,12 +69,17 @@ class Allocations:
         """Sets the peak to what is alive now."""
         tracemalloc.reset_peak()
 
-    def by_file(self) -> dict[Path, int]:
-        """Live bytes by the file whose code, outside of NumPy and this package, asked for them."""
+    def by_file(self, known: Collection[str] = ()) -> dict[Path, int]:
+        """Live bytes by the file whose code, outside of NumPy and this package, asked for them.
+
+        Args:
+            known: names of files that are named sooner, where they asked for it through others.
+        """
         found: dict[Path, int] = {}
         for trace in tracemalloc.take_snapshot().traces:
             files = [frame.filename for frame in reversed(trace.traceback)]
-            file = Path(next((name for name in files if not name.startswith(_OWN)), files[-1]))
+            others = [name for name in files if not name.startswith(_OWN)] or files[-1:]
+            file = next((f for f in map(Path, others) if f.name in known), Path(others[0]))
             found[file] = found.get(file, 0) + trace.size
         return found
 

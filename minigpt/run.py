@@ -90,8 +90,9 @@ def component(path: str) -> str:
     return re.sub(r"\.\d+", "", inside) or "residual"  # experts together
 
 
-_CATEGORIES = {"weights.py": "weights", "cache.py": "kv_cache"}
-_OUTSIDE = {"generation.py", "sample.py"}  # tokens and draws, which the ledger does not count
+_CATEGORIES = {"tensors.py": "weights", "store.py": "weights", "cache.py": "kv_cache"}
+# What the ledger does not count: tokens and draws; the pool of threads, recorded jobs.
+_OUTSIDE = {"generation.py", "sample.py", "machine.py", "pool.py", "replay.py"}
 
 
 def allocated(allocations: Any) -> dict[str, int] | None:
@@ -99,7 +100,7 @@ def allocated(allocations: Any) -> dict[str, int] | None:
     if not isinstance(allocations, Allocations):
         return None
     found: dict[str, int] = {}
-    for file, nbytes in allocations.by_file().items():
+    for file, nbytes in allocations.by_file(_CATEGORIES).items():
         outside = "elsewhere" if file.name in _OUTSIDE else "activations"
         name = _CATEGORIES.get(file.name, outside)
         found[name] = found.get(name, 0) + nbytes
