@@ -82,8 +82,8 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
         return self.intrinsic(f"llvm.{name}.{suffix}", typ, *values)
 
     def prefetch(self, address: Any) -> None:
-        """Asks for the line of the cache at an address."""
-        how = (constant(n, i32) for n in (0, 3, 1))  # to read, to keep in all caches, of data
+        """Asks for a line of memory, to be read from the second cache: the first has other things."""
+        how = (constant(n, i32) for n in (0, 2, 1))  # to read, how near, of data
         self.intrinsic("llvm.prefetch.p0", void, address, *how)
 
     def total(self, lanes: Any) -> Any:
