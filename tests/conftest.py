@@ -1,6 +1,8 @@
 """How the tests draw their examples, and the line that says how many there were."""
 
 import os
+import platform
+import tempfile
 
 # Two runs at once and a BLAS that spins on every core slow each other down many times.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -23,6 +25,26 @@ def _no_kernels_left_behind():
     for part in vars(ops).values():
         if isinstance(part, composite):
             part.run = part.function
+
+
+AVX2 = ["sse4.2", "avx", "avx2", "fma", "f16c"]
+
+
+@pytest.fixture(scope="session", params=["this machine", "AVX2, one thread", "AVX2, two threads"])
+def machine(request):
+    """The kernels for what is here, and for an older processor, with and without help."""
+    llvm = pytest.importorskip("llvmlite.binding")
+    from minigpt.fast.llvm import Target
+    from minigpt.fast.machine import Machine, here
+
+    if request.param == "this machine":
+        return here()
+    there = llvm.get_host_cpu_features()
+    if platform.machine() != "x86_64" or not all(there.get(feature) for feature in AVX2):
+        pytest.skip("this processor has no AVX2")
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setenv("XDG_CACHE_HOME", folder)
+        return Machine(Target(AVX2), threads=1 if "one" in request.param else 2)
 
 
 def pytest_terminal_summary(terminalreporter):

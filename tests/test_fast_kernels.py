@@ -6,12 +6,12 @@ example, `U` for each operation in the longest chain of them.
 
 import ctypes
 import platform
-import tempfile
 from unittest import mock
 
 import ml_dtypes
 import numpy as np
 import pytest
+from conftest import AVX2
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -21,30 +21,16 @@ import llvmlite.binding as llvm
 
 from minigpt import ops
 from minigpt.fast.llvm import Target, function, i64, whole
-from minigpt.fast.machine import MANY, Machine, address, here, kernels
+from minigpt.fast.machine import MANY, address, here, kernels
 from minigpt.fast.packed import DTYPES
 from minigpt.fast.twins import install
 
 U = 2.0**-24  # the most that float32 is off, relative to the number that is rounded
 LANES = 8  # in the narrowest vector: sums have so many lanes, or more
-AVX2 = ["sse4.2", "avx", "avx2", "fma", "f16c"]
 KEYS = [np.dtype(dtype) for dtype in (np.float32, np.float16, ml_dtypes.bfloat16)]
 SIZES = st.integers(1, 6)
 SEEDS = st.integers(0, 2**32 - 1)
 EXAMPLES = settings(max_examples=40)
-
-
-@pytest.fixture(scope="module", params=["this machine", "AVX2, one thread", "AVX2, two threads"])
-def machine(request):
-    """The kernels for what is here, and for an older processor, with and without help."""
-    if request.param == "this machine":
-        return here()
-    there = llvm.get_host_cpu_features()
-    if platform.machine() != "x86_64" or not all(there.get(feature) for feature in AVX2):
-        pytest.skip("this processor has no AVX2")
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setenv("XDG_CACHE_HOME", folder)
-        return Machine(Target(AVX2), threads=1 if "one" in request.param else 2)
 
 
 def chain(n):

@@ -5,7 +5,6 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import pytest
 from helpers import DRAWN, numbers
@@ -23,63 +22,16 @@ pytest.importorskip("llvmlite")
 
 from minigpt.fast import replay
 from minigpt.fast.machine import here
-from minigpt.fast.moves import FORMULAS, add, copy_bfloat16, copy_float16, cos, sin
 from minigpt.fast.packed import DTYPES, PackedMatrix, narrowed
+from minigpt.fast.recorded import Recorded
 from minigpt.fast.replay import FEW, MANY, Replayed
-from minigpt.fast.tape import Recorded, Tape, Unrecordable
 from minigpt.fast.twins import install
-
-COPIED = {copy_bfloat16: ml_dtypes.bfloat16, copy_float16: np.float16}
 
 
 @pytest.fixture(autouse=True)
 def _not_followed(monkeypatch):
     """Coverage follows as a debugger does."""
     monkeypatch.setattr(replay, "watched", lambda: False)
-
-
-# Rows, wherever they lie.
-
-
-@st.composite
-def strided(draw, shape):
-    """An array of float32 that broadcasts to `shape`, its last axis mostly in one piece."""
-    lead = shape[draw(st.integers(0, len(shape) - 1)) :]
-    own = [draw(st.sampled_from((n, 1))) for n in lead]
-    order = draw(st.permutations(range(len(own) - 1)))
-    room = [own[k] + draw(st.integers(0, 2)) for k in order]
-    seed = draw(st.integers(0, 2**32 - 1))
-    whole = np.random.default_rng(seed).standard_normal((*room, own[-1] + 3), np.float32)
-    part = whole[..., : own[-1]].transpose(*np.argsort(order), len(order))
-    part = part[tuple(map(slice, own))]
-    return part[::-1] if draw(st.booleans()) else part
-
-
-@settings(max_examples=150)
-@given(data=st.data(), formula=st.sampled_from(list(FORMULAS)))
-def test_rows(data, formula):
-    lead = data.draw(st.lists(st.integers(1, 4), max_size=3))
-    shape = (*lead, data.draw(st.integers(1, 50)))
-    operands = [data.draw(strided(shape)) for _ in range(FORMULAS[formula][0])]
-    whole = np.zeros((2, *shape[:-1], shape[-1] + 1), COPIED.get(formula, np.float32))
-    to = whole[1, ..., : shape[-1]]
-    fitted = here().move(formula, to, *operands)
-    expected = np.zeros(shape, to.dtype)
-    expected[...] = getattr(np, formula.__name__, np.positive)(*operands)
-    assert fitted
-    if formula in (cos, sin):
-        np.testing.assert_allclose(to, expected, rtol=0, atol=2**-22)
-    else:
-        assert np.array_equal(to, expected)
-    to[...] = 0
-    assert not whole.any(), "nothing beside it was written"
-
-
-def test_rows_that_no_kernel_goes_along():
-    to, x = np.zeros((2,) * 6, np.float32), np.ones((4,) * 6, np.float32)[(slice(2),) * 6]
-    assert not here().move(add, to, x, x)
-    assert not here().move(add, to[(0,) * 6 + (...,)], *[x[(0,) * 6 + (...,)]] * 2)
-    assert not to.any()
 
 
 # A model's steps.
@@ -299,52 +251,3 @@ def test_a_generation_is_replayed(monkeypatch):
         said.append([{**step.record(), "seconds": 0} for step in steps])
         assert isinstance(lm.forward, Replayed) == (forward is None)
     assert said[0] == said[1]
-
-
-# What cannot be recorded says so.
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        lambda x: x - 1.0,
-        lambda x: np.exp(x),
-        lambda x: np.add(x, x, out=x),
-        lambda x: x.tolist(),
-        lambda x: bool(x),
-        lambda x: len(x),
-        lambda x: np.asarray(x),
-        lambda x: np.tril(x),
-        lambda x: np.sum(x),
-        lambda x: x @ np.ones((32, 4), np.float32),
-        lambda x: x.swapaxes(0, 1).reshape(-1),
-        lambda x: x.__setitem__(0, np.ones(32)),
-        lambda x: x + np.ones(32),
-        lambda x: np.take(x, np.array([0]), axis=0),
-    ],
-)
-def test_what_no_kernel_does_is_not_recorded(text):
-    tape = Tape(here())
-    x = tape.given(np.ones((2, 32), np.float32))
-    with pytest.raises(Unrecordable):
-        tape.record(lambda: text(x))
-
-
-def test_places_are_used_again_once_nobody_looks_at_them():
-    tape = Tape(here())
-
-    def text():
-        x = tape.given(np.ones((2, 32), np.float32))
-        places = []
-        for _ in range(4):
-            x = x + x
-            places.append(x.data.ctypes.data)
-        view = x[:1]
-        x = view + view
-        return places, view, x
-
-    _, (places, view, x) = tape.record(text)
-    assert places[0] == places[2] != places[1] == places[3]
-    assert x.data.ctypes.data != view.data.ctypes.data
-    _, (same, *_) = tape.record(text)
-    assert same == places

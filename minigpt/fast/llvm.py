@@ -82,7 +82,7 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
         return self.intrinsic(f"llvm.{name}.{suffix}", typ, *values)
 
     def prefetch(self, address: Any) -> None:
-        """Asks for a line of memory, to be read from the second cache: the first has other things."""
+        """Asks for a line of memory, into the second cache: the first has other things."""
         how = (constant(n, i32) for n in (0, 2, 1))  # to read, how near, of data
         self.intrinsic("llvm.prefetch.p0", void, address, *how)
 

@@ -24,7 +24,8 @@ from minigpt.cache import KVCache
 from minigpt.fast.machine import Machine
 from minigpt.fast.packed import PackedMatrix
 from minigpt.fast.pool import ENTRY
-from minigpt.fast.tape import Job, Recorded, Tape, Unrecordable
+from minigpt.fast.recorded import Recorded, Unrecordable
+from minigpt.fast.tape import Job, Tape
 
 FEW = 8  # steps that are not worth a recording
 MANY = 32  # tokens of prompts that are

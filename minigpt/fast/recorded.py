@@ -1,0 +1,158 @@
+"""An array whose numbers are not there yet: what it is asked for becomes jobs on a tape.
+
+It is one more kind of array under a model's text.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from counting.composite import composite
+from minigpt.fast import moves
+from minigpt.fast.packed import DTYPES, PackedMatrix
+
+if TYPE_CHECKING:
+    from minigpt.fast.tape import Tape
+
+FLOAT = np.dtype(np.float32)
+
+ELEMENTWISE: dict[np.ufunc, moves.Formula] = {
+    np.add: moves.add,
+    np.multiply: moves.multiply,
+    np.cos: moves.cos,
+    np.sin: moves.sin,
+}
+COPIES = {
+    DTYPES["float32"]: moves.copy_float32,
+    DTYPES["bfloat16"]: moves.copy_bfloat16,
+    DTYPES["float16"]: moves.copy_float16,
+}
+
+
+class Unrecordable(TypeError):
+    """Something that no kernel does, or that depends on the numbers themselves."""
+
+
+class Recorded(NDArrayOperatorsMixin):
+    """An array whose numbers jobs on a tape will give.
+
+    Args:
+        data: where they will be.
+        place: number of the place that is free once this array and all its views are gone.
+        constant: whether `data` holds them already, for they depend on shapes alone.
+        whole: what this is a view of.
+    """
+
+    __slots__ = ("constant", "data", "place", "tape", "whole")
+
+    def __init__(
+        self,
+        data: np.ndarray,
+        tape: "Tape",
+        place: int | None,
+        constant: bool = False,
+        whole: "Recorded | None" = None,
+    ) -> None:
+        self.data, self.tape, self.place = data, tape, place
+        self.constant, self.whole = constant, whole
+
+    def __del__(self) -> None:
+        if self.place is not None:
+            self.tape.free(self.place)
+
+    shape = property(lambda self: self.data.shape)
+    dtype = property(lambda self: self.data.dtype)
+    ndim = property(lambda self: self.data.ndim)
+    nbytes = property(lambda self: self.data.nbytes)
+
+    def __array__(self, *args: Any, **options: Any) -> Any:
+        raise Unrecordable("the numbers are not there yet")
+
+    __bool__ = __len__ = tolist = __array__
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if method == "__call__" and not options:
+            if all(map(_constant, inputs)):
+                return self.tape.constant(ufunc(*map(_bare, inputs)))
+            x, y = inputs if len(inputs) == 2 else (None, None)
+            if ufunc is np.matmul and isinstance(x, Recorded) and isinstance(y, PackedMatrix):
+                if not (x.data.flags.c_contiguous and _float(x)):
+                    x = x.copy()
+                return self.tape.result(self.tape.operand(y).multiply(x.data))
+            if ufunc in ELEMENTWISE:
+                return self._moved(ELEMENTWISE[ufunc], *map(self._operand, inputs))
+        raise Unrecordable(f"no kernel for numpy.{ufunc.__name__}")
+
+    def _operand(self, x: Any) -> Any:
+        """An operand as an array."""
+        if isinstance(x, int):
+            return self.tape.position(x)
+        return self.tape.operand(
+            self.tape.constant(np.full(1, x, FLOAT)) if isinstance(x, float) else x
+        )
+
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        if function is np.ones_like or all(isinstance(x, int) or _constant(x) for x in args):
+            return self.tape.constant(function(*map(_bare, args), **options))
+        if function is np.copyto and not options:
+            return args[0].__setitem__(..., args[1])
+        if function is np.copy and options == {"order": "C"}:
+            return self.copy()
+        raise Unrecordable(f"no kernel for numpy.{function.__name__} with {options}")
+
+    def __composite__(self, function: composite, *operands: Any) -> Any:
+        twin = self.tape.twins.get(function)
+        if twin is None:
+            return function.function(*operands)
+        return self.tape.result(twin(*map(self.tape.operand, operands)))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        to = self.data[index]
+        moved = _float(value) and to.dtype in COPIES and to.ndim
+        if not (moved and self.tape.move(COPIES[to.dtype], to, self.tape.operand(value))):
+            raise Unrecordable("no kernel copies this")
+
+    def copy(self) -> "Recorded":
+        return self._moved(moves.copy_float32, self.data)
+
+    def _moved(self, formula: moves.Formula, *operands: Any) -> "Recorded":
+        if all(map(_float, operands)):
+            to = self.tape.empty(np.broadcast_shapes(*(x.shape for x in operands)), FLOAT)
+            if to.ndim and self.tape.move(formula, to, *operands):
+                return self.tape.result(to)
+        raise Unrecordable(f"no kernel for {formula.__name__} of this")
+
+    def _view(self, data: np.ndarray) -> "Recorded":
+        whole = self if self.whole is None else self.whole
+        if not np.may_share_memory(data, whole.data):
+            raise Unrecordable("a view that copies")
+        return Recorded(data, self.tape, None, self.constant, whole)
+
+    def __getitem__(self, index: Any) -> "Recorded":
+        return self._view(self.data[index])
+
+    def __iter__(self) -> Any:
+        return map(self.__getitem__, range(len(self.data)))
+
+    def reshape(self, *shape: Any) -> "Recorded":
+        return self._view(self.data.reshape(*shape))
+
+    def swapaxes(self, axis1: int, axis2: int) -> "Recorded":
+        return self._view(self.data.swapaxes(axis1, axis2))
+
+    def transpose(self, *axes: int) -> "Recorded":
+        return self._view(self.data.transpose(*axes))
+
+
+def _constant(x: Any) -> bool:
+    """Whether an operand is known already. A whole number may be a position, which is not."""
+    return x.constant if isinstance(x, Recorded) else isinstance(x, float)
+
+
+def _bare(x: Any) -> Any:
+    return x.data if isinstance(x, Recorded) else x
+
+
+def _float(x: Any) -> bool:
+    return getattr(x, "dtype", None) == FLOAT
