@@ -232,8 +232,6 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
     else:
         data = charge.run(*bare, **options)
 
-    if len(ledger.log) > UNSETTLED:
-        ledger.settle()
     result = entered(ledger, path, charge, data)
     if ledger.observer:
         ledger.observer(path, charge, operands, result)
@@ -242,6 +240,8 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
 
 def entered(ledger: Ledger, path: str, charge: Charge, data: Any) -> Counted | None:
     """Records a call that gave `data`, which comes back counted; None if it wrote in place."""
+    if len(ledger.log) > UNSETTLED:
+        ledger.settle()
     ledger.paths.append(path)
     ledger.log.append(charge)
     if charge.result is None:

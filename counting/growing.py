@@ -5,12 +5,11 @@ sizes, the lines through what is found give the price at every other.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from counting.ledger import Amounts, Charge, Counts, Ledger, Spec
+from counting.ledger import Along, Amounts, Charge, Counts, Ledger, Spec
 from counting.memory import levels
 
 
@@ -85,21 +84,17 @@ class Growing:
         """
         totals = self._totals(n).tolist()
         kinds = dict(zip(self._columns, totals, strict=True))
-        rows = _Rows(self._keys, self._rows, n)
         held = int(self._held(n).max())
+        rows = Along(self, n)
         return Charge(name, rows, _filled(totals), kinds, result, self.charge, held, (held,))
 
+    def __len__(self) -> int:
+        return len(self._keys)
 
-@dataclass(frozen=True)
-class _Rows:
-    """The rows at n, worked out when somebody asks for them."""
-
-    keys: list[tuple[str, str]]
-    line: Line
-    n: int
-
-    def __iter__(self) -> Iterator[tuple[str, str, Amounts]]:
-        for key, row in zip(self.keys, self.line(self.n).tolist(), strict=True):
+    def rows(self, times: int, total: int) -> Iterator[tuple[str, str, Amounts]]:
+        """What `times` calls add to each row that were made at numbers of this `total`."""
+        sums = times * self._rows.origin + total * self._rows.slope
+        for key, row in zip(self._keys, sums.tolist(), strict=True):
             yield *key, _filled(row)
 
 

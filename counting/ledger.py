@@ -16,7 +16,7 @@ from counting.memory import Usage
 
 CATEGORIES = ("weights", "kv_cache", "activations")
 
-UNSETTLED = 100_000  # events that wait in a log, and events entered that wait to become rows
+UNSETTLED = 100_000  # events that wait in a log, and events and rows that wait to become rows
 
 Key = tuple[str, str]  # path and operation, for example ("h.3.attn.qk", "matmul")
 
@@ -73,7 +73,7 @@ class Charge:
     def __init__(
         self,
         operation: str,
-        rows: Iterable[tuple[str, str, Amounts]],
+        rows: "tuple[tuple[str, str, Amounts], ...] | Along",
         amounts: Amounts,
         kinds: Mapping[str, Any],
         result: Spec | None,
@@ -93,6 +93,18 @@ class Charge:
     def cost(self) -> Cost:
         """Operations by kind."""
         return Cost({kind: self.kinds[kind] for kind in KINDS if kind in self.kinds})
+
+
+class Along:
+    """The rows of a price that grows, at n: `price.rows(times, total)` adds up many of them."""
+
+    __slots__ = ("n", "price")
+
+    def __init__(self, price: Any, n: int) -> None:
+        self.price, self.n = price, n
+
+    def __len__(self) -> int:
+        return len(self.price)
 
 
 class Counts(Mapping[Key, tuple[Any, ...]]):
@@ -212,8 +224,18 @@ def _fold(
         charges = (entry for entry in entries if type(entry) is Charge)
         calls.update(zip(paths, charges, strict=True))
     rows: dict[Key, Any] = {key: list(row) for key, row in (base or {}).items()}
+    added: list[tuple[str, Any, int]] = []
+    grown: dict[tuple[str, Any], list[int]] = {}
     for (path, charge), times in calls.items():
-        for below, operation, amounts in charge.rows:
+        if type(charge.rows) is Along:
+            sums = grown.setdefault((path, charge.rows.price), [0, 0])
+            sums[0] += times
+            sums[1] += times * charge.rows.n
+        else:
+            added.append((path, charge.rows, times))
+    added += [(path, price.rows(*sums), 1) for (path, price), sums in grown.items()]
+    for path, found, times in added:
+        for below, operation, amounts in found:
             key = (f"{path}.{below}" if path and below else path or below), operation
             row = rows.get(key)
             if row is None:
@@ -244,7 +266,7 @@ class Ledger:
         self.log: list[Spec | Charge] = []
         self.paths: list[str] = []
         self._entered: list[_Segment] = []
-        self._waiting = 0  # events in `_entered`
+        self._waiting = 0  # events in `_entered`, and rows that they are to become
         self._base: Mapping[Key, tuple[Any, ...]] = {}  # rows of what came before `_entered`
         # Prices already found and arrays already described (see `array.py`): caches, no record.
         self.charges: dict[Any, Charge] = {}
@@ -260,14 +282,15 @@ class Ledger:
         del log[: len(entries)]  # the end of an array may have been added meanwhile
         paths, self.paths = self.paths, []
         times = Counter(entries)
+        self._waiting += len(entries)
         for entry, n in times.items():
             if type(entry) is Charge:
+                self._waiting += n * len(entry.rows)
                 for column, amount in entry.amounts:
                     self._totals[column] += n * amount
         for usage in {entry.usage for entry in times} - {None}:
             usage.enter([entry for entry in entries if entry.usage is usage])  # type: ignore[union-attr]
         self._entered.append(_Segment(paths, entries))
-        self._waiting += len(entries)
         if self._waiting > UNSETTLED:
             done = self._entered
             self._base = _fold(self.columns, done, 0, len(done), self._base)

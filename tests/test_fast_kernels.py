@@ -134,9 +134,9 @@ def narrowed(machine, x):
 @given(units=st.integers(1, 60), seed=SEEDS)
 def test_narrow_is_what_ml_dtypes_makes_of_any_bits(machine, units, seed):
     bits = np.random.default_rng(seed).integers(0, 2**32, units * machine.lanes, dtype=np.uint32)
+    bits[::7] |= 0x7F800000  # no numbers, mostly
     x = bits.view(np.float32)
-    x = np.where(np.isnan(x), np.float32(1), x)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         expected = x.astype(ml_dtypes.bfloat16)
     assert narrowed(machine, x).tobytes() == expected.tobytes()
 
@@ -161,8 +161,9 @@ def test_narrow_rounds_ties_to_even_and_what_is_too_large_to_infinity(machine):
 
 
 def test_narrow_keeps_what_is_no_number(machine):
-    x = np.full(machine.lanes, np.nan, np.float32)
-    assert np.isnan(narrowed(machine, x).astype(np.float32)).all()
+    for bits in (0x7FC00000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001, 0xFF800001):
+        x = np.full(machine.lanes, bits, np.uint32).view(np.float32)
+        assert np.isnan(narrowed(machine, x).astype(np.float32)).all()
 
 
 # What is done to each element, and to each row.
@@ -348,6 +349,13 @@ def test_attention_of_anything_else_is_what_its_text_gives(machine, data, seed):
     found = ops.attention(q, k, v, mask)
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_of_heads_too_wide_for_a_stack(machine):
+    install(machine)
+    x = normal(np.random.default_rng(0), 1, 1, 20, 1 << 16)
+    found = ops.attention(x, x, x, np.tril(np.ones((20, 20), bool)))
+    np.testing.assert_allclose(found, x, rtol=1e-5)  # each is nearest to itself
 
 
 def test_a_query_that_sees_nothing_finds_no_number(machine):

@@ -4,6 +4,7 @@ import gc
 import sys
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from minigpt.fast.machine import here
 from minigpt.fast.packed import DTYPES, PackedMatrix, narrowed
 from minigpt.fast.recorded import Recorded
 from minigpt.fast.replay import FEW, MANY, Replayed
+from minigpt.fast.tape import Tape
 from minigpt.fast.twins import install
 
 
@@ -129,7 +131,7 @@ def test_every_step_is_the_one_of_the_text(config, dtype, batch, prompt, counts,
             np.testing.assert_allclose(a, b, rtol=0, atol=near * np.abs(a).max())
         assert text == replayed
         assert caches[0].length == caches[1].length
-    assert runs[1]._step is not None
+    assert runs[1]._last is not None
     assert not runs[1]._refused, "it was replayed"
     DRAWN["a replayed step costs what its text costs"] += 1
 
@@ -208,19 +210,102 @@ def test_widths_that_no_kernel_has_run_as_text(changes):
 def test_a_short_continuation_is_not_recorded():
     each = subject(CONFIG, "float32", False)
     decoded(each.replayed, each.text.new_cache(1, FEW + 1), 1)
-    assert each.replayed._step is None
+    assert each.replayed._last is None
 
 
 def test_the_memory_of_a_cache_ends_with_it():
     each = subject(CONFIG, "float32", True)
     cache = each.text.new_cache(1, 64)
     each.replayed(np.array([[1]]), cache)
-    assert each.replayed._step is not None
+    assert each.replayed._last is not None
     held = each.ledger.live_bytes["kv_cache"]
     del cache
-    assert each.replayed._step is None
+    assert each.replayed._last is None
     assert each.ledger.live_bytes["kv_cache"] == 0 < held
     assert not any(type(x) is Recorded for x in gc.get_objects())
+
+
+def test_a_cache_whose_arrays_change_is_recorded_anew():
+    """Sequences in another order, as a search over beams has them; more room."""
+    each = subject(CONFIG, "float32", True)
+    runs = each.replayed, each.text
+    caches = [each.text.new_cache(2, 20) for _ in runs]
+    tokens = np.array([[1], [2]])
+    logits = []
+    for run, cache in zip(runs, caches, strict=True):
+        for _ in range(3):
+            run(tokens, cache)
+        for layer in cache.layers:
+            layer.k, layer.v = (np.take(x, np.array([1, 0]), axis=0) for x in (layer.k, layer.v))
+        logits += [run(tokens, cache).data]
+        cache.capacity = 60
+        for layer in cache.layers:
+            for name in "kv":
+                room = np.empty_like(layer.k, shape=(2, 2, 60, 16))
+                room[:, :, :20] = getattr(layer, name)
+                setattr(layer, name, room)
+        logits += [run(tokens, cache).data for _ in range(50)]
+    assert np.array_equal(logits[:51], logits[51:])
+
+
+def test_what_ends_a_recording_leaves_no_step_behind(monkeypatch):
+    each = subject(CONFIG, "float32", False)
+    first, second, third = (each.text.new_cache(1, 64) for _ in range(3))
+    decoded(each.replayed, first, 0, steps=3)
+    kept = first.layers[0].k.copy()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Tape, "record", mock.Mock(side_effect=KeyboardInterrupt))
+        each.replayed(np.array([[1]]), second)
+    found, expected = (
+        decoded(run, c, 0, 3) for run, c in ((each.replayed, second), (each.text, third))
+    )
+    assert np.array_equal(found, expected)
+    assert np.array_equal(first.layers[0].k[:, :, :3], kept[:, :, :3])
+
+
+def test_the_cache_of_another_model_is_refused_as_the_text_does():
+    one, other = (subject(CONFIG, "float32", True) for _ in range(2))
+    for run in (one.text, one.replayed):
+        with pytest.raises(ValueError, match="two ledgers"):
+            run(np.array([[1]]), other.text.new_cache(1, 64))
+    narrow = GPT2Config(**{**vars(CONFIG), "n_head": 1, "n_embd": 16})
+    one = subject(CONFIG, "float32", False)
+    for run in (one.text, one.replayed):
+        with pytest.raises(ValueError, match="broadcast"):
+            run(np.array([[1]]), subject(narrow, "float32", False).text.new_cache(1, 64))
+    decoded(one.replayed, one.text.new_cache(1, 64), 0)
+    assert one.replayed._last, "one call that was refused does not end recording"
+
+
+def test_other_categories_are_charged_as_the_text_charges_them():
+    records = []
+    for replayed in (True, False):
+        each = subject(CONFIG, "float32", True)
+        run, cache = each.replayed if replayed else each.text, each.text.new_cache(1, 64)
+        for name in ("kv_cache", "activations", "kv_cache", "activations"):
+            with category(name):
+                records.append(taken(run, (np.array([[1]]), cache), each.ledger)[1])
+    assert records[:4] == records[4:]
+
+
+def test_many_passes_are_the_sum_of_their_records(monkeypatch):
+    """However they are folded into rows."""
+    monkeypatch.setattr("counting.ledger.UNSETTLED", 300)
+    each, parts = subject(CONFIG, "int8", True), []
+    start = before = each.ledger.snapshot()
+    for seed in range(3):
+        cache = each.text.new_cache(1, 64)
+        for T in (MANY, 1, 1, 1, 2, 1):
+            each.replayed(np.full((1, T), seed), cache)
+            after = each.ledger.snapshot()
+            parts.append(dict(after - before))
+            before = after
+    total = {}
+    for part in parts:
+        for key, row in part.items():
+            total[key] = tuple(map(sum, zip(row, total.get(key, [0] * len(row)), strict=True)))
+    assert dict(each.ledger.snapshot() - start) == total
+    assert len(each.ledger._entered) < 5, "folded on the way"
 
 
 def test_who_follows_hears_of_every_operation(monkeypatch):

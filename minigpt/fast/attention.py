@@ -31,6 +31,7 @@ WORDS = "qqqqqqqqqqf"  # q, k, v, mask, y, T, S, D, group, head, scale
 _TYPES = (pointer, pointer, pointer, pointer, pointer, i64, i64, i64, i64, i64, f32)
 
 TOGETHER = 4  # queries of a head from which on it pays to take as many as fill a vector
+WIDE = 4096  # numbers of a head up to which a stack has room for a tile of them
 CHAINS = 8  # sums that are added to in turn
 
 

@@ -53,13 +53,16 @@ def widened(b: Builder, base: Any, index: Any, dtype: str, lanes: int) -> Any:
 
 
 def rounded(b: Builder, x: Any) -> Any:
-    """`x.astype(bfloat16)` of a float32 or a vector of them: to the nearest, ties to even."""
+    """`x.astype(bfloat16)` of a float32 or a vector: to the nearest, ties to even; NaN stays."""
     lanes = x.type.count if isinstance(x.type, ir.VectorType) else 0
     ints, halves = (vector(i32, lanes), vector(i16, lanes)) if lanes else (i32, i16)
     bits = b.bitcast(x, ints)
     odd = b.and_(b.lshr(bits, constant(16, ints)), constant(1, ints))
     nearest = b.add(bits, b.add(odd, constant(0x7FFF, ints)))
-    return b.trunc(b.lshr(nearest, constant(16, ints)), halves)
+    quiet = b.or_(bits, constant(0x7FFFFFFF, ints))  # the sign, and NaN
+    quiet = b.and_(quiet, constant(0xFFC00000, ints))
+    kept = b.select(b.fcmp_unordered("uno", x, x), quiet, nearest)
+    return b.trunc(b.lshr(kept, constant(16, ints)), halves)
 
 
 @contextmanager

@@ -149,7 +149,9 @@ class Machine:
         """
         arrays = (to, *operands)
         looks = ((x.shape, x.strides, x.itemsize) for x in arrays)
-        if not to.ndim or (walk := _walk(to.shape, *looks)) is None:
+        if not to.ndim or any(x.ndim > to.ndim for x in operands):
+            return False
+        if (walk := _walk(to.shape, *looks)) is None:
             return False
         rows, d, sizes = walk
         words = [*map(address, arrays), d, *sizes]
@@ -167,6 +169,8 @@ def _walk(shape: tuple[int, ...], *looks: Any) -> tuple[int, int, list[int]] | N
     """
     strides = []  # of each array, in elements, along each axis of `shape`
     for own, steps, itemsize in looks:
+        if any(n not in (1, whole) for n, whole in zip(own[::-1], shape[::-1], strict=False)):
+            return None
         spread = [0 if n == 1 else step // itemsize for n, step in zip(own, steps, strict=True)]
         strides.append([0] * (len(shape) - len(own)) + spread)
     *lengths, d = shape

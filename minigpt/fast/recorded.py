@@ -86,14 +86,16 @@ class Recorded(NDArrayOperatorsMixin):
 
     def _operand(self, x: Any) -> Any:
         """An operand as an array."""
-        if isinstance(x, int):
-            return self.tape.position(x)
+        if isinstance(x, int | np.integer):
+            return self.tape.position(int(x))
         return self.tape.operand(
             self.tape.constant(np.full(1, x, FLOAT)) if isinstance(x, float) else x
         )
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
-        if function is np.ones_like or all(isinstance(x, int) or _constant(x) for x in args):
+        if function is np.ones_like or all(
+            isinstance(x, int | np.integer) or _constant(x) for x in args
+        ):
             return self.tape.constant(function(*map(_bare, args), **options))
         if function is np.copyto and not options:
             return args[0].__setitem__(..., args[1])

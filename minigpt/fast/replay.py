@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from copy import copy
 from math import prod
+from operator import is_
 from typing import Any
 from weakref import ref
 
@@ -19,6 +20,7 @@ from counting import Counted, Ledger, category
 from counting.array import entered
 from counting.growing import Growing, Line, counted
 from counting.pricing import describe
+from counting.scope import place
 from minigpt.architectures import Model, build
 from minigpt.cache import KVCache
 from minigpt.fast.machine import Machine
@@ -56,55 +58,55 @@ class Replayed:
         self.weights, self.machine = weights, machine
         ledgers = {array.ledger for array in weights.values() if isinstance(array, Counted)}
         self.ledger: Ledger | None = ledgers.pop() if ledgers else None
-        self._refused: set[str] = set()  # kinds of passes that cannot be recorded
-        self._step: _Pass | None = None
-        self._cache: Any = None  # a weak reference to the cache that the step is recorded for
+        self._refused: set[Any] = set()  # kinds of passes that cannot be recorded
+        self._last: tuple[Any, _Pass] | None = None  # a weak reference to a cache, and its step
 
     def __call__(self, tokens: np.ndarray, cache: KVCache, logits: str = "last") -> Any:
         """As `model(tokens, cache, logits)`."""
         followed = watched() or (self.ledger is not None and self.ledger.observer)
-        if type(tokens) is not np.ndarray or followed or not self._fit(tokens, cache):
+        if followed or not self._fits(tokens, cache):
             return self.model(tokens, cache, logits)  # what the text refuses, it shall refuse
-        found = self._recorded(tokens.shape, cache, logits)
-        return (found.run if found else self.model)(tokens, cache, logits)
+        failed = None
+        if (kind := (tokens.shape, logits)) not in self._refused:
+            try:
+                if found := self._recorded(tokens.shape, cache, logits):
+                    return found.run(tokens, cache)
+            except (Unrecordable, ValueError):
+                failed = kind
+        result = self.model(tokens, cache, logits)
+        if failed:  # and the text did not
+            self._refused.add(failed)
+        return result
 
-    def _fit(self, tokens: np.ndarray, cache: KVCache) -> bool:
+    def _fits(self, tokens: Any, cache: KVCache) -> bool:
+        """Whether this is an ordinary pass: nothing for the text to refuse or to do otherwise."""
         return (
-            tokens.ndim == 2
+            type(tokens) is np.ndarray
+            and tokens.ndim == 2
             and tokens.dtype.kind in "iu"
             and tokens.size > 0
             and cache.length + tokens.shape[1] <= cache.capacity
             and int(tokens.min()) >= 0
             and int(tokens.max()) < self.config.vocab_size
+            and place.get().category == "activations"
         )
 
     def _recorded(self, shape: tuple[int, ...], cache: KVCache, logits: str) -> "_Pass | None":
         near, far = cache.length, cache.capacity - 1
         if shape[1] > 1:
-            many = prod(shape) >= MANY
-            return self._record("prompt", shape, cache, [near], logits) if many else None
-        if self._cache and self._cache() is cache:
-            return self._step if self._step and self._step.shape == shape else None
+            return _Pass(self, shape, cache, [near], logits) if prod(shape) >= MANY else None
+        if (last := self._last) and last[0]() is cache and last[1].is_for(cache, shape):
+            return last[1]
+        self._last = None
         if far - near < FEW:
             return None
-        self._cache = ref(cache, self._forget)
-        self._step = self._record("step", shape, cache, [far, near, (near + far) // 2], logits)
-        return self._step
-
-    def _record(
-        self, kind: str, shape: tuple[int, ...], cache: KVCache, positions: list[int], logits: str
-    ) -> "_Pass | None":
-        if kind in self._refused:
-            return None
-        try:
-            return _Pass(self, shape, cache, positions, logits)
-        except (Unrecordable, ValueError):
-            self._refused.add(kind)
-            return None
+        step = _Pass(self, shape, cache, [far, near, (near + far) // 2], logits)
+        self._last = ref(cache, self._forget), step
+        return step
 
     def _forget(self, cache: Any) -> None:
-        if self._cache is cache:
-            self._cache = self._step = None  # it holds the cache's memory
+        if (last := self._last) and last[0] is cache:
+            self._last = None  # it holds the cache's memory
 
 
 class _Pass:
@@ -126,8 +128,10 @@ class _Pass:
         positions: list[int],
         logits: str,
     ) -> None:
-        self._ledger, self._pool, self.shape = of.ledger, of.machine.pool, shape
-        self._tokens = np.zeros(shape, np.int64)
+        self._ledger, self._pool = of.ledger, of.machine.pool
+        self._tokens, self._capacity = np.zeros(shape, np.int64), cache.capacity
+        if any(isinstance(x, Counted) and x.ledger is not of.ledger for x in _arrays(cache)):
+            raise Unrecordable("the cache of another model")
         tape, ledger = Tape(of.machine), Ledger()
 
         def counts(data: Any, of: str) -> Any:
@@ -138,7 +142,7 @@ class _Pass:
         weights = {key: counts(_on(tape, _bare(w)), "weights") for key, w in of.weights.items()}
         model, given = build(of.config, weights), copy(cache)
         given.layers = [copy(layer) for layer in cache.layers]
-        self._held = [_bare(x) for layer in given.layers for x in (layer.k, layer.v)]
+        self._cached = [_bare(x) for x in _arrays(cache)]
         for layer in given.layers:
             layer.k = counts(tape.given(_bare(layer.k)), "kv_cache")
             layer.v = counts(tape.given(_bare(layer.v)), "kv_cache")
@@ -157,8 +161,8 @@ class _Pass:
                 runs.append((n, run))
             numbers.append((n, _numbers(jobs)))
         self._price = Growing(runs) if runs else None
-        self._logits = _bare(_bare(found))
-        self._held += tape.end()
+        self._logits, self._path = _bare(_bare(found)), getattr(found, "path", "")
+        self._held = tape.end()
         line = Line(numbers)
         self._now = line(0)  # the numbers at the position of the next run
         self._jobs = self._now[: len(jobs) * ENTRY].reshape(-1, ENTRY)
@@ -166,7 +170,16 @@ class _Pass:
         self._moving = np.flatnonzero(line.slope)
         self._slope, self._origin = line.slope[self._moving], self._now[self._moving]
 
-    def run(self, tokens: np.ndarray, cache: KVCache, logits: str) -> Any:
+    def is_for(self, cache: KVCache, shape: tuple[int, ...]) -> bool:
+        """Whether it takes tokens of this shape, and the cache's arrays are still the same."""
+        arrays = [_bare(x) for x in _arrays(cache)]
+        return (
+            (self._tokens.shape, self._capacity) == (shape, cache.capacity)
+            and len(arrays) == len(self._cached)
+            and all(map(is_, arrays, self._cached))
+        )
+
+    def run(self, tokens: np.ndarray, cache: KVCache) -> Any:
         """As `model(tokens, cache, logits)`, for the cache and the `logits` of the recording."""
         n = cache.length
         self._now[self._moving] = self._origin + n * self._slope
@@ -178,7 +191,13 @@ class _Pass:
         if self._ledger is None or self._price is None:
             return found
         charge = self._price.charge("forward", n, describe(self._ledger, found, "activations"))
-        return entered(self._ledger, "", charge, found)
+        logits = entered(self._ledger, "", charge, found)
+        logits.path = self._path  # type: ignore[union-attr]
+        return logits
+
+
+def _arrays(cache: KVCache) -> list[Any]:
+    return [x for layer in cache.layers for x in (layer.k, layer.v)]
 
 
 def _bare(array: Any) -> Any:

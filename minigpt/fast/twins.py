@@ -10,7 +10,7 @@ import numpy as np
 
 from counting.composite import composite
 from minigpt import ops
-from minigpt.fast.attention import TOGETHER, WORDS
+from minigpt.fast.attention import TOGETHER, WIDE, WORDS
 from minigpt.fast.machine import SOME, Machine, address
 from minigpt.fast.moves import copy_float32
 from minigpt.fast.packed import DTYPES
@@ -103,7 +103,7 @@ def twins(machine: Machine) -> dict[composite, Run]:
         (T, S), D = mask.shape, q.shape[-1]
         sizes = (T, S, D, q.shape[-3] // k.shape[-3], head, D**-0.5)
         queries = q.size // D
-        if T < TOGETHER:
+        if T < TOGETHER or D > WIDE:
             return one_by_one[k.dtype], queries, sizes
         return together[k.dtype], queries // T * -(-T // lanes), sizes
 
