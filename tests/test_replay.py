@@ -131,7 +131,7 @@ def test_every_step_is_the_one_of_the_text(config, dtype, batch, prompt, counts,
             np.testing.assert_allclose(a, b, rtol=0, atol=near * np.abs(a).max())
         assert text == replayed
         assert caches[0].length == caches[1].length
-    assert runs[1]._last is not None
+    assert len(runs[1]._steps) == 1
     assert not runs[1]._refused, "it was replayed"
     DRAWN["a replayed step costs what its text costs"] += 1
 
@@ -169,6 +169,7 @@ def test_several_caches_in_turn():
     caches = [each.text.new_cache(1, 64) for _ in range(2)]
     for n in range(4):
         assert np.array_equal(*(decoded(each.replayed, cache, n) for cache in caches))
+    assert len(each.replayed._steps) == 2
 
 
 def test_what_is_refused_stays_refused():
@@ -210,17 +211,17 @@ def test_widths_that_no_kernel_has_run_as_text(changes):
 def test_a_short_continuation_is_not_recorded():
     each = subject(CONFIG, "float32", False)
     decoded(each.replayed, each.text.new_cache(1, FEW + 1), 1)
-    assert each.replayed._last is None
+    assert not each.replayed._steps
 
 
 def test_the_memory_of_a_cache_ends_with_it():
     each = subject(CONFIG, "float32", True)
     cache = each.text.new_cache(1, 64)
     each.replayed(np.array([[1]]), cache)
-    assert each.replayed._last is not None
+    assert each.replayed._steps
     held = each.ledger.live_bytes["kv_cache"]
     del cache
-    assert each.replayed._last is None
+    assert not each.replayed._steps
     assert each.ledger.live_bytes["kv_cache"] == 0 < held
     assert not any(type(x) is Recorded for x in gc.get_objects())
 
@@ -274,7 +275,7 @@ def test_the_cache_of_another_model_is_refused_as_the_text_does():
             run(np.array([[1]]), subject(narrow, "float32", False).text.new_cache(1, 64))
     cache = one.text.new_cache(1, 64)
     decoded(one.replayed, cache, 0)
-    assert one.replayed._last, "one call that was refused does not end recording"
+    assert one.replayed._steps, "one call that was refused does not end recording"
 
 
 def test_other_categories_are_charged_as_the_text_charges_them():

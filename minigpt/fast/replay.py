@@ -12,7 +12,7 @@ from copy import copy
 from math import prod
 from operator import is_
 from typing import Any
-from weakref import ref
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class Replayed:
         ledgers = {array.ledger for array in weights.values() if isinstance(array, Counted)}
         self.ledger: Ledger | None = ledgers.pop() if ledgers else None
         self._refused: set[Any] = set()  # kinds of passes that cannot be recorded
-        self._last: tuple[Any, _Pass] | None = None  # a weak reference to a cache, and its step
+        self._steps: WeakKeyDictionary[KVCache, _Pass] = WeakKeyDictionary()
 
     def __call__(self, tokens: np.ndarray, cache: KVCache, logits: str = "last") -> Any:
         """As `model(tokens, cache, logits)`."""
@@ -95,18 +95,14 @@ class Replayed:
         near, far = cache.length, cache.capacity - 1
         if shape[1] > 1:
             return _Pass(self, shape, cache, [near], logits) if prod(shape) >= MANY else None
-        if (last := self._last) and last[0]() is cache and last[1].is_for(cache, shape):
-            return last[1]
-        self._last = None
+        step = self._steps.get(cache)
+        if step and step.is_for(cache, shape):
+            return step
         if far - near < FEW:
             return None
         step = _Pass(self, shape, cache, [far, near, (near + far) // 2], logits)
-        self._last = ref(cache, self._forget), step
+        self._steps[cache] = step
         return step
-
-    def _forget(self, cache: Any) -> None:
-        if (last := self._last) and last[0] is cache:
-            self._last = None  # it holds the cache's memory
 
 
 class _Pass:
