@@ -11,11 +11,11 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from counting.composite import composite
 from minigpt.fast import moves
 from minigpt.fast.packed import DTYPES, PackedMatrix
+from minigpt.fast.twins import FLOAT
 
 if TYPE_CHECKING:
     from minigpt.fast.tape import Tape
 
-FLOAT = np.dtype(np.float32)
 
 ELEMENTWISE: dict[np.ufunc, moves.Formula] = {
     np.add: moves.add,

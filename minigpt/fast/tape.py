@@ -9,8 +9,8 @@ import numpy as np
 from minigpt.fast.machine import SOME, Machine, address
 from minigpt.fast.packed import gathered
 from minigpt.fast.pool import fitting
-from minigpt.fast.recorded import FLOAT, Recorded, Unrecordable
-from minigpt.fast.twins import twins
+from minigpt.fast.recorded import Recorded, Unrecordable
+from minigpt.fast.twins import FLOAT, twins
 
 LINE = 64  # bytes: results begin a line of the cache
 
