@@ -1,0 +1,140 @@
+"""README and docs: commands are accepted, blocks of output are what the program says, links lead on."""
+
+import re
+import tomllib
+
+import pytest
+from checkpoints import ROOT, minigpt
+from documents import DOCUMENTS, INLINE, LINK, PROMPT, blocks, commands, matches, prose, python
+from documents import run as shell
+from documents import session
+
+BLOCKS = [block for path in DOCUMENTS for block in blocks(path)]
+RUN = [block for block in BLOCKS if block.language == "console"]
+WRITTEN = [block for block in BLOCKS if block.language == "sh"]
+
+
+def where(block):
+    return block.where
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A home and a working folder for each document, where what one block leaves the next finds."""
+    found = {}
+
+    def folder(block):
+        name = block.where.split(":")[0]
+        if name not in found:
+            found[name] = tmp_path_factory.mktemp(re.sub(r"\W", "_", name))
+        return found[name]
+
+    return folder
+
+
+@pytest.mark.parametrize("block", RUN, ids=where)
+def test_a_command_says_what_is_written_under_it(block, folders):
+    folder = folders(block)
+    for command, written in commands(block):
+        if PROMPT in written:
+            lines = [line.partition(PROMPT)[2] for line in written.splitlines() if PROMPT in line]
+            said = session(command, lines, folder)
+        else:
+            said = shell(command, folder)
+        assert matches(written, said, times=block.note == "times"), said
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_lines_of_python_print_what_is_written_under_them(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names, said = {"__name__": "__main__"}, {}
+    for block in blocks(path):
+        if block.language == "python":
+            said[block.where] = python(block.text, names)
+        elif block.after and block.after.language == "python":
+            assert matches(block.text, said.pop(block.after.where)), block.where
+    assert not "".join(said.values()), "what it prints stands nowhere"
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory):
+    """The options of each command, read off its help."""
+    folder = tmp_path_factory.mktemp("help")
+    found = {}
+
+    def options(*words):
+        if words not in found:
+            said = minigpt(*words, "--help", cwd=folder)
+            assert said.returncode == 0, said.stderr.decode()
+            found[words] = set(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", said.stdout.decode()))
+        return found[words]
+
+    return options
+
+
+def of_minigpt():
+    """Every call of the command that the documents show."""
+    for path in DOCUMENTS:
+        for block in blocks(path):
+            if block.language in ("sh", "console"):
+                yield from ((block.where, command) for command, _ in commands(block))
+        yield from ((path.name, call) for call in INLINE.findall(prose(path)))
+
+
+def test_every_call_of_minigpt_names_a_command_and_options_that_there_are(known):
+    calls = 0
+    for place, line in of_minigpt():
+        for call in re.findall(r"(?:^|[;&|]\s*|\s|/)minigpt((?: [^;&|]+)?)", line):
+            calls += 1
+            text = re.sub(r"\"[^\"]*\"|'[^']*'|…", "TEXT", call)
+            words = text.split()
+            command = words[: 2 if words[:1] == ["bench"] else 1]
+            command = [word for word in command if word.islower() and not word.startswith("-")]
+            given = {word.partition("=")[0] for word in words if word.startswith("-") and word[1:]}
+            assert given <= known() | known(*command), (place, call)
+    assert calls > 20
+
+
+def test_what_is_installed_by_name_is_an_extra_that_there_is():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        named = [name for names in re.findall(r"'\.\[([\w,]+)\]'", text) for name in names.split(",")]
+        named += re.findall(r"the extra `(\w+)`", text)
+        named += [n for line in re.findall(r"install\.sh((?: \w+)+)", text) for n in line.split()]
+        assert set(named) <= {*extras}, path.name
+        assert "minigpt-counting[" not in text, "the index does not have it"
+
+
+def slug(heading):
+    """The anchor that a heading gets."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    for link in LINK.findall(prose(path)):
+        if re.match(r"\w+:", link):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (path.parent / file).resolve() if file else path
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", prose(target), re.M)
+            assert anchor in map(slug, headings), link
+
+
+def test_the_readme_is_read_in_one_sitting():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 250
+
+
+def test_ci_runs_the_commands_of_the_readme_word_for_word():
+    installs = [line for block in WRITTEN for line, _ in commands(block)]
+    installs = [line for line in installs if line.startswith("sh scripts/install.sh")]
+    assert len(installs) == 2
+    assert installs[0].endswith('generate "To be, or not to be"')
+    assert installs[1].endswith("pytest")
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "grep '^sh scripts/install.sh' README.md" in script
+    assert "${commands[0]}" in script
+    assert "${commands[1]}" in script
