@@ -2,13 +2,18 @@
 # Installs this clone into .venv, editable; extras by name: sh scripts/install.sh test peers
 set -e
 cd "$(dirname "$0")/.."
-python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or later is needed' >&2; exit 2; }
-if ! python3 -c 'import ensurepip' 2>/dev/null; then  # Debian keeps it in a package of its own
+for python in python3 python3.13 python3.12 python3.11; do
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break
+    python=
+done
+[ "$python" ] || { echo 'Python 3.11 or later is needed' >&2; exit 2; }
+if ! "$python" -c 'import ensurepip' 2>/dev/null; then # Debian keeps it in a package of its own
+    command -v apt-get >/dev/null || { echo "$python has no venv: install it" >&2; exit 2; }
     as_root=$([ "$(id -u)" = 0 ] || echo sudo)
     $as_root apt-get update -qq
-    $as_root apt-get install -qq -y python3-venv
+    $as_root apt-get install -qq -y "$(basename "$python")-venv"
 fi
-[ -x .venv/bin/pip ] || python3 -m venv .venv
+[ -x .venv/bin/pip ] || "$python" -m venv .venv
 extras=fast
 for extra in "$@"; do
     extras="$extras,$extra"
