@@ -96,10 +96,14 @@ def test_every_call_of_minigpt_names_a_command_and_options_that_there_are(known)
 
 
 def test_what_is_installed_by_name_is_an_extra_that_there_is():
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
-        named = [name for names in re.findall(r"'\.\[([\w,]+)\]'", text) for name in names.split(",")]
+        named = [
+            name for names in re.findall(r"'\.\[([\w,]+)\]'", text) for name in names.split(",")
+        ]
         named += re.findall(r"the extra `(\w+)`", text)
         named += [n for line in re.findall(r"install\.sh((?: \w+)+)", text) for n in line.split()]
         assert set(named) <= {*extras}, path.name
