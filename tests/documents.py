@@ -1,4 +1,4 @@
-"""Markdown as a reader runs it: blocks apart, commands replayed, output held against what is written."""
+"""Markdown as a reader runs it: blocks apart, commands replayed, output held against it."""
 
 import io
 import re

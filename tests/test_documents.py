@@ -1,13 +1,14 @@
-"""README and docs: commands are accepted, blocks of output are what the program says, links lead on."""
+"""README and docs: commands are accepted, blocks are what the program says, links lead on."""
 
+import importlib.util
 import re
 import tomllib
+from html import unescape
 
+import documents
 import pytest
 from checkpoints import ROOT, minigpt
-from documents import DOCUMENTS, INLINE, LINK, PROMPT, blocks, commands, matches, prose, python
-from documents import run as shell
-from documents import session
+from documents import DOCUMENTS, PROMPT, blocks, commands, matches, prose
 
 BLOCKS = [block for path in DOCUMENTS for block in blocks(path)]
 RUN = [block for block in BLOCKS if block.language == "console"]
@@ -38,9 +39,9 @@ def test_a_command_says_what_is_written_under_it(block, folders):
     for command, written in commands(block):
         if PROMPT in written:
             lines = [line.partition(PROMPT)[2] for line in written.splitlines() if PROMPT in line]
-            said = session(command, lines, folder)
+            said = documents.session(command, lines, folder)
         else:
-            said = shell(command, folder)
+            said = documents.run(command, folder)
         assert matches(written, said, times=block.note == "times"), said
 
 
@@ -50,7 +51,7 @@ def test_lines_of_python_print_what_is_written_under_them(path, tmp_path, monkey
     names, said = {"__name__": "__main__"}, {}
     for block in blocks(path):
         if block.language == "python":
-            said[block.where] = python(block.text, names)
+            said[block.where] = documents.python(block.text, names)
         elif block.after and block.after.language == "python":
             assert matches(block.text, said.pop(block.after.where)), block.where
     assert not "".join(said.values()), "what it prints stands nowhere"
@@ -78,7 +79,7 @@ def of_minigpt():
         for block in blocks(path):
             if block.language in ("sh", "console"):
                 yield from ((block.where, command) for command, _ in commands(block))
-        yield from ((path.name, call) for call in INLINE.findall(prose(path)))
+        yield from ((path.name, call) for call in documents.INLINE.findall(prose(path)))
 
 
 def test_every_call_of_minigpt_names_a_command_and_options_that_there_are(known):
@@ -117,7 +118,7 @@ def slug(heading):
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(path):
-    for link in LINK.findall(prose(path)):
+    for link in documents.LINK.findall(prose(path)):
         if re.match(r"\w+:", link):
             continue
         file, _, anchor = link.partition("#")
@@ -142,3 +143,32 @@ def test_ci_runs_the_commands_of_the_readme_word_for_word():
     assert "grep '^sh scripts/install.sh' README.md" in script
     assert "${commands[0]}" in script
     assert "${commands[1]}" in script
+
+
+def picture_of():
+    """`scripts/pictures.py`, which is no package."""
+    spec = importlib.util.spec_from_file_location("pictures", ROOT / "scripts" / "pictures.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["generate", "formulas"])
+def test_a_picture_shows_what_its_command_says(name):
+    """But for times: those are of the machine that it was drawn on."""
+    pictures = picture_of()
+    command = pictures.PICTURES[name]
+    shown = (ROOT / "docs" / "pictures" / f"{name}.svg").read_text(encoding="utf-8")
+    drawn = pictures.picture(command, pictures.said(command))
+
+    def lines(svg):
+        rows = [unescape(text) for text in re.findall(r"<text[^>]*>([^<]*)</text>", svg)]
+        return [row for row in rows if not re.search(r"tokens/s|\bm?s\b", row)]
+
+    assert len(lines(shown)) > 20
+    assert lines(shown) == lines(drawn)
+
+
+def test_every_picture_is_drawn_by_the_script():
+    drawn = {f"{name}.svg" for name in picture_of().PICTURES}
+    assert {path.name for path in (ROOT / "docs" / "pictures").iterdir()} == drawn
