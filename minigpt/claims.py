@@ -6,19 +6,21 @@ from typing import Any, NamedTuple
 import sympy
 from sympy import Expr, Symbol
 
+from counting.views import VIEWS
 from minigpt.config import GPT2Config
 from minigpt.formula_text import plain
 from minigpt.formulas import LETTERS, B, C, D, Formulas, H, L, N, T, V, formulas
-from minigpt.hardware import RTX_3060
+from minigpt.hardware import GPUS
 from minigpt.measure import component, sizes
 from minigpt.published import PUBLISHED, Published
 
 n = Symbol("n", integer=True, positive=True)
 A, M, W = sympy.symbols("A M W", positive=True)
+GPU = GPUS["rtx-3060-12gb"]  # the article's
 HARDWARE = {
-    A: sympy.Float(RTX_3060.flops["fp16 tensor, fp32 accumulate"]),
-    W: sympy.Float(RTX_3060.bandwidth),
-    M: sympy.Integer(RTX_3060.memory),
+    A: sympy.Float(GPU.rate("float16")),
+    W: sympy.Float(GPU.bandwidth),
+    M: sympy.Integer(GPU.memory),
 }
 
 NAMES = {
@@ -46,11 +48,19 @@ IDLE = {  # parameters that a formula in P prices though no product uses them
     "norms and biases": "norms and biases, which multiply no matrix",
 }
 
+PASSES = {  # of training by its mode, in forward passes: of the blocks, and of what is outside of them
+    "forward": (1, 1),
+    "training": (3, 3),  # the backward pass counts twice, for inputs and for weights
+    "recomputed": (4, 3),
+}
+
 Parts = dict[str, Any]  # a name for people -> what execution gives for it
 
 
 class Claim(NamedTuple):
-    """A published formula at n keys beside what execution gives.
+    """A published formula at n keys beside what execution gives, in the terms of its source.
+
+    What is executed is a forward pass; training is so many of them, see `PASSES`.
 
     Attributes:
         value, executed: in FLOP, bytes, parameters, seconds or tokens; exact where whole.
@@ -79,21 +89,25 @@ def hold(
     Args:
         model: the name; rows about another one are left out.
         points: pairs of T and N. A formula for a token stands for each of the T, at n = N + T
-            keys; a formula for a sequence for one of n tokens.
+            keys; one for a mean token or a sequence, for a sequence of n tokens.
     """
-    forms = formulas(config, model, dtype="float16")
+    forms_of = {
+        scores: formulas(config, model, scores=scores, dtype="float16")
+        for scores in dict.fromkeys(row.scores for row in rows)
+    }
     values = {LETTERS[name]: sympy.Integer(size) for name, size in sizes(config).items()} | HARDWARE
     claims = []
     for row in rows:
         if row.model not in (None, model):
             continue
+        forms = forms_of[row.scores]
         said, ours = claimed(row, forms), executed(row, forms)
         form = plain(_sum(ours))
         per_key = n**2 if row.scope == "sequence" else n
         reasons = tuple(explain(said, ours, _idle(row, forms), per_key))
         for new, cached in points:
             at = values | {n: sympy.Integer(new + cached)}
-            times = new if row.of == "flop" and row.scope == "token" else 1
+            times = new if row.of == "flop" and row.scope != "sequence" else 1
             value, truth = (_number(times * e.xreplace(at)) for e in (said, _sum(ours)))
             deviation = None if truth == 0 else float(100 * (value / truth - 1))
             claims.append(Claim(row, new + cached, value, truth, form, deviation, reasons))
@@ -108,10 +122,14 @@ def claimed(row: Published, forms: Formulas) -> Expr:
 
 
 def executed(row: Published, forms: Formulas) -> Parts:
-    """What execution gives for what a formula prices, in parts; elements are of 2 bytes."""
+    """What execution gives for what a formula prices, in parts; elements are of 2 bytes.
+
+    Args:
+        forms: with the scores that the row speaks of.
+    """
     one = sympy.Integer(1)
-    new, cached = (n, sympy.Integer(0)) if row.scope == "sequence" else (one, n - 1)
-    per = sympy.sympify(row.per, locals={"L": L, "H": H})
+    new, cached = (one, n - 1) if row.scope == "token" else (n, sympy.Integer(0))
+    per = sympy.sympify(row.per, locals={"L": L, "H": H}) * (n if row.scope == "mean" else 1)
     return {
         name: sympy.expand(sympy.expand(e).xreplace({B: one, T: new, N: cached}) / per)
         for name, e in MEASURES[row.of](row, forms).items()
@@ -119,8 +137,13 @@ def executed(row: Published, forms: Formulas) -> Parts:
 
 
 def _flop(row: Published, forms: Formulas) -> Parts:
-    priced = forms.closed_forms["views"][row.view]["by_component"]
-    return {NAMES[name]: priced[name] for name in row.part or priced}
+    price, counts = VIEWS[row.view], forms.counts.by(component)
+    blocks, outside = PASSES[row.mode]
+    return {
+        NAMES[name]: outside * price(counts[name])
+        + (blocks - outside) * price(counts[name].where("h.0*"))
+        for name in row.part or NAMES
+    }
 
 
 def _read(row: Published, forms: Formulas) -> Parts:
@@ -188,14 +211,22 @@ def explain(said: Expr, parts: Parts, idle: Parts, per_key: Expr = n) -> list[st
             if wrong := _factors(other / mine):
                 lines.append(f"{_both(theirs.pop(other) * other, ours.pop(mine) * mine)}: {wrong}")
                 break
-    share: dict[tuple[str, Any], list[Expr]] = {}
+    share: dict[tuple[str, Any], list[tuple[Expr, Any, Any]]] = {}
     for m in {**ours, **theirs}:
         has, gets = theirs.get(m, 0), ours.get(m, 0)
-        if has != gets:
+        if has == gets:
+            continue
+        pairs = [(has, gets)]
+        if has and gets and _who(m, idle):  # of the same form by chance: two differences
+            pairs = [(has, 0), (0, gets)]
+        for has, gets in pairs:
             name = _who(m, parts if gets else idle)
-            share.setdefault((name, has / gets if gets else None), []).append(m)
-    for (name, ratio), ms in share.items():
-        has, gets = (sympy.Add(*(terms.get(m, 0) * m for m in ms)) for terms in (theirs, ours))
+            ratio = has / gets if gets else None
+            share.setdefault((name, ratio), []).append((m, has, gets))
+    for (name, ratio), found in share.items():
+        ms = [m for m, _, _ in found]
+        has = sympy.Add(*(m * coefficient for m, coefficient, _ in found))
+        gets = sympy.Add(*(m * coefficient for m, _, coefficient in found))
         over = " over the n keys" if any(_divisible(m, per_key) for m in ms) else ""
         if ratio is None:
             lines.append(f"extra {plain(has)}: {name or 'nothing costs this'}")
@@ -234,10 +265,16 @@ def _who(m: Expr, parts: Parts) -> str:
 
 
 def _idle(row: Published, forms: Formulas) -> Parts:
-    """What a term of a formula in P may stand for though nothing runs for it."""
+    """What a term may stand for though it is no part of what the formula prices."""
+    if "P" not in row.formula:
+        softmax = VIEWS["all"](forms.counts.by(component)["softmax"])
+        return {"softmax, which multiplies no matrices": softmax.xreplace({B: 1, T: n, N: 0})}
     groups = _parameters(row, forms)
     unit = {"arithmetic seconds": A, "reading seconds": W}.get(row.of, 1)
-    return {why: groups[name] / unit for name, why in IDLE.items()} if "P" in row.formula else {}
+    idle = {why: groups[name] / unit for name, why in IDLE.items()}
+    if row.of == "reading seconds":
+        del idle[IDLE["norms and biases"]]  # they are read
+    return idle
 
 
 def _sum(parts: Parts) -> Expr:

@@ -109,8 +109,11 @@ def formulas(
     """The closed forms of what a model costs, read off a run on symbols."""
     from minigpt.formula_text import run
 
-    form = "latex" if latex else "python" if python else "json" if json else "table"
-    run(model, form, scores, logits)
+    asked = [form for form, yes in [("latex", latex), ("python", python), ("json", json)] if yes]
+    if len(asked) > 1:
+        told = " and ".join(f"--{form}" for form in asked)
+        raise InputError(f"{told} are different forms of one answer: give one of them")
+    run(model, asked[0] if asked else "table", scores, logits)
 
 
 @app.command()

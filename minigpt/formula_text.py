@@ -136,7 +136,7 @@ def document(found: Formulas) -> dict[str, Any]:
 
     Each is read again by `sympy.sympify(text, locals={name: Symbol(name) for name in symbols})`.
     """
-    told = {"model": found.model, "scores": found.scores, "logits": found.logits}
+    told = {"schema": 1, "model": found.model, "scores": found.scores, "logits": found.logits}
     return told | {"dtype": found.dtype, "symbols": found.symbols} | _texts(found.closed_forms)
 
 

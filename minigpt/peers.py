@@ -21,6 +21,8 @@ from minigpt.config import GPT2Config
 from minigpt.gpt2 import GPT2
 from minigpt.measure import forward
 
+INSTALL = "pip install '.[counters]' in the clone installs what can be"  # the extra that has them
+
 
 class Pass(NamedTuple):
     """A forward pass of T new tokens of each of B sequences after N cached, all logits."""
@@ -36,7 +38,7 @@ class Peer(NamedTuple):
 
     Attributes:
         needs: the packages it takes.
-        report: runs it.
+        report: runs it; None if it is only predicted.
         predict: what it should report, made of our counts.
         why: how it counts.
     """
@@ -49,10 +51,11 @@ class Peer(NamedTuple):
 
 
 class Reported(NamedTuple):
-    """What a counter reported (None if it is not installed) beside ours, in FLOP.
+    """What a counter reported (None if it did not run) beside ours, in FLOP.
 
     Attributes:
         deviation: of what it should report from the matrix products' 2mnp, in percent.
+        missing: the packages that it takes and that are not installed.
     """
 
     name: str
@@ -60,10 +63,12 @@ class Reported(NamedTuple):
     predicted: int
     deviation: float
     why: str
+    missing: tuple[str, ...] = ()
 
 
-def installed(*packages: str) -> bool:
-    return all(find_spec(package) for package in packages)
+def absent(*packages: str) -> tuple[str, ...]:
+    """Which of these packages are not installed."""
+    return tuple(package for package in packages if find_spec(package) is None)
 
 
 def panel(work: Pass) -> list[Reported]:
@@ -72,11 +77,11 @@ def panel(work: Pass) -> list[Reported]:
     ours = matmul(counts)
     rows = []
     for peer in PEERS:
-        reported = peer.report(work) if peer.report and installed(*peer.needs) else None
+        missing = absent(*peer.needs)
+        reported = peer.report(work) if peer.report and not missing else None
         predicted = peer.predict(work, counts)
-        rows.append(
-            Reported(peer.name, reported, predicted, 100 * (predicted / ours - 1), peer.why)
-        )
+        deviation = 100 * (predicted / ours - 1)
+        rows.append(Reported(peer.name, reported, predicted, deviation, peer.why, missing))
     return rows
 
 
@@ -257,10 +262,10 @@ PEERS = (
     ),
     Peer(
         "DeepSpeed FlopsProfiler",
-        ("deepspeed",),
+        (),
         None,
         _deepspeed,
-        "as calflops, which took its rules from here",
+        "predicted alone: as calflops, which took its rules from here",
     ),
     Peer(
         "JAX cost_analysis",

@@ -1,7 +1,7 @@
 """Formulas that papers, posts and programs publish for a transformer's cost, kept as data.
 
-`minigpt verify` holds each against execution. To add one, add a row to `PUBLISHED`; its formula is
-arithmetic in these letters, everything else has a default:
+`minigpt verify` holds each against execution, in the terms that its source speaks in. To add one,
+add a row to `PUBLISHED`; its formula is arithmetic in these letters, everything else has a default:
 
     L  layers                 n  keys that a token looks at, or the tokens of a sequence
     d  width of the model     V  tokens in the vocabulary
@@ -9,8 +9,7 @@ arithmetic in these letters, everything else has a default:
     D  width of a head        P  parameters
     A  FLOP a second          W  bytes a second         M  bytes of memory     of the hardware
 
-Elements are of 2 bytes wherever bytes are meant. Formulas for training are divided by 3: forward,
-and twice that backward.
+Elements are of 2 bytes wherever bytes are meant.
 """
 
 from typing import Literal, NamedTuple
@@ -31,12 +30,17 @@ class Published(NamedTuple):
     Attributes:
         source: a key of `SOURCES`.
         where: equation, table or section, with the formula in the source's words where they differ.
-        formula: in the letters above.
-        of: what it prices, see `verify.MEASURES`; "flop" is of the components in `part`.
+        formula: in the letters above, of as much as `mode` says.
+        of: what it prices, see `claims.MEASURES`; the attributes from `view` on are of "flop".
         part: components of the model, see `formulas.COMPONENTS`; all of them if empty.
         per: what the execution is divided by to be comparable: "L" for one layer.
         view: the convention that it claims to be in, see `counting.views`.
-        scope: of one "token" at n keys, or of a whole "sequence" of n tokens.
+        scope: of one "token" decoded at n keys, of a token of a sequence of n on average ("mean"),
+            or of a whole "sequence" of n.
+        scores: "full", every query against all keys as the model executes it, also where a
+            formula has no term for scores; or "causal", each against those it may see alone.
+        mode: "forward"; "training", with a backward pass that counts twice; or "recomputed",
+            training that runs the blocks forward once more. See `claims.PASSES`.
         model: the only model that it is about.
     """
 
@@ -47,7 +51,9 @@ class Published(NamedTuple):
     part: tuple[str, ...] = ()
     per: str = "1"
     view: str = "matmul"
-    scope: Literal["token", "sequence"] = "token"
+    scope: Literal["token", "mean", "sequence"] = "token"
+    scores: Literal["full", "causal"] = "full"
+    mode: Literal["forward", "training", "recomputed"] = "forward"
     model: str | None = None
 
 
@@ -87,6 +93,12 @@ SOURCES = {
         "Narayanan et al.",
         2021,
         "https://arxiv.org/abs/2104.04473",
+    ),
+    "Megatron 2022": Source(
+        "Reducing Activation Recomputation in Large Transformer Models",
+        "Korthikanti et al.",
+        2022,
+        "https://arxiv.org/abs/2205.05198",
     ),
     "nanoGPT": Source("nanoGPT", "Andrej Karpathy", 2023, "https://github.com/karpathy/nanoGPT"),
     "llm.c": Source("llm.c", "Andrej Karpathy", 2024, "https://github.com/karpathy/llm.c"),
@@ -135,7 +147,7 @@ PUBLISHED = (
         per="L",
     ),
     Published("article", "eq. 7: block, rounded", "24*d**2", part=BLOCK, per="L"),
-    Published("article", "position embedding is a lookup", "0", part=("embed",), view="all"),
+    Published("article", "token and position embeddings: lookups", "0", part=("embed",)),
     Published("article", "eq. 8: final layer", "2*d**2*V", part=("head",)),
     Published("article", "eq. 10: KV bytes a token", "4*L*d", of="kv bytes"),
     Published("article", "model parameters: 2n bytes", "2*P", of="weight bytes"),
@@ -164,21 +176,69 @@ PUBLISHED = (
         model="llama-3.1-405b",
     ),
     Published(
-        "article", "draft: 1.542B parameters", "1542*10**6", of="parameters", model="gpt2-xl"
+        "article",
+        "table: 1.55B parameters of GPT-2 XL",
+        "1550*10**6",
+        of="parameters",
+        model="gpt2-xl",
     ),
     Published("kipply", "kv cache: 2 · 2 · L · H · D bytes", "2*2*L*d", of="kv bytes"),
-    Published("kipply", "kv cache: FLOP of k and v", "2*2*L*d**2", part=("qkv",), per="3/2"),
+    Published(
+        "kipply", "kv cache: 2 · 2 · L · d² for k and v", "2*2*L*d**2", part=("qkv",), per="3/2"
+    ),
     Published("kipply", "flops counting: 2 · 12 · L · d²", "24*L*d**2"),
     Published("kipply", "latency calculations: 2P FLOP", "2*P"),
-    Published("kipply", "latency: 2P / FLOP a second", "2*P/A", of="arithmetic seconds"),
-    Published("kipply", "latency: 2P / bytes a second", "2*P/W", of="reading seconds"),
-    Published("kipply", "capacity: tokens beside 2P", "(M - 2*P)/(4*L*d)", of="tokens that fit"),
-    Published("Kaplan", "2N, N = 12 L d² without embeddings", "2*12*L*d**2"),
-    Published("Kaplan", "eq. 2.2: 2N + 2 L n d", "2*12*L*d**2 + 2*L*n*d"),
-    Published("Kaplan", "table 1: attention, mask", "2*L*n*d", part=("qk", "av")),
-    Published("Kaplan", "table 1: embed", "4*d", part=("embed",), view="all"),
-    Published("Kaplan", "table 1: de-embed", "2*d*V", part=("head",)),
-    Published("PaLM", "appendix B: (6N + 12LHQT) / 3", "2*(P - C*d) + 4*L*H*D*n"),
+    Published(
+        "kipply",
+        "latency calculations: large batch, 2P / FLOP a second",
+        "2*P/A",
+        of="arithmetic seconds",
+    ),
+    Published(
+        "kipply",
+        "latency calculations: small batch, 2P / bytes a second",
+        "2*P/W",
+        of="reading seconds",
+    ),
+    Published(
+        "kipply",
+        "capacity: tokens that fit beside 2P bytes",
+        "(M - 2*P)/(4*L*d)",
+        of="tokens that fit",
+    ),
+    Published("Kaplan", "section 2.1: 2N, N = 12 L d² (non-embedding)", "2*12*L*d**2", scope="mean"),
+    Published(
+        "Kaplan",
+        "eq. 2.2: 2N + 2 L n d, held against the whole model",
+        "2*12*L*d**2 + 2*L*n*d",
+        scope="mean",
+        scores="causal",
+    ),
+    Published(
+        "Kaplan",
+        "table 1: total (non-embedding), blocks alone",
+        "2*12*L*d**2 + 2*L*n*d",
+        part=BLOCK,
+        scope="mean",
+        scores="causal",
+    ),
+    Published(
+        "Kaplan",
+        "table 1: attention: mask",
+        "2*L*n*d",
+        part=("qk", "av"),
+        scope="mean",
+        scores="causal",
+    ),
+    Published("Kaplan", "table 1: embed", "4*d", part=("embed",), view="all", scope="mean"),
+    Published("Kaplan", "table 1: de-embed", "2*d*V", part=("head",), scope="mean"),
+    Published(
+        "PaLM",
+        "appendix B: 6N + 12LHQT; N without wpe, which PaLM has not",
+        "6*(P - C*d) + 12*L*H*D*n",
+        scope="mean",
+        mode="training",
+    ),
     Published(
         "Chinchilla",
         "appendix F: forward pass",
@@ -198,9 +258,23 @@ PUBLISHED = (
     ),
     Published(
         "Megatron",
-        "section 5.1: 96 B s L h² (1 + s/6h + V/16Lh), its forward pass",
-        "24*n*L*d**2*(1 + n/(6*d) + V/(12*L*d))",
+        "appendix: forward pass, 24 B s h² + 4 B s² h a layer, 2 B s h V",
+        "L*(24*n*d**2 + 4*n**2*d) + 2*n*d*V",
         scope="sequence",
+    ),
+    Published(
+        "Megatron",
+        "eq. 3: 96 B s l h² (1 + s/6h + V/16lh)",
+        "96*n*L*d**2*(1 + n/(6*d) + V/(16*L*d))",
+        scope="sequence",
+        mode="recomputed",
+    ),
+    Published(
+        "Megatron 2022",
+        "model FLOPs: 72 B s l h² (1 + s/6h + V/12lh)",
+        "72*n*L*d**2*(1 + n/(6*d) + V/(12*L*d))",
+        scope="sequence",
+        mode="training",
     ),
     Published(
         "nanoGPT",
@@ -214,23 +288,59 @@ PUBLISHED = (
         "C*d + V*d + L*(12*d**2 + 2*d) + d",
         of="parameters",
     ),
-    Published("nanoGPT", "estimate_mfu: 6N / 3, N without wpe", "2*(P - C*d)"),
-    Published("nanoGPT", "estimate_mfu: (6N + 12LHQT) / 3, T = C", "2*(P - C*d) + 4*L*H*D*C"),
-    Published("llm.c", "gpt2_estimate_mfu: (6N + 6LCT) / 3", "2*P + 2*L*d*n"),
-    Published("Transformer Math", "forward: 2P a token", "2*P"),
-    Published("Transformer Math", "model memory: 2 bytes each", "2*P", of="weight bytes"),
-    Published("Transformer Math", "inference: 1.2 · model memory", "12/10*2*P", of="memory"),
     Published(
-        "cookbook", "calc_transformer_flops: training / 3", "(72*L*d**2 + 12*L*n*d + 6*d*V)/3"
+        "nanoGPT",
+        "estimate_mfu: 6N alone, N without wpe",
+        "6*(P - C*d)",
+        scope="mean",
+        mode="training",
     ),
-    Published("cookbook", "calc_transformer_flops --infer", "24*L*d**2 + 4*L*n*d + 6*d*V"),
+    Published(
+        "nanoGPT",
+        "estimate_mfu: 6N + 12LHQT, N without wpe, T = C",
+        "6*(P - C*d) + 12*L*H*D*C",
+        scope="mean",
+        mode="training",
+    ),
+    Published(
+        "llm.c",
+        "gpt2_estimate_mfu: 6N + 6LCT",
+        "6*P + 6*L*d*n",
+        scope="mean",
+        scores="causal",
+        mode="training",
+    ),
+    Published("Transformer Math", "compute: forward, 2P a token", "2*P", scope="mean"),
+    Published("Transformer Math", "compute: 6P a token", "6*P", scope="mean", mode="training"),
+    Published("Transformer Math", "model weights: 2 bytes each in fp16", "2*P", of="weight bytes"),
+    Published("Transformer Math", "total inference: 1.2 · model memory", "12/10*2*P", of="memory"),
+    Published(
+        "cookbook",
+        "calc_transformer_flops, as called without options",
+        "96*L*d**2 + 16*L*n*d + 6*d*V",
+        scope="mean",
+        mode="recomputed",
+    ),
+    Published(
+        "cookbook",
+        "calc_transformer_flops --no-checkpoint-activations",
+        "72*L*d**2 + 12*L*n*d + 6*d*V",
+        scope="mean",
+        mode="training",
+    ),
+    Published(
+        "cookbook",
+        "calc_transformer_flops --infer",
+        "24*L*d**2 + 4*L*n*d + 6*d*V",
+        scope="mean",
+    ),
     Published("scaling book", "ch. 7: 2BSTD in QK, of a head", "2*n*D", part=("qk",), per="L*H"),
     Published("scaling book", "ch. 7: 2BSTD in AV, of a head", "2*n*D", part=("av",), per="L*H"),
     Published("scaling book", "ch. 7: KV cache of a token", "2*2*H*D*L", of="kv bytes"),
     Published("scaling book", "ch. 7: 2 · parameters / FLOP/s", "2*P/A", of="arithmetic seconds"),
     Published(
         "scaling book",
-        "ch. 7: minimal step time",
+        "ch. 7: theoretical min step time",
         "(2*2*H*D*L*n + 2*P)/W",
         of="reading seconds",
     ),

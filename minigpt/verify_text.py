@@ -9,12 +9,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from minigpt.claims import UNITS, Claim
+from minigpt.claims import GPU, UNITS, Claim
 from minigpt.formula_text import si
-from minigpt.hardware import RTX_3060
 from minigpt.measure import named
-from minigpt.peers import Reported
-from minigpt.published import SOURCES
+from minigpt.peers import INSTALL, Reported
+from minigpt.published import SOURCES, Published
 from minigpt.verify import Verification, Witness, verify
 
 
@@ -80,26 +79,48 @@ def _claims(claims: list[Claim]) -> Table:
             del at[1:]  # the same whatever n is
         unit = UNITS[row.of]
         formula = row.formula.replace("**2", "²").replace("*", "·")
-        priced = f"view {row.view}" if row.of == "flop" else row.of
-        head = f"{row.source}, {row.where} ({priced}, a {row.scope})"
+        head = f"{row.source}, {row.where}"
         made.add_row(
-            "\n  ".join([head, f"= {formula}", *at[0].reasons]),
+            "\n  ".join([head, f"({speaks(row)})", f"= {formula}", *at[0].reasons]),
             _lines(claim.n for claim in at),
             _lines(si(claim.value) + unit for claim in at),
             _lines(si(claim.executed) + unit for claim in at),
             _lines(_percent(claim.deviation) for claim in at),
         )
     sources = "\n".join(f"{key}: {', '.join(map(str, s))}" for key, s in SOURCES.items())
-    made.caption = f"seconds and tokens on an {RTX_3060.name}\n{sources}"
+    made.caption = f"{TERMS}\nseconds and tokens on an {GPU.name}\n{sources}"
     made.caption_justify = "left"
     return made
+
+
+TERMS = (
+    "each is held in the terms of its source. matmul: 2mnp alone; all: every operation once, a "
+    "multiply-add as two. token: decoded at n keys; mean: of a sequence of n, on average. full: "
+    "every query against all keys; causal: against those it may see. training: 3 forward passes, "
+    "the backward pass as two; recomputed: the blocks run forward once more"
+)
+SCOPES = {
+    "token": "a decoded token",
+    "mean": "a mean token of a sequence",
+    "sequence": "a whole sequence",
+}
+
+
+def speaks(row: Published) -> str:
+    """In which terms a source speaks: what it prices, or view, scope, scores and mode."""
+    if row.of != "flop":
+        return row.of
+    return f"{row.view}, {SCOPES[row.scope]}, {row.scores} scores, {row.mode}"
 
 
 def _peers(peers: list[Reported]) -> Table:
     made = _table("other counters", "report", "made of our counts", "% of 2mnp", "why")
     for peer in peers:
-        reported = "not installed" if peer.reported is None else f"{peer.reported:,}"
+        reported = "not run" if peer.reported is None else f"{peer.reported:,}"
         made.add_row(peer.name, reported, f"{peer.predicted:,}", _percent(peer.deviation), peer.why)
+    if missing := sorted({package for peer in peers for package in peer.missing}):
+        made.caption = f"not installed: {', '.join(missing)}; {INSTALL}"
+        made.caption_justify = "left"
     return made
 
 
@@ -121,6 +142,7 @@ def _table(first: str, *columns: str) -> Table:
 def document(found: Verification) -> dict[str, Any]:
     """Everything that was found; integers are exact."""
     return {
+        "schema": 1,
         "model": found.model,
         "seed": found.seed,
         "agrees": found.agrees,
@@ -152,6 +174,8 @@ def _claim(claim: Claim) -> dict[str, Any]:
         "per": row.per,
         "view": row.view,
         "scope": row.scope,
+        "scores": row.scores,
+        "mode": row.mode,
         "n": claim.n,
         "value": claim.value,
         "executed": claim.executed,
