@@ -66,9 +66,8 @@ class Reported(NamedTuple):
     missing: tuple[str, ...] = ()
 
 
-def absent(*packages: str) -> tuple[str, ...]:
-    """Which of these packages are not installed."""
-    return tuple(package for package in packages if find_spec(package) is None)
+def installed(*packages: str) -> bool:
+    return all(find_spec(package) for package in packages)
 
 
 def panel(work: Pass) -> list[Reported]:
@@ -77,7 +76,7 @@ def panel(work: Pass) -> list[Reported]:
     ours = matmul(counts)
     rows = []
     for peer in PEERS:
-        missing = absent(*peer.needs)
+        missing = tuple(package for package in peer.needs if not installed(package))
         reported = peer.report(work) if peer.report and not missing else None
         predicted = peer.predict(work, counts)
         deviation = 100 * (predicted / ours - 1)
@@ -156,6 +155,9 @@ class Traced(NDArrayOperatorsMixin):
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> "Traced":
         jnp: Any = import_module("jax.numpy")
         return Traced(getattr(jnp, function.__name__)(*map(_bare, args), **options))
+
+    def __iter__(self) -> Iterator["Traced"]:  # JAX's indices past the end give the last
+        return map(Traced, self.data)
 
     def __getitem__(self, index: Any) -> "Traced":
         return Traced(self.data[_bare(index)])

@@ -22,7 +22,7 @@ from minigpt.errors import InputError
 from minigpt.formulas import Formulas, formulas
 from minigpt.gpt2 import GPT2
 from minigpt.measure import Forward, figures, forward, sizes
-from minigpt.peers import INSTALL, Pass, Reported, absent, panel, torch_flops
+from minigpt.peers import INSTALL, Pass, Reported, installed, panel, torch_flops
 
 
 @dataclass(frozen=True)
@@ -232,8 +232,8 @@ def _allocator(case: Case) -> str:
 
 def _torch(tiny: list[Case], full: list[Case]) -> Witness:
     claim = "PyTorch's FlopCounterMode on transformers' GPT-2, eager = view matmul"
-    if missing := absent("torch", "transformers"):
-        return Witness(claim, skipped=f"not installed: {', '.join(missing)}; {INSTALL}")
+    if not installed("torch", "transformers"):
+        return Witness(claim, skipped=f"torch and transformers are not installed; {INSTALL}")
 
     def check(case: Case) -> str:
         work = Pass(case.config, case.B, case.T, case.N)
