@@ -48,7 +48,7 @@ IDLE = {  # parameters that a formula in P prices though no product uses them
     "norms and biases": "norms and biases, which multiply no matrix",
 }
 
-PASSES = {  # of training by its mode, in forward passes: of the blocks, and of what is outside of them
+PASSES = {  # by mode: how many forward passes of the blocks, and of what is outside of them
     "forward": (1, 1),
     "training": (3, 3),  # the backward pass counts twice, for inputs and for weights
     "recomputed": (4, 3),

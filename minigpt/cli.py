@@ -215,12 +215,13 @@ def gpus(
 
 
 @app.command()
-def article() -> None:
-    """What the article got wrong, and its tables made right, as in the README."""
-    from minigpt.article import markdown
-    from minigpt.article_tables import markdown as tables
+def article(
+    json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
+) -> None:
+    """The article that this project grew from, claim by claim: right or wrong, by execution."""
+    from minigpt.article import run
 
-    print(markdown(), tables(), sep="\n\n")
+    run(json)
 
 
 app.add_typer(bench, name="bench")

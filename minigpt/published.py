@@ -206,7 +206,9 @@ PUBLISHED = (
         "(M - 2*P)/(4*L*d)",
         of="tokens that fit",
     ),
-    Published("Kaplan", "section 2.1: 2N, N = 12 L d² (non-embedding)", "2*12*L*d**2", scope="mean"),
+    Published(
+        "Kaplan", "section 2.1: 2N, N = 12 L d² (non-embedding)", "2*12*L*d**2", scope="mean"
+    ),
     Published(
         "Kaplan",
         "eq. 2.2: 2N + 2 L n d, held against the whole model",
