@@ -33,6 +33,7 @@ def answers() -> list[Answer]:
         article_flop.with_a_cache(),
         *article_flop.headline(),
         *article_products.products(),
+        article_flop.sub_blocks(),
         *article_products.shapes(),
         *article_flop.a_block_of_gpt2(),
         *article_flop.other_layers(),

@@ -65,9 +65,8 @@ def headline() -> Iterator[Answer]:
     )
 
 
-def a_block_of_gpt2() -> Iterator[Answer]:
-    """The parts of a block, in the article's order."""
-    yield right(
+def sub_blocks() -> Answer:
+    return right(
         f"{form('norms', per=L)} FLOP of matrix products in the norms, "
         f"{form('qkv', 'qk', 'av', 'out', per=L)} in attention, {form('mlp', per=L)} in the "
         "feed-forward block",
@@ -75,15 +74,14 @@ def a_block_of_gpt2() -> Iterator[Answer]:
         "A transformer block consists of two sub-blocks, a multi-headed attention block "
         "and a feed forward block",
     )
+
+
+def a_block_of_gpt2() -> Iterator[Answer]:
+    """The parts of a block, in the article's order."""
     yield right(
         f"`{claim('eq. 2').executed_form}` for q of a head",
         "2mnp of (1, d) by (d, d_k), and d_k = d / H",
         r"2d_{model}d_{k} = \frac{2d_{model}^2}{n_{head}} \tag{2}",
-    )
-    yield right(
-        f"{form('qkv', per=L)} for q, k and v of all heads",
-        "each head of GPT-2 has a q, a k and a v of its own",
-        r"6d_{model}^2 \tag{3}",
     )
     shares = (
         f"{a_block(config, 'self_attn.q_proj'):g} d² for q and {a_block(config, *KV):g} d² for k "
@@ -96,6 +94,11 @@ def a_block_of_gpt2() -> Iterator[Answer]:
         + " and ".join(_groups(config) for config in LLAMAS.values()),
         "The same number of FLOP are required to calculate k and v.",
         r"3.\frac{2d_{model}^2}{n_{head}} = \frac{6d_{model}^2}{n_{head}}",
+    )
+    yield right(
+        f"{form('qkv', per=L)} for q, k and v of all heads",
+        "each head of GPT-2 has a q, a k and a v of its own",
+        r"6d_{model}^2 \tag{3}",
     )
     yield from _scores()
     yield from _rest_of_a_block()
@@ -151,9 +154,6 @@ def _rest_of_a_block() -> Iterator[Answer]:
         r"The output of the concatenation is a $\mathbb{R}^{1xd_{model}}$ vector.",
         r"The linear layer is a $\mathbb{R}^{d_{model}xd_{model}}$ matrix.",
     )
-    yield right(
-        f"`{claim('eq. 5').executed_form}`", "2mnp of (1, d) by (d, d)", r"2.d_{model}^2 \tag{5}"
-    )
     counts = token(xl())
     biases = sum(
         counts.where(f"*.{module}").total("add")
@@ -167,13 +167,18 @@ def _rest_of_a_block() -> Iterator[Answer]:
         "Even if they don't, they will not contribute significantly to the FLOP count]",
     )
     yield right(
-        f"`{claim('eq. 6').executed_form}`", "GPT-2's is 4 d wide", r"16.d_{model}^2 \tag{6}"
+        f"`{claim('eq. 5').executed_form}`", "2mnp of (1, d) by (d, d)", r"2.d_{model}^2 \tag{5}"
     )
     yield condition(
         "; ".join(_feed_forward(name, config) for name, config in LLAMAS.items()),
         "true of GPT-2; Llama's SwiGLU has three matrices, narrower than 4 d",
         "The feed-forward layer consists of two linear layers.",
         r"The first layer is a $ \mathbb{R}^{d_{model}x4d_{model}}$ matrix",
+    )
+    yield right(
+        f"`{claim('eq. 6').executed_form}`",
+        "GPT-2's is 4 d wide",
+        r"2.4.d_{model}^2 + 2.4.d_{model}^2 = 16.d_{model}^2 \tag{6}",
     )
     block = claim("eq. 7: block, rounded", CONTEXT)
     more = 100 * float(block.executed / block.value - 1)
@@ -246,29 +251,28 @@ def table() -> Iterator[Answer]:
         "Llama 3.1(8B) & 32 & 4096",
         "Llama 3.1(405B) & 126 & 16384",
     )
+    yield _evaluated("GPT-2 XL", xl(), "50257 & 0.260T")
     yield wrong(
         f"a vocabulary of {LLAMAS['8B'].vocab_size:,}",
         "tokens for text and the special ones; logits are made for all",
         "32 & 4096 & 128000",
         "126 & 16384 & 128000",
     )
-    quotes = (
-        ("50257 & 0.260T", ""),
-        ("128000 & 4.307T", "; and grouped queries, SwiGLU"),
-        ("128000 & 69.53T", "; and grouped queries, SwiGLU"),
+    yield _evaluated("Llama 3.1 8B", LLAMAS["8B"], "128000 & 4.307T")
+    yield _evaluated("Llama 3.1 405B", LLAMAS["405B"], "128000 & 69.53T")
+
+
+def _evaluated(name: str, config: Any, quote: str) -> Answer:
+    """A row of the table: `quote` is its vocabulary and its FLOP."""
+    vocabulary, _, said = quote.split()
+    one, full = matmul(token(config)), matmul(token(config, CONTEXT))
+    formula = (24 * layers(config) + 2 * int(vocabulary)) * width(config) ** 2
+    return wrong(
+        f"{si(one)}FLOP for {name} at one key, {si(full)}FLOP at {CONTEXT}; {said} is "
+        f"{float(said[:-1]) * 1e12 / one:.0f} times the first",
+        f"its formula (9), which gives {formula / 1e12:.4g}T",
+        quote,
     )
-    for (name, config), (quote, more) in zip(models.items(), quotes, strict=True):
-        one, full = matmul(token(config)), matmul(token(config, CONTEXT))
-        vocabulary, _, said = quote.split()
-        by_formula = 24 * width(config) ** 2 * layers(config) + 2 * width(config) ** 2 * int(
-            vocabulary
-        )
-        yield wrong(
-            f"{si(one)}FLOP for {name} at one key, {si(full)}FLOP at {CONTEXT}; {said} is "
-            f"{float(said[:-1]) * 1e12 / one:.0f} times the first",
-            f"its formula (9), which gives {by_formula / 1e12:.4g}T{more}",
-            quote,
-        )
 
 
 def _groups(config: Any) -> str:

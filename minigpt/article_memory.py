@@ -48,6 +48,8 @@ def rates() -> Iterator[Answer]:
         "sparsity, twice the dense rate",
         "Every GPU has a maximum number of floating point operations it can perform in a second "
         "(FLOPS) and is specified in the GPU specs.",
+        "A GPU datasheet specifies the theoretical maximum number of floating point operations "
+        "it can perform in a second.",
     )
     made = planned("gpt2-xl")
     yield condition(

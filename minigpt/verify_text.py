@@ -64,12 +64,12 @@ def _witnesses(witnesses: list[Witness]) -> Table:
         else:
             case, difference = witness.smallest
             verdict = f"DIFFER: {difference} on {case}"
-        made.add_row(witness.claim, str(witness.cases or "-"), verdict)
+        made.add_row(witness.claim, str(witness.cases or "-"), Text(verdict))
     return made
 
 
 def _claims(claims: list[Claim]) -> Table:
-    made = _table("published, and what is wrong with it", "n", "published", "executed", "%")
+    made = _table("published, and how it differs", "n", "published", "executed", "%")
     for column in made.columns[1:]:
         column.justify, column.no_wrap = "right", True
     made.leading = 1
@@ -119,7 +119,7 @@ def _peers(peers: list[Reported]) -> Table:
         reported = "not run" if peer.reported is None else f"{peer.reported:,}"
         made.add_row(peer.name, reported, f"{peer.predicted:,}", _percent(peer.deviation), peer.why)
     if missing := sorted({package for peer in peers for package in peer.missing}):
-        made.caption = f"not installed: {', '.join(missing)}; {INSTALL}"
+        made.caption = Text(f"not installed: {', '.join(missing)}; {INSTALL}")
         made.caption_justify = "left"
     return made
 

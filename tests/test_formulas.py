@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from sympy import Symbol
+from typer.testing import CliRunner
 
 from counting import KINDS
 from counting.views import VIEWS
+from minigpt.cli import app
 from minigpt.config import GPT2_SIZES, GPT2Config
 from minigpt.errors import InputError
 from minigpt.formula_text import document, latex, plain, readable, run, si, table
@@ -194,6 +196,18 @@ def test_the_command(capsys):
     run("gpt2-xl", "json", scores="causal", logits="last")
     found = json.loads(capsys.readouterr().out)
     assert (found["model"], found["scores"], found["logits"]) == ("gpt2-xl", "causal", "last")
+    assert found["schema"] == 1
+
+
+@pytest.mark.parametrize(
+    "forms", ["latex python", "json latex", "python json", "json latex python"]
+)
+def test_one_form_at_a_time(forms):
+    asked = [f"--{form}" for form in forms.split()]
+    refused = CliRunner().invoke(app, ["formulas", "gpt2", *asked])
+    assert isinstance(refused.exception, InputError)
+    assert all(option in str(refused.exception) for option in asked)
+    assert refused.output == ""
 
 
 @pytest.mark.parametrize("option", ["scores", "logits", "dtype"])

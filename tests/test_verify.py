@@ -1,19 +1,25 @@
 """Witnesses agree; a wrong one is caught, with the smallest case."""
 
+import io
 import json
+import re
+import tomllib
 
 import numpy as np
 import pytest
+from checkpoints import ROOT
+from rich.console import Console
 
 from counting import COSTS, Cost
 from counting.views import matmul
+from minigpt import peers
 from minigpt import verify as room
 from minigpt.config import GPT2Config
 from minigpt.errors import InputError
 from minigpt.measure import forward
 from minigpt.peers import PEERS, Pass, Traced, installed, panel
 from minigpt.verify import Case, Verification, Witness, verify
-from minigpt.verify_text import document, run
+from minigpt.verify_text import document, run, table
 
 SMALL = GPT2Config(vocab_size=11, n_positions=8, n_embd=6, n_layer=2, n_head=3)
 ONE = Case(B=1, T=1, N=0, L=1, H=1, D=1, F=1, V=1, C=1)
@@ -113,10 +119,19 @@ def test_the_command(capsys, alone):
     told = json.loads(last)
     assert told["agrees"] is True
     assert (told["model"], told["seed"]) == ("gpt2-xl", 5)
+    assert told["schema"] == 1
     assert "seed 5" in shown[0]
     assert any("2 d² V should be 2 d V" in line for line in shown)
     at_full = [c["n"] for c in told["published"]]
     assert set(at_full) == {1, 1024}
+    (eq,) = (c for c in told["published"] if "eq. 2.2" in c["where"] and c["n"] == 1024)
+    assert (eq["view"], eq["scope"], eq["scores"], eq["mode"]) == (
+        "matmul",
+        "mean",
+        "causal",
+        "forward",
+    )
+    assert eq["executed"] == 24 * 48 * 1600**2 + 2 * 48 * 1600 * 1025 + 2 * 1600 * 50257
     headline = told["published"][1]
     assert headline["executed"] == 3_424_515_200
 
@@ -132,6 +147,31 @@ def test_a_witness_that_differs_makes_the_status_1(monkeypatch, alone, capsys):
 
 
 # Other counters.
+
+
+def test_a_counter_that_is_not_there_is_named_with_the_way_to_it(monkeypatch):
+    monkeypatch.setattr(peers, "installed", lambda package: package != "fvcore")
+    for name in ("torch_flops", "_calflops", "_jax"):
+        monkeypatch.setattr(peers, name, lambda *a: 1)
+    monkeypatch.setattr(
+        peers, "PEERS", [p._replace(report=p.report and (lambda work: 1)) for p in PEERS]
+    )
+    rows = panel(WORKS[0])
+    assert {row.name: row.missing for row in rows if row.missing} == {
+        "fvcore FlopCountAnalysis": ("fvcore",)
+    }
+    shown = io.StringIO()
+    skipped = Witness("torch", skipped=f"not installed; {peers.INSTALL}")
+    Console(file=shown, width=200).print(table(Verification("small", 1, [skipped], [], rows)))
+    told = shown.getvalue()
+    assert "not installed: fvcore; pip install '.[counters]' in the clone" in told
+    assert "skipped: not installed; pip install '.[counters]' in the clone" in told
+
+
+def test_the_extra_brings_what_every_counter_takes():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extra = {re.split(r"[<>=]", name)[0] for name in project["optional-dependencies"]["counters"]}
+    assert {package for peer in PEERS for package in peer.needs} == extra
 
 
 WORKS = [Pass(SMALL, 1, 3, 2), Pass(SMALL, 2, 4, 0), Pass(SMALL, 1, 1, 7)]
@@ -159,6 +199,17 @@ def test_the_panel_tells_the_deviations_that_are_known():
     }
     for name, percent in known.items():
         assert told[name] == pytest.approx(percent, abs=0.01)
+
+
+def test_a_traced_array_ends_where_its_axis_does():
+    class Clamped(list):
+        """As JAX's arrays: an index past the end gives the last."""
+
+        def __getitem__(self, index):
+            return super().__getitem__(min(index, len(self) - 1))
+
+    a, b = Traced(Clamped([1, 2]))
+    assert (a.data, b.data) == (1, 2)
 
 
 def test_the_traced_array_hands_numpy_on():
