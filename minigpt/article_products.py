@@ -88,12 +88,13 @@ def shapes() -> Iterator[Answer]:
     )
     r1 = PRESETS["deepseek-r1"]
     assert isinstance(r1, DeepseekConfig)
+    keys = r1.qk_nope_head_dim + r1.qk_rope_head_dim
     llama: Any = LLAMAS["8B"]
     yield condition(
         f"{width} / {heads} = {head} in GPT-2 XL, {llama.hidden_size} / "
         f"{llama.num_attention_heads} = {llama.head_dim} in Llama 3.1 8B; in DeepSeek R1 "
-        f"{r1.hidden_size} / {r1.num_attention_heads} = {r1.hidden_size // r1.num_attention_heads}, "
-        f"but queries and keys of {r1.qk_nope_head_dim + r1.qk_rope_head_dim} and values of "
+        f"{r1.hidden_size} / {r1.num_attention_heads} = "
+        f"{r1.hidden_size // r1.num_attention_heads}, but queries and keys of {keys} and values of "
         f"{r1.v_head_dim}",
         "typical, as it says, not general; nor need a head's keys and values be equally wide",
         r"d_{k}: &\text{Key,Query and Value matrix dimension per head "

@@ -32,7 +32,7 @@ class Published(NamedTuple):
         where: equation, table or section, with the formula in the source's words where they differ.
         formula: in the letters above, of as much as `mode` says.
         of: what it prices, see `claims.MEASURES`; the attributes from `view` on are of "flop".
-        part: components of the model, see `formulas.COMPONENTS`; all of them if empty.
+        part: components of the model, see `measure.COMPONENTS`; all of them if empty.
         per: what the execution is divided by to be comparable: "L" for one layer.
         view: the convention that it claims to be in, see `counting.views`.
         scope: of one "token" decoded at n keys, of a token of a sequence of n on average ("mean"),
