@@ -197,8 +197,8 @@ def _growth() -> Iterator[Answer]:
     yield condition(
         f"{made.tokens_cached:,} tokens beside weights, activations and the runtime: "
         f"{made.largest_batch} sequences of {made.context}",
-        f"of many sequences: GPT-2's context ends at {xl().n_positions}. Its 9 GB are 12 GB "
-        "without the weights alone",
+        f"of many sequences: GPT-2's context ends at {xl().n_positions}. Its 9 GB are what the "
+        "weights leave, with nothing for activations and the runtime",
         r"using GPT2, I can cache about $\frac{9GB}{0.307GB} \approx 30k$ tokens.",
     )
     twice = _kv(replace(xl(), n_layer=2 * xl().n_layer)) / _kv(xl())
