@@ -206,12 +206,15 @@ def gpus(
     gpu_file: Annotated[
         Path | None, typer.Option(help="JSON or TOML that describes one more")
     ] = None,
+    measure_cpu: Annotated[
+        bool, typer.Option("--measure-cpu", help="measure this machine, and list it too")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
 ) -> None:
     """List hardware: memory, bandwidth, dense peak rates, and where the figures are from."""
     from minigpt.gpus import run
 
-    run(json, gpu_file)
+    run(json, gpu_file, measure_cpu)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,23 @@ def forward(
     Raises:
         InputError: a number or a name cannot be.
     """
+    ledger, run = ready(config, T, N, B, logits, dtype, cache, assume)
+    before = ledger.snapshot()
+    run()
+    return Forward(ledger.snapshot() - before, ledger.peak_bytes)
+
+
+def ready(
+    config: Config,
+    T: int,
+    N: int,
+    B: int,
+    logits: str,
+    dtype: str,
+    cache: str = "compressed",
+    assume: Assumption = expected,
+) -> tuple[Ledger, Callable[[], Any]]:
+    """A ledger that holds weights and cache, and the pass of `forward` that is still to run."""
     _check(config, T, N, B, logits, dtype, cache)
     ledger, kind = Ledger(), np.dtype(DTYPES[dtype])
     with category("weights"):
@@ -84,9 +101,7 @@ def forward(
     held = model.new_cache(B, N + T)
     for layer in held.layers:
         layer.length = N
-    before = ledger.snapshot()
-    model(ShapeArray((B, T), np.dtype(np.int64)), held, logits)
-    return Forward(ledger.snapshot() - before, ledger.peak_bytes)
+    return ledger, partial(model, ShapeArray((B, T), np.dtype(np.int64)), held, logits)
 
 
 def _check(config: Config, T: int, N: int, B: int, logits: str, dtype: str, cache: str) -> None:

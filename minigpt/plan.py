@@ -1,30 +1,26 @@
-"""Whether a model fits on given hardware, and how fast it can be there at best.
+"""Whether a model fits on given hardware, and how fast it can be there.
 
-Memory is exact for weights and cache, that of an execution on shapes for activations, and one
-stated assumption for the rest. Time is a roofline, the floor of the algorithm as written: the
-larger of its matrix products at the dense peak rate and of weights and cache over the bandwidth.
-DeepSeek's attention is to the latents throughout; a prefill that expands them computes less.
+Memory is exact for weights and cache, that of an execution on shapes for activations, as written
+and with attention fused, and one stated assumption for the rest, in a range. Time is a floor and
+an estimate, see `roofline`.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from counting.views import matmul
+from minigpt.accelerators import BITS, GPUS, Accelerator
+from minigpt.activations import as_written, fused
 from minigpt.architectures import Config
-from minigpt.count import DTYPES, forward
+from minigpt.count import DTYPES
 from minigpt.deepseek_config import DeepseekConfig
-from minigpt.dimensions import kv_heads, layers, short, width
 from minigpt.errors import InputError
-from minigpt.hardware import GPUS, Accelerator
-from minigpt.roofline import PHASE_SECONDS, Step
+from minigpt.roofline import Floor, Roofline
 from minigpt.routing import expected_experts
 
-BITS = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "float8": 8, "int8": 8}
-BITS["int4"] = 4
+HELD = [name for name in BITS if name != "tfloat32"]  # types that weights can be held in
 
 OVERHEAD = 750_000_000
 OVERHEAD_RANGE = (400_000_000, 1_500_000_000)
@@ -35,15 +31,27 @@ MOST = 2**20  # sequences, the largest batch looked for
 
 
 class Memory(NamedTuple):
-    """Bytes on each GPU."""
+    """Bytes on each GPU.
+
+    Attributes:
+        activations: where attention is fused: no scores and no mask are stored, see `activations`.
+        square: what activations are more as written, all scores stored at once.
+    """
 
     weights: int
     kv_cache: int
     activations: int
     overhead: int
+    square: int
 
     @property
     def needed(self) -> int:
+        """Where attention is fused."""
+        return self.as_written - self.square
+
+    @property
+    def as_written(self) -> int:
+        """As this project's own models run."""
         return sum(self)
 
 
@@ -56,7 +64,7 @@ class Plan:
         weights_dtype: in which weights are held and read: bytes alone, scales not included.
         context: tokens that each sequence may come to hold.
         prompt: tokens of it that come at once, one prompt after another.
-        overhead: bytes on each GPU that no model asks for.
+        overhead: bytes on each GPU that no model asks for, the likeliest.
     """
 
     model: str
@@ -76,33 +84,55 @@ class Plan:
     def memory(self) -> Memory:
         """What each GPU must hold. Activations are not divided among GPUs: an upper bound."""
         kv = math.ceil(self.batch * self.context * self.kv_bytes_per_token)
-        return Memory(self.weight_bytes, kv, self._activations(), self.overhead)
+        # A prompt at a time, then a token of each sequence.
+        passes = ((self.prompt, 0, 1), (1, self.context - 1, self.batch))
+        written = max(as_written(self.config, *sizes, self.dtype) for sizes in passes)
+        least = max(fused(self.config, *sizes, self.dtype) for sizes in passes)
+        return Memory(self.weight_bytes, kv, least, self.overhead, written - least)
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of weights on each GPU."""
         return math.ceil(self.config.parameters * BITS[self.weights_dtype] / 8 / self.gpus)
 
-    @cached_property
+    @property
     def kv_bytes_per_token(self) -> float:
         """Bytes of cache on each GPU for one token: its heads' share, of a single one's all."""
-        few = short(self.config)
-        written = forward(few, dtype=self.dtype).counts.bytes_written["kv_cache"]
-        return written // layers(few) * layers(self.config) * self._share
+        return self.roofline.kv_bytes_per_token * self.roofline.share
 
     @property
     def spare(self) -> int:
-        """Bytes left on each GPU; what is missing if negative."""
+        """Bytes left on each GPU where attention is fused; what is missing if negative."""
         return self.gpu.memory - self.memory.needed
 
     @property
+    def slack(self) -> int:
+        """Bytes by which the overhead may exceed the one assumed, at the end of its range."""
+        return max(0, OVERHEAD_RANGE[1] - self.overhead)
+
+    @property
     def fits(self) -> bool:
-        return self.spare >= 0
+        """Whether it fits for certain: where attention is fused, over the range of the overhead."""
+        return self.spare >= self.slack
+
+    @property
+    def may_fit(self) -> bool:
+        """Whether it fits at the low end of the range of the overhead."""
+        return self.spare + max(0, self.overhead - OVERHEAD_RANGE[0]) >= 0
+
+    @property
+    def fits_as_written(self) -> bool:
+        """As `fits`, all scores stored at once, as this project's own models run."""
+        return self.spare - self.memory.square >= self.slack
 
     @cached_property
     def largest_batch(self) -> int:
-        """The most sequences of `context` tokens that fit; 0 if not even one does."""
-        return _most(lambda batch: replace(self, batch=batch).fits, MOST)
+        """The most sequences of `context` tokens that fit for certain; 0 if not even one does."""
+        return self.most_sequences(lambda made: made.fits)
+
+    def most_sequences(self, holds: Callable[["Plan"], bool]) -> int:
+        """The largest batch for which `holds` of its plan is true; 0 if for none."""
+        return _most(lambda batch: holds(replace(self, batch=batch)), MOST)
 
     @cached_property
     def largest_context(self) -> int:
@@ -115,7 +145,7 @@ class Plan:
     @property
     def tokens_cached(self) -> int:
         """Tokens of cache, of whatever sequences, that fit beside the rest."""
-        free = self.gpu.memory - self.memory.needed + self.memory.kv_cache
+        free = self.spare - self.slack + self.memory.kv_cache
         return max(0, math.floor(free / self.kv_bytes_per_token))
 
     def remedies(self) -> dict[str, Any]:
@@ -133,65 +163,41 @@ class Plan:
 
     # Time
 
+    @property
+    def roofline(self) -> Roofline:
+        return Roofline(self.config, self.gpu, self.gpus, self.dtype, self.weights_dtype)
+
     @cached_property
-    def first(self) -> Step:
+    def first(self) -> Floor:
         """One decoded token of each sequence at one key: itself."""
-        return self._step(1, 0, self.batch)
+        return self.roofline.floor(1, 0, self.batch)
 
     @cached_property
-    def last(self) -> Step:
+    def last(self) -> Floor:
         """One decoded token of each sequence at the whole context."""
-        return self._step(1, self.context - 1, self.batch)
+        return self.roofline.floor(1, self.context - 1, self.batch)
 
     @cached_property
-    def prefill(self) -> Step:
+    def prefill(self) -> Floor:
         """One prompt; its seconds are the least time to the first token."""
-        return self._step(self.prompt, 0, 1)
+        return self.roofline.floor(self.prompt, 0, 1)
 
     @property
     def ridge(self) -> float:
-        """The intensity, FLOP a byte, above which arithmetic binds."""
+        """The intensity, FLOP a byte, above which arithmetic binds at the rate of `dtype`."""
         return self.gpu.rate(self.dtype) / self.gpu.bandwidth
 
-    def compute_bound_batch(self, step: Step) -> int | None:
+    def compute_bound_batch(self, step: Floor) -> int | None:
         """About the batch at which arithmetic takes over from memory, at the keys of `step`.
 
-        None where each sequence's own cache takes longer to read than its arithmetic. A mixture of
-        experts reads all of them by then, so that is what is compared.
+        Both as estimated. None where each sequence's own cache takes longer to read than its
+        arithmetic. A mixture of experts reads all of them by then, so that is what is compared.
         """
-        weights = step.weight_bytes + self._unmet_bytes
-        for_all = weights / self.gpus / self.gpu.bandwidth
-        for_one = (step.arithmetic_s - step.kv_bytes * self._share / self.gpu.bandwidth) / (
-            self.batch
-        )
+        about = step.estimate
+        for_all = (about.weight_bytes + self._unmet_bytes) / self.gpus / self.gpu.bandwidth
+        cache = about.kv_bytes * self.roofline.share / self.gpu.bandwidth
+        for_one = (about.arithmetic_s - cache) / self.batch
         return math.ceil(for_all / for_one) if for_one > 0 else None
-
-    def _step(self, T: int, N: int, B: int) -> Step:
-        counts = forward(self.config, T, N, B, logits="last", dtype=self.dtype).counts
-        scores = matmul(counts.where("*.qk")) + matmul(counts.where("*.av", "matmul"))
-        flops = matmul(counts) - scores * (T - 1) // (2 * (N + T))  # the half above the diagonal
-        itemsize = np.dtype(DTYPES[self.dtype]).itemsize
-        weights = counts.bytes_read["weights"] * BITS[self.weights_dtype] // (8 * itemsize)
-        kv = counts.bytes_read["kv_cache"] + counts.bytes_written["kv_cache"]
-        G, L = self.gpus, layers(self.config)
-        # Two all-reduces a layer, after attention and after the feed-forward, each a ring in two
-        # phases: reduce-scatter and all-gather, (G - 1) / G of the activations sent in each.
-        sent = math.ceil(2 * L * 2 * (G - 1) / G * B * T * width(self.config) * itemsize)
-        return Step(
-            flops,
-            weights,
-            kv,
-            sent,
-            arithmetic_s=flops / (G * self.gpu.rate(self.dtype)),
-            memory_s=(weights / G + kv * self._share) / self.gpu.bandwidth,
-            wire_s=sent / self.gpu.link_bandwidth + 4 * L * PHASE_SECONDS if G > 1 else 0.0,
-        )
-
-    @property
-    def _share(self) -> float:
-        """The part of the cache that a GPU holds: whole heads; a latent cache has but one."""
-        heads = kv_heads(self.config)
-        return math.ceil(heads / self.gpus) / heads
 
     @property
     def _unmet_bytes(self) -> int:
@@ -202,12 +208,6 @@ class Plan:
         expert = 3 * config.hidden_size * config.moe_intermediate_size
         sparse = config.num_hidden_layers - config.first_k_dense_replace
         return sparse * unmet * expert * BITS[self.weights_dtype] // 8
-
-    def _activations(self) -> int:
-        few = short(self.config)  # activations do not pile up over layers
-        passes = ((self.prompt, 0, 1), (1, self.context - 1, self.batch))
-        runs = (forward(few, *of, logits="last", dtype=self.dtype) for of in passes)
-        return max(run.peak["activations"] for run in runs)
 
 
 def plan(
@@ -239,7 +239,7 @@ def plan(
         dtype = "float16" if "float16/float32" in gpu.flops else "float32"
     for what, name, known in (
         ("dtype", dtype, list(DTYPES)),
-        ("weights dtype", weights_dtype or dtype, list(BITS)),
+        ("weights dtype", weights_dtype or dtype, HELD),
     ):
         if name not in known:
             raise InputError(f"unknown {what} {name!r}: it is one of {', '.join(known)}")
@@ -260,7 +260,7 @@ def plan(
     return Plan(model, config, gpu, gpus, dtype, weights_dtype or dtype, context, batch, prompt)
 
 
-def _most(holds: Any, limit: int) -> int:
+def _most(holds: Callable[[int], bool], limit: int) -> int:
     """The largest n up to `limit` for which `holds(n)`, if it holds up to some n; 0 if for none."""
     low, high = 0, 1
     while high <= limit and holds(high):

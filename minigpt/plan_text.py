@@ -1,24 +1,19 @@
 """A plan in words and tables: the `plan` command."""
 
 import json
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from minigpt.architectures import PRESETS
+from minigpt.assumptions import assumptions
 from minigpt.count import WIDE, resolve
-from minigpt.dimensions import layers
 from minigpt.errors import InputError
 from minigpt.hardware import catalogue, find
 from minigpt.plan import OVERHEAD_RANGE, Plan, plan
-from minigpt.roofline import PHASE_SECONDS, Step
+from minigpt.roofline import Floor, Work
 
-ASSUMED = (
-    "weights and cache are exact; activations those of the run, operation by operation, prompts "
-    "one at a time; runtime overhead is an assumption, {:.2g} GB in a range of {:.2g} to {:.2g}; "
-    "times are floors of the algorithm as written, which kernels come near at best; "
-    "GB are 10**9 bytes"
-)
+SCHEMA = 1  # of what `plan --json` prints; a change of names or meanings raises it
 
 
 def run(
@@ -41,7 +36,7 @@ def run(
     if "all" in (model, gpu):
         plans = _compared(model, gpu, gpu_file, options)
         if as_json:
-            print(json.dumps([_line(one) for one in plans]))
+            print(json.dumps({"schema": SCHEMA, "plans": [_line(one) for one in plans]}))
         else:
             _print_lines(plans)
         return
@@ -54,8 +49,9 @@ def run(
 
 def document(made: Plan) -> dict[str, Any]:
     """A plan as `plan --json` prints it: bytes, seconds, FLOP."""
-    low, high = (replace(made, overhead=n).largest_batch for n in reversed(OVERHEAD_RANGE))
+    memory = made.memory
     return {
+        "schema": SCHEMA,
         "verdict": verdict(made),
         "model": made.model,
         "gpu": made.gpu.name,
@@ -66,57 +62,104 @@ def document(made: Plan) -> dict[str, Any]:
         "batch": made.batch,
         "prompt": made.prompt,
         "fits": made.fits,
+        "may_fit": made.may_fit,
+        "fits_as_written": made.fits_as_written,
         "memory_of_each_gpu": {
-            **made.memory._asdict(),
+            "weights": memory.weights,
+            "kv_cache": memory.kv_cache,
+            "activations": memory.activations,
+            "activations_as_written": memory.activations + memory.square,
+            "overhead": memory.overhead,
             "overhead_range": OVERHEAD_RANGE,
-            "needed": made.memory.needed,
+            "needed": memory.needed,
+            "needed_as_written": memory.as_written,
             "available": made.gpu.memory,
+            "available_source": made.gpu.memory_source or made.gpu.source,
+            "nominal": made.gpu.nominal_memory or None,
             "spare": made.spare,
+            "spare_as_written": made.spare - memory.square,
         },
         "kv_bytes_per_token_of_each_gpu": made.kv_bytes_per_token,
         "largest_batch": made.largest_batch,
-        "largest_batch_over_overhead_range": [low, high],
+        "largest_batch_over_overhead_range": [made.largest_batch, made.most_sequences(_may_fit)],
+        "largest_batch_as_written": made.most_sequences(_as_written),
         "largest_context": made.largest_context,
         "tokens_cached": made.tokens_cached,
-        "would_fit": None if made.fits else made.remedies(),
+        "what_would_fit": None if made.fits else made.remedies(),
+        "bound": not made.gpu.measured,
+        "rates": {"floor": made.roofline.fastest, "estimate": f"{made.dtype}/float32"},
         "decode_at_one_key": made.first.as_dict(),
         "decode_at_context": made.last.as_dict(),
         "prefill": made.prefill.as_dict(),
         "time_to_first_token_s": made.prefill.seconds,
+        "tokens_per_second": {
+            "at_one_key": made.batch / made.first.seconds,
+            "at_context": made.batch / made.last.seconds,
+        },
         "ridge": made.ridge,
         "compute_bound_batch": {
             "at_one_key": made.compute_bound_batch(made.first),
             "at_context": made.compute_bound_batch(made.last),
         },
+        "assumptions": assumptions(made),
     }
 
 
+def _may_fit(made: Plan) -> bool:
+    return made.may_fit
+
+
+def _as_written(made: Plan) -> bool:
+    return made.fits_as_written
+
+
 def verdict(made: Plan) -> str:
-    """Whether it fits, by how much, what would, and how fast a token can be, in a few sentences."""
+    """Whether it fits, by how much, what would, and how fast it can be, in a few sentences."""
     where = f"{made.gpus} x {made.gpu.name}" if made.gpus > 1 else f"one {made.gpu.name}"
-    size = f"{gigabytes(made.memory.needed)} of {gigabytes(made.gpu.memory)}"
+    needed = gigabytes(made.memory.needed)
+    size = f"{needed} of {gigabytes(made.gpu.memory)}{' each' * (made.gpus > 1)}"
     kind = made.dtype
     if made.weights_dtype != kind:
         kind += f" with {made.weights_dtype} weights"
     if made.fits:
         told = (
-            f"{made.model} fits on {where} in {kind}: {size}{' each' * (made.gpus > 1)}; up to "
-            f"{made.largest_batch:,} sequences of {made.context:,} tokens fit at once. "
+            f"{made.model} fits on {where} in {kind}: {size}; up to {made.largest_batch:,} "
+            f"sequences of {made.context:,} tokens fit at once. "
         )
+        if not made.fits_as_written:
+            told += (
+                "It takes fused attention: as written, all scores stored at once, it needs "
+                f"{gigabytes(made.memory.as_written)} and does not fit. "
+            )
     else:
+        fits, more = "does not fit", f"{gigabytes(-made.spare)} too much"
+        if made.may_fit:
+            fits = "does not fit for certain"
+            more = f"if the runtime takes {made.overhead / 1e9:.2g} GB, and that may be "
+            more += f"{made.slack / 1e9:.2g} GB more"
         told = (
-            f"{made.model} does not fit on {where} in {kind}: it needs {size}, "
-            f"{gigabytes(-made.spare)} too much; the weights are {gigabytes(made.memory.weights)}. "
-            f"{_would(made)} "
+            f"{made.model} {fits} on {where} in {kind}: even with fused attention it needs {size}, "
+            f"{more}; the weights are {gigabytes(made.memory.weights)}. {_would(made)} "
         )
-    rate = made.batch / made.first.seconds
-    last = f", {_ms(made.last.seconds)} at {made.context:,}" if made.context > 1 else ""
     each = f" of each of {made.batch:,} sequences" if made.batch > 1 else ""
     takes = "takes" if made.fits else "would take"
+    last = f", {_took(made, made.last)} at {made.context:,}" if made.context > 1 else ""
+    least, most = ("about", "about") if made.gpu.measured else ("at least", "at most")
+    rate = made.batch / made.first.seconds
+    told += f"A token{each} {takes} {least} {_took(made, made.first)} at one key{last}"
+    told += f": {most} {rate:,.0f} tokens/s, bound by {made.first.binds}. "
+    prefill = made.prefill
     return told + (
-        f"A token{each} {takes} at least {_ms(made.first.seconds)} at one key{last}: "
-        f"at most {rate:,.0f} tokens/s, bound by {made.first.binds}."
+        f"A prompt of {made.prompt:,} {takes} {least} {_took(made, prefill)} to its first token."
     )
+
+
+def _took(made: Plan, step: Floor) -> str:
+    """The floor, and the estimate where the two differ in the figures shown."""
+    about = step.estimate.seconds
+    if made.gpu.measured or about < 1.01 * step.seconds:
+        return _ms(step.seconds)
+    return f"{_ms(step.seconds)} (estimate: {_ms(about)})"
 
 
 def _would(made: Plan) -> str:
@@ -138,63 +181,74 @@ def _print(made: Plan) -> None:
 
     console = Console(width=WIDE, soft_wrap=True)
     console.print(verdict(made), "", style="bold")
-    memory = _table("memory of each GPU", "bytes", "GB")
-    for name, n in made.memory._asdict().items():
-        memory.add_row(name, f"{n:,}", f"{n / 1e9:.3f}")
-    total = {"needed": made.memory.needed, "available": made.gpu.memory, "spare": made.spare}
-    for name, n in total.items():
-        memory.add_row(name, f"{n:,}", f"{n / 1e9:.3f}", style="bold")
-    times = _table("floor of", "arithmetic", "memory", "wire", "at least", "binds", "FLOP/byte")
-    for name, step in (
-        (f"a token of {made.batch} at one key", made.first),
-        (f"a token of {made.batch} at {made.context:,} keys", made.last),
-        (f"a prompt of {made.prompt:,}: the first token", made.prefill),
-    ):
-        times.add_row(name, *_times(step))
+    console.print(_memory(made), "")
+    passes = {
+        f"a token of {made.batch} at one key": made.first,
+        f"a token of {made.batch} at {made.context:,} keys": made.last,
+        f"a prompt of {made.prompt:,}: the first token": made.prefill,
+    }
+    least = "about" if made.gpu.measured else "at least"
+    estimates = {name: step.estimate for name, step in passes.items()}
+    console.print(_times("floor of", passes, least), "")
+    console.print(_times("estimate of", estimates, "about"), "")
     facts = _table("", "")
     for fact in _facts(made):
         facts.add_row(*fact)
-    for part in (memory, times, facts):
-        console.print(part, "")
-    low, high = OVERHEAD_RANGE
-    console.print(ASSUMED.format(made.overhead / 1e9, low / 1e9, high / 1e9), style="dim")
-    console.print(f"{made.gpu.name}: {made.gpu.source}", style="dim")
+    console.print(facts)
+    for about, told in assumptions(made).items():
+        console.print(f"\n{about}: {'; '.join(told)}", style="dim")
+    console.print(f"\nGB are 10**9 bytes; {made.gpu.name}: {made.gpu.source}", style="dim")
 
 
-def _times(step: Step) -> tuple[str, ...]:
-    parts = (step.arithmetic_s, step.memory_s, step.wire_s, step.seconds)
-    return (*map(_ms, parts), step.binds, _short(step.intensity))
+def _memory(made: Plan) -> Any:
+    memory, square = made.memory, made.memory.square
+    table = _table("memory of each GPU", "bytes", "GB", "all scores stored", "GB")
+    rows = {name: (getattr(memory, name),) * 2 for name in ("weights", "kv_cache")}
+    rows["activations"] = memory.activations, memory.activations + square
+    rows["overhead"] = memory.overhead, memory.overhead
+    rows["needed"] = memory.needed, memory.as_written
+    rows["available"] = made.gpu.memory, made.gpu.memory
+    rows["spare"] = made.spare, made.spare - square
+    for name, sizes in rows.items():
+        cells = (cell for n in sizes for cell in (f"{n:,}", f"{n / 1e9:.3f}"))
+        total = name in ("needed", "available", "spare")
+        table.add_row(name, *cells, style="bold" if total else None)
+    return table
+
+
+def _times(what: str, passes: Mapping[str, Work], total: str) -> Any:
+    table = _table(what, "arithmetic", "memory", "wire", total, "binds", "FLOP/byte")
+    for name, step in passes.items():
+        parts = (step.arithmetic_s, step.memory_s, step.wire_s, step.seconds)
+        table.add_row(name, *map(_ms, parts), step.binds, _short(step.intensity))
+    return table
 
 
 def _facts(made: Plan) -> list[tuple[str, str]]:
-    low, high = (replace(made, overhead=n).largest_batch for n in reversed(OVERHEAD_RANGE))
+    high, written = made.most_sequences(_may_fit), made.most_sequences(_as_written)
     at_one, at_last = (made.compute_bound_batch(step) for step in (made.first, made.last))
+    most = "about" if made.gpu.measured else "most"
     facts = [
         (
             f"sequences of {made.context:,} tokens that fit",
-            f"{made.largest_batch:,} ({low:,} to {high:,} over the range of the overhead)",
+            f"{made.largest_batch:,} to {high:,} over the range of the overhead; {written:,} with "
+            "all scores stored",
         ),
         (f"longest context that fits, batch {made.batch}", f"{made.largest_context:,}"),
         ("tokens that can be cached", f"{made.tokens_cached:,}"),
         ("cache of a token on each GPU", f"{made.kv_bytes_per_token:,.0f} B"),
-        ("most tokens/s at one key", f"{made.batch / made.first.seconds:,.0f}"),
-        (f"most tokens/s at {made.context:,} keys", f"{made.batch / made.last.seconds:,.0f}"),
-        ("ridge: FLOP a byte at which arithmetic binds", _short(made.ridge)),
+        (f"{most} tokens/s at one key", f"{made.batch / made.first.seconds:,.0f}"),
+        (f"{most} tokens/s at {made.context:,} keys", f"{made.batch / made.last.seconds:,.0f}"),
+        ("ridge: FLOP a byte at which arithmetic binds, estimate", _short(made.ridge)),
         (
-            "batch at which it turns compute-bound",
+            "batch at which it turns compute-bound, estimate",
             f"{at_one or 'never'} at one key, {at_last or 'never'} at {made.context:,}",
         ),
     ]
     if made.gpus > 1:
-        sent = made.first.wire_bytes / made.batch
-        phases = 4 * layers(made.config)
-        facts.append(
-            (
-                "each GPU sends, a token",
-                f"{sent:,.0f} B at {made.gpu.link_bandwidth / 1e9:.4g} GB/s ({made.gpu.link}) in "
-                f"{phases} phases of {PHASE_SECONDS * 1e6:.0f} us; taken to link all of them",
-            )
-        )
+        sent = made.first.estimate.wire_bytes / made.batch
+        speed = f"{made.gpu.link_bandwidth / 1e9:.4g} GB/s ({made.gpu.link})"
+        facts.append(("each GPU sends, a token, estimate", f"{sent:,.0f} B at {speed}"))
     return facts
 
 
@@ -226,13 +280,22 @@ def _line(made: Plan) -> dict[str, Any]:
         "context": made.context,
         "batch": made.batch,
         "fits": made.fits,
+        "may_fit": made.may_fit,
+        "fits_as_written": made.fits_as_written,
         "needed": made.memory.needed,
+        "needed_as_written": made.memory.as_written,
         "available": made.gpu.memory,
         "largest_batch": made.largest_batch,
+        "bound": not made.gpu.measured,
         "decode_at_one_key_s": made.first.seconds,
         "decode_at_context_s": made.last.seconds,
         "binds": made.first.binds,
         "time_to_first_token_s": made.prefill.seconds,
+        "estimate": {
+            "decode_at_one_key_s": made.first.estimate.seconds,
+            "decode_at_context_s": made.last.estimate.seconds,
+            "time_to_first_token_s": made.prefill.estimate.seconds,
+        },
     }
 
 
@@ -242,27 +305,38 @@ def _print_lines(plans: list[Plan]) -> None:
     fitting = sum(made.fits for made in plans)
     console = Console(width=WIDE, soft_wrap=True)
     console.print(f"{fitting} of {len(plans)} fit.\n", style="bold")
-    names = ("model", "GPU", "context", "GB", "of", "fits", "batch", "token", "binds", "first")
-    table = _table(*names)
+    names = ("model", "GPU", "context", "GB", "of", "fits", "batch")
+    table = _table(*names, "token", "binds", "first", "estimate:", "token", "first")
     for made in plans:
+        about = made.first.estimate, made.prefill.estimate
         table.add_row(
             made.model,
             f"{made.gpus} x {made.gpu.name}" if made.gpus > 1 else made.gpu.name,
             f"{made.context:,}",
             f"{made.memory.needed / 1e9:,.1f}",
             f"{made.gpu.memory / 1e9:,.1f}",
-            "yes" if made.fits else "no",
+            _fits(made),
             f"{made.largest_batch:,}",
             _ms(made.first.seconds),
             made.first.binds,
             _ms(made.prefill.seconds),
+            "",
+            *(_ms(step.seconds) for step in about),
         )
     console.print(table)
     console.print(
-        "\nGB on each GPU; batch: the largest of such contexts; token: the floor of a decoded one "
-        "at one key; first: time to the first token of a prompt, at least",
+        "\nGB on each GPU with fused attention; fits: over the range of the overhead, maybe: at its "
+        "low end, fused: not with all scores stored; batch: the largest of such contexts; token: "
+        "the floor of a decoded one at one key; first: of the first token of a prompt; what both "
+        "rest on: minigpt plan MODEL --gpu GPU",
         style="dim",
     )
+
+
+def _fits(made: Plan) -> str:
+    if not made.fits:
+        return "maybe" if made.may_fit else "no"
+    return "yes" if made.fits_as_written else "fused"
 
 
 def _table(first: str, *columns: str) -> Any:

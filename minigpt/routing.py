@@ -2,13 +2,14 @@
 
 Arithmetic does not depend on it: each token meets k of E experts. The bytes of weights read do:
 an expert is read once however many tokens it serves. On data the ledger says who was met, by path
-(`mlp.experts.17`). On shapes only, one of two stated assumptions stands in, tokens spread evenly:
+(`mlp.experts.17`). On shapes only, one of three stated assumptions stands in, tokens spread evenly:
 
     expected  as many experts as choices met on average that are independent and uniform,
               E (1 - (1 - k / E) ** tokens), to the nearest whole one
     bound     as many as can be met, min(E, k * tokens)
+    fewest    as few as can be met: all tokens choose the same k
 
-Both are exact for a single token: k experts. Here run no counted arrays: it is control flow.
+All are exact for a single token: k experts. Here run no counted arrays: it is control flow.
 """
 
 from collections.abc import Callable
@@ -84,6 +85,11 @@ def expected(experts: Experts, tokens: int) -> np.ndarray:
 def bound(experts: Experts, tokens: int) -> np.ndarray:
     """The assumption that as many experts are met as can be."""
     return _spread(experts, tokens, most_experts(experts, tokens))
+
+
+def fewest(experts: Experts, tokens: int) -> np.ndarray:
+    """The assumption that as few experts are met as can be."""
+    return _spread(experts, tokens, experts.num_experts_per_tok)
 
 
 def _spread(experts: Experts, tokens: int, met: int) -> np.ndarray:

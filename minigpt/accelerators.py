@@ -1,0 +1,279 @@
+"""A table of accelerators: dense peak rates, bandwidth, memory, cache, each with its source.
+
+Rates are those of data sheets at boost clock, never with sparsity. NVIDIA's data sheets for data
+centres print the sparse rate, twice the dense one that stands here. A data sheet's GB of memory is
+2**30 bytes; its GB/s are 10**9 bytes a second.
+
+Memory is what CUDA tells a program that a GPU has (`cudaMemGetInfo`, PyTorch's "total capacity"),
+from the output of a tool run on one, on Linux, with the newest driver that was found. That is less
+than nominal: error correction takes a sixteenth of GDDR6, the driver keeps some hundred MB, newer
+ones more. Drivers differ by about one percent.
+"""
+
+from typing import NamedTuple
+
+from minigpt.errors import InputError
+
+BITS = {"float64": 64, "float32": 32, "tfloat32": 32, "float16": 16, "bfloat16": 16}
+BITS |= {"float8": 8, "int8": 8, "float4": 4, "int4": 4}
+"""Bits of a number by its type. A tensor core takes a stored float32 as a tfloat32."""
+
+
+class Accelerator(NamedTuple):
+    """What a data sheet promises, and the memory that a program finds.
+
+    Attributes:
+        name: in full.
+        flops: dense peak FLOP a second, a fused multiply-add as two, by "type/accumulate type".
+        bandwidth: of memory, bytes a second.
+        memory: bytes that a program can have.
+        source: of the figures.
+        link: what joins several, by name.
+        link_bandwidth: bytes a second that one sends over it, half of what "bidirectional" says.
+        nominal_memory: bytes by its name or data sheet; 0 if unknown.
+        memory_source: of `memory`.
+        cache: bytes of the last cache before memory, which may stay filled from pass to pass.
+        measured: whether the figures were measured rather than promised: then nothing that
+            follows from them is a bound.
+    """
+
+    name: str
+    flops: dict[str, float]
+    bandwidth: float
+    memory: int
+    source: str
+    link: str = ""
+    link_bandwidth: float = 0.0
+    nominal_memory: int = 0
+    memory_source: str = ""
+    cache: int = 0
+    measured: bool = False
+
+    def rate(self, dtype: str) -> float:
+        """Peak FLOP a second of matrix products in `dtype`, accumulated in float32.
+
+        Raises:
+            InputError: it has none.
+        """
+        if rate := self.flops.get(f"{dtype}/float32"):
+            return rate
+        known = ", ".join(self.flops)
+        raise InputError(f"{self.name} has no peak rate for {dtype}/float32; it has {known}")
+
+    def fastest(self, bits: int) -> str:
+        """The "type/accumulate type" of the fastest rate for operands of at least so many bits.
+
+        Operands of an unknown type count as wide enough.
+
+        Raises:
+            InputError: it has none.
+        """
+        wide = [kind for kind in self.flops if BITS.get(kind.split("/")[0], bits) >= bits]
+        if not wide:
+            known = ", ".join(self.flops)
+            raise InputError(f"{self.name} has no peak rate for {bits} bits; it has {known}")
+        return max(wide, key=lambda kind: self.flops[kind])
+
+
+Link = tuple[str, float]
+_TYPES = {"fp64": "float64", "fp32": "float32", "tf32": "tfloat32", "fp16": "float16"}
+_TYPES |= {"bf16": "bfloat16", "fp8": "float8", "fp4": "float4"}
+_TYPES |= {"int8": "int8", "int4": "int4", "int32": "int32"}
+
+
+def _nvidia(
+    name: str,
+    gib: int,
+    memory: tuple[int, str],
+    cache_mib: int,
+    bandwidth: float,
+    link: Link,
+    source: str,
+    /,
+    **tera: float,
+) -> Accelerator:
+    """An NVIDIA GPU; its memory nominal, and found with where; rates in TFLOP/s."""
+    flops = {}
+    for key, rate in tera.items():
+        kind, accumulate = key.split("_")
+        flops[f"{_TYPES[kind]}/{_TYPES[accumulate]}"] = rate * 1e12
+    found, where = memory
+    return Accelerator(
+        name,
+        flops,
+        bandwidth,
+        found,
+        f"NVIDIA, {source}",
+        *link,
+        nominal_memory=gib * 2**30,
+        memory_source=where,
+        cache=cache_mib * 2**20,
+    )
+
+
+def _query(nbytes: int, cuda: str, smi: int) -> tuple[int, str]:
+    """Memory as deviceQuery shows it, a driver for that CUDA; beside what nvidia-smi shows."""
+    return nbytes, f"deviceQuery, driver for CUDA {cuda}; nvidia-smi shows {smi:,} MiB"
+
+
+def _torch(nbytes: int, said: str, smi: int) -> tuple[int, str]:
+    """Memory as PyTorch shows it, rounded as there; beside what nvidia-smi shows."""
+    return nbytes, f"PyTorch shows {said}; nvidia-smi shows {smi:,} MiB"
+
+
+PCIE_3, PCIE_4, PCIE_5 = (
+    (f"PCIe {generation}.0 x16", bandwidth)
+    for generation, bandwidth in ((3, 15.75e9), (4, 31.5e9), (5, 63e9))
+)
+_HOPPER = {
+    "fp32_fp32": 67,
+    "tf32_fp32": 494.5,
+    "fp16_fp32": 989.5,
+    "bf16_fp32": 989.5,
+    "fp8_fp32": 1979,
+    "int8_int32": 1979,
+}
+_AMPERE = {"fp64_fp64": 19.5, "fp32_fp32": 19.5, "tf32_fp32": 156, "fp16_fp32": 312}
+_AMPERE |= {"fp16_fp16": 312, "bf16_fp32": 312, "int8_int32": 624, "int4_int32": 1248}
+_GA102 = "Ampere GA102 GPU Architecture whitepaper"
+_ADA = "Ada GPU Architecture whitepaper"
+
+GPUS: dict[str, Accelerator] = {
+    "rtx-3060-12gb": _nvidia(
+        "RTX 3060 12 GB",
+        *(12, _query(11_901 * 2**20, "13.0", 12_288), 3, 360e9, PCIE_4),
+        f"{_GA102} and GeForce RTX 3060 specifications",
+        fp32_fp32=12.74,
+        tf32_fp32=12.74,
+        fp16_fp32=25.5,
+        fp16_fp16=51.0,
+        bf16_fp32=25.5,
+        int8_int32=102,
+        int4_int32=204,
+    ),
+    "rtx-3090": _nvidia(
+        "RTX 3090",
+        *(24, _query(25_414_860_800, "12.2", 24_576), 6, 936e9, PCIE_4),
+        _GA102,
+        fp32_fp32=35.6,
+        tf32_fp32=35.6,
+        fp16_fp32=71,
+        fp16_fp16=142,
+        bf16_fp32=71,
+        int8_int32=284,
+        int4_int32=568,
+    ),
+    "rtx-4060": _nvidia(
+        "RTX 4060",
+        *(8, _torch(int(7.62 * 2**30), "7.62 GiB", 8_188), 24, 272e9),
+        ("PCIe 4.0 x8", 15.75e9),
+        f"GeForce RTX 4060 specifications; rates a core and clock from the {_ADA}",
+        fp32_fp32=15.11,
+        tf32_fp32=15.11,
+        fp16_fp32=30.2,
+        fp16_fp16=60.5,
+        bf16_fp32=30.2,
+        fp8_fp32=60.5,
+        fp8_fp16=121,
+        int8_int32=121,
+        int4_int32=242,
+    ),
+    "rtx-4090": _nvidia(
+        "RTX 4090",
+        *(24, _query(25_250_627_584, "13.0", 24_564), 72, 1008e9, PCIE_4),
+        _ADA,
+        fp32_fp32=82.6,
+        tf32_fp32=82.6,
+        fp16_fp32=165.2,
+        fp16_fp16=330.3,
+        bf16_fp32=165.2,
+        fp8_fp32=330.3,
+        fp8_fp16=660.6,
+        int8_int32=660.6,
+        int4_int32=1321.2,
+    ),
+    "rtx-5090": _nvidia(
+        "RTX 5090",
+        *(32, _query(33_660_534_784, "13.0", 32_607), 96, 1792e9, PCIE_5),
+        "RTX Blackwell GPU Architecture whitepaper",
+        fp32_fp32=104.8,
+        tf32_fp32=104.8,
+        fp16_fp32=209.5,
+        fp16_fp16=419,
+        bf16_fp32=209.5,
+        fp8_fp32=419,
+        fp8_fp16=838,
+        int8_int32=838,
+        fp4_fp32=1676,
+    ),
+    "t4": _nvidia(
+        "T4",
+        *(16, _query(15_642_329_088, "12.5", 15_360), 4, 320e9, PCIE_3),
+        "T4 product brief",
+        fp32_fp32=8.1,
+        fp16_fp32=65,
+        fp16_fp16=65,
+        int8_int32=130,
+        int4_int32=260,
+    ),
+    "l4": _nvidia(
+        "L4",
+        *(24, _query(23_612_293_120, "12.0", 23_034), 48, 300e9, PCIE_4),
+        f"L4 data sheet, its rates with sparsity halved; int4 at twice int8, as in the {_ADA}",
+        fp32_fp32=30.3,
+        tf32_fp32=60,
+        fp16_fp32=121,
+        bf16_fp32=121,
+        fp8_fp32=242.5,
+        int8_int32=242.5,
+        int4_int32=485,
+    ),
+    "l40s": _nvidia(
+        "L40S",
+        *(48, _query(47_576_711_168, "12.4", 46_068), 96, 864e9, PCIE_4),
+        f"L40S data sheet; int4 at twice int8, as in the {_ADA}, where the sheet says as int8",
+        fp32_fp32=91.6,
+        tf32_fp32=183,
+        fp16_fp32=362,
+        bf16_fp32=362,
+        fp8_fp32=733,
+        int8_int32=733,
+        int4_int32=1466,
+    ),
+    "a100-40gb": _nvidia(
+        "A100 SXM 40 GB",
+        *(40, _torch(int(39.5 * 2**30), "39.50 GiB", 40_960), 40, 1555e9, ("NVLink 3", 300e9)),
+        "A100 data sheet",
+        **_AMPERE,
+    ),
+    "a100-80gb": _nvidia(
+        "A100 SXM 80 GB",
+        *(80, _query(84_987_740_160, "12.2", 81_920), 40, 2039e9, ("NVLink 3", 300e9)),
+        "A100 80 GB data sheet",
+        **_AMPERE,
+    ),
+    "h100": _nvidia(
+        "H100 SXM",
+        *(80, _query(85_017_755_648, "13.0", 81_559), 50, 3.35e12, ("NVLink 4", 450e9)),
+        "H100 data sheet, its rates with sparsity halved",
+        **_HOPPER,
+    ),
+    "h200": _nvidia(
+        "H200 SXM",
+        *(141, _torch(143_156 * 2**20, "143156 MB", 143_771), 60, 4.8e12, ("NVLink 4", 450e9)),
+        "H200 data sheet, its rates with sparsity halved",
+        **_HOPPER,
+    ),
+    "b200": _nvidia(
+        "B200 SXM",
+        *(180, _torch(182_631 * 2**20, "182631 MB", 183_359), 126, 8e12, ("NVLink 5", 900e9)),
+        "DGX and HGX B200 data sheets, an eighth each, rates with sparsity halved",
+        fp32_fp32=75,
+        tf32_fp32=1125,
+        fp16_fp32=2250,
+        bf16_fp32=2250,
+        fp8_fp32=4500,
+        int8_int32=4500,
+        fp4_fp32=9000,
+    ),
+}
