@@ -125,10 +125,10 @@ class Cuda:
 
         here = Accelerator(self.name, {}, 0.0, 0, "")
         sizes = context, batch, prompt, 0  # the context of CUDA is there already
-        held = Plan("", config, here, 1, self.dtype, self.dtype, *sizes).memory
-        run = Plan("", config, here, 1, "float32", "float32", *sizes).memory  # activations are
-        activations = run.activations + run.square  # here attention is not fused
-        needed = held.kv_cache + activations + (0 if loaded else held.weights)
+        held = Plan("", config, here, 1, self.dtype, self.dtype, *sizes).memory_as_written
+        run = Plan("", config, here, 1, "float32", "float32", *sizes).memory_as_written
+        # Activations are float32, and attention is not fused here.
+        needed = held.kv_cache + run.activations + (0 if loaded else held.weights)
         pool = self._cupy.get_default_memory_pool()
         free = self._cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
         if needed > free:

@@ -31,27 +31,15 @@ MOST = 2**20  # sequences, the largest batch looked for
 
 
 class Memory(NamedTuple):
-    """Bytes on each GPU.
-
-    Attributes:
-        activations: where attention is fused: no scores and no mask are stored, see `activations`.
-        square: what activations are more as written, all scores stored at once.
-    """
+    """Bytes on each GPU."""
 
     weights: int
     kv_cache: int
     activations: int
     overhead: int
-    square: int
 
     @property
     def needed(self) -> int:
-        """Where attention is fused."""
-        return self.as_written - self.square
-
-    @property
-    def as_written(self) -> int:
-        """As this project's own models run."""
         return sum(self)
 
 
@@ -82,13 +70,20 @@ class Plan:
 
     @cached_property
     def memory(self) -> Memory:
-        """What each GPU must hold. Activations are not divided among GPUs: an upper bound."""
+        """What each GPU must hold where attention is fused: no scores are stored."""
+        return self._memory(fused)
+
+    @cached_property
+    def memory_as_written(self) -> Memory:
+        """What each GPU must hold as this project's own models run: all scores are stored."""
+        return self._memory(as_written)
+
+    def _memory(self, activations: Callable[..., int]) -> Memory:
         kv = math.ceil(self.batch * self.context * self.kv_bytes_per_token)
-        # A prompt at a time, then a token of each sequence.
+        # A prompt at a time, then a token of each sequence; not divided among GPUs: an upper bound.
         passes = ((self.prompt, 0, 1), (1, self.context - 1, self.batch))
-        written = max(as_written(self.config, *sizes, self.dtype) for sizes in passes)
-        least = max(fused(self.config, *sizes, self.dtype) for sizes in passes)
-        return Memory(self.weight_bytes, kv, least, self.overhead, written - least)
+        most = max(activations(self.config, *sizes, self.dtype) for sizes in passes)
+        return Memory(self.weight_bytes, kv, most, self.overhead)
 
     @property
     def weight_bytes(self) -> int:
@@ -104,6 +99,11 @@ class Plan:
     def spare(self) -> int:
         """Bytes left on each GPU where attention is fused; what is missing if negative."""
         return self.gpu.memory - self.memory.needed
+
+    @property
+    def spare_as_written(self) -> int:
+        """The same where all scores are stored."""
+        return self.gpu.memory - self.memory_as_written.needed
 
     @property
     def slack(self) -> int:
@@ -122,8 +122,8 @@ class Plan:
 
     @property
     def fits_as_written(self) -> bool:
-        """As `fits`, all scores stored at once, as this project's own models run."""
-        return self.spare - self.memory.square >= self.slack
+        """As `fits`, where all scores are stored."""
+        return self.spare_as_written >= self.slack
 
     @cached_property
     def largest_batch(self) -> int:

@@ -11,7 +11,9 @@ from minigpt.count import WIDE, resolve
 from minigpt.errors import InputError
 from minigpt.hardware import catalogue, find
 from minigpt.plan import OVERHEAD_RANGE, Plan, plan
-from minigpt.roofline import Floor, Work
+from minigpt.roofline import Work
+from minigpt.verdict import gigabytes as gigabytes
+from minigpt.verdict import milliseconds, short, verdict
 
 SCHEMA = 1  # of what `plan --json` prints; a change of names or meanings raises it
 
@@ -49,7 +51,7 @@ def run(
 
 def document(made: Plan) -> dict[str, Any]:
     """A plan as `plan --json` prints it: bytes, seconds, FLOP."""
-    memory = made.memory
+    memory, written = made.memory, made.memory_as_written
     return {
         "schema": SCHEMA,
         "verdict": verdict(made),
@@ -68,16 +70,16 @@ def document(made: Plan) -> dict[str, Any]:
             "weights": memory.weights,
             "kv_cache": memory.kv_cache,
             "activations": memory.activations,
-            "activations_as_written": memory.activations + memory.square,
+            "activations_as_written": written.activations,
             "overhead": memory.overhead,
             "overhead_range": OVERHEAD_RANGE,
             "needed": memory.needed,
-            "needed_as_written": memory.as_written,
+            "needed_as_written": written.needed,
             "available": made.gpu.memory,
             "available_source": made.gpu.memory_source or made.gpu.source,
             "nominal": made.gpu.nominal_memory or None,
             "spare": made.spare,
-            "spare_as_written": made.spare - memory.square,
+            "spare_as_written": made.spare_as_written,
         },
         "kv_bytes_per_token_of_each_gpu": made.kv_bytes_per_token,
         "largest_batch": made.largest_batch,
@@ -113,69 +115,6 @@ def _as_written(made: Plan) -> bool:
     return made.fits_as_written
 
 
-def verdict(made: Plan) -> str:
-    """Whether it fits, by how much, what would, and how fast it can be, in a few sentences."""
-    where = f"{made.gpus} x {made.gpu.name}" if made.gpus > 1 else f"one {made.gpu.name}"
-    needed = gigabytes(made.memory.needed)
-    size = f"{needed} of {gigabytes(made.gpu.memory)}{' each' * (made.gpus > 1)}"
-    kind = made.dtype
-    if made.weights_dtype != kind:
-        kind += f" with {made.weights_dtype} weights"
-    if made.fits:
-        told = (
-            f"{made.model} fits on {where} in {kind}: {size}; up to {made.largest_batch:,} "
-            f"sequences of {made.context:,} tokens fit at once. "
-        )
-        if not made.fits_as_written:
-            told += (
-                "It takes fused attention: as written, all scores stored at once, it needs "
-                f"{gigabytes(made.memory.as_written)} and does not fit. "
-            )
-    else:
-        fits, more = "does not fit", f"{gigabytes(-made.spare)} too much"
-        if made.may_fit:
-            fits = "does not fit for certain"
-            more = f"if the runtime takes {made.overhead / 1e9:.2g} GB, and that may be "
-            more += f"{made.slack / 1e9:.2g} GB more"
-        told = (
-            f"{made.model} {fits} on {where} in {kind}: even with fused attention it needs {size}, "
-            f"{more}; the weights are {gigabytes(made.memory.weights)}. {_would(made)} "
-        )
-    each = f" of each of {made.batch:,} sequences" if made.batch > 1 else ""
-    takes = "takes" if made.fits else "would take"
-    last = f", {_took(made, made.last)} at {made.context:,}" if made.context > 1 else ""
-    least, most = ("about", "about") if made.gpu.measured else ("at least", "at most")
-    rate = made.batch / made.first.seconds
-    told += f"A token{each} {takes} {least} {_took(made, made.first)} at one key{last}"
-    told += f": {most} {rate:,.0f} tokens/s, bound by {made.first.binds}. "
-    prefill = made.prefill
-    return told + (
-        f"A prompt of {made.prompt:,} {takes} {least} {_took(made, prefill)} to its first token."
-    )
-
-
-def _took(made: Plan, step: Floor) -> str:
-    """The floor, and the estimate where the two differ in the figures shown."""
-    about = step.estimate.seconds
-    if made.gpu.measured or about < 1.01 * step.seconds:
-        return _ms(step.seconds)
-    return f"{_ms(step.seconds)} (estimate: {_ms(about)})"
-
-
-def _would(made: Plan) -> str:
-    found = made.remedies()
-    ways = [f"with {name} weights" for name in found["weights_dtype"]]
-    if made.largest_batch:
-        ways.append(f"with a batch of {made.largest_batch:,}")
-    if made.largest_context:
-        ways.append(f"with a context of {made.largest_context:,}")
-    if found["gpus"]:
-        ways.append(f"on {found['gpus']} of them")
-    if found["gpu"]:
-        ways.append(f"on one {found['gpu']}")
-    return f"What would fit: {'; '.join(ways)}." if ways else "Nothing here would make it fit."
-
-
 def _print(made: Plan) -> None:
     from rich.console import Console
 
@@ -187,40 +126,39 @@ def _print(made: Plan) -> None:
         f"a token of {made.batch} at {made.context:,} keys": made.last,
         f"a prompt of {made.prompt:,}: the first token": made.prefill,
     }
-    least = "about" if made.gpu.measured else "at least"
     estimates = {name: step.estimate for name, step in passes.items()}
-    console.print(_times("floor of", passes, least), "")
+    console.print(_times("floor of", passes, "at least"), "")
     console.print(_times("estimate of", estimates, "about"), "")
     facts = _table("", "")
     for fact in _facts(made):
         facts.add_row(*fact)
     console.print(facts)
     for about, told in assumptions(made).items():
-        console.print(f"\n{about}: {'; '.join(told)}", style="dim")
+        console.print("\n- ".join([f"\n{about}: what is assumed", *told]), style="dim")
     console.print(f"\nGB are 10**9 bytes; {made.gpu.name}: {made.gpu.source}", style="dim")
 
 
 def _memory(made: Plan) -> Any:
-    memory, square = made.memory, made.memory.square
     table = _table("memory of each GPU", "bytes", "GB", "all scores stored", "GB")
-    rows = {name: (getattr(memory, name),) * 2 for name in ("weights", "kv_cache")}
-    rows["activations"] = memory.activations, memory.activations + square
-    rows["overhead"] = memory.overhead, memory.overhead
-    rows["needed"] = memory.needed, memory.as_written
-    rows["available"] = made.gpu.memory, made.gpu.memory
-    rows["spare"] = made.spare, made.spare - square
-    for name, sizes in rows.items():
-        cells = (cell for n in sizes for cell in (f"{n:,}", f"{n / 1e9:.3f}"))
-        total = name in ("needed", "available", "spare")
-        table.add_row(name, *cells, style="bold" if total else None)
+    both = made.memory, made.memory_as_written
+    for parts in zip(*(memory._asdict().items() for memory in both), strict=True):
+        _row(table, *dict(parts), *(n for _, n in parts))
+    _row(table, "needed", *(memory.needed for memory in both), style="bold")
+    _row(table, "available", made.gpu.memory, made.gpu.memory, style="bold")
+    _row(table, "spare", made.spare, made.spare_as_written, style="bold")
     return table
+
+
+def _row(table: Any, name: str, *sizes: int, style: str | None = None) -> None:
+    cells = (cell for n in sizes for cell in (f"{n:,}", f"{n / 1e9:.3f}"))
+    table.add_row(name, *cells, style=style)
 
 
 def _times(what: str, passes: Mapping[str, Work], total: str) -> Any:
     table = _table(what, "arithmetic", "memory", "wire", total, "binds", "FLOP/byte")
     for name, step in passes.items():
         parts = (step.arithmetic_s, step.memory_s, step.wire_s, step.seconds)
-        table.add_row(name, *map(_ms, parts), step.binds, _short(step.intensity))
+        table.add_row(name, *map(milliseconds, parts), step.binds, short(step.intensity))
     return table
 
 
@@ -239,7 +177,7 @@ def _facts(made: Plan) -> list[tuple[str, str]]:
         ("cache of a token on each GPU", f"{made.kv_bytes_per_token:,.0f} B"),
         (f"{most} tokens/s at one key", f"{made.batch / made.first.seconds:,.0f}"),
         (f"{most} tokens/s at {made.context:,} keys", f"{made.batch / made.last.seconds:,.0f}"),
-        ("ridge: FLOP a byte at which arithmetic binds, estimate", _short(made.ridge)),
+        ("ridge: FLOP a byte at which arithmetic binds, estimate", short(made.ridge)),
         (
             "batch at which it turns compute-bound, estimate",
             f"{at_one or 'never'} at one key, {at_last or 'never'} at {made.context:,}",
@@ -283,7 +221,7 @@ def _line(made: Plan) -> dict[str, Any]:
         "may_fit": made.may_fit,
         "fits_as_written": made.fits_as_written,
         "needed": made.memory.needed,
-        "needed_as_written": made.memory.as_written,
+        "needed_as_written": made.memory_as_written.needed,
         "available": made.gpu.memory,
         "largest_batch": made.largest_batch,
         "bound": not made.gpu.measured,
@@ -317,18 +255,18 @@ def _print_lines(plans: list[Plan]) -> None:
             f"{made.gpu.memory / 1e9:,.1f}",
             _fits(made),
             f"{made.largest_batch:,}",
-            _ms(made.first.seconds),
+            milliseconds(made.first.seconds),
             made.first.binds,
-            _ms(made.prefill.seconds),
+            milliseconds(made.prefill.seconds),
             "",
-            *(_ms(step.seconds) for step in about),
+            *(milliseconds(step.seconds) for step in about),
         )
     console.print(table)
     console.print(
-        "\nGB on each GPU with fused attention; fits: over the range of the overhead, maybe: at its "
-        "low end, fused: not with all scores stored; batch: the largest of such contexts; token: "
-        "the floor of a decoded one at one key; first: of the first token of a prompt; what both "
-        "rest on: minigpt plan MODEL --gpu GPU",
+        "\nGB on each GPU with fused attention; fits: over the range of the overhead; maybe: at "
+        "its low end; fused: not with all scores stored; batch: the largest of such contexts; token: "
+        "the floor of a decoded one at one key; first: of the first token of a prompt; what all of "
+        "it assumes: minigpt plan MODEL --gpu GPU",
         style="dim",
     )
 
@@ -347,15 +285,3 @@ def _table(first: str, *columns: str) -> Any:
     for column in columns:
         table.add_column(column, justify="right" if first else "left", no_wrap=True)
     return table
-
-
-def gigabytes(n: float) -> str:
-    return f"{n / 1e9:,.2f} GB"
-
-
-def _ms(seconds: float) -> str:
-    return f"{_short(1e3 * seconds)} ms" if seconds < 0.9995 else f"{_short(seconds)} s"
-
-
-def _short(x: float) -> str:
-    return f"{x:.3g}" if x < 999.5 else f"{x:,.0f}"
