@@ -264,9 +264,9 @@ def _print_lines(plans: list[Plan]) -> None:
     console.print(table)
     console.print(
         "\nGB on each GPU with fused attention; fits: over the range of the overhead; maybe: at "
-        "its low end; fused: not with all scores stored; batch: the largest of such contexts; token: "
-        "the floor of a decoded one at one key; first: of the first token of a prompt; what all of "
-        "it assumes: minigpt plan MODEL --gpu GPU",
+        "its low end; fused: not with all scores stored; batch: the largest of such contexts; "
+        "token: the floor of a decoded one at one key; first: of the first token of a prompt; what "
+        "all of it assumes: minigpt plan MODEL --gpu GPU",
         style="dim",
     )
 

@@ -1,6 +1,7 @@
 """Hardware: figures against the chips' own clocks and buses, and files that describe more."""
 
 import json
+import os
 import time
 
 import pytest
@@ -44,27 +45,42 @@ def test_geforce_halves_its_rate_to_accumulate_in_float32(name):
 
 def test_the_articles_gpu():
     gpu = GPUS["rtx-3060-12gb"]
-    assert gpu[1:4] == (gpu.flops, 360e9, 12 * 2**30)
+    assert gpu[1:4] == (gpu.flops, 360e9, 11_901 * 2**20)
     assert gpu.rate("float16") == RTX_3060.flops["fp16 tensor, fp32 accumulate"] == 25.5e12
     assert 101e12 not in gpu.flops.values()
 
 
 def test_every_figure_has_a_source(capsys):
     run(as_json=True)
-    listed = json.loads(capsys.readouterr().out)
-    assert listed.keys() == {*GPUS, "cpu"}
-    for one in listed.values():
+    told = json.loads(capsys.readouterr().out)
+    assert told["schema"] == 1
+    assert told["gpus"].keys() == {*GPUS}
+    for one in told["gpus"].values():
         assert one["source"]
+        assert one["memory_source"]
         assert min(one["bandwidth"], one["memory"], *one["flops"].values()) > 0
     run()
     assert "NVIDIA, H100 data sheet" in capsys.readouterr().out
 
 
-def test_this_cpu_is_measured_in_a_moment():
+def test_this_cpu_is_measured_in_a_moment_and_only_if_asked(capsys, monkeypatch):
     start = time.process_time()
     made = this_cpu()
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 10
     assert made.rate("float32") > made.bandwidth / 100 > 0
+    assert made.measured
+    monkeypatch.setattr("minigpt.gpus.this_cpu", lambda: made)
+    run(as_json=True, measure_cpu=True)
+    assert json.loads(capsys.readouterr().out)["gpus"]["cpu"]["source"].startswith("measured here")
+
+
+def test_the_cpu_is_measured_by_as_many_threads_as_the_process_may_use(monkeypatch):
+    """One thread alone reads no more than its share of what all of them read."""
+    if not hasattr(os, "sched_getaffinity"):
+        pytest.skip("no affinity here")
+    assert f"{len(os.sched_getaffinity(0))} threads" in this_cpu().source
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    assert "1 threads" in this_cpu().source
 
 
 @pytest.mark.parametrize("suffix", ["json", "toml"])
@@ -84,6 +100,9 @@ def test_a_file_describes_one_more(suffix, tmp_path):
         ({"flops": {"float16/float32": -1}}, "must be a number"),
         ({"bandwidth": None}, "bandwidth is None"),
         ({"memory": "12GB"}, "memory is '12GB'"),
+        ({"nominal_memory": -1}, "nominal_memory is -1"),
+        ({"cache": 1.5}, "cache is 1.5"),
+        ({"measured": 1}, "measured is 1"),
         ({"name": 7}, "name is 7"),
         ({"colour": "green"}, "colour is no field"),
     ],
