@@ -202,8 +202,10 @@ def test_this_projects_own_run_on_a_gpu_asks_for_all_scores():
         with_free(needed - 1)
 
 
-def test_every_assumption_is_named(capsys):
-    run("deepseek-r1", "h200", gpus=8, weights_dtype="float8", batch=4, context=64, prompt=16)
+def test_every_assumption_is_named(capsys, monkeypatch):
+    small = replace(FEW_EXPERTS, n_routed_experts=16, topk_group=8)
+    monkeypatch.setattr("minigpt.plan_text.resolve", lambda name: small)
+    run("deepseek", "h200", gpus=8, weights_dtype="float8", batch=4, context=65536, prompt=16)
     told = capsys.readouterr().out
     for said in (
         "143156 MB",
@@ -212,7 +214,7 @@ def test_every_assumption_is_named(capsys):
         "at the dense float8/float32 rate",
         "60 MiB a GPU may still be in its cache",
         "the same 8 experts",
-        "of a layer's 256 are met on average",
+        "of a layer's 16 are met on average",
         "no latency",
         "two phases of 8 us",
         "none is speculated",
@@ -234,7 +236,7 @@ def test_what_was_measured_is_called_an_estimate():
     assert "the floor is an estimate too" in document(it)["assumptions"]["floor"][0]
 
 
-@pytest.mark.parametrize("command", [("gpus",), ("plan", "all", "--gpu", "h100")])
+@pytest.mark.parametrize("command", [("gpus",), ("plan", "gpt2-xl", "--gpu", "all")])
 def test_piped_tables_are_not_folded(command):
     environment = {**os.environ, "COLUMNS": "80"}
     told = subprocess.run(
@@ -247,7 +249,7 @@ def test_piped_tables_are_not_folded(command):
     assert max(map(len, told)) > 100
     assert not any("…" in line for line in told)
     rows = [line for line in told if line.startswith(("h100", "gpt2-xl"))]
-    assert len({len(line.split()) for line in rows if ";" not in line}) == 1
+    assert min(map(len, rows)) > 100  # each to its last column in one line
 
 
 @pytest.mark.parametrize("name", TINY)
