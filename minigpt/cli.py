@@ -176,7 +176,7 @@ def plan(
         str | None, typer.Option(help="of arithmetic and cache; float16 where there is a rate")
     ] = None,
     weights_dtype: Annotated[
-        str | None, typer.Option(help="of weights: as dtype, float8, int8 or int4")
+        str | None, typer.Option(help="of weights: as dtype, float8, int8, float4 or int4")
     ] = None,
     context: Annotated[
         int | None, typer.Option(help="tokens a sequence may hold; the model's, at most 8192")

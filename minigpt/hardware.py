@@ -106,8 +106,16 @@ def this_cpu() -> Accelerator:
     except (AttributeError, OSError, ValueError):  # not every system tells
         memory = 0
     said = f"measured here and now, {threads} threads: float32 matmul of {n} x {n}, read of 256 MiB"
-    rates, cache = {"float32/float32": rate}, _cache(processors)
-    return Accelerator("CPU", rates, bandwidth, memory, said, cache=cache, measured=True)
+    return Accelerator(
+        "CPU",
+        {"float32/float32": rate},
+        bandwidth,
+        memory,
+        said,
+        memory_source="all of the machine's",
+        cache=_cache(processors),
+        measured=True,
+    )
 
 
 def _cache(processors: set[int]) -> int:
