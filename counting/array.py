@@ -12,7 +12,7 @@ from counting import show
 from counting.composite import composite
 from counting.costs import COSTS, Shape, views
 from counting.ledger import UNSETTLED, Charge, Counts, Ledger
-from counting.pricing import OPTIONS, Uncounted, describe, no_row, price
+from counting.pricing import OPTIONS, Uncounted, describe, form, no_row, price
 from counting.scope import place
 from counting.shapes import ShapeArray
 
@@ -304,7 +304,7 @@ def _shares(part: np.ndarray, whole: np.ndarray) -> bool:
 def _fingerprint(function: Callable[..., Any], x: Any) -> Any:
     """What a price depends on of an operand that is not counted."""
     if hasattr(x, "shape"):
-        return type(x), x.shape, x.dtype
+        return form(x)
     return type(x) if isinstance(function, np.ufunc) else (type(x), x)
 
 

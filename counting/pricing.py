@@ -31,13 +31,28 @@ class Uncounted(TypeError):
     """An operation that the table of costs does not know, or one that would leave the count."""
 
 
+def form(data: Any) -> tuple[Any, ...]:
+    """All that bytes and prices of an array may depend on: those of one form share them.
+
+    Shape and dtype decide it for an array of NumPy or of shapes. One that is packed may have
+    scales beside its numbers, so it counts what it consists of, and what prices each function.
+    """
+    looks = type(data), data.shape, data.dtype
+    if looks[0] in (np.ndarray, ShapeArray):
+        return looks
+    if not hasattr(data, "reference"):
+        return *looks, data.nbytes
+    parts = tuple((type(part), part.shape, part.dtype) for part in data.parts)
+    return *looks, data.nbytes, parts, tuple(map(data.reference, COSTS))
+
+
 def describe(ledger: Ledger, data: Any, category: str) -> Spec:
-    """What the ledger keeps of all arrays that are like `data` and for the same.
+    """What the ledger keeps of all arrays of one form that are for the same.
 
     Raises:
         ValueError: the ledger knows no such category.
     """
-    key = (type(data), data.shape, data.dtype, category)
+    key = (*form(data), category)
     spec = ledger.specs.get(key)
     if spec is None:
         if category not in ledger.memory:
