@@ -20,6 +20,7 @@ from counting.views import flops, matmul
 from minigpt import fast, pool_text
 from minigpt.errors import InputError
 from minigpt.generation import Step, generate
+from minigpt.notes import saying
 from minigpt.terminal import LiveText, can_show
 from minigpt.weights import LanguageModel, load
 
@@ -121,7 +122,7 @@ def _read_prompt(prompt: str) -> str:
 def _loading(console: Console, model: str, show: bool) -> Iterator[Callable[[int, int], None]]:
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
     hidden = not (show and console.is_terminal)
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+    with saying(show), Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task(f"loading {model}", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

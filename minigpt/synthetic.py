@@ -4,8 +4,6 @@ Text that one generates is noise; what it costs is not.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from minigpt.config import GPT2Config
 from minigpt.errors import InputError
+from minigpt.places import beside, replace
 
 Report = Callable[[int, int], None]  # bytes written so far, bytes in all
 
@@ -38,21 +37,18 @@ def write_checkpoint(
     Raises:
         InputError: it cannot be written.
     """
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     sizes = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "eos_token_id")
     values = {"model_type": "gpt2"} | {name: getattr(config, name) for name in sizes}
     try:
-        part.mkdir(parents=True)
-        (part / "config.json").write_text(json.dumps(values, indent=2) + "\n")
-        make_tokenizer(config.vocab_size, merges).save(str(part / "tokenizer.json"))
-        _write_tensors(config, part / "model.safetensors", dtype, seed, progress)
-        folder.mkdir(exist_ok=True)
-        for file in part.iterdir():
-            file.replace(folder / file.name)
+        with beside(folder) as part:
+            _write_tensors(config, part / "model.safetensors", dtype, seed, progress)
+            make_tokenizer(config.vocab_size, merges).save(str(part / "tokenizer.json"))
+            (part / "config.json").write_text(json.dumps(values, indent=2) + "\n")
+            folder.mkdir(exist_ok=True)
+            for name in ("model.safetensors", "tokenizer.json", "config.json"):
+                replace(part / name, folder / name)  # a model is one once it has its config.json
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _write_tensors(config: GPT2Config, path: Path, dtype: str, seed: int, progress: Report) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import mmap
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Tensor:
     dtype: np.dtype
     shape: tuple[int, ...]
     offset: int
+    status: os.stat_result  # of the file when it was mapped
 
     @property
     def count(self) -> int:
@@ -72,6 +74,7 @@ def tensors(
             pass
         with file.open("rb") as stream:
             mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            status = os.fstat(stream.fileno())
         begin = 8 + int.from_bytes(mapped[:8], "little")
         header: dict[str, Any] = json.loads(mapped[8:begin])
     except (OSError, SafetensorError, ValueError) as error:
@@ -86,4 +89,5 @@ def tensors(
             names = ", ".join(known)
             raise InputError(f"{file}: {key} is stored as {entry['dtype']}; known are {names}")
         dtype, shape = np.dtype(known[entry["dtype"]]), tuple(entry["shape"])
-        yield key, Tensor(file, mapped, dtype, shape, begin + entry["data_offsets"][0])
+        offset = begin + entry["data_offsets"][0]
+        yield key, Tensor(file, mapped, dtype, shape, offset, status)

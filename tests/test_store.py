@@ -13,8 +13,9 @@ from safetensors.numpy import load_file
 
 from counting.composite import composite
 from minigpt import generate, load, ops
-from minigpt.fast import enabled, store
+from minigpt.fast import enabled, packing, store
 from minigpt.fast.packed import DTYPES, PackedMatrix, narrowed, quantised
+from minigpt.fast.packing import Pack
 
 NARROW = ["bfloat16", "float16", "int8"]
 MATRICES = {key for key, x in tensors().items() if x.ndim == 2 and key != "wpe.weight"}
@@ -30,10 +31,11 @@ def folder(tmp_path, monkeypatch):
 
 
 def files(folder):
-    """The packed files, in the order of their names, and nothing else beside them."""
+    """The packed files, in the order of their names, each with its record, and nothing else."""
     found = sorted((folder.parent / "cache" / "minigpt" / "packed").glob("*"))
-    assert all(file.suffix == ".safetensors" for file in found)
-    return found
+    packs = [file for file in found if file.suffix == ".safetensors"]
+    assert {file.with_suffix(".json") for file in packs} == {*found} - {*packs}
+    return packs
 
 
 def packed(lm):
@@ -81,7 +83,7 @@ def test_packed_once_and_mapped_at_the_second_start(folder, monkeypatch, dtype):
     [file] = files(folder)
     before = file.stat().st_mtime_ns, file.read_bytes()
     monkeypatch.setattr(store, "narrowed", no_packing)
-    monkeypatch.setattr(store, "_write", no_packing)
+    monkeypatch.setattr(Pack, "write", no_packing)
     second = load(folder, dtype=dtype)
     assert (file.stat().st_mtime_ns, file.read_bytes()) == before
     for lm in (first, second):
@@ -115,7 +117,7 @@ def test_what_is_small_is_packed_in_memory(folder, monkeypatch):
 def test_two_dtypes_side_by_side(folder, monkeypatch):
     loaded = {dtype: load(folder, dtype=dtype) for dtype in NARROW}
     assert len(files(folder)) == 3
-    monkeypatch.setattr(store, "_write", no_packing)
+    monkeypatch.setattr(Pack, "write", no_packing)
     for dtype in NARROW:
         assert_holds(loaded[dtype], tensors(), dtype)
         assert_holds(load(folder, dtype=dtype), tensors(), dtype)
@@ -162,33 +164,28 @@ def test_float32_in_columns_is_laid_in_rows_once(folder, monkeypatch):
     assert tokens(first) == tokens(second)
 
 
-@pytest.mark.parametrize("change", ["one number", "its time", "a number in the middle"])
-def test_another_checkpoint_is_another_file(folder, change):
+@pytest.mark.parametrize("place", ["first", "in the middle"])
+def test_another_checkpoint_is_packed_in_the_place_of_the_one_before(folder, place):
     load(folder, dtype="int8")
     [before] = files(folder)
-    file = folder / SINGLE
+    file, key = folder / SINGLE, "wte.weight"
     when, weights = file.stat().st_mtime_ns, tensors()
-    if change == "its time":
-        os.utime(file, ns=(when, when + 10**9))
-    else:
-        key = "wte.weight"
-        weights[key].reshape(-1)[0 if change == "one number" else weights[key].size // 2] += 1
-        checkpoint(folder, weights)
-        if change == "one number":  # its time does not tell
-            os.utime(file, ns=(when, when))
-        else:  # nor its ends
-            os.utime(file, ns=(when, when + 1))
+    weights[key].reshape(-1)[0 if place == "first" else weights[key].size // 2] += 1
+    checkpoint(folder, weights)
+    os.utime(file, ns=(when, when))  # its time does not tell
     lm = load(folder, dtype="int8")
-    assert len(files(folder)) == 2
-    assert before in files(folder)
+    assert files(folder) == [before]
     assert_holds(lm, weights, "int8")
 
 
 def test_another_version_of_the_code_packs_anew(folder, monkeypatch):
     load(folder, dtype="int8")
-    monkeypatch.setattr(store, "VERSION", store.VERSION + 1)
+    [file] = files(folder)
+    before = file.stat().st_ino
+    monkeypatch.setattr(packing, "VERSION", packing.VERSION + 1)
     load(folder, dtype="int8")
-    assert len(files(folder)) == 2
+    assert [file] == files(folder)
+    assert file.stat().st_ino != before
 
 
 def test_a_checkpoint_in_parts_has_one_name_at_every_start(folder):
@@ -210,7 +207,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(folder, tmp_path, monkey
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     expected = tokens(load(folder, dtype=dtype))
-    with mock.patch.object(store, "_write", side_effect=OSError(28, "No space left")):
+    with mock.patch.object(Pack, "write", side_effect=OSError(28, "No space left")):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
         lm = load(folder, dtype=dtype)
     assert_holds(lm, tensors(), dtype)

@@ -1,8 +1,6 @@
 """Copies of a checkpoint in the formats of the peers, each made once and kept beside the others."""
 
 import hashlib
-import os
-import shutil
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +12,7 @@ from minigpt.architectures import read
 from minigpt.config import GPT2Config
 from minigpt.errors import InputError
 from minigpt.hub import find
-from minigpt.places import cache_folder
+from minigpt.places import cache_folder, written_whole
 from minigpt.tensors import tensors
 
 _PARTS = {  # of a block
@@ -36,17 +34,11 @@ def converted(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
     path = cache_folder() / "bench" / f"{folder.name}-{key}" / name
     if path.exists():
         return path
-    part = path.with_name(f"{name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        make(part)
-        part.rename(path)
+        with written_whole(path) as part:
+            make(part)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        if part.is_file():
-            part.unlink()
     return path
 
 

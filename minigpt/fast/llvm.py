@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,9 @@ import llvmlite
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-from minigpt.places import cache_folder, written_whole
-
-DIGEST = hashlib.sha256().digest_size
+from minigpt.kept import KERNELS
+from minigpt.notes import note
+from minigpt.private import PrivateFolder, unusable
 
 i1, i8, i16, i32, i64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 f16, f32 = ir.HalfType(), ir.FloatType()
@@ -193,19 +193,24 @@ class Target:
         return machine.emit_object(parsed)
 
     def load(self, build: Callable[[ir.Module, "Target"], None], sources: Sequence[Path]) -> "Code":
-        """Compiled code at hand, from the user's cache if the `sources` of `build` are the same."""
+        """Compiled code at hand, from the user's cache if the `sources` of `build` are the same.
+
+        What is run was sealed by this user, see `PrivateFolder`; anything else is compiled anew.
+        """
         known = (file.read_text(encoding="utf-8") for file in (*sources, Path(__file__)))
         seed = [llvmlite.__version__, self.triple, self.cpu, *sorted(self.features), *known]
-        name = hashlib.sha256("\0".join(seed).encode()).hexdigest()[:32]
-        file = cache_folder() / "kernels" / f"{name}.o"
-        kept = file.read_bytes() if file.is_file() else b""
-        digest, compiled = kept[:DIGEST], kept[DIGEST:]
-        if digest != hashlib.sha256(compiled).digest():  # none, or damaged
-            compiled = self.compile(build)
-            # A cache that cannot be written costs a second at the next start.
-            with suppress(OSError), written_whole(file) as stream:
-                stream.write(hashlib.sha256(compiled).digest() + compiled)
-        return Code(compiled, self)
+        name = f"{hashlib.sha256(chr(0).join(seed).encode()).hexdigest()[:32]}.o"
+        compiled = None
+        try:
+            with PrivateFolder(KERNELS) as folder:
+                compiled = folder.read(name)
+                folder.used(name)
+                if compiled is None:
+                    compiled = self.compile(build)
+                    folder.write(name, compiled)
+        except OSError as error:
+            note(f"every start compiles its kernels: {unusable(error)}")
+        return Code(compiled or self.compile(build), self)
 
 
 class Code:

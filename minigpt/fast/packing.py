@@ -1,0 +1,233 @@
+"""Packed weights on disk: one file for each checkpoint and dtype, tied to what it was made of.
+
+A pack is a safetensors file; beside it lies its record, sealed by this user (see `PrivateFolder`):
+what the pack is of, a digest of each tensor of the checkpoint and of the pack, and stamps of all
+these files. Where stamps and sampled blocks are those of the record, nothing has been written to
+any of the files since, and the pack is mapped at once. Where a stamp differs (a copy, `touch`, an
+edit, a new mount), all digests decide. What this does not see is damage below the file system, on
+the disk itself; `minigpt cache --check` reads all of it.
+"""
+
+import hashlib
+import json
+import mmap
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from minigpt.device import Stored
+from minigpt.errors import InputError
+from minigpt.fast.packed import DTYPES, Parts
+from minigpt.kept import bound
+from minigpt.notes import note
+from minigpt.places import written_whole
+from minigpt.private import PrivateFolder, private_file, unusable
+
+VERSION = 2  # of what is written; another one is packed anew
+SAMPLE = 4096  # bytes at both ends and in the middle of a tensor that are compared at every start
+CHUNK = 1 << 20  # bytes of a file that are read at a time
+
+FLOAT = np.dtype(np.float32)
+CODES = {"F32": FLOAT, "F16": DTYPES["float16"], "BF16": DTYPES["bfloat16"], "I8": DTYPES["int8"]}
+
+Record = dict[str, Any]
+
+
+class Pack:
+    """The packed tensors of a checkpoint in one dtype.
+
+    Args:
+        folder: where packs are, open.
+        stored: the tensors that are packed.
+        layouts: of each, as `layout` says.
+        dtype: a name of `DTYPES`.
+    """
+
+    def __init__(
+        self, folder: PrivateFolder, stored: Stored, layouts: Mapping[str, str | None], dtype: str
+    ) -> None:
+        self._folder, self._stored = folder, stored
+        self._header, self._entries = header(stored, layouts, dtype)
+        self._files = {os.path.abspath(t.file): stamp(t.status) for t in stored.values()}
+        self._about = {
+            "version": VERSION,
+            "dtype": dtype,
+            "files": list(self._files),
+            "header": hashlib.sha256(self._header).hexdigest(),
+            "sampled": _sampled(stored),
+        }
+        seed = "\0".join((dtype, *self._files))
+        name = hashlib.sha256(seed.encode(errors="surrogateescape")).hexdigest()[:32]
+        self._file, self._beside = f"{name}.safetensors", f"{name}.json"
+
+    def found(self) -> dict[str, np.ndarray] | None:
+        """The packed arrays by key, mapped; None if they are not there as they should be."""
+        text = self._folder.read(self._beside)
+        record: Record = json.loads(text) if text else {}
+        if record.get("about") != self._about:
+            return None
+        try:
+            stream = self._folder.open(self._file)
+        except OSError as error:
+            note(f"{unusable(error)}: weights are packed anew")
+            return None
+        with stream:
+            stamps = [*self._files.values(), stamp(os.fstat(stream.fileno()))]
+            if record["stamps"] != stamps:
+                if not (whole(stream, record["parts"]) and all(same(record["sources"]).values())):
+                    note(f"{self._folder.path / self._file} is not what was packed: packed anew")
+                    return None
+                with suppress(OSError):  # it was right, and will be looked at again
+                    self._keep(record | {"stamps": stamps})
+            self._folder.used(self._beside)
+            return self._arrays(stream)
+
+    def write(self, content: Iterator[tuple[str, Parts]]) -> dict[str, np.ndarray]:
+        """Writes arrays as they come; gives them by key, mapped.
+
+        Raises:
+            OSError: there is no room, or the folder cannot be written.
+            InputError: the checkpoint has changed meanwhile.
+        """
+        path = self._folder.path / self._file
+        parts: list[list[Any]] = []
+        with ExitStack() as opened:
+            digests = self._digests(opened)
+            with written_whole(path) as part:
+                stream = opened.enter_context(private_file(part))
+                for data in self._data(content):
+                    parts.append([stream.tell(), data.nbytes, hashlib.sha256(data).hexdigest()])
+                    stream.write(data)
+                stream.flush()
+                arrays = self._arrays(stream)  # from this file, whoever writes the next
+                sources = [[*where, digest.result()] for where, digest in digests]
+                self._require_unchanged()
+            stamps = [*self._files.values(), stamp(os.fstat(stream.fileno()))]
+        record = {"about": self._about, "stamps": stamps, "sources": sources, "parts": parts}
+        try:
+            self._keep(record)
+            bound(but=path)
+        except OSError as error:
+            note(f"weights are packed at every start: {unusable(error)}")
+        return arrays
+
+    def _data(self, content: Iterator[tuple[str, Parts]]) -> Iterator[memoryview]:
+        yield memoryview(self._header)
+        for _, parts in content:
+            yield from (part.view(np.uint8).data for part in parts if part is not None)
+
+    def _digests(self, opened: ExitStack) -> list[tuple[list[Any], "Future[str]"]]:
+        """Where each tensor lies in the checkpoint, and its digest, which comes meanwhile."""
+        streams = {}
+        for file in self._files:
+            streams[file] = os.open(file, os.O_RDONLY)
+            opened.callback(os.close, streams[file])
+        pool = ThreadPoolExecutor(1)
+        opened.callback(pool.shutdown, cancel_futures=True)
+        found: list[tuple[list[Any], Future[str]]] = []
+        for tensor in self._stored.values():
+            file, *where = os.path.abspath(tensor.file), tensor.offset, tensor.nbytes
+            found.append(([file, *where], pool.submit(_digest, streams[file], *where)))
+        return found
+
+    def _require_unchanged(self) -> None:
+        for file, before in self._files.items():
+            if stamp(os.stat(file)) != before:
+                raise InputError(f"{file} changed while it was read: load it again")
+
+    def _keep(self, record: Record) -> None:
+        self._folder.write(self._beside, json.dumps(record).encode())
+
+    def _arrays(self, stream: BinaryIO) -> dict[str, np.ndarray]:
+        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        found = {}
+        for key, entry in self._entries.items():
+            begin, end = (len(self._header) + offset for offset in entry["data_offsets"])
+            dtype = CODES[entry["dtype"]]
+            flat = np.frombuffer(mapped, dtype, (end - begin) // dtype.itemsize, begin)
+            found[key] = flat.reshape(entry["shape"])
+        return found
+
+
+def header(
+    stored: Stored, layouts: Mapping[str, str | None], dtype: str
+) -> tuple[bytes, dict[str, Any]]:
+    """That of a safetensors file, and its entries; tensors begin a line of the cache."""
+    codes = {known: code for code, known in CODES.items()}
+    entries: dict[str, Any] = {}
+    end = 0
+
+    def add(key: str, shape: tuple[int, ...], of: np.dtype) -> None:
+        nonlocal end
+        begin, end = end, end + int(np.prod(shape, dtype=np.int64)) * of.itemsize
+        entries[key] = {"dtype": codes[of], "shape": shape, "data_offsets": [begin, end]}
+
+    for key, tensor in stored.items():
+        shape = tensor.shape[::-1] if layouts[key] == "columns" else tensor.shape
+        add(key, shape, DTYPES[dtype])
+        if dtype == "int8":
+            add(f"{key}.scale", shape[:1], FLOAT)
+    text = json.dumps(entries).encode()
+    text += b" " * (-(8 + len(text)) % 64)
+    return len(text).to_bytes(8, "little") + text, entries
+
+
+def stamp(status: os.stat_result) -> list[int]:
+    """What changes when somebody writes to a file, or puts another one in its place."""
+    return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def whole(stream: BinaryIO, parts: Iterable[tuple[int, int, str]]) -> bool:
+    """Whether a file consists of some parts: (offset, bytes, digest) of each, in order."""
+    *_, (begin, nbytes, _) = parts = list(parts)
+    fd = stream.fileno()
+    return os.fstat(fd).st_size == begin + nbytes and all(_compared(fd, parts))
+
+
+def same(sources: Iterable[tuple[str, int, int, str]]) -> dict[str, bool | None]:
+    """Whether files hold, at some places, what they held; None of a file that is not there.
+
+    Args:
+        sources: (file, offset, bytes, digest) of each place.
+    """
+    places: dict[str, list[tuple[int, int, str]]] = {}
+    for file, *place in sources:
+        places.setdefault(file, []).append(tuple(place))  # type: ignore[arg-type]
+    found: dict[str, bool | None] = {}
+    for file, known in places.items():
+        try:
+            with open(file, "rb") as stream:
+                found[file] = all(_compared(stream.fileno(), known))
+        except FileNotFoundError:
+            found[file] = None
+    return found
+
+
+def _compared(fd: int, places: Iterable[tuple[int, int, str]]) -> Iterator[bool]:
+    with ThreadPoolExecutor() as pool:
+        digests = [(pool.submit(_digest, fd, *where), known) for *where, known in places]
+        yield from (digest.result() == known for digest, known in digests)
+
+
+def _digest(fd: int, offset: int, nbytes: int) -> str:
+    """Of a part of a file, read without moving where others read."""
+    found, end = hashlib.sha256(), offset + nbytes
+    while offset < end and (read := os.pread(fd, min(CHUNK, end - offset), offset)):
+        found.update(read)
+        offset += len(read)
+    return found.hexdigest()
+
+
+def _sampled(stored: Stored) -> str:
+    """A digest of what tensors there are, where, and of some blocks of each."""
+    found = hashlib.sha256()
+    for key, tensor in stored.items():
+        found.update(f"{key} {tensor.dtype} {tensor.shape} {tensor.offset}\0".encode())
+        rest = max(0, tensor.nbytes - SAMPLE)
+        for begin in (tensor.offset, tensor.offset + rest // 2, tensor.offset + rest):
+            found.update(tensor.mapped[begin : begin + min(SAMPLE, tensor.nbytes)])
+    return found.hexdigest()
