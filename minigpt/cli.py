@@ -233,6 +233,22 @@ app.add_typer(bench, name="bench")
 app.command()(step)
 
 
+@app.command()
+def cache(
+    check: Annotated[
+        bool, typer.Option("--check", help="read all of it, remove what is damaged")
+    ] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="remove all of it")] = False,
+) -> None:
+    """Show what is kept to start quickly: packed weights, compiled kernels, copies for `bench`.
+
+    Exit status 1 if --check found something damaged.
+    """
+    from minigpt.cache_command import run
+
+    raise typer.Exit(run(check, clear))
+
+
 def _fail(message: str) -> NoReturn:
     """Says what is wrong in one line, whatever a file name or a file has put into it."""
     line = "".join(c if c.isprintable() else " " for c in message)

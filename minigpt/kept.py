@@ -104,7 +104,7 @@ def _packs() -> Iterator[Kept]:
 def _kernels() -> Iterator[Kept]:
     folder = cache_folder() / KERNELS
     for path in _inside(folder):
-        yield _entry(KERNELS, path.name, "compiled kernels", "a processor", [path], [path])
+        yield _entry(KERNELS, path.name, "compiled kernels", "all models", [path], [path])
 
 
 def _copies() -> Iterator[Kept]:

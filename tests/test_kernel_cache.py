@@ -1,0 +1,188 @@
+"""Compiled code from the cache: only what this user compiled is run, and what is not is said."""
+
+import ctypes
+import hashlib
+import os
+import sys
+from unittest import mock
+
+import pytest
+from checkpoints import environment, minigpt
+
+pytest.importorskip("llvmlite")
+
+from minigpt import notes
+from minigpt.fast.llvm import Target, function, i64, whole
+
+STRANGER = 12345
+
+
+def giving(number):
+    def build(module, target):
+        with function(module, "answer", i64) as (b, _):
+            b.ret(whole(number))
+
+    return mock.Mock(side_effect=build)
+
+
+def answer(code):
+    return ctypes.CFUNCTYPE(ctypes.c_int64)(code["answer"])()
+
+
+EVIL = Target().compile(giving(666))
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    """Compiled code that gives 42, kept in a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    notes.note.cache_clear()
+    assert answer(Target().load(giving(42), [])) == 42
+    [file] = tmp_path.rglob("*.o")
+    return file
+
+
+def link_to_evil(file):
+    other = file.parents[2] / "evil"
+    other.write_bytes(EVIL)
+    file.unlink()
+    file.symlink_to(other)
+
+
+def folder_of_evil(file):
+    """A link to a folder with a file of the right name, which can be computed."""
+    elsewhere = file.parents[3] / "elsewhere"
+    file.parent.rename(elsewhere)
+    (elsewhere / file.name).write_bytes(EVIL)
+    file.parent.symlink_to(elsewhere)
+
+
+def shared(file):
+    file.parent.chmod(0o777)
+
+
+def shared_above(file):
+    file.parents[1].chmod(0o777)
+
+
+def shared_far_above(file):
+    file.parents[2].chmod(0o777)
+
+
+def pipe(file):
+    file.unlink()
+    os.mkfifo(file)
+
+
+def strangers(file):
+    os.chown(file, STRANGER, STRANGER)
+
+
+def strangers_folder(file):
+    os.chown(file.parent, STRANGER, STRANGER)
+
+
+ATTACKS = {
+    "bare code": lambda file: file.write_bytes(EVIL),
+    "with the digest that anybody can compute": lambda file: file.write_bytes(
+        hashlib.sha256(EVIL).digest() + EVIL
+    ),
+    "garbage with that digest": lambda file: file.write_bytes(
+        hashlib.sha256(b"garbage").digest() + b"garbage"
+    ),
+    "with the seal of what was there": lambda file: file.write_bytes(file.read_bytes()[:32] + EVIL),
+    "a link": link_to_evil,
+    "a folder that is a link": folder_of_evil,
+    "a pipe": pipe,
+    "a file that others may write": lambda file: file.chmod(0o666),
+    "a folder that others may write to": shared,
+    "the same, above": shared_above,
+    "the same, above that": shared_far_above,
+}
+AS_ROOT = {"a file of another user": strangers, "a folder of another user": strangers_folder}
+if os.geteuid() == 0:
+    ATTACKS |= AS_ROOT
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+def test_what_another_may_have_put_there_is_compiled_anew_and_said(file, attack, caplog):
+    attack(file)
+    build = giving(42)
+    assert answer(Target().load(build, [])) == 42
+    assert build.call_count == 1
+    [record] = caplog.records
+    assert record.name == "minigpt"
+    assert "\n" not in record.message
+    assert str(file.parents[2]) in record.message
+
+
+@pytest.mark.parametrize("moment", ["os.open", "os.fstat", "builtins.open", "hmac.digest"])
+def test_a_swap_between_check_and_load_is_of_no_use(file, monkeypatch, moment):
+    """What was opened is what is checked, and what is checked is what is run."""
+    module, _, name = moment.rpartition(".")
+    module = sys.modules[module]
+    real = getattr(module, name)
+
+    def swapping(*args, **options):
+        found = real(*args, **options)
+        with mock.patch.object(module, name, real):
+            evil = file.with_suffix(".evil")
+            evil.write_bytes(hashlib.sha256(EVIL).digest() + EVIL)
+            evil.replace(file)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, name, swapping)
+        code = Target().load(giving(42), [])
+    assert answer(code) == 42
+
+
+def test_in_the_folder_of_a_stranger_no_cache_is_looked_for(tmp_path, monkeypatch):
+    """A relative $XDG_CACHE_HOME would be one wherever the program is started."""
+    home, hostile = tmp_path / "home", tmp_path / "hostile"
+    hostile.mkdir()
+    monkeypatch.chdir(hostile)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    build = giving(42)
+    for _ in range(2):
+        assert answer(Target().load(build, [])) == 42
+    assert build.call_count == 1
+    assert list(hostile.iterdir()) == []
+    assert len(list(home.rglob("*.o"))) == 1
+
+
+# What is said.
+
+GENERATE = ["generate", "To be", "--max-new-tokens", "1", "--seed", "1"]
+
+
+@pytest.fixture(scope="module")
+def unusable(tmp_path_factory):
+    """An environment whose cache cannot be written."""
+    file = tmp_path_factory.mktemp("unusable") / "file"
+    file.touch()
+    return environment(XDG_CACHE_HOME=str(file))
+
+
+def test_a_cache_that_cannot_be_written_is_said_once(tmp_path, unusable):
+    result = minigpt(*GENERATE, cwd=tmp_path, env=unusable)
+    assert result.returncode == 0
+    lines = [line for line in result.stderr.decode().splitlines() if "cannot be used" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("minigpt: every start compiles its kernels: ")
+    assert unusable["XDG_CACHE_HOME"] in lines[0]
+
+
+@pytest.mark.parametrize("option", ["--quiet", "--json"])
+def test_nothing_is_said_where_nothing_is_to_be_said(tmp_path, unusable, option):
+    result = minigpt(*GENERATE, option, cwd=tmp_path, env=unusable)
+    assert (result.returncode, result.stderr) == (0, b"")
+
+
+def test_a_second_load_says_nothing_more(unusable, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", unusable["XDG_CACHE_HOME"])
+    notes.note.cache_clear()
+    for _ in range(2):
+        Target().load(giving(42), [])
+    assert len(caplog.records) == 1
