@@ -1,0 +1,347 @@
+"""Packed weights on disk are those of the checkpoint, whatever happened to either meanwhile."""
+
+import mmap
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from checkpoints import SINGLE, checkpoint, environment, tensors
+from packs import assert_holds, files, no_packing, packed, prepared, tokens
+
+from minigpt import load, notes
+from minigpt.config import GPT2Config
+from minigpt.errors import InputError
+from minigpt.fast import store
+from minigpt.fast.packed import narrowed
+from minigpt.fast.packing import Pack
+from minigpt.synthetic import write_checkpoint
+from minigpt.tensors import tensors as stored_tensors
+
+DTYPE = "int8"
+STRANGER = 12345
+PAGE = 4096
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIGPT_FAST", "0")
+    notes.note.cache_clear()
+    return prepared(tmp_path, monkeypatch)
+
+
+def other_weights(seed=1):
+    rng = np.random.default_rng(seed)
+    return {key: rng.standard_normal(x.shape, np.float32) for key, x in tensors().items()}
+
+
+def written(file, offset, data):
+    with file.open("r+b") as stream:
+        stream.seek(offset)
+        stream.write(data)
+
+
+def written_through_a_map(file, offset, data):
+    with file.open("r+b") as stream, mmap.mmap(stream.fileno(), 0) as mapped:
+        mapped[offset : offset + len(data)] = data
+
+
+# The checkpoint changes.
+
+
+@pytest.mark.parametrize("write", [written, written_through_a_map])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_checkpoint_changed_inside_is_packed_anew(folder, write, seed):
+    """Same file, same size, same time: one number is another."""
+    draw = random.Random(seed)
+    file = folder / SINGLE
+    before = load(folder, dtype=DTYPE)
+    where = dict(stored_tensors(file))
+    key = draw.choice(list(packed(before)))
+    at = draw.randrange(where[key].count)
+    when, weights = file.stat(), tensors()
+    weights[key].reshape(-1)[at] = 7
+    write(file, where[key].offset + 4 * at, np.float32(7).tobytes())
+    os.utime(file, ns=(when.st_atime_ns, when.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (when.st_size, when.st_mtime_ns)
+    assert_holds(load(folder, dtype=DTYPE), weights, DTYPE)
+    assert len(files(folder)) == 1
+
+
+@pytest.mark.parametrize("way", ["in its place", "renamed over it", "another folder"])
+def test_models_of_one_age_are_told_apart(folder, way):
+    """As images of containers and reproducible archives have them: all from 1970."""
+    weights, file = other_weights(), folder / SINGLE
+    os.utime(file, ns=(0, 0))
+    load(folder, dtype=DTYPE)
+    if way == "another folder":
+        file = checkpoint(folder.parent / "other", weights) / SINGLE
+    elif way == "in its place":
+        checkpoint(folder, weights)
+    else:
+        (checkpoint(folder.parent / "other", weights) / SINGLE).replace(file)
+    os.utime(file, ns=(0, 0))
+    assert_holds(load(file.parent, dtype=DTYPE), weights, DTYPE)
+    if way == "another folder":
+        assert_holds(load(folder, dtype=DTYPE), tensors(), DTYPE)
+        assert len(files(folder)) == 2
+    else:
+        assert len(files(folder)) == 1
+
+
+def touched(file):
+    os.utime(file, ns=(10**9, 10**9))
+
+
+def copied(file):
+    shutil.copy2(file, file.with_suffix(".copy"))
+    file.with_suffix(".copy").replace(file)
+
+
+def linked(file):
+    os.link(file, file.parents[3] / "link")
+
+
+def chmodded(file):
+    file.chmod(0o400)
+
+
+@pytest.mark.parametrize("change", [touched, copied, linked, chmodded])
+@pytest.mark.parametrize("of", ["checkpoint", "pack"])
+def test_what_changed_on_the_outside_alone_is_not_packed_again(folder, monkeypatch, change, of):
+    load(folder, dtype=DTYPE)
+    [pack] = files(folder)
+    change(folder / SINGLE if of == "checkpoint" else pack)
+    monkeypatch.setattr(Pack, "write", no_packing)
+    looks = []
+    monkeypatch.setattr("minigpt.fast.packing.whole", lambda *x: looks.append(x) or True)
+    for _ in range(2):
+        assert_holds(load(folder, dtype=DTYPE), tensors(), DTYPE)
+    assert len(looks) == 1  # a complete look, once
+
+
+def test_a_checkpoint_that_changes_while_it_is_packed_is_not_kept(folder, monkeypatch):
+    def meanwhile(rows, dtype):
+        touched(folder / SINGLE)
+        return narrowed(rows, dtype)
+
+    monkeypatch.setattr(store, "narrowed", meanwhile)
+    with pytest.raises(InputError, match="changed while"):
+        load(folder, dtype=DTYPE)
+    monkeypatch.setattr(store, "narrowed", narrowed)
+    assert files(folder) == []
+    assert_holds(load(folder, dtype=DTYPE), tensors(), DTYPE)
+
+
+# The pack changes.
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_pages_of_zeros_are_noticed(folder, seed, caplog):
+    draw = random.Random(seed)
+    expected = tokens(load(folder, dtype=DTYPE))
+    [pack] = files(folder)
+    content, when = pack.read_bytes(), pack.stat()
+    page = draw.randrange(1, len(content) // 512)
+    nbytes = min(draw.choice([512, PAGE]), len(content) - 512 * page)
+    written(pack, 512 * page, bytes(nbytes))
+    assert pack.read_bytes() != content
+    os.utime(pack, ns=(when.st_atime_ns, when.st_mtime_ns))
+    lm = load(folder, dtype=DTYPE)
+    assert_holds(lm, tensors(), DTYPE)
+    assert tokens(lm) == expected
+    assert files(folder) == [pack]
+    assert pack.read_bytes() == content
+    assert "is not what was packed" in caplog.text
+
+
+def pipe(file):
+    file.unlink()
+    os.mkfifo(file)
+
+
+def link(file):
+    file.rename(file.parents[3] / "elsewhere")
+    file.symlink_to(file.parents[3] / "elsewhere")
+
+
+def of_others(file):
+    file.chmod(0o666)
+
+
+def of_a_stranger(file):
+    os.chown(file, STRANGER, STRANGER)
+
+
+PLANTED = [pipe, link, of_others, os.unlink] + [of_a_stranger] * (os.geteuid() == 0)
+
+
+@pytest.mark.parametrize("plant", PLANTED)
+@pytest.mark.parametrize("suffix", [".safetensors", ".json"])
+def test_what_is_not_this_users_alone_is_packed_anew(folder, plant, suffix):
+    load(folder, dtype=DTYPE)
+    [pack] = files(folder)
+    plant(pack.with_suffix(suffix))
+    assert_holds(load(folder, dtype=DTYPE), tensors(), DTYPE)
+    for file in (pack, pack.with_suffix(".json")):
+        assert file.is_file()
+        assert not file.is_symlink()
+        assert (file.stat().st_uid, file.stat().st_mode & 0o777) == (os.geteuid(), 0o600)
+    assert not list(pack.parent.glob(".*"))
+
+
+def test_a_folder_in_the_place_of_a_pack_is_said_and_done_without(folder, caplog):
+    load(folder, dtype=DTYPE)
+    [pack] = files(folder)
+    pack.unlink()
+    pack.mkdir()
+    assert_holds(load(folder, dtype=DTYPE), tensors(), DTYPE)
+    assert "weights are packed at every start" in caplog.text
+
+
+def test_another_pack_of_the_same_size_is_not_taken(folder):
+    """The pack of another model, put in the place of this one's."""
+    load(folder, dtype=DTYPE)
+    [pack] = files(folder)
+    other = checkpoint(folder.parent / "other", other_weights())
+    load(other, dtype=DTYPE)
+    [others] = set(files(folder)) - {pack}
+    others.replace(pack)
+    assert_holds(load(folder, dtype=DTYPE), tensors(), DTYPE)
+
+
+# Several at once.
+
+
+@pytest.fixture
+def wide(folder):
+    """A checkpoint whose matrices are larger than what a stream holds back."""
+    config = GPT2Config(300, 64, 64, 2, 4, eos_token_id=299)
+    write_checkpoint(config, folder.parent / "wide")
+    return folder.parent / "wide"
+
+
+def sums(lm):
+    """The sum of the bytes of each matrix."""
+    blocks = [(b.attn.c_attn, b.attn.c_proj, b.mlp.c_fc, b.mlp.c_proj) for b in lm.model.h]
+    matrices = [lm.model.wte.weight, *(part.weight for block in blocks for part in block)]
+    return [int(matrix.data.stored.view("u1").sum()) for matrix in matrices]
+
+
+def test_threads_that_load_at_once_all_get_the_weights(wide, monkeypatch):
+    """One ends while the others are in the midst, each of them at another matrix."""
+    monkeypatch.setattr(store, "COPIED", 1 << 29)  # what is read is what was there at that moment
+    monkeypatch.setattr(store, "SMALL", 10**9)
+    expected = sums(load(wide, dtype=DTYPE))  # in memory
+    monkeypatch.setattr(store, "SMALL", 0)
+    halfway = [threading.Event() for _ in range(4)]
+    halfway[0].set()
+    found, turn = [], threading.local()
+
+    def in_turn(rows, dtype):
+        turn.matrices += 1
+        if turn.matrices == 5:
+            halfway[turn.number + 1].set()
+        time.sleep(0.05 * (turn.number + 1))  # who begins first ends first
+        return narrowed(rows, dtype)
+
+    monkeypatch.setattr(store, "narrowed", in_turn)
+
+    def start(number):
+        turn.number, turn.matrices = number, 0
+        halfway[number].wait()
+        found.append(sums(load(wide, dtype=DTYPE)))
+
+    threads = [threading.Thread(target=start, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 3
+    assert len(files(wide)) == 1
+    monkeypatch.setattr(Pack, "write", no_packing)
+    assert sums(load(wide, dtype=DTYPE)) == expected
+
+
+BY_STEPS = """
+import sys
+from minigpt import load
+from minigpt.fast import store
+narrowed = store.narrowed
+
+def by_steps(rows, dtype):
+    print("packing", flush=True)
+    sys.stdin.readline()
+    return narrowed(rows, dtype)
+
+store.SMALL, store.narrowed = 0, by_steps
+lm = load(sys.argv[1], dtype="int8")
+blocks = [(b.attn.c_attn, b.attn.c_proj, b.mlp.c_fc, b.mlp.c_proj) for b in lm.model.h]
+matrices = [lm.model.wte.weight, *(part.weight for block in blocks for part in block)]
+print([int(matrix.data.stored.view("u1").sum()) for matrix in matrices])
+"""
+UNSHARE = ["unshare", "-Urpf", "--mount-proc"]
+
+
+def loading(folder, *before):
+    """A process that packs one matrix for each line that it is given."""
+    return subprocess.Popen(
+        [*before, sys.executable, "-c", BY_STEPS, str(folder)],
+        env=environment(MINIGPT_FAST="0"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def step(process, times=1):
+    for _ in range(times):
+        assert process.stdout.readline() == "packing\n"
+        process.stdin.write("\n")
+        process.stdin.flush()
+
+
+def ended(process):
+    """The sums of the matrices of a process that may go on to its end."""
+    output, errors = process.communicate("\n" * 20, timeout=60)
+    assert (errors, process.returncode) == ("", 0)
+    return output.splitlines()[-1]
+
+
+def test_containers_that_share_a_cache_all_get_the_weights(wide):
+    """Each is process 1 of its own namespace, and one ends while the other is in the midst."""
+    try:
+        subprocess.run([*UNSHARE, "true"], check=True, capture_output=True, timeout=10)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no namespace of process ids can be made here")
+    alone = ended(loading(wide))
+    for file in (wide.parent / "cache" / "minigpt" / "packed").iterdir():
+        file.unlink()
+    one = loading(wide, *UNSHARE)
+    step(one, 6)
+    other = loading(wide, *UNSHARE)
+    step(other, 2)
+    assert ended(one) == alone
+    assert ended(other) == alone
+    assert str(sums(load(wide, dtype=DTYPE))) == alone
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_while_packing_it_leaves_nothing_for_long(folder, seed):
+    process = loading(folder)
+    step(process, random.Random(seed).randint(1, 8))
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=10)
+    room = folder.parent / "cache" / "minigpt" / "packed"
+    [left] = room.iterdir()
+    os.utime(left, (time.time() - 10,) * 2)
+    assert_holds(load(folder, dtype=DTYPE), tensors(), DTYPE)
+    assert not left.exists()
+    assert len(files(folder)) == 1  # and nothing beside it
