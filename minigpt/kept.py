@@ -62,11 +62,11 @@ def kept() -> list[Kept]:
     return sorted(found, key=lambda one: one.used, reverse=True)
 
 
-def bound(limit: int = LIMIT, but: Path | None = None) -> None:
-    """Removes packed weights and kernels, those not used for longest first, down to `limit` bytes.
+def bound(but: Path | None = None) -> None:
+    """Removes packed weights and kernels, those not used for longest first, down to `LIMIT` bytes.
 
     Args:
-        but: what stays, whatever its size.
+        but: a file of what stays, whatever its size.
 
     Raises:
         OSError: the cache cannot be read, or something not be removed.
@@ -77,7 +77,7 @@ def bound(limit: int = LIMIT, but: Path | None = None) -> None:
             total += one.nbytes
             continue
         left = one.of == NOBODYS and time.time() - one.used > FINISHED
-        if left or total + one.nbytes > limit:
+        if left or total + one.nbytes > LIMIT:
             one.remove()
         else:
             total += one.nbytes

@@ -11,8 +11,10 @@ import numpy as np
 from minigpt.architectures import read
 from minigpt.config import GPT2Config
 from minigpt.errors import InputError
+from minigpt.fast.packing import stamp
 from minigpt.hub import find
-from minigpt.places import cache_folder, written_whole
+from minigpt.places import written_whole
+from minigpt.private import PrivateFolder, unusable
 from minigpt.tensors import tensors
 
 _PARTS = {  # of a block
@@ -29,16 +31,16 @@ _OUTSIDE = {"wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm"}
 def converted(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
     """The copy of a checkpoint called `name`; `make(path)` writes it if there is none."""
     tensors = sorted(folder.glob("*.safetensors"))
-    about = [str(folder.resolve()), *((f.name, f.stat()[6], f.stat()[8]) for f in tensors)]
+    about = [str(folder.resolve()), *((f.name, stamp(f.stat())) for f in tensors)]
     key = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
-    path = cache_folder() / "bench" / f"{folder.name}-{key}" / name
-    if path.exists():
-        return path
     try:
-        with written_whole(path) as part:
-            make(part)
+        with PrivateFolder("bench") as kept:
+            path = kept.path / f"{folder.name}-{key}" / name
+            if not path.exists():
+                with written_whole(path) as part:
+                    make(part)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+        raise InputError(unusable(error)) from None
     return path
 
 

@@ -12,7 +12,7 @@ from minigpt.architectures import Config, read
 from minigpt.config import GPT2_SIZES
 from minigpt.errors import InputError
 from minigpt.hub import SHIPPED, find
-from minigpt.places import cache_folder
+from minigpt.private import PrivateFolder, unusable
 from minigpt.synthetic import Report, write_checkpoint
 
 
@@ -35,16 +35,29 @@ def subject(model: str) -> Subject:
         InputError: there is no such model, or its checkpoint cannot be written.
     """
     if model in GPT2_SIZES:
-        folder = cache_folder() / "random" / model
-        if not folder.is_dir():
-            with _progress(f"making random weights of {model}") as report:
-                write_checkpoint(GPT2_SIZES[model], folder, progress=report)
-        return Subject(model, folder, GPT2_SIZES[model])
+        return Subject(model, _random(model), GPT2_SIZES[model])
     if model != SHIPPED and "/" not in model and not Path(model).exists():
         sizes = ", ".join(GPT2_SIZES)
         raise InputError(f"unknown model {model!r}: {sizes}, a folder, or owner/name on the hub")
     path = find(model).config
     return Subject(model, path.parent.absolute(), read(path))
+
+
+def _random(model: str) -> Path:
+    """The folder of a GPT-2 with random weights, made if there is none.
+
+    Raises:
+        InputError: it cannot be written, or others may write there.
+    """
+    try:
+        with PrivateFolder("random") as kept:
+            folder = kept.path / model
+            if not folder.is_dir():
+                with _progress(f"making random weights of {model}") as report:
+                    write_checkpoint(GPT2_SIZES[model], folder, progress=report)
+            return folder
+    except OSError as error:
+        raise InputError(unusable(error)) from None
 
 
 @contextmanager

@@ -1,0 +1,163 @@
+"""`minigpt cache`: what is kept, for which model, what of it is whole, and how it goes away."""
+
+import os
+import time
+
+import pytest
+from checkpoints import SINGLE, checkpoint, complaint, environment, minigpt
+from packs import files, packed, prepared
+
+from minigpt import cache_command, kept, load
+from minigpt.bench.convert import converted
+from minigpt.kept import bound
+from minigpt.places import cache_folder
+from minigpt.private import PrivateFolder
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIGPT_FAST", "0")
+    return prepared(tmp_path, monkeypatch)
+
+
+def shown(capsys, status=0, **options):
+    """The lines after the first, which says where and how much."""
+    assert cache_command.run(**options) == status
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith(str(cache_folder()))
+    return lines
+
+
+def kernel():
+    with PrivateFolder("kernels") as folder:
+        folder.write("code.o", b"code")
+    return folder.path / "code.o"
+
+
+def test_it_shows_what_there_is_and_for_which_model(folder, capsys):
+    assert shown(capsys) == []
+    assert not cache_folder().exists()  # looking makes nothing
+    load(folder, dtype="int8")
+    load(folder, dtype="bfloat16")
+    kernel()
+    converted(folder, "int8.gguf", lambda path: path.write_bytes(bytes(5000)))
+    lines = shown(capsys)
+    assert len(lines) == 4
+    for what in ("int8 weights", "bfloat16 weights"):
+        [line] = [line for line in lines if line.startswith(what)]
+        assert line.endswith(f"for {folder / SINGLE}")
+    assert sum("5.0 kB" in line and "tiny-" in line for line in lines) == 1
+    found = kept.kept()
+    assert sum(one.nbytes for one in found) + 32 == sum(  # the key is no content
+        path.stat().st_size for path in cache_folder().rglob("*") if path.is_file()
+    )
+
+
+def test_names_show_no_control_characters(folder, capsys):
+    strange = folder.parent / "a\x1b[31m\nb\u202e"
+    checkpoint(strange)
+    load(strange, dtype="int8")
+    [line] = shown(capsys)
+    assert line.isprintable()
+
+
+def test_clearing_leaves_nothing(folder, capsys):
+    load(folder, dtype="int8")
+    kernel()
+    assert shown(capsys, clear=True) == []
+    assert not cache_folder().exists()
+    assert shown(capsys, clear=True) == []
+
+
+@pytest.mark.parametrize("at", [100, -1, -3000])
+def test_checking_finds_what_a_start_need_not_see(folder, capsys, at):
+    """Damage below the file system: no time tells of it."""
+    load(folder, dtype="int8")
+    file = kernel()
+    assert {line.rpartition(": ")[2] for line in shown(capsys, check=True)} == {"whole"}
+    [pack] = files(folder)
+    content = bytearray(pack.read_bytes())
+    content[at] ^= 1
+    pack.write_bytes(content)
+    file.write_bytes(file.read_bytes()[:-1])
+    lines = shown(capsys, status=1, check=True)
+    assert [line.rpartition(": ")[2] for line in lines] == ["damaged, removed"] * 2
+    assert shown(capsys, check=True) == []
+    load(folder, dtype="int8")
+    assert len(files(folder)) == 1
+
+
+def test_checking_says_what_became_of_the_model(folder, capsys):
+    load(folder, dtype="int8")
+    file = folder / SINGLE
+    with file.open("r+b") as stream:
+        stream.seek(-1, os.SEEK_END)
+        stream.write(b"\1")
+    assert "its model has changed" in shown(capsys, check=True)[0]
+    file.unlink()
+    assert "its model is not there" in shown(capsys, check=True)[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving files away needs root")
+def test_the_cache_of_another_user_is_not_looked_into(folder, tmp_path):
+    load(folder, dtype="int8")
+    os.chown(cache_folder(), 12345, 12345)
+    env = environment(XDG_CACHE_HOME=str(cache_folder().parent))
+    line = complaint(minigpt("cache", cwd=tmp_path, env=env))
+    assert "belongs to user 12345" in line
+    line = complaint(minigpt("cache", "--check", "--clear", cwd=tmp_path, env=env))
+    assert "one of them" in line
+
+
+# What goes first.
+
+
+def aged(folder, dtype, seconds):
+    """A pack that was used so long ago."""
+    before = {*files(folder)}
+    load(folder, dtype=dtype)
+    [pack] = {*files(folder)} - before
+    os.utime(pack.with_suffix(".json"), (time.time() - seconds,) * 2)
+    return pack
+
+
+def test_what_was_not_used_for_longest_goes_first(folder, monkeypatch):
+    packs = [
+        aged(folder, dtype, seconds)
+        for dtype, seconds in (("int8", 10), ("bfloat16", 20), ("float16", 30))
+    ]
+    load(folder, dtype="float16")  # it was the oldest until now
+    size = sum(one.nbytes for one in kept.kept())
+    monkeypatch.setattr(kept, "LIMIT", size)
+    bound()
+    assert len(files(folder)) == 3
+    monkeypatch.setattr(kept, "LIMIT", size - 1)
+    bound()
+    assert {*files(folder)} == {packs[0], packs[2]}
+    monkeypatch.setattr(kept, "LIMIT", 0)
+    bound(but=packs[0])
+    assert files(folder) == [packs[0]]
+
+
+def test_what_is_written_stays_and_what_is_mapped_too(folder, monkeypatch):
+    first = load(folder, dtype="int8")
+    [before] = files(folder)
+    expected = {key: matrix.stored.copy() for key, matrix in packed(first).items()}
+    monkeypatch.setattr(kept, "LIMIT", 0)
+    load(folder, dtype="bfloat16")
+    [left] = files(folder)
+    assert left != before
+    for key, matrix in packed(first).items():
+        assert (matrix.stored == expected[key]).all()
+
+
+def test_packs_of_an_earlier_version_go_when_one_is_written(folder):
+    room = cache_folder() / "packed"
+    with PrivateFolder("packed"):
+        new, old = room / "new.safetensors", room / "old.safetensors"
+    for file in (new, old):
+        file.write_bytes(b"x")
+    os.utime(old, (time.time() - 7200,) * 2)
+    load(folder, dtype="int8")
+    assert not old.exists()
+    assert new.exists()  # whoever is writing it is about to write its record
