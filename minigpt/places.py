@@ -47,7 +47,8 @@ def beside(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the folder of `path` cannot be made or written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):  # where it is no folder, the next lines say so
+        path.parent.mkdir(parents=True)
     prefix = f".{path.name[:100]}."
     sweep(path.parent, prefix)
     folder = Path(tempfile.mkdtemp(PART, prefix, path.parent))
