@@ -34,16 +34,14 @@ class Uncounted(TypeError):
 def form(data: Any) -> tuple[Any, ...]:
     """All that bytes and prices of an array may depend on: those of one form share them.
 
-    Shape and dtype decide it for an array of NumPy or of shapes. One that is packed may have
-    scales beside its numbers, so it counts what it consists of, and what prices each function.
+    One that is packed may have scales beside its numbers: it counts what it consists of, and what
+    prices each function of it.
     """
-    looks = type(data), data.shape, data.dtype
-    if looks[0] in (np.ndarray, ShapeArray):
-        return looks
+    looks = type(data), data.shape, data.dtype, data.nbytes
     if not hasattr(data, "reference"):
-        return *looks, data.nbytes
+        return looks
     parts = tuple((type(part), part.shape, part.dtype) for part in data.parts)
-    return *looks, data.nbytes, parts, tuple(map(data.reference, COSTS))
+    return *looks, parts, tuple(map(data.reference, COSTS))
 
 
 def describe(ledger: Ledger, data: Any, category: str) -> Spec:
