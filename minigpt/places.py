@@ -11,8 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PART = ".part"  # how the name of what is not whole yet ends
-YOUNG = 1.0  # seconds in which a new folder may not be locked yet
-FORGOTTEN = 86_400.0  # seconds after which nobody is at it any more, where locks do not tell
+FORGOTTEN = 86_400.0  # seconds after which nobody is at it any more, where no lock can tell
 
 
 def cache_folder() -> Path:
@@ -49,19 +48,36 @@ def beside(path: Path) -> Iterator[Path]:
     """
     with suppress(FileExistsError):  # where it is no folder, the next lines say so
         path.parent.mkdir(parents=True)
-    prefix = f".{path.name[:100]}."
+    prefix = f".{os.fsdecode(os.fsencode(path.name)[:100])}."
     sweep(path.parent, prefix)
-    folder = Path(tempfile.mkdtemp(PART, prefix, path.parent))
-    lock = None
+    folder, lock = _locked(path.parent, prefix)
     try:
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        with suppress(OSError):  # a file system that has no locks
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if lock is not None:
+        os.close(lock)
+
+
+def _locked(parent: Path, prefix: str) -> tuple[Path, int]:
+    """A new folder in `parent`, and the descriptor that locks it while it is open."""
+    while True:
+        folder = Path(tempfile.mkdtemp(PART, prefix, parent))
+        with suppress(FileNotFoundError):  # swept by another process before it was locked
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            if _lock(lock) is not False and folder.exists():
+                return folder, lock
             os.close(lock)
+
+
+def _lock(opened: int) -> bool | None:
+    """Locks a folder; False if somebody else has, None if this file system has no locks."""
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def sweep(folder: Path, prefix: str = ".") -> None:
@@ -77,15 +93,10 @@ def _take_away(part: Path) -> None:
     """Removes a folder of `beside` unless somebody is at it."""
     opened = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        age = time.time() - os.fstat(opened).st_mtime
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            left = age > YOUNG
-        except BlockingIOError:
-            return
-        except OSError:
-            left = age > FORGOTTEN
-        if left:
+        free = _lock(opened)
+        if free is None:
+            free = time.time() - os.fstat(opened).st_mtime > FORGOTTEN
+        if free:
             shutil.rmtree(part)
     finally:
         os.close(opened)

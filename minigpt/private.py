@@ -60,7 +60,8 @@ class PrivateFolder:
                 opened.callback(os.close, self._fd)
                 _require_private(os.fstat(self._fd), path)
             self._opened = opened.pop_all()
-        sweep(self.path)
+        for path in (self.path.parent, self.path):
+            sweep(path)
         return self
 
     def __exit__(

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -294,12 +293,6 @@ def writer(file, seconds, *before):
     return process
 
 
-def age(folder, seconds=10):
-    """Makes what is in a folder older."""
-    for path in folder.iterdir():
-        os.utime(path, (time.time() - seconds,) * 2)
-
-
 def test_what_a_killed_process_left_is_taken_away_and_nothing_else(tmp_path):
     killed, busy = writer(tmp_path / "one", 60), writer(tmp_path / "two", 60)
     others = [tmp_path / ".hidden.part", tmp_path / "x.part"]
@@ -307,7 +300,6 @@ def test_what_a_killed_process_left_is_taken_away_and_nothing_else(tmp_path):
         other.write_bytes(b"somebody's")
     killed.send_signal(signal.SIGKILL)
     killed.communicate(timeout=10)
-    age(tmp_path)
     assert len(os.listdir(tmp_path)) == 4
     sweep(tmp_path)
     left = {path.name for path in tmp_path.iterdir()} - {other.name for other in others}
@@ -315,7 +307,6 @@ def test_what_a_killed_process_left_is_taken_away_and_nothing_else(tmp_path):
     assert left.pop().startswith(".two.")
     busy.kill()
     busy.communicate(timeout=10)
-    age(tmp_path)
     with written_whole(tmp_path / "two") as part:
         part.write_bytes(b"whole")
     assert {path.name for path in tmp_path.iterdir()} == {"two", *(other.name for other in others)}
@@ -331,7 +322,6 @@ def test_processes_of_two_namespaces_share_a_disk(tmp_path):
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("no namespace of process ids can be made here")
     processes = [writer(tmp_path / "file", 1.5, *UNSHARE) for _ in range(3)]
-    age(tmp_path)
     with beside(tmp_path / "file"):
         assert len(list(tmp_path.iterdir())) == 4
     for process in processes:

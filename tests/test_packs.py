@@ -105,7 +105,8 @@ def copied(file):
 
 
 def linked(file):
-    os.link(file, file.parents[3] / "link")
+    os.link(file, file.with_suffix(".other"))
+    file.with_suffix(".other").unlink()
 
 
 def chmodded(file):
@@ -158,7 +159,7 @@ def test_pages_of_zeros_are_noticed(folder, seed, caplog):
     assert tokens(lm) == expected
     assert files(folder) == [pack]
     assert pack.read_bytes() == content
-    assert "is not what was packed" in caplog.text
+    assert "is damaged: weights are packed anew" in caplog.text
 
 
 def pipe(file):
@@ -341,7 +342,6 @@ def test_killed_while_packing_it_leaves_nothing_for_long(folder, seed):
     process.communicate(timeout=10)
     room = folder.parent / "cache" / "minigpt" / "packed"
     [left] = room.iterdir()
-    os.utime(left, (time.time() - 10,) * 2)
     assert_holds(load(folder, dtype=DTYPE), tensors(), DTYPE)
     assert not left.exists()
     assert len(files(folder)) == 1  # and nothing beside it

@@ -78,8 +78,10 @@ class Pack:
         with stream:
             stamps = [*self._files.values(), stamp(os.fstat(stream.fileno()))]
             if record["stamps"] != stamps:
-                if not (whole(stream, record["parts"]) and all(same(record["sources"]).values())):
-                    note(f"{self._folder.path / self._file} is not what was packed: packed anew")
+                if not all(same(record["sources"]).values()):
+                    return None
+                if not whole(stream, record["parts"]):
+                    note(f"{self._folder.path / self._file} is damaged: weights are packed anew")
                     return None
                 with suppress(OSError):  # it was right, and will be looked at again
                     self._keep(record | {"stamps": stamps})
