@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,14 @@ from minigpt.gpt2 import GPT2
 from minigpt.measure import forward
 
 INSTALL = "pip install '.[counters]' in the clone brings them"  # the extra that has them
+
+
+def cache_name(model: Any) -> str:
+    """What a model of transformers calls the cache that it takes and gives.
+
+    Version 5.24 calls it `cache`; `past_key_values`, its name before, is to go in 5.40.
+    """
+    return "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
 
 
 class Pass(NamedTuple):
@@ -206,7 +215,7 @@ def _transformers(work: Pass, attention: str, device: str) -> tuple[Any, Any]:
             past = transformers.DynamicCache()
             for layer in range(config.n_layer if N else 0):
                 past.update(held, held, layer)
-            return self.model(tokens, past_key_values=past, use_cache=True).logits
+            return self.model(tokens, **{cache_name(model): past}, use_cache=True).logits
 
     return Step(), tokens
 

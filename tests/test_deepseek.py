@@ -17,6 +17,7 @@ from minigpt.architectures import read
 from minigpt.deepseek import Deepseek, MoE
 from minigpt.deepseek_config import DEEPSEEK_SIZES, DeepseekConfig
 from minigpt.errors import InputError
+from minigpt.peers import cache_name
 from minigpt.rope import UNSCALED, YarnScaling
 from minigpt.routing import bound, expected, expected_experts, most_experts
 
@@ -335,11 +336,12 @@ def test_logits_agree_with_transformers(torch, config, cache):
     ours = Deepseek(config, {k: Counted(w, ledger) for k, w in weights.items()}, cache)
     held, past = ours.new_cache(2, 40), None
     tokens = np.random.default_rng(0).integers(11, size=(2, 40))
+    name = cache_name(theirs)
     for start, stop in ((0, 30), (30, 31), (31, 39), (39, 40)):
         new = tokens[:, start:stop]
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            answer = theirs(torch.tensor(new), past_key_values=past, use_cache=True)
-        past = answer.past_key_values
+            answer = theirs(torch.tensor(new), **{name: past}, use_cache=True)
+        past = answer[name]
         before = ledger.snapshot()
         logits = ours(Counted(new, ledger), held, "all")
         np.testing.assert_allclose(logits.data, answer.logits.numpy(), rtol=1e-4, atol=1e-4)

@@ -10,6 +10,7 @@ from counting import Counted, Ledger, ShapeArray
 from counting.views import VIEWS
 from minigpt.config import GPT2_SIZES, GPT2Config
 from minigpt.gpt2 import GPT2
+from minigpt.peers import cache_name
 
 XL = GPT2_SIZES["gpt2-xl"]
 
@@ -85,7 +86,7 @@ def test_flops_and_logits_are_those_of_pytorch(torch, case, seed):
         parameter.normal_(std=0.5)
     theirs = {k.removeprefix("transformer."): v.numpy() for k, v in peer.state_dict().items()}
 
-    ledger, past = Ledger(), None
+    ledger, name, past = Ledger(), cache_name(peer), None
     model = GPT2(c, {key: Counted(weight, ledger) for key, weight in theirs.items()})
     cache = model.new_cache(case.batch, case.capacity)
     for T in case.chunks:
@@ -93,7 +94,7 @@ def test_flops_and_logits_are_those_of_pytorch(torch, case, seed):
         before = ledger.snapshot()
         logits = model(Counted(tokens.numpy(), ledger), cache, "all")
         with FlopCounterMode(display=False) as counter:
-            out = peer(tokens, past_key_values=past, use_cache=True)
-        past = out.past_key_values
+            out = peer(tokens, **{name: past}, use_cache=True)
+        past = out[name]
         assert VIEWS["matmul"](ledger.snapshot() - before) == counter.get_total_flops() > 0
         np.testing.assert_allclose(logits.data, out.logits.numpy(), rtol=1e-9, atol=1e-9)

@@ -18,6 +18,7 @@ from minigpt.architectures import read
 from minigpt.errors import InputError
 from minigpt.llama import Llama
 from minigpt.llama_config import LLAMA_SIZES, LlamaConfig
+from minigpt.peers import cache_name
 from minigpt.rope import UNSCALED, Llama3Scaling, YarnScaling
 
 TINY = LlamaConfig(
@@ -238,11 +239,12 @@ def test_logits_and_matmul_flops_agree_with_transformers(torch, config):
     ours = Llama(config, {key: Counted(weight, ledger) for key, weight in weights.items()})
     cache, past = ours.new_cache(2, 40), None
     tokens = np.random.default_rng(0).integers(11, size=(2, 40))
+    name = cache_name(theirs)
     for start, stop in ((0, 30), (30, 31), (31, 39), (39, 40)):
         new = tokens[:, start:stop]
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            answer = theirs(torch.tensor(new), past_key_values=past, use_cache=True)
-        past = answer.past_key_values
+            answer = theirs(torch.tensor(new), **{name: past}, use_cache=True)
+        past = answer[name]
         before = ledger.snapshot()
         logits = ours(Counted(new, ledger), cache, "all")
         np.testing.assert_allclose(logits.data, answer.logits.numpy(), rtol=1e-4, atol=1e-4)
@@ -255,11 +257,11 @@ def test_matmul_flops_agree_with_torch_on_the_true_8b(torch):
     config = LLAMA_SIZES["llama-3.1-8b"]
     theirs = hugging_face(config, "meta")
     assert sum(p.numel() for p in theirs.parameters()) == config.parameters
-    past, cached = None, 0
+    name, past, cached = cache_name(theirs), None, 0
     for T in (100, 1):
         tokens = torch.zeros((1, T), dtype=torch.long, device="meta")
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            past = theirs(tokens, past_key_values=past, use_cache=True).past_key_values
+            past = theirs(tokens, **{name: past}, use_cache=True)[name]
         counts = run(config, ShapeArray, (T,), cached=cached).forward
         assert matmul(counts) == counter.get_total_flops()
         cached += T

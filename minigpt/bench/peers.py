@@ -11,6 +11,7 @@ import numpy as np
 from minigpt.bench.convert import ctranslate2_folder, gguf_file
 from minigpt.bench.engines import Generate
 from minigpt.errors import InputError
+from minigpt.peers import cache_name
 
 
 def transformers(folder: Path, dtype: str, threads: int, context: int) -> Generate:
@@ -20,6 +21,7 @@ def transformers(folder: Path, dtype: str, threads: int, context: int) -> Genera
     torch.set_num_threads(threads)
     load = library.AutoModelForCausalLM.from_pretrained
     model = load(folder, dtype=getattr(torch, dtype), local_files_only=True).eval()
+    cache = cache_name(model)
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]
     def generate(prompt: list[int], new: int, mark: Callable[[], None]) -> list[int]:
@@ -27,8 +29,8 @@ def transformers(folder: Path, dtype: str, threads: int, context: int) -> Genera
         past = None
         for _ in range(new):
             fed = torch.tensor([tokens[-1:] or prompt])
-            out = model(fed, past_key_values=past, use_cache=True, logits_to_keep=1)
-            past = out.past_key_values
+            out = model(fed, **{cache: past}, use_cache=True, logits_to_keep=1)
+            past = out[cache]
             tokens.append(int(out.logits[0, -1].argmax()))
             mark()
         return tokens

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gpu_visit.visit import Visit
+from minigpt.peers import cache_name
 
 
 @cache
@@ -54,25 +55,25 @@ class Peer:
     def greedy(self, tokens: np.ndarray, count: int) -> list[int]:
         """The most likely tokens, one after another."""
         found: list[int] = []
-        given, past = self._put(tokens), None
+        name, given, past = cache_name(self.model), self._put(tokens), None
         with self.torch.inference_mode():
             for _ in range(count):
-                out = self.model(given, past_key_values=past, use_cache=True)
-                past, given = out.past_key_values, out.logits[:, -1:].argmax(-1)
+                out = self.model(given, **{name: past}, use_cache=True)
+                past, given = out[name], out.logits[:, -1:].argmax(-1)
                 found.append(int(given))
         return found
 
     def decoder(self, keys: int) -> Callable[[], Any]:
         """A decode step that looks at `keys` keys, and can be repeated."""
-        token, past = self._put(self.visit.tokens(1)), None
+        name, token, past = cache_name(self.model), self._put(self.visit.tokens(1)), None
         if keys > 1:
             with self.torch.inference_mode():
                 given = self._put(self.visit.tokens(keys - 1))
-                past = self.model(given, use_cache=True).past_key_values
+                past = self.model(given, use_cache=True)[name]
 
         def step() -> Any:
             with self.torch.inference_mode():
-                out = self.model(token, past_key_values=past, use_cache=True)
+                out = self.model(token, **{name: past}, use_cache=True)
                 if past is not None:
                     past.crop(-1)
                 return out.logits
