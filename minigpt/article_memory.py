@@ -52,10 +52,11 @@ def rates() -> Iterator[Answer]:
         "it can perform in a second.",
     )
     made = planned("gpt2-xl")
+    about = made.first.estimate
     yield condition(
         f"GPT-2 XL on an {GPU.name}: a prompt of {made.prompt} tokens waits for "
         f"{made.prefill.binds}; a single token for {made.first.binds}, "
-        f"{1e3 * made.first.memory_s:.2f} ms beside {1e3 * made.first.arithmetic_s:.2f} ms of "
+        f"{1e3 * about.memory_s:.2f} ms beside {1e3 * about.arithmetic_s:.2f} ms of "
         "arithmetic",
         "true where arithmetic is what takes longest: many tokens at once. The formula gives "
         "operations, not time",
@@ -79,14 +80,13 @@ def hardware() -> Iterator[Answer]:
         "FLOPS using FP16 (half precision)",
     )
     made = planned("llama-3.1-8b")
-    rate = 1 / made.first.seconds
+    rate, about = 1 / made.first.seconds, made.first.estimate
     yield wrong(
         f"{rate:.0f} tokens a second at most, if its weights fitted: "
-        f"{1e3 * made.first.memory_s:.1f} ms to read {si(made.first.weight_bytes)}B at "
-        f"{GPU.bandwidth / 1e9:g} GB/s. Arithmetic alone, {si(made.first.flops)}FLOP at {wide:g} "
-        "TFLOP/s, would allow "
-        f"{1 / made.first.arithmetic_s:,.0f}",
-        f"its 23 is close, for another reason: a count {4.307e12 / made.first.flops:.0f} times too "
+        f"{1e3 * about.memory_s:.1f} ms to read {si(about.weight_bytes)}B at "
+        f"{GPU.bandwidth / 1e9:g} GB/s. Arithmetic alone, {si(about.flops)}FLOP at {wide:g} "
+        f"TFLOP/s, would allow {1 / about.arithmetic_s:,.0f}",
+        f"its 23 is close, for another reason: a count {4.307e12 / about.flops:.0f} times too "
         "large hides that decoding waits for memory. It sets memory aside in this footnote, and "
         "says below that the model does not fit",
         r"I can process about $\frac{101}{4.307} \approx 23$ tokens per second.",
