@@ -201,7 +201,7 @@ def _cupy() -> Any:
         if error.name != "cupy":
             raise
         raise InputError(
-            "--device cuda needs CuPy: pip install 'minigpt-counting[cuda13]' (or cuda12)"
+            "--device cuda needs CuPy: pip install '.[cuda13]' (or cuda12) in the clone"
         ) from None
     except ImportError as error:
         raise InputError(f"CuPy is installed but cannot be loaded: {_line(error)}") from None
@@ -212,7 +212,7 @@ def _cupy() -> Any:
     if driver // 1000 < wheel // 1000:
         raise InputError(
             f"the driver here serves CUDA {_version(driver)}, CuPy is built for {_version(wheel)}: "
-            f"pip install 'minigpt-counting[cuda{driver // 1000}]' in its place, or a newer driver"
+            f"pip install '.[cuda{driver // 1000}]' in the clone, or a newer driver"
         )
     try:
         found = runtime.getDeviceCount()

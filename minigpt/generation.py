@@ -11,6 +11,7 @@ from counting.views import flops, matmul
 from minigpt.device import to_host
 from minigpt.errors import InputError
 from minigpt.sample import sample
+from minigpt.schema import SCHEMA
 from minigpt.tokenizer import TextStream
 from minigpt.weights import LanguageModel
 
@@ -22,7 +23,8 @@ class Step:
     Attributes:
         token: its id.
         text: its text; "" while a character is not whole yet.
-        position: its place in the sequence, the prompt's first token at 0.
+        position: its place in the sequence, the prompt's first token at 0; the last token of a
+            full context has the place behind it, for it is never fed back.
         sequence: which prompt of the batch it continues.
         batch: how many sequences went through the pass together.
         phase: "prefill" for the pass over the prompt, then "decode".
@@ -62,9 +64,16 @@ class Step:
         written = self.counts.bytes_written["kv_cache"]
         return int(written // (self.batch * self.new_tokens))
 
+    def __repr__(self) -> str:
+        return (
+            f"Step({self.text!r} at {self.position}: {self.phase}, {self.keys} keys, "
+            f"{self.flops:,} FLOP, {1000 * self.seconds:.3g} ms)"
+        )
+
     def record(self) -> dict[str, Any]:
         """The step as a JSON object, a line of a log."""
         return {
+            "schema": SCHEMA,
             "token": self.token,
             "text": self.text,
             "position": self.position,
@@ -113,7 +122,10 @@ def generate(
     """
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     tokens = encode(lm, prompts)
-    _check(lm, tokens.shape[1], max_new_tokens, temperature, top_k, top_p, seed)
+    check_options(
+        max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
+    )
+    _check(lm, tokens.shape[1], max_new_tokens, top_k)
     rng = np.random.default_rng(seed)
 
     def draw(logits: np.ndarray) -> list[int]:  # (B, V)
@@ -147,35 +159,45 @@ def encode(lm: LanguageModel, prompts: Sequence[str]) -> np.ndarray:
     return np.array(rows, np.int64)
 
 
-def _check(
-    lm: LanguageModel,
-    length: int,
+def check_options(
+    *,
     max_new_tokens: int,
     temperature: float,
     top_k: int | None,
     top_p: float | None,
     seed: int | None,
+    **_: Any,
 ) -> None:
+    """Checks those options of `generate` that can be checked before a model is loaded.
+
+    Raises:
+        InputError: an option cannot be used, whatever the model.
+    """
+    if max_new_tokens < 1:
+        raise InputError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
+    if not 0 <= temperature < float("inf"):
+        raise InputError(f"temperature is {temperature}; it must be 0 or more")
+    if top_k is not None and top_k < 1:
+        raise InputError(f"top_k is {top_k}; it must be at least 1")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise InputError(f"top_p is {top_p}; it must be above 0 and at most 1")
+    if seed is not None and seed < 0:
+        raise InputError(f"seed is {seed}; it must be 0 or more")
+
+
+def _check(lm: LanguageModel, length: int, max_new_tokens: int, top_k: int | None) -> None:
     context, vocabulary = lm.config.n_positions, lm.config.vocab_size
     if length > context:
         raise InputError(
             f"the prompt has {length} tokens, but the context of {lm.name} is {context}"
         )
-    if max_new_tokens < 1:
-        raise InputError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
-    if length + max_new_tokens > context:
+    if length + max_new_tokens - 1 > context:  # the last token is never fed back
         raise InputError(
             f"{length} prompt tokens and {max_new_tokens} new ones do not fit the context of "
-            f"{context}: at most {context - length} new ones do"
+            f"{context}: at most {context - length + 1} new ones do"
         )
-    if not 0 <= temperature < float("inf"):
-        raise InputError(f"temperature is {temperature}; it must be 0 or more")
-    if top_k is not None and not 1 <= top_k <= vocabulary:
+    if top_k is not None and top_k > vocabulary:
         raise InputError(f"top_k is {top_k}; it must be from 1 to {vocabulary}, the vocabulary")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise InputError(f"top_p is {top_p}; it must be above 0 and at most 1")
-    if seed is not None and seed < 0:
-        raise InputError(f"seed is {seed}; it must be 0 or more")
 
 
 def _steps(

@@ -242,7 +242,7 @@ def test_cuda_without_cupy_says_what_to_install(command, monkeypatch):
     result = command("generate", "a", "--device", "cuda")
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == (
-        "minigpt: --device cuda needs CuPy: pip install 'minigpt-counting[cuda13]' (or cuda12)\n"
+        "minigpt: --device cuda needs CuPy: pip install '.[cuda13]' (or cuda12) in the clone\n"
     )
 
 

@@ -4,10 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from checkpoints import CONFIG, SHIPPED, assert_contract, checkpoint, ends_at_once
+from checkpoints import CONFIG, SHIPPED, SINGLE, assert_contract, checkpoint, ends_at_once
+from helpers import numbers
+from safetensors.numpy import save_file
 
 from counting.views import flops, matmul
 from minigpt import InputError, generate, load
+from minigpt.architectures import build, read
 from minigpt.tokenizer import TextStream
 
 GREEDY = {"temperature": 0, "ignore_eos": True}
@@ -124,8 +127,8 @@ REFUSED = {
     "one of two is empty": (["a", ""], {}, "the prompt is empty"),
     "no text": ("\ud800", {}, "cannot be made into tokens"),
     "a prompt too long": ("a" * 17, {}, "17 tokens, but the context of .* is 16"),
-    "more than the context": ("a" * 6, {"max_new_tokens": 11}, "at most 10 new ones"),
-    "a full context": ("a" * 16, {"max_new_tokens": 1}, "at most 0 new ones"),
+    "more than the context": ("a" * 6, {"max_new_tokens": 12}, "at most 11 new ones"),
+    "a full context": ("a" * 16, {"max_new_tokens": 2}, "at most 1 new ones"),
     "nothing new": ("a", {"max_new_tokens": 0}, "max_new_tokens is 0"),
     "less than nothing": ("a", {"max_new_tokens": -1}, "max_new_tokens is -1"),
     "cold": ("a", {"temperature": -0.1}, "temperature is -0.1"),
@@ -149,9 +152,61 @@ def test_what_cannot_be_done_is_refused_before_anything_runs(lm, case):
     assert not lm.ledger.snapshot()
 
 
-def test_the_whole_context_can_be_used(lm):
-    *_, last = generate(lm, "a" * 6, max_new_tokens=10, ignore_eos=True)
-    assert last.position == CONFIG.n_positions - 1
+@pytest.mark.parametrize("length", [1, 6, 15, 16])
+def test_the_whole_context_can_be_used(lm, length):
+    *_, last = generate(lm, "a" * length, max_new_tokens=17 - length, ignore_eos=True)
+    assert (last.position, last.keys) == (16, CONFIG.n_positions)
+
+
+WIDE = {
+    "gpt2": {"n_embd": 32, "n_positions": 64},
+    "llama": {
+        "model_type": "llama",
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 64,
+        "tie_word_embeddings": True,
+    },
+}
+
+
+@pytest.mark.parametrize("fast", ["0", "1"])
+@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("length", [3, 40, 63, 64])
+def test_the_token_behind_a_full_context_is_that_of_the_bare_model(
+    tmp_path, monkeypatch, name, fast, length
+):
+    monkeypatch.setenv("MINIGPT_FAST", fast)
+    replayed = []
+    if fast == "1":
+        pytest.importorskip("llvmlite")
+        from minigpt.fast import replay
+
+        run = replay._Pass.run
+        monkeypatch.setattr(replay, "watched", lambda: False)
+        monkeypatch.setattr(
+            replay._Pass, "run", lambda *args: replayed.append(args[1].shape) or run(*args)
+        )
+    folder = checkpoint(tmp_path / "m", {}, **WIDE[name])
+    config = read(folder / "config.json")
+    make = numbers(0, config.vocab_size)
+    bare = {key: make(shape, "f4") for key, shape in config.shapes().items()}
+    save_file(bare, folder / SINGLE)
+    prompt = "".join(map(chr, np.random.default_rng(length).integers(97, 123, length)))
+    lm = load(folder)
+    steps = list(generate(lm, prompt, max_new_tokens=65 - length, **GREEDY))
+    tokens = lm.tokenizer.encode(prompt).ids + [step.token for step in steps]
+    assert (len(tokens), steps[-1].position, steps[-1].keys) == (65, 64, 64)
+    model = build(config, bare)
+    logits = model(np.array([tokens[:64]]), model.new_cache(1, 64), "all")[0, length - 1 :]
+    assert tokens[length:] == logits.argmax(-1).tolist()
+    prompts, decoded = (sum((n == 1) == one for _, n in replayed) for one in (False, True))
+    if fast == "1":
+        assert prompts == (length >= replay.MANY)
+        assert decoded == (64 - length if length < 64 - replay.FEW else 0)
 
 
 # Text.

@@ -3,7 +3,7 @@
 import os
 from importlib.util import find_spec
 
-INSTALL = "pip install 'minigpt-counting[fast]' for kernels made for this processor"
+INSTALL = "pip install '.[fast]' in the clone for kernels made for this processor"
 
 
 def enabled() -> bool:
