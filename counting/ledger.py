@@ -172,6 +172,10 @@ class Counts(Mapping[Key, tuple[Any, ...]]):
         """Bytes written by category."""
         return {c[1]: self.total(c) for c in self.columns if c[0] == "written"}
 
+    def __repr__(self) -> str:
+        read, written = sum(self.bytes_read.values()), sum(self.bytes_written.values())
+        return f"Counts({_told(self)}; {grouped(read)} B read, {grouped(written)} B written)"
+
     def where(self, path: str = "*", operation: str = "*") -> "Counts":
         """The rows whose path and operation match two globs."""
         kept = (k for k in self if fnmatchcase(k[0], path) and fnmatchcase(k[1], operation))
@@ -183,6 +187,19 @@ class Counts(Mapping[Key, tuple[Any, ...]]):
         for key, row in self.items():
             groups.setdefault(group(key[0]), {})[key] = row
         return {name: Counts(self.columns, rows) for name, rows in groups.items()}
+
+
+def grouped(n: Any) -> str:
+    """A number with its thousands apart; symbols have none."""
+    return f"{n:,}" if isinstance(n, int) else str(n)
+
+
+def _told(counts: Counts) -> str:
+    """What a `repr` leads with: FLOP, a multiply-add as two, the calls they are of, and kinds."""
+    cost = counts.cost
+    said = f"{grouped(sum(cost.values()) + cost.get('fma', 0))} FLOP"
+    said += f" in {grouped(counts.total('calls'))} calls"
+    return said + (f": {', '.join(f'{k}={grouped(n)}' for k, n in cost.items())}" if cost else "")
 
 
 class _Moment(NamedTuple):
@@ -307,6 +324,10 @@ class Ledger:
         """The most bytes that were alive at once, category by category, since the start."""
         self.settle()
         return {name: usage.peak for name, usage in self.memory.items()}
+
+    def __repr__(self) -> str:
+        live = ", ".join(f"{name} {grouped(n)}" for name, n in self.live_bytes.items())
+        return f"Ledger({_told(self.snapshot())}; B live: {live})"
 
     def snapshot(self) -> Counts:
         """What was counted so far; the difference of two snapshots is what ran between them."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from counting.ledger import grouped
 from counting.views import flops
 
 SAMPLE = 1 << 22  # elements that statistics look at; of a larger array every k-th
@@ -29,11 +30,11 @@ def text(x: Any) -> str:
 def facts(x: Any) -> str:
     """What the ledger knows of a counted array."""
     spec, charge = x.spec, x.charge
-    said = f"{spec.shape} {spec.dtype}, {_grouped(spec.nbytes)} B of {spec.category}"
+    said = f"{spec.shape} {spec.dtype}, {grouped(spec.nbytes)} B of {spec.category}"
     if x.path:
         said += f" at {x.path}"
     if charge:
-        said += f" by {charge.operation}: {_grouped(flops(charge))} FLOP"
+        said += f" by {charge.operation}: {grouped(flops(charge))} FLOP"
         if charge.cost:
             said += f" {dict(charge.cost)}"
     return said
@@ -156,7 +157,3 @@ def html(x: Any) -> str:
     style = "border-collapse:collapse;margin:4px 0"
     shown = escape(values(x.data))
     return f'{said}<table style="{style}">{body}</table><div><code>{shown}</code></div>'
-
-
-def _grouped(n: Any) -> str:
-    return f"{n:,}" if isinstance(n, int) else str(n)  # symbols have no thousands

@@ -10,13 +10,14 @@ import typer
 from typer.exceptions import TyperException
 
 from minigpt.bench.cli import app as bench
-from minigpt.errors import InputError
+from minigpt.errors import InputError, without_effect
 from minigpt.stepping.cli import step
 
 app = typer.Typer(
     help="GPT-2 in plain NumPy that counts itself while it runs.",
+    epilog="""Try: minigpt generate "To be, or not to be\"""",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # drawing boxes would take longer than all else
 )
@@ -27,8 +28,19 @@ Model = Annotated[
 Revision = Annotated[str | None, typer.Option(help="branch, tag or commit on the hub")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from minigpt import __version__
+
+        print(f"minigpt {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _group(
+    version: Annotated[
+        bool, typer.Option("--version", help="the version", is_eager=True, callback=_version)
+    ] = False,
     pdb: Annotated[
         bool, typer.Option("--pdb", help="with any command: a debugger where an error is raised")
     ] = False,
@@ -52,7 +64,10 @@ def generate(
     top_p: Annotated[float | None, typer.Option(help="draw from the top probability p")] = None,
     seed: Annotated[int | None, typer.Option(help="same seed, same text")] = None,
     ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="go on after the end")] = False,
-    log: Annotated[Path | None, typer.Option(help="one JSON line for each token")] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(help="one JSON line for each token; - is standard output, in place of text"),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="one JSON document, no text")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="the text alone")] = False,
     trace_allocator: Annotated[
@@ -63,8 +78,15 @@ def generate(
     from contextlib import nullcontext
 
     from minigpt.device import witness
-    from minigpt.run import run
+    from minigpt.run import STDOUT, run
 
+    if temperature == 0:
+        without_effect({"--top-k": top_k, "--top-p": top_p}, "--temperature 0")
+    if json:
+        without_effect({"--quiet": quiet, "--trace-allocator": trace_allocator}, "--json")
+        without_effect({"--log -": log == STDOUT}, "--json, which has standard output")
+    if quiet:
+        without_effect({"--trace-allocator": trace_allocator}, "--quiet")
     given = [text for text in [prompt, *(prompts or [])] if text is not None]
     options = {
         "max_new_tokens": max_new_tokens,
@@ -106,7 +128,7 @@ def formulas(
     python: Annotated[bool, typer.Option("--python", help="as a Python function")] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
 ) -> None:
-    """The closed forms of what a model costs, read off a run on symbols."""
+    """Closed forms of what a model costs, read off a run on symbols."""
     from minigpt.formula_text import run
 
     asked = [form for form, yes in [("latex", latex), ("python", python), ("json", json)] if yes]
@@ -127,7 +149,7 @@ def verify(
         bool, typer.Option("--json", help="one JSON document as the last line")
     ] = False,
 ) -> None:
-    """Hold every witness, and every published formula, against execution.
+    """Hold every witness and published formula against execution.
 
     Exit status 1 if a witness disagrees.
     """
@@ -139,7 +161,7 @@ def verify(
 @app.command()
 def count(
     model: Annotated[
-        str, typer.Argument(help="a preset, a config.json, a folder, or owner/name on the hub")
+        str, typer.Argument(help="a preset, shakespeare, a config.json, a folder, or a hub name")
     ],
     new_tokens: Annotated[int, typer.Option(help="tokens of each sequence to run")] = 1,
     past: Annotated[int, typer.Option(help="tokens of each that are cached already")] = 0,
@@ -149,12 +171,12 @@ def count(
     ] = "float16",
     logits: Annotated[str, typer.Option(help="of all new positions, or of the last")] = "all",
     cache: Annotated[
-        str, typer.Option(help="DeepSeek's cache: compressed or expanded")
-    ] = "compressed",
+        str | None, typer.Option(help="DeepSeek's: compressed, as if not given, or expanded")
+    ] = None,
     by: Annotated[str | None, typer.Option(help="component, layer or op")] = None,
     json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
 ) -> None:
-    """Say what one forward pass of any model costs: run on shapes, no weights needed."""
+    """Say what a pass of any model costs, run on shapes: no weights."""
     from minigpt.count import run
 
     run(model, new_tokens, past, batch, dtype, logits, cache, by, as_json=json)
@@ -187,7 +209,7 @@ def plan(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
 ) -> None:
-    """Say whether a model fits on a GPU, what would, and how fast it can be there at best."""
+    """Say whether a model fits on a GPU, and how fast it can be there."""
     from minigpt.plan_text import run
 
     options = {
@@ -211,7 +233,7 @@ def gpus(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
 ) -> None:
-    """List hardware: memory, bandwidth, dense peak rates, and where the figures are from."""
+    """List hardware: memory, bandwidth, dense peak rates, sources."""
     from minigpt.gpus import run
 
     run(json, gpu_file, measure_cpu)
@@ -221,7 +243,7 @@ def gpus(
 def article(
     json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
 ) -> None:
-    """The article that this project grew from, claim by claim: right or wrong, by execution."""
+    """The article behind this project, claim by claim, by execution."""
     from minigpt.article import run
 
     run(json)
@@ -256,6 +278,15 @@ def _fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
+def _about(error: TyperException, message: str) -> str:
+    """What is wrong with a word of the command, what may have been meant, and where to look."""
+    if near := getattr(error, "possibilities", None):  # of an option
+        message = f"{error.message}; did you mean {near[0]}?"
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "minigpt"
+    return f"{message.rstrip('.')} (see {command} --help)"
+
+
 def _open_streams() -> None:
     """Gives a stream to whoever was started without, and lets no character be unprintable."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
@@ -269,7 +300,7 @@ def _command() -> Any:
     """Runs the command; if --pdb is said, before or after its name, errors open a debugger."""
     words = [word for word in sys.argv[1:] if word != "--pdb"]
     try:
-        return app(words, standalone_mode=False)
+        return app(words, prog_name="minigpt", standalone_mode=False)
     except Exception as error:
         if len(words) < len(sys.argv) - 1 and not isinstance(error, TyperException | typer.Abort):
             from minigpt.stepping.command import post_mortem
@@ -291,7 +322,7 @@ def main() -> None:
     except TyperException as error:  # an unknown command or option, a value of another type
         message = error.format_message()
         if not message.startswith("Usage: "):
-            _fail(f"{message.rstrip('.')} (see minigpt --help)")
+            _fail(_about(error, message))
         print(message)  # no command: what may be said is the help
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):

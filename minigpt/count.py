@@ -4,49 +4,26 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from counting import Counted, Counts, Ledger, ShapeArray, category
 from counting.views import flops, matmul
-from minigpt.architectures import PRESETS, Config, build, read
+from minigpt.architectures import Config, build
 from minigpt.deepseek_config import DeepseekConfig
 from minigpt.errors import InputError
 from minigpt.measure import Forward
+from minigpt.resolve import resolve
 from minigpt.routing import Assumption, bound, expected, expected_experts, most_experts
+from minigpt.schema import SCHEMA
+from minigpt.terminal import console
 
 # A run's dtype by name. bfloat16 is no NumPy dtype: a 16-bit one of the same size stands in.
 DTYPES = {"float16": np.float16, "bfloat16": np.float16, "float32": np.float32}
 DTYPES["float64"] = np.float64
 LOGITS = ("all", "last")
 CACHES = ("compressed", "expanded")
-WIDE = 200  # columns that a table may take: a figure is never cut short
-
-
-def resolve(model: str) -> Config:
-    """The configuration of a preset, a config.json, a folder that has one, or a hub name.
-
-    Raises:
-        InputError: there is none, or it is of an unknown architecture.
-    """
-    if model in PRESETS:
-        return PRESETS[model]
-    if model.endswith(".json"):
-        return read(Path(model))
-    if (folder := Path(model).expanduser()).is_dir():
-        return read(folder / "config.json")
-    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model):
-        from minigpt.hub import _on_hub
-
-        if (path := _on_hub(model, None)("config.json")) is None:
-            raise InputError(f"{model} has no config.json")
-        return read(path)
-    raise InputError(
-        f"unknown model {model!r}: it is one of {', '.join(PRESETS)}, or a config.json, a folder "
-        "that has one, or owner/name on the hub"
-    )
 
 
 @lru_cache(maxsize=256)
@@ -150,6 +127,7 @@ def count(
     counts, peak = forward(config, new_tokens, past, batch, **options)
     read, written = counts.bytes_read, counts.bytes_written
     found = {
+        "schema": SCHEMA,
         "model": model,
         "new_tokens": new_tokens,
         "past": past,
@@ -234,12 +212,23 @@ def run(
     batch: int = 1,
     dtype: str = "float16",
     logits: str = "all",
-    cache: str = "compressed",
+    cache: str | None = None,
     by: str | None = None,
     as_json: bool = False,
 ) -> None:
-    """Prints what one forward pass costs: the `count` command. Arguments as those of `count`."""
+    """Prints what one forward pass costs: the `count` command.
+
+    Args:
+        cache: for DeepSeek alone, "compressed" if None; the others are as those of `count`.
+        by: see `rows`; "component" if None.
+
+    Raises:
+        InputError: as `count` and `rows`; or a cache is chosen that the model does not have.
+    """
     config = resolve(model)
+    if cache is not None and not isinstance(config, DeepseekConfig):
+        raise InputError(f"only DeepSeek's latent attention has a choice of --cache, not {model}")
+    cache = cache or "compressed"
     found = count(model, new_tokens, past, batch, dtype, logits, cache, config)
     options: dict[str, Any] = {"logits": logits, "dtype": dtype, "cache": cache}
     counts = forward(config, new_tokens, past, batch, **options).counts
@@ -263,16 +252,16 @@ def _figures(part: Counts) -> dict[str, int]:
 
 
 def _print(found: dict[str, Any], counts: Counts, by: str, parts: list[tuple[str, Counts]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from counting.table import kinds
 
-    console = Console(width=WIDE, soft_wrap=True)
-    console.print(
+    out = console()
+    out.print(
         f"{found['model']}: {found['new_tokens']} new token(s) after {found['past']}, batch "
         f"{found['batch']}, {found['dtype']}, {found['logits']} logits: "
-        f"{found['flops']:,} FLOP, {found['matmul_flops']:,} of matrix products (2mnp)\n"
+        f"{found['flops']:,} FLOP, {found['matmul_flops']:,} of matrix products (2mnp)\n",
+        markup=False,
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in (by, "FLOP", "share", "2mnp", "bytes read", "bytes written"):
@@ -290,8 +279,8 @@ def _print(found: dict[str, Any], counts: Counts, by: str, parts: list[tuple[str
         figures = found["bytes_read"][name], found["bytes_written"][name], peak
         memory.add_row(name, *(f"{n:,}" for n in figures))
     for made in (table, kinds(counts), memory):
-        console.print(made, "")
-    console.print(
+        out.print(made, "")
+    out.print(
         f"{found['parameters']:,} parameters, {found['weight_bytes']:,} bytes; "
         f"{found['kv_bytes_per_token']:,} bytes of KV cache a token; "
         f"{found['arithmetic_intensity']:.3g} FLOP a byte moved"
@@ -299,7 +288,7 @@ def _print(found: dict[str, Any], counts: Counts, by: str, parts: list[tuple[str
     if experts := found.get("experts"):
         for assumption in ("expected", "bound"):
             told = experts[assumption]
-            console.print(
+            out.print(
                 f"{assumption}: {told['met_in_each_layer']} of {experts['of_each_layer']} experts "
                 f"met in each layer, {told['weight_bytes_read']:,} bytes of weights read"
             )

@@ -212,7 +212,7 @@ def _cupy() -> Any:
     if driver // 1000 < wheel // 1000:
         raise InputError(
             f"the driver here serves CUDA {_version(driver)}, CuPy is built for {_version(wheel)}: "
-            f"pip install '.[cuda{driver // 1000}]' in the clone, or a newer driver"
+            f"in its place, pip install '.[cuda{driver // 1000}]' in the clone, or a newer driver"
         )
     try:
         found = runtime.getDeviceCount()

@@ -1,5 +1,31 @@
 """What is wrong with an input, in one line that names the thing and the way out."""
 
+from collections.abc import Iterable, Mapping
+
 
 class InputError(ValueError):
     """Input that cannot be used. The command prints its text and exits with status 2."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """What to add to a complaint about a name: the nearest known one, "" if none other is near."""
+    from difflib import get_close_matches
+
+    folded = {one.casefold(): one for one in known}
+    near = get_close_matches(name.casefold(), folded, n=1)
+    found = folded[near[0]] if near else name
+    return f"; did you mean {found}?" if found != name else ""
+
+
+def without_effect(options: Mapping[str, object], beside: str) -> None:
+    """Refuses options that do nothing beside another one.
+
+    Args:
+        options: values by option; None and False are what nobody gave.
+
+    Raises:
+        InputError: one of them was given.
+    """
+    for option, value in options.items():
+        if value is not None and value is not False:
+            raise InputError(f"{option} has no effect with {beside}: leave one of them out")

@@ -4,13 +4,14 @@ import json
 from typing import Any
 
 import sympy
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 from sympy import Expr
 
 from minigpt.formulas import B, D, Formulas, H, N, S, T, d, formulas
 from minigpt.measure import named
+from minigpt.terminal import console
 
 ABBREVIATED = {"d": "H D, the width of the model", "S": "N + T, the keys that a query looks at"}
 
@@ -32,7 +33,7 @@ def run(model: str, form: str = "table", scores: str = "full", logits: str = "al
     elif form in ("latex", "python"):
         print(latex(found) if form == "latex" else found.python())
     else:
-        Console().print(table(found))
+        console(prose=True).print(table(found))
 
 
 def readable(expr: Any) -> tuple[list[Any], list[Expr]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from minigpt.accelerators import GPUS, Accelerator
 from minigpt.checked import numbers, switches
-from minigpt.errors import InputError
+from minigpt.errors import InputError, did_you_mean
 
 __all__ = ["GPUS", "RTX_3060", "Accelerator", "catalogue", "find", "read", "this_cpu"]
 
@@ -41,6 +41,8 @@ def find(name: str, file: Path | None = None) -> Accelerator:
         InputError: there is none, or the file does not describe one.
     """
     known = catalogue(file)
+    if file and name in (*GPUS, "cpu"):
+        raise InputError(f"{file} has no effect with the GPU {name}: leave one of them out")
     if name in known:
         return known[name]
     if name == "cpu":
@@ -49,6 +51,7 @@ def find(name: str, file: Path | None = None) -> Accelerator:
         return read(Path(name))
     raise InputError(
         f"unknown GPU {name!r}: {', '.join(known)}, cpu, or a .json or .toml file that describes it"
+        + did_you_mean(name, [*known, "cpu"])
     )
 
 

@@ -9,9 +9,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from minigpt.errors import InputError
+from minigpt.errors import InputError, did_you_mean
 
 SHIPPED = "shakespeare"
+WEIGHTS = (  # names whose weights are known to be on the hub, or here
+    SHIPPED,
+    *("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"),
+    *("meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.1-8B"),
+    *("meta-llama/Llama-3.1-70B", "meta-llama/Llama-3.1-405B"),
+    *("deepseek-ai/DeepSeek-V3", "deepseek-ai/DeepSeek-R1"),
+)
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLE = "pytorch_model.bin"
@@ -36,6 +43,25 @@ def find(model: str, revision: str | None = None) -> Checkpoint:
     Raises:
         InputError: there is no such model, it has no safetensors, or the hub cannot be reached.
     """
+    fetch, tensors = _source(model, revision)
+    config = _config(model, fetch)
+    tokenizer = fetch("tokenizer.json")
+    if tokenizer is None:
+        raise _lacks(model, "tokenizer.json", fetch)
+    return Checkpoint(model, config, tokenizer, tensors or _tensors(model, fetch))
+
+
+def find_config(model: str) -> Path:
+    """The config.json of `model`, where `find` would find it; no other file is asked for.
+
+    Raises:
+        InputError: there is no such model, it has none, or the hub cannot be reached.
+    """
+    return _config(model, _source(model, None)[0])
+
+
+def _source(model: str, revision: str | None) -> tuple[Fetch, tuple[Path, ...]]:
+    """What fetches the files of a model, and those of its tensors if they are known already."""
     try:
         here = _here(model)
     except OSError as error:  # a folder that may not be read, a name too long
@@ -44,24 +70,27 @@ def find(model: str, revision: str | None = None) -> Checkpoint:
         raise InputError(f"{model} is on this machine: only a hub name has revisions")
     if not here and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", model):
         raise InputError(f"{model!r} is no file, no folder and no hub name")
-    return here or _collect(model, _on_hub(model, revision))
+    for known in WEIGHTS:
+        if not here and model.casefold() == known.rpartition("/")[2].casefold() and model != known:
+            raise InputError(f"{model!r} is no name of any weights; did you mean {known}?")
+    return here or (_on_hub(model, revision), ())
 
 
-def _here(model: str) -> Checkpoint | None:
-    """The files of a model that comes with the package, or is a folder or file."""
+def _here(model: str) -> tuple[Fetch, tuple[Path, ...]] | None:
+    """The same of a model that comes with the package, or is a folder or file."""
     if model == SHIPPED:
         package = Path(__file__).parent
         folders = package / "shipped" / SHIPPED, package.parent / "weights" / SHIPPED
-        return _collect(model, _in_folder(next(f for f in folders if f.is_dir())))
+        return _in_folder(next(f for f in folders if f.is_dir())), ()
     path = Path(os.path.expanduser(model))
     if path.suffix.lower() in PICKLES:
         raise InputError(f"{model} is a pickle and refused: {_REFUSED}")
     if path.is_file():
         if path.suffix != ".safetensors":
             raise InputError(f"{model} is not a .safetensors file")
-        return _collect(model, _in_folder(path.parent), tensors=(path,))
+        return _in_folder(path.parent), (path,)
     if model and path.is_dir():
-        return _collect(model, _in_folder(path))
+        return _in_folder(path), ()
     return None
 
 
@@ -88,16 +117,11 @@ def download(model: str, revision: str | None = None, to: Path | None = None) ->
     return to
 
 
-def _collect(model: str, fetch: Fetch, tensors: tuple[Path, ...] = ()) -> Checkpoint:
+def _config(model: str, fetch: Fetch) -> Path:
     config = fetch("config.json")
     if config is None:
         raise _lacks(model, "config.json", fetch)
-    tokenizer = fetch("tokenizer.json")
-    if tokenizer is None:
-        raise _lacks(model, "tokenizer.json", fetch)
-    if not tensors:
-        tensors = _tensors(model, fetch)
-    return Checkpoint(model, config, tokenizer, tensors)
+    return config
 
 
 def _lacks(model: str, what: str, fetch: Fetch) -> InputError:
@@ -179,6 +203,7 @@ def _on_hub(model: str, revision: str | None) -> Fetch:
                 f"{model} is not on this machine and the hub cannot be reached "
                 f"({unreachable() or _first_line(error)}): where there is a network, run: "
                 f"minigpt download {model} --to DIR, and copy DIR here"
+                + ("" if "/" in model else did_you_mean(model, WEIGHTS))
             ) from None
         except EntryNotFoundError:
             return None
@@ -189,7 +214,10 @@ def _on_hub(model: str, revision: str | None) -> Fetch:
         except RevisionNotFoundError:
             raise InputError(f"{model} has no revision {revision!r} on the hub") from None
         except (RepositoryNotFoundError, HFValidationError):
-            raise InputError(f"{model} is no file, no folder and no model on the hub") from None
+            raise InputError(
+                f"{model} is no file, no folder and no model on the hub"
+                + did_you_mean(model, WEIGHTS)
+            ) from None
         except Exception as error:  # the transport's, the disk's
             raise InputError(f"{model}: {name} cannot be fetched: {_first_line(error)}") from None
 

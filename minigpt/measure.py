@@ -2,15 +2,16 @@
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from counting import Counted, Counts, Ledger, ShapeArray, category
 from counting.views import VIEWS
-from minigpt.config import GPT2_SIZES, GPT2Config, read_config
+from minigpt.config import GPT2Config
+from minigpt.errors import InputError
 from minigpt.gpt2 import GPT2
+from minigpt.resolve import resolve
 
 # Component -> what the paths of its operations end in, within a block or outside of any.
 COMPONENTS = {
@@ -128,15 +129,12 @@ def sizes(config: GPT2Config) -> dict[str, Any]:
 
 
 def named(model: str) -> GPT2Config:
-    """The configuration of a preset, a config.json, or whatever `hub.find` finds.
+    """The configuration of a GPT-2 by any name that `resolve` takes.
 
     Raises:
         InputError: there is none, or it is not a GPT-2's.
     """
-    if model in GPT2_SIZES:
-        return GPT2_SIZES[model]
-    if model.endswith(".json"):
-        return read_config(Path(model))
-    from minigpt.hub import find
-
-    return read_config(find(model).config)
+    config = resolve(model)
+    if not isinstance(config, GPT2Config):
+        raise InputError(f"{model} is no GPT-2: minigpt count says what it costs, in numbers")
+    return config

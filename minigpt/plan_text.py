@@ -7,11 +7,12 @@ from typing import Any
 
 from minigpt.architectures import PRESETS
 from minigpt.assumptions import assumptions
-from minigpt.count import WIDE, resolve
 from minigpt.errors import InputError
 from minigpt.hardware import catalogue, find
 from minigpt.plan import OVERHEAD_RANGE, Plan, plan
+from minigpt.resolve import resolve
 from minigpt.roofline import Work
+from minigpt.terminal import WIDE
 from minigpt.verdict import gigabytes as gigabytes
 from minigpt.verdict import milliseconds, short, verdict
 
@@ -33,7 +34,7 @@ def run(
         options: those of `plan.plan`.
 
     Raises:
-        InputError: see `plan.plan`, `hardware.find` and `count.resolve`.
+        InputError: see `plan.plan`, `hardware.find` and `resolve.resolve`.
     """
     if "all" in (model, gpu):
         plans = _compared(model, gpu, gpu_file, options)

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from rich.console import Console, Group
 from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.table import Table
 
 from counting import table
 from counting.allocators import Allocations
@@ -19,12 +21,14 @@ from counting.array import observing
 from counting.views import flops, matmul
 from minigpt import fast, pool_text
 from minigpt.errors import InputError
-from minigpt.generation import Step, generate
+from minigpt.generation import Step, check_options, generate
 from minigpt.notes import saying
-from minigpt.terminal import LiveText, can_show
+from minigpt.schema import SCHEMA
+from minigpt.terminal import LiveText, can_show, console
 from minigpt.weights import LanguageModel, load
 
 INTERRUPTED = 130  # what a shell makes of Ctrl-C
+STDOUT = Path("-")  # as a log: the records are what is printed
 
 
 def run(
@@ -41,12 +45,17 @@ def run(
 
     `allocations` is what `device.witness` gives, entered, or None.
     """
+    times = _Times()
     prompts = [_read_prompt(prompt) for prompt in prompts]
-    errors = Console(stderr=True)
-    with _loading(errors, model, show=not quiet and not as_json) as progress:
+    if not prompts:
+        raise InputError("the prompt is empty: give a text to continue, or - to read one")
+    check_options(**options)
+    errors = console(stderr=True)
+    with _loading(model, show=not quiet and not as_json) as progress:
         lm = load(model, progress=progress, **place)
+    times.loaded()
     if place["device"] == "cpu" and not (quiet or as_json or fast.enabled()):
-        errors.print(f"NumPy multiplies: {fast.INSTALL}", markup=False, soft_wrap=True)
+        errors.print(f"NumPy multiplies: {fast.INSTALL}", markup=False)
     if allocations:
         allocations.reset_peak()
     steps = generate(lm, prompts, **options)
@@ -56,7 +65,7 @@ def run(
     pool: Any = None if isinstance(allocations, Allocations) else allocations
     with (
         _open_log(log) as write,
-        _stream(prompts, options, as_json, quiet) as show,
+        _stream(prompts, options, as_json or log == STDOUT, quiet) as show,
         _stop_asked() as stopped,
         observing(lm.ledger, pool) if pool else nullcontext(),
     ):
@@ -65,6 +74,7 @@ def run(
                 write(step.record())
                 texts[step.sequence] += step.text
                 tokens[step.sequence].append(step.token)
+                times.add(step)
                 last, moment = step, pool and pool.now()
                 real = moment.asked if moment else allocated(allocations)
                 show(step)
@@ -73,10 +83,10 @@ def run(
         except KeyboardInterrupt:
             pass
     if as_json:
-        print(json.dumps(_summary(lm, texts, tokens, last)))
+        print(json.dumps(_summary(lm, texts, tokens, last) | times.document()))
     elif not quiet:
         errors.print()
-        errors.print(_tables(lm, last, real))
+        errors.print(_tables(lm, last, real, times))
         if moment and last:
             errors.print()
             errors.print(pool_text.report(lm.device.name, moment, pool.hidden, component))
@@ -119,10 +129,12 @@ def _read_prompt(prompt: str) -> str:
 
 
 @contextmanager
-def _loading(console: Console, model: str, show: bool) -> Iterator[Callable[[int, int], None]]:
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
-    hidden = not (show and console.is_terminal)
-    with saying(show), Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+def _loading(model: str, show: bool) -> Iterator[Callable[[int, int], None]]:
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn()
+    terminal = Console(stderr=True)
+    hidden = not (show and terminal.is_terminal)
+    bar = Progress(*columns, console=terminal, transient=True, disable=hidden)
+    with saying(show), bar:
         task = bar.add_task(f"loading {model}", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -133,7 +145,10 @@ def _open_log(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
         yield lambda record: None
         return
     try:
-        stream = path.open("wb", buffering=0)
+        if path == STDOUT:
+            stream = open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115
+        else:
+            stream = path.open("wb", buffering=0)
     except OSError as error:
         raise InputError(f"cannot write the log {path}: {error.strerror}") from None
 
@@ -141,6 +156,8 @@ def _open_log(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
         try:
             stream.write(f"{json.dumps(record)}\n".encode())  # a whole line at once
         except OSError as error:
+            if path == STDOUT:
+                raise  # its reader may have seen enough
             raise InputError(f"cannot write the log {path}: {error.strerror}") from None
 
     with stream:
@@ -170,10 +187,10 @@ def _stop_asked() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def _stream(
-    prompts: Sequence[str], options: dict[str, Any], as_json: bool, quiet: bool
+    prompts: Sequence[str], options: dict[str, Any], silent: bool, quiet: bool
 ) -> Iterator[Callable[[Step], None]]:
-    """What shows a step: live on a terminal, the bare text elsewhere, nothing with --json."""
-    if as_json:
+    """What shows a step: live on a terminal, the bare text elsewhere, nothing if `silent`."""
+    if silent:
         yield lambda step: None
     elif len(prompts) > 1:
         texts = list(prompts)
@@ -236,13 +253,59 @@ def si(n: float) -> str:
     return f"{n:.3g} {['', 'k', 'M', 'G', 'T', 'P'][power]}"
 
 
-def _tables(lm: LanguageModel, last: Step | None, real: dict[str, int] | None) -> Group:
+class _Times:
+    """Where the time of a run goes: to loading, to the passes of each phase, and in all."""
+
+    def __init__(self) -> None:
+        self._began = perf_counter()
+        self._seconds = {"loading": 0.0, "prefill": 0.0, "decode": 0.0}
+        self._tokens = {"prefill": 0, "decode": 0}
+        self._position = -1
+
+    def loaded(self) -> None:
+        self._seconds["loading"] = perf_counter() - self._began
+
+    def add(self, step: Step) -> None:
+        """A step: to prefill the tokens of its prompts, to decode those that came."""
+        first = step.position != self._position  # the other sequences tell of the same pass
+        self._position = step.position
+        if first:
+            self._seconds[step.phase] += step.seconds
+        if step.phase == "decode":
+            self._tokens["decode"] += 1
+        elif first:
+            self._tokens["prefill"] = step.batch * step.new_tokens
+
+    def document(self) -> dict[str, Any]:
+        total = perf_counter() - self._began
+        rates = {name: n / self._seconds[name] if n else None for name, n in self._tokens.items()}
+        return {"seconds": {**self._seconds, "total": total}, "tokens_per_second": rates}
+
+    def table(self) -> Table:
+        made = Table(box=None, pad_edge=False, header_style="bold")
+        for column in ("time", "tokens", "seconds", "tokens/s"):
+            made.add_column(column, justify="left" if column == "time" else "right")
+        told = self.document()
+        for name, seconds in told["seconds"].items():
+            tokens, rate = self._tokens.get(name), told["tokens_per_second"].get(name)
+            made.add_row(
+                "in all" if name == "total" else name,
+                "" if tokens is None else f"{tokens:,}",
+                f"{seconds:,.4f}",
+                f"{rate:,.1f}" if rate else "",
+            )
+        return made
+
+
+def _tables(
+    lm: LanguageModel, last: Step | None, real: dict[str, int] | None, times: _Times
+) -> Group:
     live = last.live_bytes if last else lm.ledger.live_bytes
     tables = table.report(lm.ledger.snapshot(), live, lm.ledger.peak_bytes, component, real)
     note = f"{lm.config.parameters:,} parameters"
     if last:
         note += f" · {last.kv_bytes_per_token:,} bytes of KV cache a token"
-    return Group(tables, "", note)
+    return Group(tables, "", times.table(), "", note)
 
 
 def _summary(
@@ -250,6 +313,7 @@ def _summary(
 ) -> dict[str, Any]:
     counts = lm.ledger.snapshot()
     return {
+        "schema": SCHEMA,
         "model": lm.name,
         "texts": texts,
         "tokens": tokens,

@@ -1,4 +1,4 @@
-"""Text that comes bit by bit, and a status under it, on a terminal."""
+"""What is printed: tables of any width, and text that comes bit by bit with a status under it."""
 
 import os
 import sys
@@ -6,10 +6,27 @@ from shutil import get_terminal_size
 from textwrap import wrap
 
 from rich.cells import cell_len
+from rich.console import Console
 
 # A model may say anything: control characters do not reach the terminal.
 _HARMLESS = dict.fromkeys((*range(32), *range(127, 160)), "\N{REPLACEMENT CHARACTER}")
 _HARMLESS |= {ord("\n"): "\n", ord("\t"): "    ", ord("\r"): ""}
+
+
+WIDE = 10_000  # columns: more than a table has
+
+
+def console(stderr: bool = False, prose: bool = False) -> Console:
+    """What tables are printed on, as wide as they are: a figure that is cut is none.
+
+    Args:
+        stderr: standard error instead of standard output.
+        prose: tables of sentences, which fold in the width of a terminal; elsewhere nothing does.
+    """
+    made = Console(stderr=stderr)
+    if not (prose and made.is_terminal):
+        made.width = WIDE
+    return made
 
 
 def can_show() -> bool:

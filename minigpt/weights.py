@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from counting import Counted, Ledger, category
 from minigpt.architectures import Config, Model, build, read
 from minigpt.device import Device, Forward, place
+from minigpt.dimensions import layers
 from minigpt.errors import InputError
 from minigpt.fast.packed import DTYPES
 from minigpt.hub import find
@@ -51,6 +52,14 @@ class LanguageModel:
     @property
     def config(self) -> Config:
         return self.model.config
+
+    def __repr__(self) -> str:
+        config = self.config
+        return (
+            f"LanguageModel({self.name!r}: {type(self.model).__name__}, {config.parameters:,} "
+            f"parameters in {self.dtype} on {self.device.name}, {layers(config)} layers, context "
+            f"{config.n_positions:,}, vocabulary {config.vocab_size:,})"
+        )
 
 
 def load(

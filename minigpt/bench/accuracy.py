@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from minigpt.bench.engines import threads
@@ -17,6 +18,8 @@ from minigpt.bench.worker import Job
 from minigpt.errors import InputError
 from minigpt.fast.packed import DTYPES
 from minigpt.generation import encode, generate
+from minigpt.schema import SCHEMA
+from minigpt.terminal import console
 from minigpt.weights import LanguageModel, load
 
 REFERENCE, *NARROW = DTYPES
@@ -71,6 +74,7 @@ class Accuracy(NamedTuple):
     def document(self) -> dict[str, Any]:
         """It as a JSON object."""
         return {
+            "schema": SCHEMA,
             "model": self.model,
             "text": self.text.source,
             "predicted": self.predicted,
@@ -112,7 +116,7 @@ def accuracy(model: str, text: Path | None = None) -> Accuracy:
         InputError: the model or the text cannot be used, or logits are not finite.
     """
     about = subject(model)
-    with Console(stderr=True).status(f"loading {model}") as status:
+    with Console(stderr=True).status(f"loading {escape(model)}") as status:
         models = {dtype: load(about.folder, dtype=dtype) for dtype in DTYPES}
         lm = models[REFERENCE]
         chosen = _generated(lm) if text is None else _read(lm, text)
@@ -212,12 +216,12 @@ def show(found: Accuracy, as_json: bool) -> None:
             f"{row.nats_per_character:.5f}",
             f"{row.character_difference:+.5f}",
         )
-    console = Console(width=120)
-    console.print(table)
+    out = console()
+    out.print(table)
     for line in (
         f"{found.predicted} tokens, {found.characters} characters of {found.text.source}",
         f"float32: first {found.same} of {found.greedy} greedy tokens as in plain NumPy",
     ):
-        console.print(line, soft_wrap=True, highlight=False)
+        out.print(line, highlight=False, markup=False)
     if as_json:
         print(json.dumps(found.document()))

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from minigpt.errors import without_effect
+
 app = typer.Typer(help="Ratios of things run in turn, on this machine.", no_args_is_help=True)
 
 Model = Annotated[
@@ -33,7 +35,7 @@ def decode(
     new_tokens: Annotated[int, typer.Option(help="tokens to generate")] = 32,
     json: Json = False,
 ) -> None:
-    """Time per token, one by one, beside the floor that the memory sets and beside the peers."""
+    """Time per token, one by one, beside the memory's floor and the peers."""
     from minigpt.bench.run import measure, show
 
     show(measure("decode", model, engine or (), dtype, rounds, (prompt_tokens,), new_tokens), json)
@@ -45,7 +47,7 @@ def prefill(
     engine: Engines = None,
     dtype: Dtypes = DTYPES,
     rounds: Rounds = 3,
-    tokens: Annotated[int, typer.Option(help="of the prompt")] = 512,
+    tokens: Annotated[int | None, typer.Option(help="of the prompt; 512 if not given")] = None,
     sweep: Annotated[
         bool, typer.Option("--sweep", help="prompts of 1 to 64 tokens, to find cliffs")
     ] = False,
@@ -54,7 +56,9 @@ def prefill(
     """Time per token of a prompt, warm."""
     from minigpt.bench.run import SWEEP, cliff_lines, measure, show
 
-    lengths = SWEEP if sweep else (tokens,)
+    if sweep:
+        without_effect({"--tokens": tokens}, "--sweep")
+    lengths = SWEEP if sweep else (512 if tokens is None else tokens,)
     result = measure("prefill", model, engine or (), dtype, rounds, lengths)
     show(result, json, *(cliff_lines(result) if sweep else ()))
 
@@ -68,7 +72,10 @@ def load(
     prompt_tokens: Annotated[int, typer.Option(help="tokens before the first new one")] = 16,
     json: Json = False,
 ) -> None:
-    """Time from the start of the process to the first token, and peak memory, second start."""
+    """Time from the start to the first token, and peak memory, second start.
+
+    A start is that of a process; the files are in memory by then.
+    """
     from minigpt.bench.run import measure, show
 
     show(measure("load", model, engine or (), dtype, rounds, (prompt_tokens,)), json)
@@ -76,7 +83,7 @@ def load(
 
 @app.command()
 def peers(model: Model = "gpt2", dtype: Dtypes = DTYPES, json: Json = False) -> None:
-    """Which peers are installed, whether they generate the same tokens, and one decode of each."""
+    """Which peers are installed, whether their tokens are the same; a decode of each."""
     from minigpt.bench.engines import ENGINES
     from minigpt.bench.run import agreement, measure, show
 
@@ -93,14 +100,16 @@ def overhead(
     dtype: Annotated[str, typer.Option(help="as of minigpt generate")] = "float32",
     json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
 ) -> None:
-    """What counting adds to a decoded token: bare and counted steps in turn, same weights."""
+    """What counting adds to a decoded token: bare and counted steps in turn."""
     from minigpt.bench.overhead import overhead as measure
 
     result = measure(model, pairs, keys, dtype)
     if json:
         import json as format
 
-        print(format.dumps(result.as_dict()))
+        from minigpt.schema import SCHEMA
+
+        print(format.dumps({"schema": SCHEMA, **result.as_dict()}))
         return
     low, high = result.percent_quartiles
     print(
@@ -119,7 +128,7 @@ def accuracy(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Logits, most likely tokens and perplexity of each dtype against those of float32."""
+    """Logits, best tokens and perplexity of each dtype against float32's."""
     from minigpt.bench.accuracy import accuracy as measure
     from minigpt.bench.accuracy import show
 

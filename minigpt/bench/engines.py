@@ -6,7 +6,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from minigpt.errors import InputError
+from minigpt.errors import InputError, did_you_mean
 
 Generate = Callable[[list[int], int, Callable[[], None]], list[int]]
 """(prompt, new, mark) -> the `new` most likely tokens one by one, `mark()` called after each.
@@ -106,7 +106,9 @@ def entries(engines: Sequence[str], dtypes: Sequence[str]) -> list[Entry]:
             raise InputError(f"unknown dtype {dtype!r}: {', '.join(PRECISIONS)}")
     for name in engines:
         if name not in ENGINES:
-            raise InputError(f"unknown engine {name!r}: {', '.join(ENGINES)}")
+            raise InputError(
+                f"unknown engine {name!r}: {', '.join(ENGINES)}{did_you_mean(name, ENGINES)}"
+            )
         if not ENGINES[name].installed:
             needed = " ".join(ENGINES[name].packages.values())
             raise InputError(f"{name} is not installed: pip install {needed}")

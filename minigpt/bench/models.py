@@ -10,7 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from minigpt.architectures import Config, read
 from minigpt.config import GPT2_SIZES
-from minigpt.errors import InputError
+from minigpt.errors import InputError, did_you_mean
 from minigpt.hub import SHIPPED, find
 from minigpt.private import PrivateFolder, unusable
 from minigpt.synthetic import Report, write_checkpoint
@@ -38,7 +38,10 @@ def subject(model: str) -> Subject:
         return Subject(model, _random(model), GPT2_SIZES[model])
     if model != SHIPPED and "/" not in model and not Path(model).exists():
         sizes = ", ".join(GPT2_SIZES)
-        raise InputError(f"unknown model {model!r}: {sizes}, a folder, or owner/name on the hub")
+        raise InputError(
+            f"unknown model {model!r}: {sizes}, {SHIPPED}, a folder, or owner/name on the hub"
+            + did_you_mean(model, (*GPT2_SIZES, SHIPPED))
+        )
     path = find(model).config
     return Subject(model, path.parent.absolute(), read(path))
 

@@ -14,9 +14,10 @@ from minigpt.bench.report import Row, cliffs, compared, floor_bytes, table
 from minigpt.bench.rounds import Measured, bandwidth, interleaved, start
 from minigpt.bench.worker import Job, Outcome
 from minigpt.errors import InputError
+from minigpt.schema import SCHEMA
+from minigpt.terminal import console
 
 SWEEP = (1, 2, 4, 8, 16, 32, 64)
-WIDE = 200  # columns that a table may take
 
 Probe = Callable[[], float]
 
@@ -31,7 +32,7 @@ class Result(NamedTuple):
     def document(self) -> dict[str, object]:
         """The result as a JSON object."""
         rows = [row.record() for row in self.rows]
-        return {"rows": rows, "bandwidth_gb_s": self.measured.bandwidth / 1e9}
+        return {"schema": SCHEMA, "rows": rows, "bandwidth_gb_s": self.measured.bandwidth / 1e9}
 
 
 def measure(
@@ -156,13 +157,13 @@ def _about_runs(measured: Measured) -> list[str]:
 
 def show(result: Result, as_json: bool, *more: str) -> None:
     """Prints a result: its table, then its notes; with `as_json` the last line is the document."""
-    console = Console(width=WIDE)
-    console.print(table(result.rows))
+    out = console()
+    out.print(table(result.rows))
     lines = [f"memory {result.measured.bandwidth / 1e9:.1f} GB/s, {threads()} threads"]
     missing = [e for e in ENGINES.values() if not e.installed]
     lines += [f"not installed: {e.name} ({' '.join(e.packages.values())})" for e in missing]
     for line in (*lines, *result.notes, *more):
-        console.print(line, highlight=False, markup=False)
+        out.print(line, highlight=False, markup=False)
     if as_json:
         print(json.dumps(result.document()))
 

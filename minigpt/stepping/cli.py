@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from minigpt.errors import without_effect
+
 
 def step(
     prompt: Annotated[str, typer.Argument(help="the text to continue")],
@@ -27,11 +29,13 @@ def step(
     ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="go on after the end")] = False,
     tui: Annotated[bool, typer.Option("--tui", help="a full screen instead of a prompt")] = False,
 ) -> None:
-    """Step through a model in pdb: it stops on the model's own lines, and says what they cost.
+    """Step through a model in pdb, on the model's own lines.
 
     At the prompt, help lists the commands: layer, op, token, at, stop, back, ledger, mem, kv,
     cost, look, lens, attn, source, and pdb's own.
     """
+    if temperature == 0:
+        without_effect({"--top-k": top_k, "--top-p": top_p}, "--temperature 0")
     options = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
