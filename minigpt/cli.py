@@ -84,7 +84,8 @@ def generate(
         without_effect({"--top-k": top_k, "--top-p": top_p}, "--temperature 0")
     if json:
         without_effect({"--quiet": quiet, "--trace-allocator": trace_allocator}, "--json")
-        without_effect({"--log -": log == STDOUT}, "--json, which has standard output")
+        if log == STDOUT:
+            raise InputError("--log - and --json both print on standard output: leave one out")
     if quiet:
         without_effect({"--trace-allocator": trace_allocator}, "--quiet")
     given = [text for text in [prompt, *(prompts or [])] if text is not None]

@@ -28,4 +28,4 @@ def without_effect(options: Mapping[str, object], beside: str) -> None:
     """
     for option, value in options.items():
         if value is not None and value is not False:
-            raise InputError(f"{option} has no effect with {beside}: leave one of them out")
+            raise InputError(f"{option} would do nothing beside {beside}: leave one of them out")

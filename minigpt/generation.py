@@ -15,6 +15,8 @@ from minigpt.schema import SCHEMA
 from minigpt.tokenizer import TextStream
 from minigpt.weights import LanguageModel
 
+EMPTY = "the prompt is empty: give at least one token of text"
+
 
 @dataclass(frozen=True)
 class Step:
@@ -149,7 +151,7 @@ def encode(lm: LanguageModel, prompts: Sequence[str]) -> np.ndarray:
     except Exception as error:  # the library raises bare Exceptions
         raise InputError(f"the prompt cannot be made into tokens: {error}") from None
     if not rows or not all(rows):
-        raise InputError("the prompt is empty: give at least one token of text")
+        raise InputError(EMPTY)
     lengths = [len(row) for row in rows]
     if len(set(lengths)) > 1:
         raise InputError(

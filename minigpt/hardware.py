@@ -42,7 +42,7 @@ def find(name: str, file: Path | None = None) -> Accelerator:
     """
     known = catalogue(file)
     if file and name in (*GPUS, "cpu"):
-        raise InputError(f"{file} has no effect with the GPU {name}: leave one of them out")
+        raise InputError(f"{file} would do nothing beside the GPU {name}: leave one of them out")
     if name in known:
         return known[name]
     if name == "cpu":

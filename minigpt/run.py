@@ -21,7 +21,7 @@ from counting.array import observing
 from counting.views import flops, matmul
 from minigpt import fast, pool_text
 from minigpt.errors import InputError
-from minigpt.generation import Step, check_options, generate
+from minigpt.generation import EMPTY, Step, check_options, generate
 from minigpt.notes import saying
 from minigpt.schema import SCHEMA
 from minigpt.terminal import LiveText, can_show, console
@@ -49,13 +49,15 @@ def run(
     prompts = [_read_prompt(prompt) for prompt in prompts]
     if not prompts:
         raise InputError("the prompt is empty: give a text to continue, or - to read one")
+    if "" in prompts:
+        raise InputError(EMPTY)
     check_options(**options)
     errors = console(stderr=True)
     with _loading(model, show=not quiet and not as_json) as progress:
         lm = load(model, progress=progress, **place)
     times.loaded()
-    if place["device"] == "cpu" and not (quiet or as_json or fast.enabled()):
-        errors.print(f"NumPy multiplies: {fast.INSTALL}", markup=False)
+    if place["device"] == "cpu" and not (quiet or as_json) and (advice := fast.missing()):
+        errors.print(f"NumPy multiplies: {advice}", markup=False)
     if allocations:
         allocations.reset_peak()
     steps = generate(lm, prompts, **options)

@@ -95,6 +95,7 @@ CATEGORIES = {"weights", "kv_cache", "activations"}
 def assert_contract(record, config, first):
     """A line of a log: every field, and what must hold between them."""
     r, kinds = record, record["kinds"]
+    assert next(iter(r.items())) == ("schema", 1)
     assert type(r["token"]) is int
     assert 0 <= r["token"] < config.vocab_size
     assert type(r["text"]) is str

@@ -313,7 +313,8 @@ def bench(folder, *options):
 
 
 def assert_document(document, phases):
-    assert list(document) == ["rows", "bandwidth_gb_s"]
+    assert list(document) == ["schema", "rows", "bandwidth_gb_s"]
+    assert document["schema"] == 1
     assert document["bandwidth_gb_s"] > 0
     assert [row["phase"] for row in document["rows"]] == phases
     for found in document["rows"]:

@@ -1,5 +1,6 @@
 """The `minigpt` command, as a user, a script and a terminal meet it."""
 
+import importlib.metadata
 import io
 import json
 import re
@@ -11,6 +12,7 @@ from unittest import mock
 
 import pexpect
 import pytest
+import typer
 from checkpoints import (
     MINIGPT,
     assert_contract,
@@ -102,6 +104,56 @@ def test_json_is_one_document_that_says_all(command, said):
     assert summary["flops"] == sum(summary["kinds"].values()) + summary["kinds"]["fma"]
 
 
+def test_the_time_stays_on_the_terminal_and_in_json(command, here):
+    run = "generate", "abc", "--prompt", "xyz", "--model", "m", "--ignore-eos"
+    checkpoint(here / "m")
+    told = json.loads(command(*run, "--max-new-tokens", "4", "--json", "--log", "l").stdout)
+    first, *rest = (r for r in lines_of(here / "l") if r["sequence"] == 0)
+    seconds, rates = told["seconds"], told["tokens_per_second"]
+    assert list(seconds) == ["loading", "prefill", "decode", "total"]
+    assert seconds["prefill"] == first["seconds"]
+    assert seconds["decode"] == pytest.approx(sum(r["seconds"] for r in rest))
+    assert sum(seconds.values()) - seconds["total"] < seconds["total"]
+    assert rates == {
+        "prefill": pytest.approx(6 / seconds["prefill"]),
+        "decode": pytest.approx(6 / seconds["decode"]),
+    }
+    table = command(*run, "--max-new-tokens", "4").stderr
+    for row in (
+        r"time +tokens +seconds +tokens/s",
+        r"loading +\d+\.\d{4}",
+        r"prefill +6 +\d+\.\d{4} +[\d,]+\.\d",
+        r"decode +6 +\d+\.\d{4} +[\d,]+\.\d",
+        r"in all +\d+\.\d{4}",
+    ):
+        assert re.search(rf"^{row} *$", table, re.M)
+    one = json.loads(command(*run, "--max-new-tokens", "1", "--json").stdout)
+    assert (one["seconds"]["decode"], one["tokens_per_second"]["decode"]) == (0, None)
+
+
+@pytest.mark.parametrize("args", [("generate", "ab", "--max-new-tokens", "2"), ("count", "gpt2")])
+def test_nothing_is_folded_in_a_pipe(here, args):
+    wide, narrow = (
+        minigpt(*args, cwd=here, env=environment(COLUMNS=columns)) for columns in ("300", "20")
+    )
+    shown = [(result.stderr + result.stdout).decode().splitlines() for result in (wide, narrow)]
+    assert [len(lines) for lines in shown] == [max(map(len, shown))] * 2
+    assert max(map(len, shown[1])) > 60
+    assert "…" not in "".join(shown[1])
+
+
+def test_the_log_on_standard_output_is_all_that_is_there(command, here):
+    run = "generate", PROMPT, *SHORT
+    printed = command(*run, "--log", "-")
+    command(*run, "--log", "l", "--quiet")
+    for a, b in zip(
+        map(json.loads, printed.stdout.splitlines()), lines_of(here / "l"), strict=True
+    ):
+        assert a | {"seconds": 0} == b | {"seconds": 0}
+    assert "attn.c_attn" in printed.stderr
+    assert command(*run, "--log", "-", "--quiet").stderr == ""
+
+
 def test_the_log_satisfies_its_contract(command, here, said):
     assert command("generate", PROMPT, *SHORT, "--quiet", "--log", "run.jsonl").returncode == 0
     lm, records = load(), lines_of(here / "run.jsonl")
@@ -143,6 +195,43 @@ def test_a_dash_reads_the_prompt(here, said, ending):
     assert result.stdout.decode() == f"{said}\n"
 
 
+def commands(group, path=()):
+    """All commands below a group, by the words that name them."""
+    for name, command in group.commands.items():
+        yield (*path, name)
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+
+
+COMMANDS = [(), *commands(typer.main.get_command(cli.app))]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_has_help_in_whole_sentences(command, words):
+    short, long = (command(*words, option) for option in ("-h", "--help"))
+    assert short.stdout == long.stdout
+    assert (long.returncode, long.stderr) == (0, "")
+    lines = long.stdout.splitlines()
+    assert lines[0].startswith(f"Usage: {' '.join(('minigpt', *words))} [OPTIONS]")
+    assert not [line for line in lines[1:] if line.endswith("...")]
+
+
+def test_the_version(command):
+    version = importlib.metadata.version("minigpt-counting")
+    assert command("--version").stdout == f"minigpt {version}\n"
+
+
+def test_a_shell_completes_commands_and_options(here):
+    def completed(*words):
+        asked = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+        env = environment(_MINIGPT_COMPLETE="complete_bash", **asked)
+        return minigpt(cwd=here, env=env).stdout.decode().split()
+
+    assert completed("minigpt", "gen") == ["generate"]
+    assert completed("minigpt", "bench", "dec") == ["decode"]
+    assert completed("minigpt", "generate", "--te") == ["--temperature"]
+
+
 def test_help_needs_none_of_the_heavy_packages():
     heavy = {"numpy", "sympy", "tokenizers", "huggingface_hub", "safetensors", "cupy", "torch"}
     code = f"""
@@ -161,7 +250,7 @@ BAD = {
     "an empty prompt": (("",), "the prompt is empty"),
     "an unequal prompt": (("a", "--prompt", "ab"), "equally many tokens"),
     "a long prompt": (("a" * 99,), "99 tokens, but the context"),
-    "too many tokens": (("a", "--max-new-tokens", "99"), "at most 15 new ones"),
+    "too many tokens": (("a", "--max-new-tokens", "99"), "at most 16 new ones"),
     "no tokens": (("a", "--max-new-tokens", "0"), "max_new_tokens is 0"),
     "a token and a half": (("a", "--max-new-tokens", "1.5"), "'--max-new-tokens'"),
     "temperature": (("a", "--temperature", "-1"), "temperature is -1.0"),
@@ -185,6 +274,20 @@ BAD = {
     "a log of two lines": (("a", "--log", "no\n\x1b[31m/x"), "cannot write the log no [31m/x: No"),
     "a log on a full disk": (("a", "--log", "/dev/full"), "cannot write the log /dev/full: No spa"),
     "an unknown option": (("a", "--frobnicate"), "No such option: --frobnicate"),
+    "an option misspelt": (("a", "--tempreature", "1"), "; did you mean --temperature?"),
+    "a model misspelt": (("a", "--model", "Shakespeare"), "; did you mean shakespeare?"),
+    "top-k of one": (
+        ("a", "--temperature", "0", "--top-k", "3"),
+        "--top-k would do nothing beside",
+    ),
+    "top-p of one": (("a", "--temperature", "0", "--top-p", "1"), "beside --temperature 0: leave"),
+    "quiet json": (("a", "--json", "--quiet"), "--quiet would do nothing beside --json"),
+    "json of no table": (
+        ("a", "--json", "--trace-allocator"),
+        "--trace-allocator would do nothing",
+    ),
+    "no table": (("a", "--quiet", "--trace-allocator"), "do nothing beside --quiet"),
+    "two on one stream": (("a", "--json", "--log", "-"), "--log - and --json both print"),
     "an option without its value": (("a", "--log"), "'--log' requires an argument"),
     "one word too many": (("a", "b"), "unexpected extra argument"),
 }
@@ -216,12 +319,67 @@ def test_bad_input_gets_one_line_and_nothing_is_lost(command, here, model, case)
         (("download", "no such name"), "'no such name' is no file"),
         (("download", "model.bin"), "loading a pickle can run any code"),
         (("bench", "overhead", "gpt3"), "unknown model 'gpt3'"),
+        (("genrate", "a"), "'genrate'. Did you mean 'generate'? (see minigpt --help)"),
+        (("bench", "decoed"), "Did you mean 'decode'? (see minigpt bench --help)"),
+        (("count", "gpt2", "--bach", "2"), "did you mean --batch? (see minigpt count --help)"),
+        (("count", "Llama-3.1-8B"), "; did you mean llama-3.1-8b?"),
+        (("plan", "GPT2-XL", "--gpu", "t4"), "; did you mean gpt2-xl?"),
+        (("plan", "gpt2", "--gpu", "RTX-4090"), "; did you mean rtx-4090?"),
+        (("formulas", "gpt2xl"), "; did you mean gpt2-xl?"),
+        (("verify", "Gpt2"), "; did you mean gpt2?"),
+        (("step", "a", "--model", "Shakespeare"), "; did you mean shakespeare?"),
+        (("bench", "decode", "--engine", "lama.cpp"), "; did you mean llama.cpp?"),
+        (("formulas", "llama-3.1-8b"), "llama-3.1-8b is no GPT-2: minigpt count says"),
+        (("formulas", "--latex", "--python"), "--python would do nothing beside --latex"),
+        (("formulas", "--latex", "--json"), "--json would do nothing beside --latex"),
+        (("formulas", "--python", "--json"), "--json would do nothing beside --python"),
+        (
+            ("count", "gpt2", "--cache", "compressed"),
+            "only DeepSeek's latent attention has a choice",
+        ),
+        (("step", "a", "--temperature", "0", "--top-p", "0.5"), "--top-p would do nothing beside"),
+        (
+            ("bench", "prefill", "--sweep", "--tokens", "9"),
+            "--tokens would do nothing beside --sweep",
+        ),
     ],
     ids=str,
 )
 def test_a_bad_command_gets_one_line(command, args, line):
     result = command(*args)
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert line in result.stderr
+
+
+def test_a_file_of_a_gpu_that_is_not_asked_about_is_refused(command, here):
+    (here / "mine.json").write_text(
+        json.dumps({"flops": {"float32/float32": 1e12}, "bandwidth": 1e9, "memory": 2**34})
+    )
+    result = command("plan", "gpt2", "--gpu", "t4", "--gpu-file", "mine.json")
+    assert (result.returncode, result.stderr) == (
+        2,
+        "minigpt: mine.json would do nothing beside the GPU t4: leave one of them out\n",
+    )
+    assert command("plan", "gpt2", "--gpu", "mine", "--gpu-file", "mine.json").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        ((), "the prompt is empty: give a text to continue, or - to read one"),
+        (("",), "the prompt is empty: give at least one token"),
+        (("a", "--max-new-tokens", "0"), "max_new_tokens is 0"),
+        (("a", "--temperature", "nan"), "temperature is nan"),
+        (("a", "--top-k", "0"), "top_k is 0"),
+        (("a", "--top-p", "2"), "top_p is 2"),
+        (("a", "--seed", "-1"), "seed is -1"),
+    ],
+    ids=str,
+)
+def test_what_needs_no_model_is_said_before_one_is_fetched(command, monkeypatch, args, line):
+    monkeypatch.setattr("minigpt.run.load", lambda *_, **__: pytest.fail("loaded"))
+    result = command("generate", *args)
+    assert (result.returncode, result.stdout) == (2, "")
     assert line in result.stderr
 
 
@@ -264,6 +422,13 @@ def shell(line, cwd, **env):
         ("minigpt generate ab --quiet | head -c 1; exit ${PIPESTATUS[0]}", 1, "a", ""),
         ("minigpt generate ab --json | true; exit ${PIPESTATUS[0]}", 1, "", ""),
         ("minigpt --help | true; exit ${PIPESTATUS[0]}", 1, "", ""),
+        ("minigpt generate ab --log - | head -c 9; exit ${PIPESTATUS[0]}", 1, '{"schema"', ""),
+        (
+            "minigpt generate ab --log - > /dev/full",
+            2,
+            "",
+            "minigpt: [Errno 28] No space left on device\n",
+        ),
         ("minigpt generate ab > /dev/full", 2, "", "minigpt: [Errno 28] No space left on device\n"),
         (
             "minigpt generate ab --json > /dev/full",

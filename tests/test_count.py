@@ -8,18 +8,23 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from checkpoints import SHIPPED
 from hypothesis import given
 from hypothesis import strategies as st
 
 from counting import Counted, Ledger, category
 from counting.views import flops
+from minigpt import generate, load
 from minigpt.architectures import PRESETS, build
 from minigpt.config import GPT2Config
 from minigpt.count import count, forward, resolve, rows, run
 from minigpt.deepseek_config import DeepseekConfig
-from minigpt.errors import InputError
+from minigpt.errors import InputError, did_you_mean
+from minigpt.hub import WEIGHTS
 from minigpt.llama_config import LlamaConfig
 from minigpt.measure import forward as gpt2_forward
+from minigpt.measure import named
+from minigpt.resolve import NAMES
 
 TINY = {
     "gpt2": GPT2Config(vocab_size=11, n_positions=16, n_embd=8, n_layer=2, n_head=2),
@@ -47,7 +52,7 @@ TINY = {
 }
 PASSES = {"T": st.integers(1, 4), "N": st.integers(0, 4), "B": st.integers(1, 3)}
 CONTRACT = {
-    *("model", "new_tokens", "past", "batch", "dtype", "logits", "matmul_flops", "flops"),
+    *("schema", "model", "new_tokens", "past", "batch", "dtype", "logits", "matmul_flops", "flops"),
     *("kinds", "bytes_read", "bytes_written", "kv_bytes_per_token", "parameters"),
     *("weight_bytes", "peak_bytes", "arithmetic_intensity"),
 }
@@ -136,10 +141,56 @@ def test_parts_add_up(name, by):
     assert sum(len(part) for part in parts) == len(counts)
 
 
+@pytest.mark.parametrize("name", ["shakespeare", SHIPPED, SHIPPED / "model.safetensors"])
+def test_the_model_that_comes_along_is_counted_by_every_name_that_generates(name):
+    found = count(str(name), past=4)
+    assert (found["schema"], found["parameters"]) == (1, 5_066_752)
+    *_, step = generate(load(name), "To be", max_new_tokens=4, seed=1)
+    assert (found["matmul_flops"], found["flops"]) == (step.matmul_flops, step.flops)
+
+
+@given(st.sampled_from((*NAMES, *WEIGHTS)), st.data())
+def test_another_spelling_of_a_name_is_told_apart(name, data):
+    wrong = "".join(data.draw(st.sampled_from((c.upper(), c.lower()))) for c in name)
+    expected = f"; did you mean {name}?" if wrong != name else ""
+    assert did_you_mean(wrong, NAMES if name in NAMES else WEIGHTS) == expected
+
+
+@given(st.sampled_from(NAMES), st.integers(0, 99))
+def test_a_letter_left_out_is_found_again(name, place):
+    place %= len(name)
+    wrong = name[:place] + name[place + 1 :]
+    if wrong not in NAMES:
+        assert did_you_mean(wrong, NAMES).removeprefix("; did you mean ").rstrip("?") in NAMES
+
+
+def test_what_is_like_nothing_known_is_not_meant():
+    assert did_you_mean("mistral", NAMES) == ""
+
+
+def test_another_spelling_does_not_ask_the_hub(monkeypatch):
+    monkeypatch.setattr("minigpt.hub._on_hub", lambda *_: pytest.fail("asked the hub"))
+    for ask in (resolve, named):
+        with pytest.raises(InputError, match=r"unknown model .* did you mean llama-3.1-8b\?$"):
+            ask("Llama-3.1-8B")
+    meta = r"no name of any weights; did you mean meta-llama/Llama-3.1-8B\?$"
+    for name in ("Llama-3.1-8B", "llama-3.1-8b"):
+        with pytest.raises(InputError, match=meta):
+            load(name)
+
+
 def test_a_config_json_is_a_model(tmp_path):
     values = asdict(PRESETS["gpt2-large"])
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", **values}))
     assert resolve(str(tmp_path)) == resolve(f"{tmp_path}/config.json") == PRESETS["gpt2-large"]
+
+
+def test_a_long_name_in_brackets_is_told_whole_in_one_line(tmp_path, capsys):
+    folder = tmp_path / ("[red]" + 200 * "x")
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    run(str(folder))
+    assert capsys.readouterr().out.startswith(f"{folder}: 1 new token(s) after 0, batch 1, float16")
 
 
 @pytest.mark.parametrize("by", ["component", "layer", "op"])
@@ -160,6 +211,8 @@ def test_the_table_ends_in_the_totals(by, capsys):
         ({"dtype": "float8"}, "unknown dtype 'float8'"),
         ({"logits": "some"}, "unknown logits"),
         ({"cache": "expanded"}, "only DeepSeek"),
+        ({"cache": "compressed"}, "only DeepSeek"),
+        ({"model": "deepseek-r1", "cache": "latent"}, "unknown cache 'latent'"),
         ({"by": "head"}, "unknown grouping"),
     ],
 )

@@ -115,6 +115,21 @@ def test_intervals_add_up(functions, cut):
     assert end.total("calls") == len(functions)
 
 
+def test_they_show_what_one_wants_to_know(run):
+    ledger, counts = run
+    with category("weights"):
+        kept = Counted(array((300, 4)), ledger)
+    assert repr(counts) == (
+        "Counts(112 FLOP in 4 calls: add=16, fma=48; 208 B read, 128 B written)"
+    )
+    assert repr(ledger) == (
+        "Ledger(118 FLOP in 5 calls: add=22, fma=48; "
+        f"B live: weights {kept.nbytes:,}, kv_cache 0, activations 0)"
+    )
+    assert repr(Ledger().snapshot()) == "Counts(0 FLOP in 0 calls; 0 B read, 0 B written)"
+    assert repr(trace(np.matmul, (m, n), (n, p))).startswith("Counts(2*m*n*p FLOP in 1 calls")
+
+
 @pytest.mark.parametrize(
     ("view", "formula"),
     [

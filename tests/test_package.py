@@ -2,10 +2,13 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
+from importlib.metadata import distributions
 
 import pytest
 from checkpoints import ROOT, SHIPPED
@@ -36,6 +39,7 @@ def test_the_wheel_holds_the_packages_the_shipped_model_and_the_licence(wheel):
     for file in SHIPPED.iterdir():
         assert sizes[f"minigpt/shipped/shakespeare/{file.name}"] == file.stat().st_size
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert {"counting/py.typed", "minigpt/py.typed"} <= set(names)
     assert not any("__pycache__" in name for name in names)
 
 
@@ -57,10 +61,49 @@ def test_the_wheel_runs_the_main_job_in_an_empty_folder(wheel, tmp_path):
     found = run(python, "-c", where, cwd=here, env=env)
     assert found.count(packages) == 2
     command = home / "bin" / "minigpt", "generate", "To be", "--max-new-tokens", "8", "--seed", "1"
+    (metadata,) = (dist for dist in distributions(path=[packages]) if "minigpt" in dist.name)
+    said = f"minigpt {metadata.version}\n"
+    for name in ("minigpt", "minigpt-counting"):  # what uvx and pipx run look for
+        assert run(home / "bin" / name, "--version", cwd=here, env=env) == said
     text = run(*command, "--log", "run.jsonl", cwd=here, env=env)
     assert text.startswith("To be")
     assert len(text) > len("To be") + 8
     assert [file.name for file in here.iterdir()] == ["run.jsonl"]
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_a_clone_that_was_never_installed_knows_its_version():
+    code = f"""
+import importlib.metadata, sys
+def missing(name): raise importlib.metadata.PackageNotFoundError(name)
+importlib.metadata.version = missing
+sys.path.insert(0, {str(ROOT)!r})
+import minigpt
+print(minigpt.__version__)
+"""
+    assert run(sys.executable, "-c", code) == f"{PROJECT['version']}\n"
+
+
+@pytest.mark.parametrize("package", ["counting", "minigpt"])
+def test_what_a_package_shows_is_what_is_public(package):
+    shown = f"import {package} as p; print(dir(p) == sorted(p.__all__), *map(repr, dir(p)))"
+    same, *names = run(sys.executable, "-c", shown).split()
+    assert same == "True"
+    for name in names:
+        assert run(sys.executable, "-c", f"from {package} import {name[1:-1]}") == ""
+
+
+def test_the_citation_says_what_the_project_says():
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= cited.keys()  # required by CFF 1.2
+    assert cited["cff-version"] == "1.2.0"
+    for key in ("version", "license", "keywords"):
+        assert cited[key] == PROJECT[key]
+    (author,) = cited["authors"]
+    assert author == {"name": re.search(r"\(c\) \d+ (.+)", (ROOT / "LICENSE").read_text())[1]}
 
 
 def test_ci_runs_the_test_command_of_the_readme():

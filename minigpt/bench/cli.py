@@ -17,7 +17,8 @@ Engines = Annotated[
     list[str] | None, typer.Option("--engine", help="to run (repeatable); all installed if none")
 ]
 Dtypes = Annotated[
-    list[str], typer.Option("--dtype", help="of weights (repeatable): float32, bfloat16, int8, ...")
+    list[str],
+    typer.Option("--dtype", help="of weights (repeatable): float32, bfloat16, float16, int8"),
 ]
 Rounds = Annotated[int, typer.Option(help="fresh processes of each engine, in turn")]
 Json = Annotated[bool, typer.Option("--json", help="one JSON document as the last line")]
@@ -35,7 +36,7 @@ def decode(
     new_tokens: Annotated[int, typer.Option(help="tokens to generate")] = 32,
     json: Json = False,
 ) -> None:
-    """Time per token, one by one, beside the memory's floor and the peers."""
+    """Time per token, beside the memory's floor and the peers."""
     from minigpt.bench.run import measure, show
 
     show(measure("decode", model, engine or (), dtype, rounds, (prompt_tokens,), new_tokens), json)
@@ -72,9 +73,9 @@ def load(
     prompt_tokens: Annotated[int, typer.Option(help="tokens before the first new one")] = 16,
     json: Json = False,
 ) -> None:
-    """Time from the start to the first token, and peak memory, second start.
+    """Time from the start to the first token, and peak memory.
 
-    A start is that of a process; the files are in memory by then.
+    The second start of a process: files are in memory by then.
     """
     from minigpt.bench.run import measure, show
 
@@ -83,7 +84,7 @@ def load(
 
 @app.command()
 def peers(model: Model = "gpt2", dtype: Dtypes = DTYPES, json: Json = False) -> None:
-    """Which peers are installed, whether their tokens are the same; a decode of each."""
+    """Which peers are installed, and whether their tokens agree."""
     from minigpt.bench.engines import ENGINES
     from minigpt.bench.run import agreement, measure, show
 
@@ -100,7 +101,7 @@ def overhead(
     dtype: Annotated[str, typer.Option(help="as of minigpt generate")] = "float32",
     json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
 ) -> None:
-    """What counting adds to a decoded token: bare and counted steps in turn."""
+    """What counting adds to a decoded token: steps of both, in turn."""
     from minigpt.bench.overhead import overhead as measure
 
     result = measure(model, pairs, keys, dtype)
@@ -128,7 +129,7 @@ def accuracy(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Logits, best tokens and perplexity of each dtype against float32's."""
+    """Logits and perplexity of each dtype against those of float32."""
     from minigpt.bench.accuracy import accuracy as measure
     from minigpt.bench.accuracy import show
 

@@ -3,9 +3,18 @@
 import os
 from importlib.util import find_spec
 
-INSTALL = "pip install '.[fast]' in the clone for kernels made for this processor"
-
 
 def enabled() -> bool:
     """Whether a CPU may use kernels: $MINIGPT_FAST is not 0, and llvmlite is there to make them."""
-    return os.environ.get("MINIGPT_FAST") != "0" and find_spec("llvmlite") is not None
+    return _wanted() and find_spec("llvmlite") is not None
+
+
+def missing() -> str:
+    """What to install for kernels where they are wanted; "" if it is there."""
+    if not _wanted() or find_spec("llvmlite"):
+        return ""
+    return "pip install '.[fast]' in the clone for kernels made for this processor"
+
+
+def _wanted() -> bool:
+    return os.environ.get("MINIGPT_FAST") != "0"
