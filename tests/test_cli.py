@@ -131,7 +131,7 @@ def test_the_time_stays_on_the_terminal_and_in_json(command, here):
     assert (one["seconds"]["decode"], one["tokens_per_second"]["decode"]) == (0, None)
 
 
-@pytest.mark.parametrize("args", [("generate", "ab", "--max-new-tokens", "2"), ("count", "gpt2")])
+@pytest.mark.parametrize("args", [("generate", PROMPT, *SHORT), ("count", "gpt2")])
 def test_nothing_is_folded_in_a_pipe(here, args):
     wide, narrow = (
         minigpt(*args, cwd=here, env=environment(COLUMNS=columns)) for columns in ("300", "20")
@@ -140,6 +140,27 @@ def test_nothing_is_folded_in_a_pipe(here, args):
     assert [len(lines) for lines in shown] == [max(map(len, shown))] * 2
     assert max(map(len, shown[1])) > 60
     assert "…" not in "".join(shown[1])
+
+
+@pytest.mark.parametrize(
+    ("fast", "there", "said"), [("1", False, 1), ("0", False, 0), ("1", True, 0)]
+)
+def test_kernels_are_only_praised_where_they_are_wanted_and_missing(
+    command, model, monkeypatch, fast, there, said
+):
+    monkeypatch.setenv("MINIGPT_FAST", fast)
+    monkeypatch.setattr("minigpt.fast.find_spec", lambda name: there or None)
+    monkeypatch.setattr("minigpt.fast.enabled", lambda: False)
+    result = command("generate", "ab", "--model", model, "--max-new-tokens", "1")
+    line = (
+        "NumPy multiplies: pip install '.[fast]' in the clone for kernels made for this processor"
+    )
+    assert result.stderr.splitlines().count(line) == said
+
+
+def test_a_seed_may_stand_beside_a_temperature_of_zero(command):
+    run = "generate", PROMPT, "--max-new-tokens", "3", "--temperature", "0", "--quiet"
+    assert command(*run, "--seed", "1").stdout == command(*run).stdout != ""
 
 
 def test_the_log_on_standard_output_is_all_that_is_there(command, here):

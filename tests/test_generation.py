@@ -54,6 +54,18 @@ def test_the_records_add_up_to_the_ledger(lm):
     assert sum(step.matmul_flops for step in steps) == 2 * matmul(total)
 
 
+def test_a_model_and_a_step_show_what_one_wants_to_know(shipped):
+    assert repr(shipped) == (
+        "LanguageModel('shakespeare': GPT2, 5,066,752 parameters in float32 on cpu, 6 layers, "
+        "context 256, vocabulary 1,024)"
+    )
+    _, step = generate(shipped, "To be", max_new_tokens=2, seed=1)
+    assert repr(step) == (
+        f"Step({step.text!r} at 3: decode, 3 keys, {step.flops:,} FLOP, "
+        f"{1000 * step.seconds:.3g} ms)"
+    )
+
+
 def test_a_second_generation_starts_anew(lm):
     first, second = (
         [(s.token, s.flops) for s in generate(lm, "ab", max_new_tokens=4, seed=3)] for _ in range(2)
