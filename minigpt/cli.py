@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -283,6 +284,8 @@ def _about(error: TyperException, message: str) -> str:
     """What is wrong with a word of the command, what may have been meant, and where to look."""
     if near := getattr(error, "possibilities", None):  # of an option
         message = f"{error.message}; did you mean {near[0]}?"
+    elif re.match("No such option: -[^-]", message):
+        message += "; text that begins with - comes after --"
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "minigpt"
     return f"{message.rstrip('.')} (see {command} --help)"

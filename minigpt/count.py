@@ -24,6 +24,7 @@ DTYPES = {"float16": np.float16, "bfloat16": np.float16, "float32": np.float32}
 DTYPES["float64"] = np.float64
 LOGITS = ("all", "last")
 CACHES = ("compressed", "expanded")
+MOST = 2**40  # sequences: a side of an array must fit NumPy's integers
 
 
 @lru_cache(maxsize=256)
@@ -85,6 +86,8 @@ def _check(config: Config, T: int, N: int, B: int, logits: str, dtype: str, cach
     for what, value, least in (("new tokens", T, 1), ("past", N, 0), ("batch", B, 1)):
         if value < least:
             raise InputError(f"{what} is {value}; it must be {least} or more")
+    if B > MOST:
+        raise InputError(f"batch is {B}; it must be {MOST} or less")
     if config.n_positions < N + T:
         raise InputError(
             f"{N} past and {T} new tokens are {N + T}; the model's context is {config.n_positions}"

@@ -296,6 +296,7 @@ BAD = {
     "a log on a full disk": (("a", "--log", "/dev/full"), "cannot write the log /dev/full: No spa"),
     "an unknown option": (("a", "--frobnicate"), "No such option: --frobnicate"),
     "an option misspelt": (("a", "--tempreature", "1"), "; did you mean --temperature?"),
+    "text that begins with a dash": (("-5 is",), "; text that begins with - comes after --"),
     "a model misspelt": (("a", "--model", "Shakespeare"), "; did you mean shakespeare?"),
     "top-k of one": (
         ("a", "--temperature", "0", "--top-k", "3"),

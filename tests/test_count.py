@@ -207,6 +207,7 @@ def test_the_table_ends_in_the_totals(by, capsys):
         ({"new_tokens": 0}, "new tokens is 0"),
         ({"past": -1}, "past is -1"),
         ({"batch": 0}, "batch is 0"),
+        ({"batch": 10**23}, "batch is 1000.*000; it must be 1099511627776 or less"),
         ({"past": 1024}, "1024 past and 1 new tokens are 1025; the model's context is 1024"),
         ({"dtype": "float8"}, "unknown dtype 'float8'"),
         ({"logits": "some"}, "unknown logits"),
