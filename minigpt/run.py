@@ -66,7 +66,7 @@ def run(
     last = real = moment = None
     pool: Any = None if isinstance(allocations, Allocations) else allocations
     with (
-        _open_log(log) as write,
+        nullcontext(_print_record) if log == STDOUT else _open_log(log) as write,
         _stream(prompts, options, as_json or log == STDOUT, quiet) as show,
         _stop_asked() as stopped,
         observing(lm.ledger, pool) if pool else nullcontext(),
@@ -141,16 +141,17 @@ def _loading(model: str, show: bool) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def _print_record(record: dict[str, Any]) -> None:
+    print(json.dumps(record), flush=True)
+
+
 @contextmanager
 def _open_log(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
     if path is None:
         yield lambda record: None
         return
     try:
-        if path == STDOUT:
-            stream = open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115
-        else:
-            stream = path.open("wb", buffering=0)
+        stream = path.open("wb", buffering=0)
     except OSError as error:
         raise InputError(f"cannot write the log {path}: {error.strerror}") from None
 
@@ -158,8 +159,6 @@ def _open_log(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
         try:
             stream.write(f"{json.dumps(record)}\n".encode())  # a whole line at once
         except OSError as error:
-            if path == STDOUT:
-                raise  # its reader may have seen enough
             raise InputError(f"cannot write the log {path}: {error.strerror}") from None
 
     with stream:
