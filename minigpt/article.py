@@ -9,6 +9,7 @@ from typing import Any
 
 from minigpt import article_flop, article_memory, article_products, article_tables
 from minigpt.article_answer import Answer
+from minigpt.schema import SCHEMA
 
 HEADINGS = {
     "right": "What is right",
@@ -68,7 +69,7 @@ def markdown() -> str:
 def document() -> dict[str, Any]:
     """The answers as `article --json` prints them."""
     told = [{"number": i, **found._asdict()} for i, found in enumerate(answers(), 1)]
-    return {"schema": 1, "answers": told, "tables": article_tables.document()}
+    return {"schema": SCHEMA, "answers": told, "tables": article_tables.document()}
 
 
 def run(as_json: bool = False) -> None:

@@ -11,6 +11,7 @@ from sympy import Expr
 
 from minigpt.formulas import B, D, Formulas, H, N, S, T, d, formulas
 from minigpt.measure import named
+from minigpt.schema import SCHEMA
 from minigpt.terminal import console
 
 ABBREVIATED = {"d": "H D, the width of the model", "S": "N + T, the keys that a query looks at"}
@@ -137,7 +138,7 @@ def document(found: Formulas) -> dict[str, Any]:
 
     Each is read again by `sympy.sympify(text, locals={name: Symbol(name) for name in symbols})`.
     """
-    told = {"schema": 1, "model": found.model, "scores": found.scores, "logits": found.logits}
+    told = {"schema": SCHEMA, "model": found.model, "scores": found.scores, "logits": found.logits}
     return told | {"dtype": found.dtype, "symbols": found.symbols} | _texts(found.closed_forms)
 
 

@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 
 from minigpt.hardware import catalogue, this_cpu
-
-SCHEMA = 1  # of what `gpus --json` prints; a change of names or meanings raises it
+from minigpt.schema import SCHEMA
 
 
 def run(as_json: bool = False, file: Path | None = None, measure_cpu: bool = False) -> None:

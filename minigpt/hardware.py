@@ -40,8 +40,8 @@ def find(name: str, file: Path | None = None) -> Accelerator:
     Raises:
         InputError: there is none, or the file does not describe one.
     """
-    known = catalogue(file)
-    if file and name in (*GPUS, "cpu"):
+    known, without = catalogue(file), {"cpu": None, **GPUS}
+    if file and name in without and known.get(name) is without[name]:
         raise InputError(f"{file} would do nothing beside the GPU {name}: leave one of them out")
     if name in known:
         return known[name]

@@ -12,11 +12,10 @@ from minigpt.hardware import catalogue, find
 from minigpt.plan import OVERHEAD_RANGE, Plan, plan
 from minigpt.resolve import resolve
 from minigpt.roofline import Work
+from minigpt.schema import SCHEMA
 from minigpt.terminal import WIDE
 from minigpt.verdict import gigabytes as gigabytes
 from minigpt.verdict import milliseconds, short, verdict
-
-SCHEMA = 1  # of what `plan --json` prints; a change of names or meanings raises it
 
 
 def run(

@@ -7,13 +7,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from rich.console import Console, Group
 from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-from rich.table import Table
 
 from counting import table
 from counting.allocators import Allocations
@@ -25,6 +23,7 @@ from minigpt.generation import EMPTY, Step, check_options, generate
 from minigpt.notes import saying
 from minigpt.schema import SCHEMA
 from minigpt.terminal import LiveText, can_show, console
+from minigpt.times import Times
 from minigpt.weights import LanguageModel, load
 
 INTERRUPTED = 130  # what a shell makes of Ctrl-C
@@ -45,7 +44,7 @@ def run(
 
     `allocations` is what `device.witness` gives, entered, or None.
     """
-    times = _Times()
+    times = Times()
     prompts = [_read_prompt(prompt) for prompt in prompts]
     if not prompts:
         raise InputError("the prompt is empty: give a text to continue, or - to read one")
@@ -254,52 +253,8 @@ def si(n: float) -> str:
     return f"{n:.3g} {['', 'k', 'M', 'G', 'T', 'P'][power]}"
 
 
-class _Times:
-    """Where the time of a run goes: to loading, to the passes of each phase, and in all."""
-
-    def __init__(self) -> None:
-        self._began = perf_counter()
-        self._seconds = {"loading": 0.0, "prefill": 0.0, "decode": 0.0}
-        self._tokens = {"prefill": 0, "decode": 0}
-        self._position = -1
-
-    def loaded(self) -> None:
-        self._seconds["loading"] = perf_counter() - self._began
-
-    def add(self, step: Step) -> None:
-        """A step: to prefill the tokens of its prompts, to decode those that came."""
-        first = step.position != self._position  # the other sequences tell of the same pass
-        self._position = step.position
-        if first:
-            self._seconds[step.phase] += step.seconds
-        if step.phase == "decode":
-            self._tokens["decode"] += 1
-        elif first:
-            self._tokens["prefill"] = step.batch * step.new_tokens
-
-    def document(self) -> dict[str, Any]:
-        total = perf_counter() - self._began
-        rates = {name: n / self._seconds[name] if n else None for name, n in self._tokens.items()}
-        return {"seconds": {**self._seconds, "total": total}, "tokens_per_second": rates}
-
-    def table(self) -> Table:
-        made = Table(box=None, pad_edge=False, header_style="bold")
-        for column in ("time", "tokens", "seconds", "tokens/s"):
-            made.add_column(column, justify="left" if column == "time" else "right")
-        told = self.document()
-        for name, seconds in told["seconds"].items():
-            tokens, rate = self._tokens.get(name), told["tokens_per_second"].get(name)
-            made.add_row(
-                "in all" if name == "total" else name,
-                "" if tokens is None else f"{tokens:,}",
-                f"{seconds:,.4f}",
-                f"{rate:,.1f}" if rate else "",
-            )
-        return made
-
-
 def _tables(
-    lm: LanguageModel, last: Step | None, real: dict[str, int] | None, times: _Times
+    lm: LanguageModel, last: Step | None, real: dict[str, int] | None, times: Times
 ) -> Group:
     live = last.live_bytes if last else lm.ledger.live_bytes
     tables = table.report(lm.ledger.snapshot(), live, lm.ledger.peak_bytes, component, real)

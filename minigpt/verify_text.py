@@ -14,6 +14,7 @@ from minigpt.formula_text import si
 from minigpt.measure import named
 from minigpt.peers import INSTALL, Reported
 from minigpt.published import SOURCES, Published
+from minigpt.schema import SCHEMA
 from minigpt.verify import Verification, Witness, verify
 
 
@@ -142,7 +143,7 @@ def _table(first: str, *columns: str) -> Table:
 def document(found: Verification) -> dict[str, Any]:
     """Everything that was found; integers are exact."""
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "model": found.model,
         "seed": found.seed,
         "agrees": found.agrees,

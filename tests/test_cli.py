@@ -352,9 +352,8 @@ def test_bad_input_gets_one_line_and_nothing_is_lost(command, here, model, case)
         (("step", "a", "--model", "Shakespeare"), "; did you mean shakespeare?"),
         (("bench", "decode", "--engine", "lama.cpp"), "; did you mean llama.cpp?"),
         (("formulas", "llama-3.1-8b"), "llama-3.1-8b is no GPT-2: minigpt count says"),
-        (("formulas", "--latex", "--python"), "--python would do nothing beside --latex"),
-        (("formulas", "--latex", "--json"), "--json would do nothing beside --latex"),
-        (("formulas", "--python", "--json"), "--json would do nothing beside --python"),
+        (("formulas", "--latex", "--python"), "--latex and --python are different forms"),
+        (("formulas", "--python", "--json"), "--python and --json are different forms"),
         (
             ("count", "gpt2", "--cache", "compressed"),
             "only DeepSeek's latent attention has a choice",
