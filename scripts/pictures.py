@@ -14,7 +14,7 @@ WIDTH = 100
 
 PICTURES = {
     "generate": 'minigpt generate "To be, or not to be" --seed 1',
-    "formulas": "minigpt formulas gpt2",
+    "formulas": "minigpt formulas gpt2 | head -29",
 }
 
 
