@@ -104,8 +104,3 @@ def test_the_citation_says_what_the_project_says():
         assert cited[key] == PROJECT[key]
     (author,) = cited["authors"]
     assert author == {"name": re.search(r"\(c\) \d+ (.+)", (ROOT / "LICENSE").read_text())[1]}
-
-
-def test_ci_runs_the_test_command_of_the_readme():
-    *_, command = (ROOT / ".ci" / "run").read_text().splitlines()
-    assert command in (ROOT / "README.md").read_text().splitlines()
