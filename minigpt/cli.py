@@ -264,9 +264,10 @@ def cache(
     ] = False,
     clear: Annotated[bool, typer.Option("--clear", help="remove all of it")] = False,
 ) -> None:
-    """Show what is kept to start quickly: packed weights, compiled kernels, copies for `bench`.
+    """Show what is kept to start quickly; check or clear it.
 
-    Exit status 1 if --check found something damaged.
+    That is packed weights, compiled kernels, and copies for `bench`. Exit status 1 if --check
+    found something damaged.
     """
     from minigpt.cache_command import run
 
