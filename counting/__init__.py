@@ -2,6 +2,7 @@
 
 from counting.array import Counted, observing, trace
 from counting.costs import COSTS, KINDS, Cost
+from counting.interval import NotItsTurn, interval
 from counting.ledger import Counts, Ledger
 from counting.pricing import Uncounted
 from counting.scalar import Scalar, scalars
@@ -16,10 +17,12 @@ __all__ = [
     "Counted",
     "Counts",
     "Ledger",
+    "NotItsTurn",
     "Scalar",
     "ShapeArray",
     "Uncounted",
     "category",
+    "interval",
     "observing",
     "scalars",
     "scope",

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import prod
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from counting import show
 from counting.composite import composite
 from counting.costs import COSTS, Shape, views
+from counting.interval import NotItsTurn
 from counting.ledger import UNSETTLED, Charge, Counts, Ledger
 from counting.pricing import OPTIONS, Uncounted, describe, form, no_row, price
 from counting.scope import place
@@ -130,7 +132,8 @@ class Counted(NDArrayOperatorsMixin):
         return apply(function, *args, **options)
 
     def __composite__(self, function: composite, *operands: Any) -> Any:
-        if self.spec.ledger.observer:
+        ledger = self.spec.ledger
+        if ledger.observers and ledger.observer:
             return function.function(*operands)
         return apply(function, *operands)
 
@@ -233,13 +236,19 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
         data = charge.run(*bare, **options)
 
     result = entered(ledger, path, charge, data)
-    if ledger.observer:
-        ledger.observer(path, charge, operands, result)
+    if ledger.observers and (observer := ledger.observer):
+        observer(path, charge, operands, result)
     return result
 
 
 def entered(ledger: Ledger, path: str, charge: Charge, data: Any) -> Counted | None:
-    """Records a call that gave `data`, which comes back counted; None if it wrote in place."""
+    """Records a call that gave `data`, which comes back counted; None if it wrote in place.
+
+    Raises:
+        NotItsTurn: it is an interval of another thread.
+    """
+    if ledger.thread and ledger.thread != get_ident():
+        raise NotItsTurn
     if len(ledger.log) > UNSETTLED:
         ledger.settle()
     ledger.paths.append(path)
@@ -259,15 +268,21 @@ Observer = Callable[[str, Charge, tuple[Any, ...], Counted | None], None]
 def observing(ledger: Ledger, observer: Observer) -> Iterator[None]:
     """A `with` block in which `observer(path, charge, operands, result)` hears of each operation.
 
-    It hears once the operation has run and is recorded. Composites run open, operation by
-    operation, and the ledger's totals are the same as they would be closed.
+    It hears of those of its thread, once the operation has run and is recorded. Composites run
+    open, operation by operation, and the ledger's totals are the same as they would be closed.
     """
-    before = ledger.observer, ledger.hot
-    ledger.observer, ledger.hot = observer, {}
+    thread, outer = get_ident(), ledger.observer
+    with ledger.moment:
+        ledger.observers[thread], ledger.hot = observer, {}
     try:
         yield
     finally:
-        ledger.observer, ledger.hot = before
+        with ledger.moment:
+            if outer:
+                ledger.observers[thread] = outer
+            else:
+                del ledger.observers[thread]
+            ledger.hot = {} if ledger.observers else ledger.charges
 
 
 def view(x: Counted, data: Any) -> Counted:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
+from threading import RLock, get_ident
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -265,7 +266,8 @@ def _fold(
 class Ledger:
     """Where counted arrays record what they do. Arrays carry their ledger; it is never global.
 
-    A ledger belongs to one thread.
+    One thread at a time may compute with the arrays of a ledger: threads that share one do it in
+    turn, each in an `interval`. Figures may be asked for at any time.
 
     Args:
         categories: what memory may be for, see `scope.category`.
@@ -289,41 +291,56 @@ class Ledger:
         self.charges: dict[Any, Charge] = {}
         self.hot = self.charges  # where operators look; nowhere, while each is to be observed
         self.specs: dict[Any, Spec] = {}
-        self.observer: Callable[..., None] | None = None  # see `array.observing`
+        self.observers: dict[int, Callable[..., None]] = {}  # by thread, see `array.observing`
+        # The interval under way, see `interval.py`: its thread, and what those inside it counted.
+        self.turn, self.thread = RLock(), 0
+        self.inside: list[Counts] | None = None
+        self.moment = RLock()  # held for one only: while events are entered, observers change
+
+    @property
+    def observer(self) -> Callable[..., None] | None:
+        """What hears of the operations of this thread, if anything does."""
+        return self.observers.get(get_ident())
 
     def settle(self) -> None:
         """Enters what happened since the last time into totals and memory."""
-        log, entries = self.log, self.log[:]
-        if not entries:
-            return
-        del log[: len(entries)]  # the end of an array may have been added meanwhile
-        paths, self.paths = self.paths, []
-        times = Counter(entries)
-        self._waiting += len(entries)
-        for entry, n in times.items():
-            if type(entry) is Charge:
-                self._waiting += n * len(entry.rows)
-                for column, amount in entry.amounts:
-                    self._totals[column] += n * amount
-        for usage in {entry.usage for entry in times} - {None}:
-            usage.enter([entry for entry in entries if entry.usage is usage])  # type: ignore[union-attr]
-        self._entered.append(_Segment(paths, entries))
-        if self._waiting > UNSETTLED:
-            done = self._entered
-            self._base = _fold(self.columns, done, 0, len(done), self._base)
-            self._entered, self._waiting = [], 0
+        with self.moment:
+            entries = self.log[:]
+            if not entries:
+                return
+            # Whose turn it is may go on meanwhile: there may be more of both by now.
+            del self.log[: len(entries)]
+            times, charges = Counter(entries), 0
+            self._waiting += len(entries)
+            for entry, n in times.items():
+                if type(entry) is Charge:
+                    charges += n
+                    self._waiting += n * len(entry.rows)
+                    for column, amount in entry.amounts:
+                        self._totals[column] += n * amount
+            paths = self.paths[:charges]
+            del self.paths[:charges]
+            for usage in {entry.usage for entry in times} - {None}:
+                usage.enter([entry for entry in entries if entry.usage is usage])  # type: ignore[union-attr]
+            self._entered.append(_Segment(paths, entries))
+            if self._waiting > UNSETTLED:
+                done = self._entered
+                self._base = _fold(self.columns, done, 0, len(done), self._base)
+                self._entered, self._waiting = [], 0
 
     @property
     def live_bytes(self) -> dict[str, Any]:
         """Bytes alive now, by category."""
-        self.settle()
-        return {name: usage.live for name, usage in self.memory.items()}
+        with self.moment:
+            self.settle()
+            return {name: usage.live for name, usage in self.memory.items()}
 
     @property
     def peak_bytes(self) -> dict[str, Any]:
         """The most bytes that were alive at once, category by category, since the start."""
-        self.settle()
-        return {name: usage.peak for name, usage in self.memory.items()}
+        with self.moment:
+            self.settle()
+            return {name: usage.peak for name, usage in self.memory.items()}
 
     def __repr__(self) -> str:
         live = ", ".join(f"{name} {grouped(n)}" for name, n in self.live_bytes.items())
@@ -331,7 +348,8 @@ class Ledger:
 
     def snapshot(self) -> Counts:
         """What was counted so far; the difference of two snapshots is what ran between them."""
-        self.settle()
-        log, stop, base = self._entered, len(self._entered), self._base
-        found = partial(_fold, self.columns, log, 0, stop, base)
-        return Counts(self.columns, found, list(self._totals), _Moment(log, stop))
+        with self.moment:
+            self.settle()
+            log, stop, base = self._entered, len(self._entered), self._base
+            found = partial(_fold, self.columns, log, 0, stop, base)
+            return Counts(self.columns, found, list(self._totals), _Moment(log, stop))

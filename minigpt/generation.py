@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from counting import Counts
+from counting.interval import interval
 from counting.views import flops, matmul
 from minigpt.device import to_host
 from minigpt.errors import InputError
@@ -32,8 +33,10 @@ class Step:
         phase: "prefill" for the pass over the prompt, then "decode".
         new_tokens: tokens of each sequence that the pass computed.
         keys: keys that its last query looked at.
-        counts: operations and bytes of the pass, by path and operation.
-        live_bytes, peak_bytes: memory after the pass, and its high-water mark since the start.
+        counts: operations and bytes of the pass, by path and operation, whatever else the model
+            did between two steps.
+        live_bytes, peak_bytes: memory of the whole model after the pass, with the caches of other
+            generations that are under way, and its high-water mark since the start.
         seconds: time of the pass: by the wall clock, on a GPU by CUDA events.
     """
 
@@ -110,7 +113,8 @@ def generate(
     """The continuation of `prompt`, a step for each token as it comes.
 
     Several prompts of equal token length run as one batch: each pass gives a step for each
-    sequence that has not ended, all with the record of the same pass.
+    sequence that has not ended, all with the record of the same pass. Several generations of one
+    model may go on in turn, in threads too: their passes run one after another.
 
     Args:
         lm: what `load` gives.
@@ -210,20 +214,19 @@ def _steps(
     ends: tuple[int | None, ...],
 ) -> Iterator[Step]:
     batch, length = tokens.shape
-    # The last token is never fed back, so it needs no place in the cache.
-    cache = lm.model.new_cache(batch, length + max_new_tokens - 1)
+    with interval(lm.ledger):
+        # The last token is never fed back, so it needs no place in the cache.
+        cache = lm.model.new_cache(batch, length + max_new_tokens - 1)
     streams = [TextStream(lm.tokenizer, row.tolist()) for row in tokens]
     running = set(range(batch))
     phase: Literal["prefill", "decode"] = "prefill"
-    before = lm.ledger.snapshot()
     for position in range(length, length + max_new_tokens):
-        stop = lm.device.stopwatch()
-        with np.errstate(all="ignore"):  # what is not finite shows in the logits
-            logits = lm.forward(tokens, cache)  # (B, 1, V)
-        seconds = stop()
-        after = lm.ledger.snapshot()
-        counts, before = after - before, after
-        live, peak = lm.ledger.live_bytes, lm.ledger.peak_bytes
+        with interval(lm.ledger) as ran:
+            stop = lm.device.stopwatch()
+            with np.errstate(all="ignore"):  # what is not finite shows in the logits
+                logits = lm.forward(tokens, cache)  # (B, 1, V)
+            seconds = stop()
+            live, peak = lm.ledger.live_bytes, lm.ledger.peak_bytes
         scores = to_host(logits.data)[:, -1]
         if not np.isfinite(scores).all():
             raise InputError(
@@ -244,7 +247,7 @@ def _steps(
                 phase=phase,
                 new_tokens=tokens.shape[1],
                 keys=cache.length,
-                counts=counts,
+                counts=ran.counts,
                 live_bytes=live,
                 peak_bytes=peak,
                 seconds=seconds,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from counting.array import Counted, observing
+from counting.interval import interval
 from counting.ledger import Charge
 from counting.operations import Operation, operation
 from minigpt.cache import KVCache
@@ -29,7 +30,8 @@ def steps(
     """The operations of one forward pass, each when it has run and before the next does.
 
     The pass runs in a thread of its own, which stands still between two operations: an operation
-    and its arrays live no longer than they are held here. Composites run open.
+    and its arrays live no longer than they are held here. Composites run open. Meanwhile other
+    passes of the same model may run.
 
     Args:
         tokens: a text, or numbers (B, T).
@@ -66,15 +68,19 @@ def steps(
         ready.put(end)
 
     thread = threading.Thread(target=copy_context().run, args=(run,), daemon=True)
+
+    def next_one() -> Operation | BaseException | None:
+        with interval(lm.ledger, thread.ident):
+            go_on.put(True)
+            return ready.get()
+
     thread.start()
     try:
-        go_on.put(True)
-        while (found := ready.get()) is not None:
+        while (found := next_one()) is not None:
             if isinstance(found, BaseException):
                 raise found
             yield found
             del found  # so that its arrays are not held here while the next operation runs
-            go_on.put(True)
     finally:
         go_on.put(False)
         thread.join()
@@ -122,7 +128,7 @@ def run_with_cache(
             )
         kept[path] = output
 
-    with observing(lm.ledger, observer):
+    with interval(lm.ledger), observing(lm.ledger, observer):
         fresh = lm.model.new_cache(*rows.shape) if cache is None else cache
         return lm.model(rows, fresh, logits), kept
 
