@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 
 from minigpt.errors import InputError, did_you_mean
+from minigpt.files import check_apart
+from minigpt.places import beside, replace
 
 SHIPPED = "shakespeare"
 WEIGHTS = (  # names whose weights are known to be on the hub, or here
@@ -35,6 +37,13 @@ class Checkpoint:
     config: Path
     tokenizer: Path
     tensors: tuple[Path, ...]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them, with the index that names those of the tensors, if one does."""
+        index = self.config.parent / INDEX
+        indexed = self.tensors[0].name != SINGLE and index.is_file()
+        return (self.config, self.tokenizer, *self.tensors, *([index] if indexed else []))
 
 
 def find(model: str, revision: str | None = None) -> Checkpoint:
@@ -106,12 +115,12 @@ def download(model: str, revision: str | None = None, to: Path | None = None) ->
         checkpoint = find(model, revision)
         if to is None:
             return checkpoint.config.parent
-        files = [checkpoint.config, checkpoint.tokenizer, *checkpoint.tensors]
-        index = checkpoint.config.parent / INDEX
-        if checkpoint.tensors[0].name != SINGLE and index.is_file():
-            files.append(index)
-        for file in files:
-            shutil.copyfile(file, to / file.name)
+        check_apart([to / file.name for file in checkpoint.files], checkpoint.files)
+        with beside(to / checkpoint.config.name) as part:  # all of it, or nothing
+            for file in checkpoint.files:
+                shutil.copyfile(file, part / file.name)
+            for file in checkpoint.files:
+                replace(part / file.name, to / file.name)
     except OSError as error:
         raise InputError(f"{to} cannot be written: {error.strerror or error}") from None
     return to

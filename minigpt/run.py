@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,11 @@ from counting.array import observing
 from counting.views import flops, matmul
 from minigpt import fast, pool_text
 from minigpt.errors import InputError
+from minigpt.files import STREAMS, check_apart, lines
 from minigpt.generation import EMPTY, Step, check_options, generate
+from minigpt.hub import SHIPPED, find
 from minigpt.notes import saying
+from minigpt.places import cache_folder
 from minigpt.schema import SCHEMA
 from minigpt.terminal import LiveText, can_show, console
 from minigpt.times import Times
@@ -65,7 +68,7 @@ def run(
     last = real = moment = None
     pool: Any = None if isinstance(allocations, Allocations) else allocations
     with (
-        nullcontext(_print_record) if log == STDOUT else _open_log(log) as write,
+        nullcontext(_print_record) if log == STDOUT else _open_log(log, lm) as write,
         _stream(prompts, options, as_json or log == STDOUT, quiet) as show,
         _stop_asked() as stopped,
         observing(lm.ledger, pool) if pool else nullcontext(),
@@ -145,23 +148,24 @@ def _print_record(record: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _open_log(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
+def _open_log(path: Path | None, lm: LanguageModel) -> Iterator[Callable[[dict[str, Any]], None]]:
     if path is None:
         yield lambda record: None
         return
-    try:
-        stream = path.open("wb", buffering=0)
-    except OSError as error:
-        raise InputError(f"cannot write the log {path}: {error.strerror}") from None
+    check_apart([path], _in_use(lm))
+    with lines(path, f"the log {path}") as write:
+        yield lambda record: write(json.dumps(record).encode())
 
-    def write(record: dict[str, Any]) -> None:
-        try:
-            stream.write(f"{json.dumps(record)}\n".encode())  # a whole line at once
-        except OSError as error:
-            raise InputError(f"cannot write the log {path}: {error.strerror}") from None
 
-    with stream:
-        yield write
+def _in_use(lm: LanguageModel) -> Iterator[Path | int]:
+    """The streams, and the files that this program reads: of models, of its cache, its own."""
+    yield from STREAMS
+    yield from lm.files
+    yield from find(SHIPPED).files
+    with suppress(OSError):  # without a home there is no cache
+        yield from cache_folder().glob("**/*")
+    sources = (getattr(module, "__file__", None) for module in tuple(sys.modules.values()))
+    yield from (Path(source) for source in sources if source)
 
 
 @contextmanager

@@ -42,7 +42,8 @@ def write_checkpoint(
     try:
         with beside(folder) as part:
             _write_tensors(config, part / "model.safetensors", dtype, seed, progress)
-            make_tokenizer(config.vocab_size, merges).save(str(part / "tokenizer.json"))
+            tokenizer = make_tokenizer(config.vocab_size, merges).to_str(pretty=True)
+            (part / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
             (part / "config.json").write_text(json.dumps(values, indent=2) + "\n")
             folder.mkdir(exist_ok=True)
             for name in ("model.safetensors", "tokenizer.json", "config.json"):

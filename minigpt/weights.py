@@ -39,6 +39,7 @@ class LanguageModel:
         ledger: that its arrays share.
         device: where they are.
         dtype: of its matrices.
+        files: that it was read from, and may be mapped.
     """
 
     name: str
@@ -48,6 +49,7 @@ class LanguageModel:
     ledger: Ledger
     device: Device
     dtype: str
+    files: tuple[Path, ...] = ()
 
     @property
     def config(self) -> Config:
@@ -107,7 +109,9 @@ def load(
             weights[key] = Counted(array, ledger)
     built = build(config, weights)
     forward = target.forward(built, weights)
-    return LanguageModel(checkpoint.name, built, forward, tokenizer, ledger, target, dtype)
+    return LanguageModel(
+        checkpoint.name, built, forward, tokenizer, ledger, target, dtype, checkpoint.files
+    )
 
 
 def _fit(

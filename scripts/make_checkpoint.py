@@ -6,13 +6,16 @@ Text it generates is noise; what it costs is not.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from minigpt.config import GPT2_SIZES
+from minigpt.errors import InputError
+from minigpt.files import check_apart
 from minigpt.synthetic import write_checkpoint
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", choices=GPT2_SIZES)
     parser.add_argument("folder", type=Path)
@@ -22,10 +25,17 @@ def main() -> None:
     args = parser.parse_args()
 
     config = GPT2_SIZES[args.model]
-    write_checkpoint(config, args.folder, args.dtype, args.seed, args.merges)
     tensors = args.folder / "model.safetensors"
+    written = [args.folder / "config.json", args.folder / "tokenizer.json", tensors]
+    try:
+        check_apart(written, [args.merges] if args.merges else [])
+        write_checkpoint(config, args.folder, args.dtype, args.seed, args.merges)
+    except InputError as error:
+        print(f"make_checkpoint: {error}", file=sys.stderr)
+        return 2
     print(f"{tensors}: {tensors.stat().st_size:,} bytes, {config.parameters:,} parameters")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,6 +9,7 @@ The first 90 % of the text train the tokenizer and the model, the last 10 % are 
 import argparse
 import json
 import math
+import sys
 import time
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from minigpt.errors import InputError
+from minigpt.files import check_apart
 
 CONFIG = {
     "model_type": "gpt2",
@@ -125,7 +129,7 @@ def save(model: GPT2, folder: Path) -> None:
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("text", type=Path)
     parser.add_argument("folder", type=Path)
@@ -135,6 +139,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
 
+    written = ("config.json", "tokenizer.json", "model.safetensors")
+    try:
+        check_apart([args.folder / name for name in written], [args.text])
+    except InputError as error:
+        print(f"train_shakespeare: {error}", file=sys.stderr)
+        return 2
     text = args.text.read_text(encoding="utf-8")
     split = len(text) * 9 // 10
     training, held_out = text[:split], text[split:]
@@ -196,7 +206,8 @@ def main() -> None:
                 flush=True,
             )
             save(model, args.folder)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -130,6 +130,14 @@ def test_a_download_to_a_folder_is_a_model(hub, there, command, tmp_path):
     )
 
 
+def test_a_download_goes_onto_no_file_of_the_hubs_cache(there, command):
+    folder = command("download", "owner/name").stdout.decode().rstrip().split(" is in ")[1]
+    line = complaint(command("download", "owner/name", "--to", folder))
+    config = f"{folder}/config.json"
+    assert line.startswith(f"minigpt: {config} cannot be written: it is the same file as {config}")
+    assert speaks(command(*generate("owner/name")))
+
+
 def test_a_model_in_shards_comes_with_its_index(hub, command, tmp_path):
     hub.repos["owner/name"] = {"main": (COMMIT, sharded(tmp_path / "there"))}
     assert speaks(command(*generate("owner/name")))
