@@ -123,12 +123,18 @@ def _ones_like(prototype: Any, dtype: Any = None, shape: Any = None) -> np.ndarr
     return scalars(ones, prototype.flat[0].tally) if ones.dtype == object else ones
 
 
+def _empty_like(prototype: Any, dtype: Any = None, shape: Any = None) -> np.ndarray:
+    wide = dtype is None or np.dtype(dtype).kind == "f"  # a Scalar holds a float of any width
+    return np.empty_like(prototype, object if wide else dtype, shape=shape)
+
+
 # What runs in place of a NumPy function when the elements are Scalars: NumPy's own object loops
 # would multiply and add apart, and mix floats that count nothing among the Scalars.
 ON_SCALARS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.matmul: _matmul,
     np.where: _where,
     np.ones_like: _ones_like,
+    np.empty_like: _empty_like,
 }
 
 

@@ -1,6 +1,7 @@
 """A run as tables for a terminal."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Group
@@ -16,6 +17,7 @@ def report(
     peak: Mapping[str, int],
     component: Callable[[str], str],
     real: Mapping[str, int] | None = None,
+    beside: Mapping[str, Counts] = MappingProxyType({}),
 ) -> Group:
     """What a run cost: FLOP by component and by kind, bytes by category.
 
@@ -24,23 +26,31 @@ def report(
         live, peak: bytes by category.
         component: path -> the component it belongs to.
         real: live bytes by another witness.
+        beside: what else was counted, by name; not in the total.
     """
     held = memory(counts, live, peak, real)
-    return Group(components(counts, component), "", kinds(counts), "", held)
+    return Group(components(counts, component, beside), "", kinds(counts), "", held)
 
 
-def components(counts: Counts, component: Callable[[str], str]) -> Table:
+def components(
+    counts: Counts,
+    component: Callable[[str], str],
+    beside: Mapping[str, Counts] = MappingProxyType({}),
+) -> Table:
     table = _table("component", "FLOP", "share", "2mnp", "bytes read")
     total = flops(counts) or 1
 
-    def row(name: str, part: Counts, **style: Any) -> None:
+    def row(name: str, part: Counts, shared: bool = True, **style: Any) -> None:
         n, read = flops(part), sum(part.bytes_read.values())
-        table.add_row(name, f"{n:,}", f"{n / total:.1%}", f"{matmul(part):,}", f"{read:,}", **style)
+        share = f"{n / total:.1%}" if shared else ""
+        table.add_row(name, f"{n:,}", share, f"{matmul(part):,}", f"{read:,}", **style)
 
     for name, part in counts.by(component).items():
         row(name, part)
     table.add_section()
     row("total", counts, style="bold")
+    for name, part in beside.items():
+        row(name, part, shared=False)
     return table
 
 

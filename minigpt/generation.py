@@ -6,8 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from counting import Counts
-from counting.interval import interval
+from counting import Counted, Counts, interval, scope
 from counting.views import flops, matmul
 from minigpt.device import to_host
 from minigpt.errors import InputError
@@ -37,6 +36,8 @@ class Step:
             did between two steps.
         live_bytes, peak_bytes: memory of the whole model after the pass, with the caches of other
             generations that are under way, and its high-water mark since the start.
+        sampling: operations and bytes of drawing the tokens of all sequences after the pass, which
+            `counts` are without; see `sample` for what is not counted.
         seconds: time of the pass: by the wall clock, on a GPU by CUDA events.
     """
 
@@ -49,6 +50,7 @@ class Step:
     new_tokens: int
     keys: int
     counts: Counts
+    sampling: Counts
     live_bytes: dict[str, int]
     peak_bytes: dict[str, int]
     seconds: float
@@ -93,10 +95,16 @@ class Step:
             "bytes_read": self.counts.bytes_read,
             "bytes_written": self.counts.bytes_written,
             "kv_bytes_per_token": self.kv_bytes_per_token,
+            "sample": figures(self.sampling),
             "live_bytes": self.live_bytes,
             "peak_bytes": self.peak_bytes,
             "seconds": self.seconds,
         }
+
+
+def figures(counts: Counts) -> dict[str, Any]:
+    """What was counted of drawing tokens, as a JSON object."""
+    return {"flops": flops(counts), "kinds": counts.cost.by_kind()}
 
 
 def generate(
@@ -135,7 +143,9 @@ def generate(
     rng = np.random.default_rng(seed)
 
     def draw(logits: np.ndarray) -> list[int]:  # (B, V)
-        return [sample(row, rng, temperature, top_k, top_p) for row in logits]
+        with scope("sample"):
+            rows = (Counted(row, lm.sampling) for row in logits)
+            return [sample(row, rng, temperature, top_k, top_p) for row in rows]
 
     sizes = {"context": tokens.shape[1] + max_new_tokens - 1, "prompt": tokens.shape[1]}
     lm.device.require(lm.config, batch=len(prompts), loaded=True, **sizes)
@@ -233,7 +243,8 @@ def _steps(
                 f"the logits of {lm.name} are not finite: its weights are damaged, or too large "
                 f"for {lm.dtype}"
             )
-        drawn = draw(scores)
+        with interval(lm.sampling) as drew:
+            drawn = draw(scores)
         for sequence in sorted(running):
             token = drawn[sequence]
             if token in ends:
@@ -248,6 +259,7 @@ def _steps(
                 new_tokens=tokens.shape[1],
                 keys=cache.length,
                 counts=ran.counts,
+                sampling=drew.counts,
                 live_bytes=live,
                 peak_bytes=peak,
                 seconds=seconds,

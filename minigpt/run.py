@@ -20,7 +20,7 @@ from counting.views import flops, matmul
 from minigpt import fast, pool_text
 from minigpt.errors import InputError
 from minigpt.files import STREAMS, check_apart, lines
-from minigpt.generation import EMPTY, Step, check_options, generate
+from minigpt.generation import EMPTY, Step, check_options, figures, generate
 from minigpt.hub import SHIPPED, find
 from minigpt.notes import saying
 from minigpt.places import cache_folder
@@ -261,10 +261,14 @@ def _tables(
     lm: LanguageModel, last: Step | None, real: dict[str, int] | None, times: Times
 ) -> Group:
     live = last.live_bytes if last else lm.ledger.live_bytes
-    tables = table.report(lm.ledger.snapshot(), live, lm.ledger.peak_bytes, component, real)
+    counts, sampling = lm.ledger.snapshot(), lm.sampling.snapshot()
+    beside = {"sample": sampling}
+    tables = table.report(counts, live, lm.ledger.peak_bytes, component, real, beside)
     note = f"{lm.config.parameters:,} parameters"
     if last:
         note += f" · {last.kv_bytes_per_token:,} bytes of KV cache a token"
+    if sampling.total("exp"):  # else the most likely token was taken, without a sort
+        note += "\nsample, beside the total, is without its sort: comparisons depend on data"
     return Group(tables, "", times.table(), "", note)
 
 
@@ -285,6 +289,7 @@ def _summary(
         "flops_by_component": {k: flops(part) for k, part in counts.by(component).items()},
         "bytes_read": counts.bytes_read,
         "bytes_written": counts.bytes_written,
+        "sample": figures(lm.sampling.snapshot()),
         "live_bytes": last.live_bytes if last else lm.ledger.live_bytes,
         "peak_bytes": lm.ledger.peak_bytes,
     }

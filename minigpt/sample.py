@@ -1,10 +1,19 @@
-"""Logits to a token."""
+"""Logits to a token.
+
+It runs on bare arrays and on counted ones, whose ledger gets all arithmetic: 6 n - 1 operations for
+n candidates. What orders candidates and finds one among them, a sort and binary searches, takes
+comparisons whose number depends on the data: they are not counted.
+"""
+
+from typing import Any
 
 import numpy as np
 
+from counting import Counted
+
 
 def sample(
-    logits: np.ndarray,
+    logits: Any,
     rng: np.random.Generator,
     temperature: float = 1.0,
     top_k: int | None = None,
@@ -18,14 +27,25 @@ def sample(
         top_p: draw from the fewest most likely tokens that together reach probability p.
     """
     if temperature == 0:
-        return int(logits.argmax())
-    order = np.argsort(-logits, kind="stable")[:top_k]  # most likely first
-    below = logits[order].astype(np.float64) - float(logits[order[0]])
+        return int(_bare(np.argmax(logits)))
+    order = _descending(_bare(logits))[:top_k]
+    likely = logits[order]  # (k,), most likely first
+    exact = np.empty_like(likely, dtype=np.float64)
+    exact[...] = likely
     with np.errstate(over="ignore"):  # a temperature so low that all but the first are at -inf
-        weights = np.exp(below / temperature)
-    cumulative = np.cumsum(weights / weights.sum())
-    if top_p is not None:
-        kept = int(np.searchsorted(cumulative, top_p)) + 1
-        cumulative = cumulative[:kept]
-    drawn = rng.random() * cumulative[-1]
-    return int(order[min(np.searchsorted(cumulative, drawn, side="right"), len(cumulative) - 1)])
+        weights = np.exp((exact - exact[0]) / temperature)
+    cumulative = np.cumsum(weights / weights.sum(), axis=0)
+    sums = _bare(cumulative)
+    kept = len(sums) if top_p is None else min(int(np.searchsorted(sums, top_p)) + 1, len(sums))
+    drawn = _bare(rng.random() * cumulative[kept - 1])
+    chosen = int(np.searchsorted(sums[:kept], drawn, side="right"))
+    return int(order[min(chosen, kept - 1)])
+
+
+def _descending(values: np.ndarray) -> np.ndarray:
+    """Where the largest of some values is, then the next; of equals the first comes first."""
+    return len(values) - 1 - np.argsort(values[::-1], kind="stable")[::-1]
+
+
+def _bare(x: Any) -> np.ndarray:
+    return np.asarray(x.data if isinstance(x, Counted) else x, np.float64)

@@ -6,7 +6,7 @@ so that no weight is held twice.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +36,11 @@ class LanguageModel:
         name: as it was asked for.
         model: its text.
         forward: what runs a pass: as `model` does, maybe faster.
-        ledger: that its arrays share.
+        ledger: that its arrays share: what passes did.
         device: where they are.
         dtype: of its matrices.
         files: that it was read from, and may be mapped.
+        sampling: the ledger of drawing tokens, which is no part of a pass.
     """
 
     name: str
@@ -50,6 +51,7 @@ class LanguageModel:
     device: Device
     dtype: str
     files: tuple[Path, ...] = ()
+    sampling: Ledger = field(default_factory=Ledger)
 
     @property
     def config(self) -> Config:

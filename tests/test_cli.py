@@ -83,6 +83,8 @@ def test_piped_it_prints_the_text_and_nothing_else(here, said):
     tables = result.stderr.decode()
     assert {"component", "operation", "memory", "attn.c_attn", "kv_cache"} <= set(tables.split())
     assert "5,066,752 parameters · 12,288 bytes of KV cache a token" in tables
+    assert re.search(r"^total .*\nsample +36,858 +0 ", tables, re.M)  # 6 (6 V - 1)
+    assert "sample, beside the total, is without its sort" in tables
     assert max(map(len, tables.splitlines())) <= 80
     assert not list(here.iterdir())
 
@@ -189,6 +191,8 @@ def test_log_text_and_json_tell_of_one_run(command, here):
     assert summary["tokens"] == [[record["token"] for record in records]]
     for key in ("flops", "matmul_flops"):
         assert summary[key] == sum(record[key] for record in records)
+    drawn = [record["sample"]["flops"] for record in records]
+    assert summary["sample"]["flops"] == sum(drawn) == 6 * (6 * 1024 - 1)
     assert summary["peak_bytes"] == records[-1]["peak_bytes"]
 
 

@@ -66,6 +66,25 @@ def test_a_model_and_a_step_show_what_one_wants_to_know(shipped):
     )
 
 
+@pytest.mark.parametrize("prompts", [["ab"], ["ab", "cd", "xy"]], ids=len)
+def test_drawing_tokens_is_counted_beside_the_passes(lm, prompts):
+    B, V, n = len(prompts), CONFIG.vocab_size, 4
+    cold, warm = (
+        list(generate(lm, prompts, max_new_tokens=n, temperature=t, ignore_eos=True))
+        for t in (0, 0.8)
+    )
+    assert {step.record()["sample"]["flops"] for step in cold} == {B * (V - 1)}
+    for step in warm:
+        found = step.record()["sample"]
+        assert found["flops"] == B * (6 * V - 1)
+        assert found["flops"] == sum(found["kinds"].values())
+        assert {path for path, _ in step.sampling} == {"sample"}
+        assert "sample" not in {path for path, _ in step.counts}
+    total = flops(lm.sampling.snapshot())
+    assert total == n * B * (V - 1 + 6 * V - 1)
+    assert sum(lm.sampling.live_bytes.values()) == 0
+
+
 def test_a_second_generation_starts_anew(lm):
     first, second = (
         [(s.token, s.flops) for s in generate(lm, "ab", max_new_tokens=4, seed=3)] for _ in range(2)

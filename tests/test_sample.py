@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt.sample import sample
+from counting import Counted, Ledger, scalars
+from minigpt.sample import _descending, sample
 
 HALVES = np.log(np.array([1, 4, 1, 2], "f4") / 8)  # token 1 half of the time, 3 a quarter
 
@@ -99,6 +100,41 @@ def test_only_the_kept_are_drawn(logits, temperature, k, p):
     for token in drawn:
         weight = np.exp((logits[token] - max(logits)) / temperature)
         assert weight >= least * (1 - 1e-6)
+
+
+# What it costs.
+
+
+@given(
+    st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=12),
+    st.just(0) | st.floats(0.1, 5),
+    st.none() | st.integers(1, 12),
+    st.none() | st.floats(1e-6, 1),
+    st.integers(0, 9),
+)
+def test_its_arithmetic_is_counted_as_it_is_executed(logits, temperature, k, p, seed):
+    k = min(k or len(logits), len(logits))
+    tally, ledger, values = Counter(), Ledger(), np.array(logits)
+
+    def drawn(array):
+        rng = np.random.default_rng(seed)
+        return sample(array, rng, temperature=temperature, top_k=k, top_p=p)
+
+    executed = Counted(scalars(values, tally), ledger)
+    assert drawn(executed) == drawn(values)
+    assert ledger.snapshot().cost == tally  # every + - * / exp, really executed
+    plain = Ledger()
+    assert drawn(Counted(values, plain)) == drawn(values)
+    assert plain.snapshot().cost == tally
+    greedy = {"cmp": len(logits) - 1}
+    one_by_one = {"add": 3 * k - 2, "div": 2 * k, "exp": k, "mul": 1}
+    assert +tally == +Counter(one_by_one if temperature else greedy)
+
+
+@given(st.lists(st.integers(-3, 3) | st.floats(-3, 3, width=16), min_size=1, max_size=30))
+def test_candidates_come_from_the_largest_on_and_equals_in_their_order(logits):
+    values = np.array(logits, float)
+    assert _descending(values).tolist() == np.argsort(-values, kind="stable").tolist()
 
 
 def test_the_same_seed_draws_the_same_tokens():
