@@ -18,6 +18,7 @@ from counting import Counted, Ledger, NotItsTurn, category, interval, observing
 from counting.views import flops
 from minigpt import InputError, generate, load, run_with_cache, steps
 from minigpt.architectures import read
+from minigpt.stepping.stepper import ModelStepper
 
 SIZES = {"n_embd": 32, "n_positions": 64}
 OTHERS = {"seconds", "live_bytes", "peak_bytes"}  # of a record: of the clock, of the whole model
@@ -310,6 +311,25 @@ def test_a_pass_within_a_pass_is_no_part_of_it(lm, alone):
         outside = [facts(step) for step in begun(lm, REQUEST)]
     assert outside == alone(REQUEST)
     assert inside[1:] == alone(OTHER)
+
+
+class Prompt(ModelStepper):
+    """A debugger at whose prompt somebody runs the same model, whatever way there is."""
+
+    def stopped(self, *_):
+        self.set_continue()
+        list(begun(self.lm, OTHER))
+        list(steps(self.lm, "ab"))
+        run_with_cache(self.lm, "ab")
+
+
+def test_what_runs_at_the_prompt_of_a_debugger_is_no_part_of_the_pass(lm, alone):
+    (prompt,), length, seed = REQUEST
+    stepper = Prompt()
+    options = {"max_new_tokens": length, "seed": seed, "ignore_eos": True}
+    stepper.generate(lm, prompt, at="h.1.attn.qk", token=2, **options)
+    assert stepper.stops == 1
+    assert [facts(step) for step in stepper.came] == alone(REQUEST)
 
 
 def test_two_that_step_in_turn_hear_of_their_own_operations(lm):
