@@ -27,7 +27,7 @@ def said(command: str) -> str:
     return result.stdout.decode()
 
 
-def picture(command: str, text: str, lines: int = 48) -> str:
+def picture(command: str, text: str, lines: int = 60) -> str:
     """An SVG of a terminal that shows a command and the first lines of what it said."""
     console = Console(width=WIDTH, record=True, file=io.StringIO(), force_terminal=True)
     console.print(Text(f"$ {command}", style="bold green"))
