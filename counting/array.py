@@ -9,10 +9,12 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from counting import show
+from counting.calls import spelled
 from counting.composite import composite
-from counting.costs import COSTS, Shape, views
+from counting.costs import COSTS, Shape, Uncounted, views
+from counting.dtypes import admitted
 from counting.ledger import UNSETTLED, Charge, Counts, Ledger
-from counting.pricing import OPTIONS, Uncounted, describe, no_row, price
+from counting.pricing import describe, form, no_row, price
 from counting.scope import place
 from counting.shapes import ShapeArray
 
@@ -49,11 +51,17 @@ class Counted(NDArrayOperatorsMixin):
     """An array whose every operation is priced by `COSTS` and recorded in its ledger.
 
     Args:
-        data: a NumPy array, a `ShapeArray`, or an object array of `Scalar`s; any array that
-            answers NumPy's functions.
+        data: a NumPy array of numbers or truth values, a `ShapeArray`, or an object array of
+            `Scalar`s; any array that answers NumPy's functions.
         ledger: where operations and bytes are recorded; results carry it on.
 
-    Its bytes count as live, in the category it was made in, until the last view of it is gone.
+    Its bytes count as live, in the category it was made in, until the last view of it is gone:
+    those of the memory that its elements lie in, each once. Two that are made of the same memory
+    count it twice: make one of them and take views of it.
+
+    Raises:
+        Uncounted: there is no kind of operation for `data`: text, dates, objects, `np.matrix`,
+            masked arrays.
 
     Attributes:
         data: the array itself, out of the count.
@@ -69,6 +77,7 @@ class Counted(NDArrayOperatorsMixin):
         self.base: Counted | None = self  # nothing to give back if the next lines raise
         if isinstance(data, Counted) or not hasattr(data, "shape"):
             raise TypeError(f"an array is needed, not a {type(data).__name__}")
+        data = admitted(data)
         self.path, category = place.get()
         self.spec = describe(ledger, data, category)
         self.data = data
@@ -84,7 +93,7 @@ class Counted(NDArrayOperatorsMixin):
     ledger: Ledger = property(lambda self: self.spec.ledger)  # type: ignore[assignment]
     shape: Shape = property(lambda self: self.spec.shape)  # type: ignore[assignment]
     dtype: np.dtype = property(lambda self: self.spec.dtype)  # type: ignore[assignment]
-    nbytes: Any = property(lambda self: self.spec.nbytes)
+    nbytes: Any = property(lambda self: self.data.nbytes)
     ndim: int = property(lambda self: len(self.spec.shape))  # type: ignore[assignment]
     size: Any = property(lambda self: prod(self.spec.shape))
     T: "Counted" = property(lambda self: view(self, self.data.T))  # type: ignore[assignment]
@@ -95,10 +104,23 @@ class Counted(NDArrayOperatorsMixin):
     def _repr_html_(self) -> str:
         return show.html(self)
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"counted arrays have no {name}: out of the count it is x.data.{name}")
+
     def __bool__(self) -> bool:
         raise Uncounted("the truth of a counted array is not counted: use x.data")
 
+    def _leaves(self, *args: Any) -> Any:
+        raise Uncounted("a counted array is no Python number: take x.tolist(), a counted copy")
+
+    __float__ = __int__ = __index__ = __complex__ = _leaves
+
+    def __format__(self, spec: str) -> str:
+        return self._leaves() if spec else str(self)
+
     def __len__(self) -> int:
+        if not self.spec.shape:
+            raise TypeError("a counted array of no dimensions has no length")
         return self.spec.shape[0]
 
     def __iter__(self) -> Iterator["Counted"]:
@@ -113,9 +135,10 @@ class Counted(NDArrayOperatorsMixin):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if method != "__call__" or options:
-            given = ", ".join(f"{name}=" for name in options)
+            given = ", ".join(f"{name}=" for name in options) or "-"
             raise Uncounted(
-                f"numpy.{ufunc.__name__} is not counted as {method} with {given or '-'}"
+                f"numpy.{ufunc.__name__} is not counted as {method} with {given}: "
+                "write x[...] = x + y for x += y, or use x.data"
             )
         return apply(ufunc, *inputs)
 
@@ -125,9 +148,10 @@ class Counted(NDArrayOperatorsMixin):
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         if function not in COSTS:
             raise no_row(function)
-        if COSTS.get(function) is views:
-            return getattr(args[0], function.__name__)(*args[1:], **options)
-        return apply(function, *args, **options)
+        operands, options = spelled(function, args, options)
+        if COSTS[function] is views:
+            return getattr(operands[0], function.__name__)(*options.values())
+        return apply(function, *operands, **options)
 
     def __composite__(self, function: composite, *operands: Any) -> Any:
         if self.spec.ledger.observer:
@@ -157,11 +181,17 @@ class Counted(NDArrayOperatorsMixin):
         return apply(np.matmul, other, self)
 
     def __getitem__(self, index: Any) -> "Counted":
+        """A view where NumPy gives a view; a copy, and priced as one, where it gives a value."""
         if getattr(index, "shape", ()) != ():
             if index.dtype.kind not in "iu":
                 raise Uncounted("rows are gathered by whole numbers; a mask has no row of its own")
             return apply(np.take, self, index, axis=0)
-        return view(self, _at(self.data, index))
+        part = self.data[index]
+        if getattr(part, "shape", ()) == () and _is_value(part, index):
+            if self.spec.dtype.names is not None and part.dtype.names is not None:
+                raise Uncounted("an element with fields is a window: take the field first, x['a']")
+            return apply(np.copy, view(self, _at(self.data, index)) if self.spec.shape else self)
+        return view(self, part)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         apply(np.copyto, view(self, _at(self.data, index)), value)
@@ -215,10 +245,6 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
     if ledger is None:
         raise Uncounted(f"{function.__name__} is counted of arrays given by position")
     if options:
-        if not options.keys() <= OPTIONS:
-            raise Uncounted(
-                f"{function.__name__} is counted with {OPTIONS}, not with {set(options)}"
-            )
         parts.extend(options.items())
     key = tuple(parts)
     charge = ledger.charges.get(key)
@@ -228,7 +254,8 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
                 raise ValueError("arrays of two ledgers meet: make both with one")
         specs = [getattr(x, "spec", None) for x in operands]
         charge, data = price(ledger, category, function, specs, bare, options, Counted)
-        ledger.charges[key] = charge
+        if UNKNOWN not in parts:
+            ledger.charges[key] = charge
     else:
         data = charge.run(*bare, **options)
 
@@ -278,20 +305,36 @@ def view(x: Counted, data: Any) -> Counted:
     """
     if hasattr(data, "base") and not _shares(data, x.data):  # NumPy, CuPy
         raise Uncounted(f"a view of {x} would copy in silence: write .copy() first, or np.take")
-    spec = x.spec.views.get(data.shape)
-    if spec is None:
-        spec = x.spec.views[data.shape] = describe(x.spec.ledger, data, x.spec.category)
+    spec, like = x.spec, data.dtype is x.spec.dtype
+    known = spec.views.get(data.shape) if like else None
+    if known is None:
+        known = describe(spec.ledger, data, spec.category)
+        # A part of an array whose elements lie apart, and of its dtype, is known by its shape.
+        if like and spec.nbytes == x.data.nbytes:
+            spec.views[data.shape] = known
     part = _new(Counted)
     part.base = x if x.base is None else x.base
-    part.data, part.spec, part.path, part.charge = data, spec, x.path, x.charge
+    part.data, part.spec, part.path, part.charge = data, known, x.path, x.charge
     return part
 
 
+def _is_value(part: Any, index: Any) -> bool:
+    """Whether NumPy gives a value, no view, where `index` gives `part`, of no dimensions."""
+    if isinstance(part, np.ndarray):
+        return False
+    if isinstance(part, np.generic) or not hasattr(part, "shape"):
+        return True
+    return index is not Ellipsis and not (
+        isinstance(index, tuple) and any(i is Ellipsis for i in index)
+    )
+
+
 def _at(data: Any, index: Any) -> Any:
+    """The part of an array that an index means, as an array though it be one element."""
     part = data[index]
     if isinstance(part, type(data)):
         return part
-    return data[(*(index if isinstance(index, tuple) else (index,)), ...)]  # an array, no number
+    return data[(*(index if isinstance(index, tuple) else (index,)), ...)]
 
 
 def _shares(part: np.ndarray, whole: np.ndarray) -> bool:
@@ -301,11 +344,29 @@ def _shares(part: np.ndarray, whole: np.ndarray) -> bool:
     return np.may_share_memory(part, whole) or part.size == 0
 
 
+UNKNOWN = object()  # in the place of what a price may depend on: it is not remembered
+
+
 def _fingerprint(function: Callable[..., Any], x: Any) -> Any:
-    """What a price depends on of an operand that is not counted."""
+    """What a price depends on of an operand that is not counted.
+
+    Raises:
+        Uncounted: it is no number, and no array that can be counted.
+    """
+    kind = type(x)
+    if kind is float or kind is int or kind is bool or kind is complex:
+        if type(function) is not composite:
+            return kind
+        return kind, x or str(x)  # 0.0 is not -0.0
     if hasattr(x, "shape"):
-        return type(x), x.shape, x.dtype
-    return type(x) if isinstance(function, np.ufunc) else (type(x), x)
+        if kind is not np.ndarray or x.dtype.kind not in "fiubc":
+            admitted(x)
+        return form(x)
+    if type(function) is composite and not isinstance(x, list | tuple | dict | set):
+        return (kind, x) if x is None or kind is str else UNKNOWN
+    if hasattr(x, "free_symbols"):  # SymPy
+        return UNKNOWN
+    raise Uncounted(f"{function.__name__} is counted of arrays and numbers, not of {x!r}")
 
 
 def trace(function: Callable[..., Any], *shapes: Shape, dtype: Any = np.float32) -> Counts:

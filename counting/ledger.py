@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from counting.costs import KINDS, Cost, Shape
+from counting.costs import KINDS, OUTSIDE, Cost, Shape
 from counting.memory import Usage
 
 CATEGORIES = ("weights", "kv_cache", "activations")
@@ -92,7 +92,7 @@ class Charge:
     @property
     def cost(self) -> Cost:
         """Operations by kind."""
-        return Cost({kind: self.kinds[kind] for kind in KINDS if kind in self.kinds})
+        return Cost({kind: self.kinds[kind] for kind in (*KINDS, *OUTSIDE) if kind in self.kinds})
 
 
 class Along:
@@ -160,7 +160,7 @@ class Counts(Mapping[Key, tuple[Any, ...]]):
     @property
     def cost(self) -> Cost:
         """Operations by kind."""
-        return Cost({kind: self.total(kind) for kind in KINDS})
+        return Cost({kind: self.total(kind) for kind in (*KINDS, *OUTSIDE)})
 
     @property
     def bytes_read(self) -> dict[str, Any]:
@@ -256,7 +256,7 @@ class Ledger:
 
     def __init__(self, categories: Iterable[str] = CATEGORIES) -> None:
         self.memory = {name: Usage() for name in categories}
-        names: list[Any] = ["calls", "dots", *KINDS]
+        names: list[Any] = ["calls", "dots", *KINDS, *OUTSIDE]
         names += [(way, name) for way in ("read", "written") for name in self.memory]
         self.columns: dict[Any, int] = {name: i for i, name in enumerate(names)}
         self._totals: list[Any] = [0] * len(names)

@@ -1,7 +1,8 @@
 """What one operation costs: its row of `COSTS`, applied to what its operands and its result are.
 
-Bytes follow one law: each operand's elements are read once (a broadcast operand at its own size),
-the result is written once, a view moves nothing, a gather reads what it gathers.
+Bytes follow one law: each operand's memory is read once (a broadcast operand at its own size,
+elements that share memory as one), the result is written once, a view moves nothing, a gather
+reads what it gathers.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,9 +13,11 @@ import numpy as np
 
 from counting import scalar
 from counting.composite import composite
-from counting.costs import COSTS, size, views
+from counting.costs import COSTS, Cost, executed, size, views
+from counting.costs import Uncounted as Uncounted
+from counting.dtypes import arithmetic, require
 from counting.ledger import Charge, Ledger, Spec
-from counting.memory import levels
+from counting.memory import levels, occupied
 from counting.scope import at
 from counting.scope import category as in_category
 from counting.shapes import ShapeArray
@@ -23,27 +26,29 @@ CACHED = 50_000  # prices that a ledger keeps; shapes that grow with every token
 
 Amounts = dict[Any, Any]  # by the names of a ledger's columns
 
-# What a call may be told by name; anything else could change what it costs.
-OPTIONS = {"axis", "keepdims", "shape", "dtype", "order", "k"}
 
-
-class Uncounted(TypeError):
-    """An operation that the table of costs does not know, or one that would leave the count."""
+def form(data: Any) -> tuple[Any, ...]:
+    """All that bytes and prices of an array may depend on: those of one form share them."""
+    held = occupied(data) if isinstance(data, np.ndarray) else data.nbytes
+    return type(data), data.shape, data.dtype, held
 
 
 def describe(ledger: Ledger, data: Any, category: str) -> Spec:
-    """What the ledger keeps of all arrays that are like `data` and for the same.
+    """What the ledger keeps of all arrays of one form that are for the same.
 
     Raises:
         ValueError: the ledger knows no such category.
+        Uncounted: there is no kind of operation for its elements.
     """
-    key = (type(data), data.shape, data.dtype, category)
+    looks = form(data)
+    key = (*looks, category)
     spec = ledger.specs.get(key)
     if spec is None:
+        require(data)
         if category not in ledger.memory:
             known = ", ".join(ledger.memory)
             raise ValueError(f"unknown category {category!r}; this ledger knows {known}")
-        spec = Spec(ledger, data.shape, data.dtype, category, data.nbytes)
+        spec = Spec(ledger, data.shape, data.dtype, category, looks[3])
         ledger.specs[key] = spec
     return spec
 
@@ -71,11 +76,14 @@ def price(
         counted: what makes an array count.
     """
     known: list[Spec] = []
+    numbers: list[np.dtype] = []
     for x, spec in zip(bare, specs, strict=True):
         if spec is not None or hasattr(x, "shape"):
             known.append(spec or describe(ledger, x, "activations"))
-        elif isinstance(x, list | tuple):
-            raise Uncounted(f"{function.__name__} is counted of arrays and numbers, not of {x!r}")
+        elif type(x) in (bool, int, float, complex):
+            numbers.append(np.dtype(type(x)))
+    if function is np.copyto and specs[0] is None:
+        raise Uncounted("a plain array takes no counted values: count it too, or copy x.data")
     run, text = _runner(function, bare, counted)
     data = run(*bare, **options)
     if data is not None and not hasattr(data, "shape"):
@@ -86,7 +94,7 @@ def price(
         ledger.specs.clear()
     name = function.__name__
     if text is None:
-        amounts = _amounts(function, known, result)
+        amounts = _amounts(function, known, numbers, result)
         columns = _by_column(ledger, amounts)
         return Charge(name, (("", name, columns),), columns, amounts, result, run), data
     scratch = Ledger(ledger.memory)
@@ -178,7 +186,9 @@ def _by_column(ledger: Ledger, amounts: Amounts) -> tuple[tuple[int, Any], ...]:
     return tuple((ledger.columns[name], n) for name, n in amounts.items() if n != 0)
 
 
-def _amounts(function: Any, specs: list[Spec], result: Spec | None) -> Amounts:
+def _amounts(
+    function: Any, specs: list[Spec], numbers: list[np.dtype], result: Spec | None
+) -> Amounts:
     """What one call adds to its row, by column name."""
     reads = [(spec.category, spec.nbytes) for spec in specs]
     if result is None:  # copyto: the first operand is what is written
@@ -190,10 +200,26 @@ def _amounts(function: Any, specs: list[Spec], result: Spec | None) -> Amounts:
         reads.clear()
     writes = [] if function is np.empty_like else [(result.category, result.nbytes)]
     cost = COSTS[function](result.shape, *[spec.shape for spec in specs])
-    found: Amounts = {"calls": 1, **cost}
-    if function is np.matmul:
-        found["dots"] = size(result.shape)
+    found: Amounts = {"calls": 1}
+    if cost:
+        dtypes = [*numbers, *(spec.dtype for spec in specs)]
+        if function is not np.argmax:  # whose result are places
+            dtypes.append(result.dtype)
+        found |= _executed(function, cost, arithmetic(dtypes), result)
     for way, moved in (("read", reads), ("written", writes)):
         for name, nbytes in moved:
             found[way, name] = found.get((way, name), 0) + nbytes
+    return found
+
+
+def _executed(function: Any, cost: Cost, by: str, result: Spec) -> Amounts:
+    try:
+        found: Amounts = {**executed(cost, by)}
+    except KeyError:
+        raise Uncounted(
+            f"numpy.{function.__name__} of complex numbers is not counted: it has no one algorithm"
+        ) from None
+    if function is np.matmul and by in ("float", "complex"):
+        # Inner products that begin with a term; a complex one is two real ones, twice as long.
+        found["dots"] = size(result.shape) * (2 if by == "complex" else 1)
     return found
