@@ -1,10 +1,8 @@
 """What a counted array does: the law of bytes, memory, places, and everything it refuses."""
 
-import asyncio
 import copy
 import gc
 import operator
-import threading
 from collections import Counter
 
 import numpy as np
@@ -404,61 +402,6 @@ def test_a_refusal_records_nothing(ledger, x):
             refused()
     assert ledger.snapshot() == {}
     assert ledger.live_bytes["activations"] == 24
-
-
-# Places.
-
-
-def test_scopes_nest_and_end(ledger, x):
-    with scope("h"):
-        with scope("3"):
-            x + 1
-        x + 1
-    with pytest.raises(ZeroDivisionError), scope("gone"):
-        1 / 0  # noqa: B018
-    x + 1
-    assert list(ledger.snapshot()) == [("h.3", "add"), ("h", "add"), ("", "add")]
-
-
-def test_an_array_knows_where_and_by_what_it_was_made(x):
-    with scope("mlp"), category("kv_cache"):
-        y = x @ array((3, 4))
-    for part in ("(2, 4)", "float32", "32 B", "kv_cache", "mlp", "matmul", "fma", "24"):
-        assert part in repr(y)
-    assert "matmul" not in repr(x)
-
-
-def test_threads_do_not_mix_scopes():
-    ledgers, together = {name: Ledger() for name in "ab"}, threading.Barrier(2)
-
-    def work(name):
-        x = Counted(array((3,)), ledgers[name])
-        with scope(name):
-            together.wait(60)
-            x + 1.0
-            together.wait(60)
-        x * 2.0
-
-    threads = [threading.Thread(target=work, args=name) for name in ledgers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for name, ledger in ledgers.items():
-        assert list(ledger.snapshot()) == [(name, "add"), ("", "multiply")]
-
-
-def test_tasks_do_not_mix_scopes(ledger, x):
-    async def work(name):
-        with scope(name):
-            await asyncio.sleep(0)
-            x + 1.0
-
-    async def both():
-        await asyncio.gather(work("a"), work("b"))
-
-    asyncio.run(both())
-    assert list(ledger.snapshot()) == [("a", "add"), ("b", "add")]
 
 
 # Scalars.
