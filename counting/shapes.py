@@ -193,7 +193,10 @@ def _copy(a: ShapeArray, order: str = "K") -> ShapeArray:
 
 
 def _copyto(dst: ShapeArray, src: Any) -> None:
-    if broadcast(dst.shape, _shape(src)) != dst.shape:
+    shape = _shape(src)
+    while len(shape) > dst.ndim and shape[0] == 1:
+        shape = shape[1:]
+    if broadcast(dst.shape, shape) != dst.shape:
         raise ValueError(f"cannot write shape {_shape(src)} into {dst.shape}")
     dtype = np.result_type(_dtype(src)) if hasattr(src, "dtype") else np.result_type(dst.dtype, src)
     if not np.can_cast(dtype, dst.dtype, "same_kind"):
