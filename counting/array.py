@@ -341,7 +341,8 @@ def _shares(part: np.ndarray, whole: np.ndarray) -> bool:
     base = part.base
     if base is not None and (base is whole or base is whole.base):  # so it nearly always is
         return True
-    return np.may_share_memory(part, whole) or part.size == 0
+    empty = part.size == 0 and not isinstance(part, np.ndarray)
+    return empty or np.may_share_memory(part, whole)
 
 
 UNKNOWN = object()  # in the place of what a price may depend on: it is not remembered

@@ -99,7 +99,9 @@ def price(
         return Charge(name, (("", name, columns),), columns, amounts, result, run), data
     scratch = Ledger(ledger.memory)
     operands = list(_on_shapes(known, bare, scratch, counted))
-    found, transient, held = _traced(partial(text, *operands, **options), scratch, category)
+    found, transient, held = _traced(
+        partial(text, *operands, **options), operands, scratch, category
+    )
     rows = _joined(found, name)
     totals = _sum(rows.values())
     priced = tuple((*key, _by_column(ledger, amounts)) for key, amounts in rows.items())
@@ -154,12 +156,14 @@ def _on_shapes(
 
 
 def _traced(
-    text: Callable[[], Any], scratch: Ledger, category: str
+    text: Callable[[], Any], operands: Sequence[Any], scratch: Ledger, category: str
 ) -> tuple[dict[tuple[str, str], Amounts], Any, tuple[int, ...]]:
     """What `text` adds to a ledger, by path and operation, and the bytes it held: most, and all."""
     held, before = scratch.live_bytes[category], scratch.snapshot()
     with at(""), in_category(category):
-        text()
+        result = text()
+    if any((result if result.base is None else result.base) is x for x in operands):
+        raise Uncounted("a composite gives a view of its operand, which it does not make: copy it")
     events = [event for event in scratch.log if event.usage is scratch.memory[category]]
     counts = scratch.snapshot() - before
     rows = {key: dict(zip(counts.columns, row, strict=True)) for key, row in counts.items()}
