@@ -67,6 +67,10 @@ def require(data: Any) -> None:
         )
 
 
+def _floats(x: Any) -> bool:
+    return type(x) is Scalar and type(x.value) is float
+
+
 def admitted(data: Any) -> Any:
     """An array that comes into the count from outside, as a plain one.
 
@@ -74,8 +78,8 @@ def admitted(data: Any) -> Any:
         Uncounted: see `require`; or it holds objects that count nothing.
     """
     require(data)
-    if data.dtype.kind == "O" and any(type(x) is not Scalar for x in np.asarray(data).flat):
-        raise Uncounted("objects count nothing: make them counting.scalars(values, tally)")
+    if data.dtype.kind == "O" and not all(map(_floats, np.asarray(data).flat)):
+        raise Uncounted("objects count nothing, but for floats as counting.scalars makes them")
     if isinstance(data, np.generic):
         return np.asarray(data)
     return data.view(np.ndarray) if type(data) is np.memmap else data

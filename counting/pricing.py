@@ -88,6 +88,8 @@ def price(
     data = run(*bare, **options)
     if data is not None and not hasattr(data, "shape"):
         raise Uncounted(f"{function.__name__} of {bare} gives no array")
+    if data is not None and data.dtype.kind == "O" and not any(s.dtype.kind == "O" for s in known):
+        raise Uncounted(f"{function.__name__} of {bare} makes objects of numbers")
     result = None if data is None else describe(ledger, data, category)
     if len(ledger.charges) > CACHED:
         ledger.charges.clear()

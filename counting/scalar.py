@@ -203,8 +203,8 @@ def _matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _where(condition: Any, *choice: Any) -> Any:
     tally = next(x for x in choice if isinstance(x, np.ndarray)).flat[0].tally
-    x, y = (Scalar(x, tally) if type(x) is float else x for x in choice)
-    return np.where(condition, x, y)
+    either: list[Any] = [Scalar(x, tally) if type(x) is float else x for x in choice]
+    return np.where(condition, *either)
 
 
 def _ones_like(prototype: Any, dtype: Any = None, shape: Any = None) -> np.ndarray:

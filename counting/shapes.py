@@ -123,7 +123,7 @@ def _dtype(x: Any) -> Any:
         return x.dtype
     if isinstance(x, bool):
         return np.dtype(bool)
-    if isinstance(x, int | float):
+    if isinstance(x, int | float | complex):
         return type(x)
     return int if x.is_integer else float  # SymPy
 
