@@ -309,73 +309,12 @@ def test_garbage_may_be_collected_at_any_moment(ledger, x):
 # Refusals.
 
 
-UNKNOWN = {
-    "absolute value": abs,
-    "power": lambda x: x**2,
-    "floor division": lambda x: x // 2,
-    "less": lambda x: x < x,
-    "at least": lambda x: x >= 0,
-    "logarithm": np.log,
-    "running product": np.cumprod,
-    "dot": lambda x: np.dot(x, x.T),
-    "einsum": lambda x: np.einsum("ij->ji", x),
-    "concatenate": lambda x: np.concatenate([x, x]),
-    "concatenate along an axis": lambda x: np.concatenate([x, x], 1),
-    "stack": lambda x: np.stack((x, x)),
-}
-
-
-@pytest.mark.parametrize("name", UNKNOWN)
-def test_an_operation_without_a_row_names_the_table_to_edit(x, name):
-    with pytest.raises(Uncounted, match=r"counting/costs\.py"):
-        UNKNOWN[name](x)
-
-
-UNPRICED = {
-    "a reduction by a ufunc": np.add.reduce,
-    "an outer product": lambda x: np.multiply.outer(x, x),
-    "an output": lambda x: np.add(x, x, out=x.data),
-    "another dtype": lambda x: np.add(x, 1, dtype=np.float64),
-    "some elements": lambda x: np.exp(x, where=x.data > 2),
-    "a sum of some elements": lambda x: np.sum(x, axis=0, where=x.data > 2),
-    "a sum that starts at 1": lambda x: np.sum(x, axis=0, initial=1.0),
-    "a search": np.where,
-    "an array by name": lambda x: np.sum(a=x),
-    "a list": lambda x: np.add(x, [1, 2, 3]),
-    "a counted array of a counted array": lambda x: Counted(x, x.ledger) + 1,
-}
-
-
-@pytest.mark.parametrize("name", UNPRICED)
-def test_a_call_that_its_row_does_not_price_is_refused(x, name):
-    with pytest.raises(TypeError):  # Uncounted is one
-        UNPRICED[name](x)
-
-
 @pytest.mark.parametrize("inplace", ["iadd", "isub", "imul", "itruediv", "imatmul"])
 def test_an_operator_in_place_is_refused(x, inplace):
     before = x.data.copy()
     with pytest.raises(Uncounted, match="out="):
         getattr(operator, inplace)(x, x)
     assert np.array_equal(x.data, before)
-
-
-EXITS = {
-    "asarray": np.asarray,
-    "array": np.array,
-    "bool": bool,
-    "float": lambda x: float(x[0, 0]),
-    "int": lambda x: int(x[0, 0]),
-    "an array of arrays": lambda x: np.asarray([x, x]),
-    "the larger of two": max,
-    "a write to a bare array": lambda x: operator.setitem(array((2, 3)), 0, x),
-}
-
-
-@pytest.mark.parametrize("name", EXITS)
-def test_nothing_leaves_the_count_in_silence(x, name):
-    with pytest.raises(TypeError):
-        EXITS[name](x)
 
 
 def test_values_leave_as_a_counted_copy(ledger, x):
