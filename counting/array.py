@@ -104,9 +104,6 @@ class Counted(NDArrayOperatorsMixin):
     def _repr_html_(self) -> str:
         return show.html(self)
 
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"counted arrays have no {name}: out of the count it is x.data.{name}")
-
     def __bool__(self) -> bool:
         raise Uncounted("the truth of a counted array is not counted: use x.data")
 
@@ -221,6 +218,28 @@ class Counted(NDArrayOperatorsMixin):
 
     def transpose(self, *axes: int) -> "Counted":
         return view(self, self.data.transpose(*axes))
+
+
+class _Refused:
+    """An attribute of NumPy's arrays that counted ones do not have, and where it is.
+
+    One descriptor for each: a `__getattr__` would slow down every attribute that they have.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, x: Counted | None, owner: type) -> Any:
+        if x is None:
+            return self
+        name = self.name
+        raise AttributeError(f"counted arrays have no {name}: out of the count it is x.data.{name}")
+
+
+_INTERFACES = ("__array_interface__", "__array_struct__", "__dlpack__", "__dlpack_device__")
+for _name in {*dir(np.ndarray)} - {*dir(Counted)}:
+    if not _name.startswith("__") or _name in _INTERFACES:
+        setattr(Counted, _name, _Refused(_name))
 
 
 def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
@@ -359,9 +378,10 @@ def _fingerprint(function: Callable[..., Any], x: Any) -> Any:
         if type(function) is not composite:
             return kind
         return kind, x or str(x)  # 0.0 is not -0.0
+    if kind is np.ndarray and x.dtype.kind != "O":
+        return x.shape, x.dtype, x.strides
     if hasattr(x, "shape"):
-        if kind is not np.ndarray or x.dtype.kind not in "fiubc":
-            admitted(x)
+        admitted(x)
         return form(x)
     if type(function) is composite and not isinstance(x, list | tuple | dict | set):
         return (kind, x) if x is None or kind is str else UNKNOWN

@@ -100,7 +100,10 @@ def spelled(
     Raises:
         Uncounted: it lacks an operand, has one by name, or an option that is not counted.
     """
-    name, call = function.__name__, CALLS[function]
+    call = CALLS[function]
+    if len(args) == call.operands and not options:
+        return args, {}
+    name = function.__name__
     if len(args) < call.operands:
         raise Uncounted(f"numpy.{name} is counted of {call.operands} operands given by position")
     operands, rest = args[: call.operands], args[call.operands :]

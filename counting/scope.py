@@ -30,10 +30,9 @@ def here() -> Place:
 
 
 class _Opened(Place):
-    """A place made by a scope; where the scope is closed before one inside of it, it says so."""
+    """A place made by a scope, and the one outside of it."""
 
-    closed = False
-    outside: "Place | Woven"
+    outside: Place
 
 
 class Woven:
@@ -54,7 +53,7 @@ class Woven:
         inside = [
             (depths[scope._generator] if scope._generator else scope._depth, scope)
             for scope in self.scopes
-            if scope.open and (scope._generator is None or scope._generator in depths)
+            if scope._generator is None or scope._generator in depths
         ]
         found: Iterable[str] = self.base
         for _, scope in sorted(inside, key=lambda pair: pair[0]):
@@ -102,11 +101,12 @@ class _Entered:
 
     One that is opened in a generator is in force while the generator runs, not between two of its
     values, and is inside of what its caller is inside of then. Whatever the order in which blocks
-    end, each ends itself alone. What is opened in a generator is not handed on to asyncio tasks
-    that are made meanwhile; what is opened elsewhere is.
+    end, each ends itself, and what was opened inside of it by the same code and never ended. What
+    is opened in a generator is not handed on to asyncio tasks that are made meanwhile; what is
+    opened elsewhere is.
     """
 
-    __slots__ = ("_depth", "_generator", "_made", "_name", "open")
+    __slots__ = ("_depth", "_generator", "_made", "_name")
     _made: _Opened | None
     _generator: FrameType | None
 
@@ -124,8 +124,7 @@ class _Entered:
             frame = _opener(frame)
         in_generator = frame.f_code.co_flags & _GENERATOR
         if in_generator or isinstance(now, Woven):
-            self.open, self._made = True, None
-            self._generator = frame if in_generator else None
+            self._made, self._generator = None, frame if in_generator else None
             self._depth = len(_depths(frame)) - 1
             base, scopes = (now.base, now.scopes) if isinstance(now, Woven) else (now, ())
             place.set(Woven(base, (*scopes, self)))
@@ -136,22 +135,23 @@ class _Entered:
 
     def __exit__(self, *exception: object) -> None:
         made, now = self._made, place.get()
+        if made is not None and made is now:
+            place.set(made.outside)
+            return
+        base, scopes = (now.base, now.scopes) if isinstance(now, Woven) else (now, ())
         if made is None:
-            self.open, self._generator = False, None
+            inside = scopes[scopes.index(self) :] if self in scopes else ()
+            ended = {id(scope) for scope in inside if scope._generator is self._generator}
+            self._generator = None
         else:
-            made.closed = True
-        place.set(made.outside if made is now and type(made.outside) is Place else _left(now))
-
-
-def _left(now: "Place | Woven") -> "Place | Woven":
-    """A place without the scopes that are closed."""
-    while isinstance(now, _Opened) and now.closed:
-        now = now.outside
-    if not isinstance(now, Woven):
-        return now
-    base, scopes = _left(now.base), tuple(scope for scope in now.scopes if scope.open)
-    assert not isinstance(base, Woven)
-    return Woven(base, scopes) if scopes else base
+            while base is not made and isinstance(base, _Opened):
+                base = base.outside
+            if base is not made:  # one outside of it has ended
+                return
+            base = made.outside
+            ended = {id(scope) for scope in scopes if scope._generator is None}
+        left = tuple(scope for scope in scopes if id(scope) not in ended)
+        place.set(Woven(base, left) if left else base)
 
 
 class scope(_Entered):

@@ -206,6 +206,25 @@ def test_blocks_left_by_hand_in_any_order_leave_nothing(order):
     assert here() == OUTSIDE
 
 
+def test_a_block_whose_end_never_ran_ends_with_the_one_around_it():
+    """As where a debugger is left on the line of a `with`, which Python then does not end."""
+
+    def values():
+        with scope("g"):
+            scope("lost").__enter__()
+            yield here().path
+
+    with scope("a"):
+        scope("lost").__enter__()
+        assert here().path == "a.lost"
+        g = values()
+        assert next(g) == "a.lost.g.lost"
+        category("weights").__enter__()
+        assert here() == ("a.lost", "weights")
+    assert here() == OUTSIDE
+    assert (list(g), here()) == ([], OUTSIDE)
+
+
 # Schedules, drawn: a body is a list of actions, the first of them the program's own.
 
 ACTORS = 3
