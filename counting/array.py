@@ -13,8 +13,9 @@ from counting.calls import spelled
 from counting.composite import composite
 from counting.costs import COSTS, Shape, Uncounted, views
 from counting.dtypes import admitted
+from counting.indexing import at, is_value, shares
 from counting.ledger import UNSETTLED, Charge, Counts, Ledger
-from counting.pricing import describe, form, no_row, price
+from counting.pricing import UNKNOWN, describe, fingerprint, no_row, price
 from counting.scope import place
 from counting.shapes import ShapeArray
 
@@ -32,7 +33,7 @@ def operator(function: np.ufunc) -> Callable[[Any, Any], Any]:
             charge = ledger.hot.get((function, category, spec, other.spec))
             bare = other.data
         else:
-            charge = ledger.hot.get((function, category, spec, _fingerprint(function, other)))
+            charge = ledger.hot.get((function, category, spec, fingerprint(function, other)))
             bare = other
         if charge is None:
             return apply(function, self, other)
@@ -184,14 +185,14 @@ class Counted(NDArrayOperatorsMixin):
                 raise Uncounted("rows are gathered by whole numbers; a mask has no row of its own")
             return apply(np.take, self, index, axis=0)
         part = self.data[index]
-        if getattr(part, "shape", ()) == () and _is_value(part, index):
+        if getattr(part, "shape", ()) == () and is_value(part, index):
             if self.spec.dtype.names is not None and part.dtype.names is not None:
                 raise Uncounted("an element with fields is a window: take the field first, x['a']")
-            return apply(np.copy, view(self, _at(self.data, index)) if self.spec.shape else self)
+            return apply(np.copy, view(self, at(self.data, index)) if self.spec.shape else self)
         return view(self, part)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        apply(np.copyto, view(self, _at(self.data, index)), value)
+        apply(np.copyto, view(self, at(self.data, index)), value)
 
     def sum(self, axis: int | None = None, keepdims: bool = False) -> "Counted":
         return apply(np.sum, self, axis=axis, keepdims=keepdims)
@@ -260,7 +261,7 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
             parts.append(x.spec)
         else:
             bare.append(x)
-            parts.append(_fingerprint(function, x))
+            parts.append(fingerprint(function, x))
     if ledger is None:
         raise Uncounted(f"{function.__name__} is counted of arrays given by position")
     if options:
@@ -322,7 +323,7 @@ def view(x: Counted, data: Any) -> Counted:
     Raises:
         Uncounted: it is a copy.
     """
-    if hasattr(data, "base") and not _shares(data, x.data):  # NumPy, CuPy
+    if hasattr(data, "base") and not shares(data, x.data):  # NumPy, CuPy
         raise Uncounted(f"a view of {x} would copy in silence: write .copy() first, or np.take")
     spec, like = x.spec, data.dtype is x.spec.dtype
     known = spec.views.get(data.shape) if like else None
@@ -335,59 +336,6 @@ def view(x: Counted, data: Any) -> Counted:
     part.base = x if x.base is None else x.base
     part.data, part.spec, part.path, part.charge = data, known, x.path, x.charge
     return part
-
-
-def _is_value(part: Any, index: Any) -> bool:
-    """Whether NumPy gives a value, no view, where `index` gives `part`, of no dimensions."""
-    if isinstance(part, np.ndarray):
-        return False
-    if isinstance(part, np.generic) or not hasattr(part, "shape"):
-        return True
-    return index is not Ellipsis and not (
-        isinstance(index, tuple) and any(i is Ellipsis for i in index)
-    )
-
-
-def _at(data: Any, index: Any) -> Any:
-    """The part of an array that an index means, as an array though it be one element."""
-    part = data[index]
-    if isinstance(part, type(data)):
-        return part
-    return data[(*(index if isinstance(index, tuple) else (index,)), ...)]
-
-
-def _shares(part: np.ndarray, whole: np.ndarray) -> bool:
-    base = part.base
-    if base is not None and (base is whole or base is whole.base):  # so it nearly always is
-        return True
-    empty = part.size == 0 and not isinstance(part, np.ndarray)
-    return empty or np.may_share_memory(part, whole)
-
-
-UNKNOWN = object()  # in the place of what a price may depend on: it is not remembered
-
-
-def _fingerprint(function: Callable[..., Any], x: Any) -> Any:
-    """What a price depends on of an operand that is not counted.
-
-    Raises:
-        Uncounted: it is no number, and no array that can be counted.
-    """
-    kind = type(x)
-    if kind is float or kind is int or kind is bool or kind is complex:
-        if type(function) is not composite:
-            return kind
-        return kind, x or str(x)  # 0.0 is not -0.0
-    if kind is np.ndarray and x.dtype.kind != "O":
-        return x.shape, x.dtype, x.strides
-    if hasattr(x, "shape"):
-        admitted(x)
-        return form(x)
-    if type(function) is composite and not isinstance(x, list | tuple | dict | set):
-        return (kind, x) if x is None or kind is str else UNKNOWN
-    if hasattr(x, "free_symbols"):  # SymPy
-        return UNKNOWN
-    raise Uncounted(f"{function.__name__} is counted of arrays and numbers, not of {x!r}")
 
 
 def trace(function: Callable[..., Any], *shapes: Shape, dtype: Any = np.float32) -> Counts:

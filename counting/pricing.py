@@ -15,7 +15,7 @@ from counting import scalar
 from counting.composite import composite
 from counting.costs import COSTS, Cost, executed, size, views
 from counting.costs import Uncounted as Uncounted
-from counting.dtypes import arithmetic, require
+from counting.dtypes import admitted, arithmetic, require
 from counting.ledger import Charge, Ledger, Spec
 from counting.memory import levels, occupied
 from counting.scope import at
@@ -28,9 +28,43 @@ Amounts = dict[Any, Any]  # by the names of a ledger's columns
 
 
 def form(data: Any) -> tuple[Any, ...]:
-    """All that bytes and prices of an array may depend on: those of one form share them."""
+    """All that bytes and prices of an array may depend on: those of one form share them.
+
+    One that is packed may have scales beside its numbers: it counts what it consists of, and what
+    prices each function of it.
+    """
     held = occupied(data) if isinstance(data, np.ndarray) else data.nbytes
-    return type(data), data.shape, data.dtype, held
+    looks = type(data), data.shape, data.dtype, held
+    if not hasattr(data, "reference"):
+        return looks
+    parts = tuple((type(part), part.shape, part.dtype) for part in data.parts)
+    return *looks, parts, tuple(map(data.reference, COSTS))
+
+
+UNKNOWN = object()  # in the place of what a price may depend on: it is not remembered
+
+
+def fingerprint(function: Callable[..., Any], x: Any) -> Any:
+    """What a price depends on of an operand that is not counted.
+
+    Raises:
+        Uncounted: it is no number, and no array that can be counted.
+    """
+    kind = type(x)
+    if kind is np.ndarray and x.dtype.kind != "O":
+        return x.shape, x.dtype, x.strides
+    if kind is float or kind is int or kind is bool or kind is complex:
+        if type(function) is not composite:
+            return kind
+        return kind, x or str(x)  # 0.0 is not -0.0
+    if hasattr(x, "shape"):
+        admitted(x)
+        return form(x)
+    if type(function) is composite and not isinstance(x, list | tuple | dict | set):
+        return (kind, x) if x is None or kind is str else UNKNOWN
+    if hasattr(x, "free_symbols"):  # SymPy
+        return UNKNOWN
+    raise Uncounted(f"{function.__name__} is counted of arrays and numbers, not of {x!r}")
 
 
 def describe(ledger: Ledger, data: Any, category: str) -> Spec:

@@ -129,7 +129,7 @@ class _Entered:
             base, scopes = (now.base, now.scopes) if isinstance(now, Woven) else (now, ())
             place.set(Woven(base, (*scopes, self)))
         else:
-            self._made = made = _Opened(*self._within(now))
+            self._made = made = tuple.__new__(_Opened, self._within(now))
             made.outside = now
             place.set(made)
 

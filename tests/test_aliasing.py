@@ -6,11 +6,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from differential import check
 from helpers import DRAWN, array
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from programs import check
 
 from counting import Counted, Ledger, ShapeArray, Uncounted, scalars
 
