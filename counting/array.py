@@ -307,14 +307,17 @@ def observing(ledger: Ledger, observer: Observer) -> Iterator[None]:
     """A `with` block in which `observer(path, charge, operands, result)` hears of each operation.
 
     It hears once the operation has run and is recorded. Composites run open, operation by
-    operation, and the ledger's totals are the same as they would be closed.
+    operation, and the ledger's totals are the same as they would be closed. Of several the last
+    hears, whatever the order in which others end.
     """
-    before = ledger.observer, ledger.hot
-    ledger.observer, ledger.hot = observer, {}
+    ledger.observers.append(observer)
     try:
+        ledger.observer, ledger.hot = observer, {}
         yield
     finally:
-        ledger.observer, ledger.hot = before
+        ledger.observers.remove(observer)
+        ledger.observer = ledger.observers[-1] if ledger.observers else None
+        ledger.hot = {} if ledger.observers else ledger.charges
 
 
 def view(x: Counted, data: Any) -> Counted:

@@ -272,7 +272,8 @@ class Ledger:
         self.charges: dict[Any, Charge] = {}
         self.hot = self.charges  # where operators look; nowhere, while each is to be observed
         self.specs: dict[Any, Spec] = {}
-        self.observer: Callable[..., None] | None = None  # see `array.observing`
+        self.observers: list[Callable[..., None]] = []  # see `array.observing`
+        self.observer: Callable[..., None] | None = None  # the last of them
 
     def settle(self) -> None:
         """Enters what happened since the last time into totals and memory."""

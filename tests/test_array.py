@@ -11,7 +11,17 @@ from helpers import SMALL, array, calls, held, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counting import COSTS, Counted, Ledger, ShapeArray, Uncounted, category, scalars, scope
+from counting import (
+    COSTS,
+    Counted,
+    Ledger,
+    ShapeArray,
+    Uncounted,
+    category,
+    observing,
+    scalars,
+    scope,
+)
 
 
 @pytest.fixture
@@ -341,6 +351,32 @@ def test_a_refusal_records_nothing(ledger, x):
             refused()
     assert ledger.snapshot() == {}
     assert ledger.live_bytes["activations"] == 24
+
+
+# Observers.
+
+
+def test_observers_hear_until_each_of_them_ends(ledger, x):
+    """As generators may end them, in any order."""
+    heard = {"a": 0, "b": 0}
+
+    def listening(name):
+        def hear(*operation):
+            heard[name] += 1
+
+        with observing(ledger, hear):
+            yield
+
+    a, b = listening("a"), listening("b")
+    next(a), next(b)
+    x + 1
+    list(a)
+    x + 1
+    list(b)
+    x + 1
+    assert heard == {"a": 0, "b": 2}
+    assert ledger.observer is None
+    assert ledger.hot is ledger.charges
 
 
 # Scalars.

@@ -161,7 +161,6 @@ REFUSED = {
     "a matrix": lambda: np.ones((2, 2)).view(np.matrix),
     "a masked array": lambda: np.ma.masked_array(np.ones(3), [0, 1, 0]),
     "records": lambda: np.zeros(2, [("a", "f4")]).view(np.recarray),
-    "characters": lambda: np.char.array(["a"]),
     "a subclass of one's own": lambda: np.ones(3).view(type("Own", (np.ndarray,), {})),
 }
 
@@ -186,7 +185,7 @@ def test_and_as_an_operand_on_either_side(name):
         lambda: x.__setitem__(0, given),
         lambda: np.copyto(x, given),
     ):
-        with pytest.raises((TypeError, ValueError)):
+        with pytest.raises(TypeError):
             meets()
     assert x.ledger.snapshot() == {}
 
