@@ -10,11 +10,14 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from counting import show
+from counting.calls import spelled
 from counting.composite import composite
-from counting.costs import COSTS, Shape, views
+from counting.costs import COSTS, Shape, Uncounted, views
+from counting.dtypes import admitted
+from counting.indexing import at, is_value, shares
 from counting.interval import NotItsTurn
 from counting.ledger import UNSETTLED, Charge, Counts, Ledger
-from counting.pricing import OPTIONS, Uncounted, describe, form, no_row, price
+from counting.pricing import UNKNOWN, describe, fingerprint, no_row, price
 from counting.scope import place
 from counting.shapes import ShapeArray
 
@@ -32,7 +35,7 @@ def operator(function: np.ufunc) -> Callable[[Any, Any], Any]:
             charge = ledger.hot.get((function, category, spec, other.spec))
             bare = other.data
         else:
-            charge = ledger.hot.get((function, category, spec, _fingerprint(function, other)))
+            charge = ledger.hot.get((function, category, spec, fingerprint(function, other)))
             bare = other
         if charge is None:
             return apply(function, self, other)
@@ -51,11 +54,17 @@ class Counted(NDArrayOperatorsMixin):
     """An array whose every operation is priced by `COSTS` and recorded in its ledger.
 
     Args:
-        data: a NumPy array, a `ShapeArray`, or an object array of `Scalar`s; any array that
-            answers NumPy's functions.
+        data: a NumPy array of numbers or truth values, a `ShapeArray`, or an object array of
+            `Scalar`s; any array that answers NumPy's functions.
         ledger: where operations and bytes are recorded; results carry it on.
 
-    Its bytes count as live, in the category it was made in, until the last view of it is gone.
+    Its bytes count as live, in the category it was made in, until the last view of it is gone:
+    those of the memory that its elements lie in, each once. Two that are made of the same memory
+    count it twice: make one of them and take views of it.
+
+    Raises:
+        Uncounted: there is no kind of operation for `data`: text, dates, objects, `np.matrix`,
+            masked arrays.
 
     Attributes:
         data: the array itself, out of the count.
@@ -71,6 +80,7 @@ class Counted(NDArrayOperatorsMixin):
         self.base: Counted | None = self  # nothing to give back if the next lines raise
         if isinstance(data, Counted) or not hasattr(data, "shape"):
             raise TypeError(f"an array is needed, not a {type(data).__name__}")
+        data = admitted(data)
         self.path, category = place.get()
         self.spec = describe(ledger, data, category)
         self.data = data
@@ -86,7 +96,7 @@ class Counted(NDArrayOperatorsMixin):
     ledger: Ledger = property(lambda self: self.spec.ledger)  # type: ignore[assignment]
     shape: Shape = property(lambda self: self.spec.shape)  # type: ignore[assignment]
     dtype: np.dtype = property(lambda self: self.spec.dtype)  # type: ignore[assignment]
-    nbytes: Any = property(lambda self: self.spec.nbytes)
+    nbytes: Any = property(lambda self: self.data.nbytes)
     ndim: int = property(lambda self: len(self.spec.shape))  # type: ignore[assignment]
     size: Any = property(lambda self: prod(self.spec.shape))
     T: "Counted" = property(lambda self: view(self, self.data.T))  # type: ignore[assignment]
@@ -100,7 +110,17 @@ class Counted(NDArrayOperatorsMixin):
     def __bool__(self) -> bool:
         raise Uncounted("the truth of a counted array is not counted: use x.data")
 
+    def _leaves(self, *args: Any) -> Any:
+        raise Uncounted("a counted array is no Python number: take x.tolist(), a counted copy")
+
+    __float__ = __int__ = __index__ = __complex__ = _leaves
+
+    def __format__(self, spec: str) -> str:
+        return self._leaves() if spec else str(self)
+
     def __len__(self) -> int:
+        if not self.spec.shape:
+            raise TypeError("a counted array of no dimensions has no length")
         return self.spec.shape[0]
 
     def __iter__(self) -> Iterator["Counted"]:
@@ -115,9 +135,10 @@ class Counted(NDArrayOperatorsMixin):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if method != "__call__" or options:
-            given = ", ".join(f"{name}=" for name in options)
+            given = ", ".join(f"{name}=" for name in options) or "-"
             raise Uncounted(
-                f"numpy.{ufunc.__name__} is not counted as {method} with {given or '-'}"
+                f"numpy.{ufunc.__name__} is not counted as {method} with {given}: "
+                "write x[...] = x + y for x += y, or use x.data"
             )
         return apply(ufunc, *inputs)
 
@@ -127,9 +148,10 @@ class Counted(NDArrayOperatorsMixin):
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         if function not in COSTS:
             raise no_row(function)
-        if COSTS.get(function) is views:
-            return getattr(args[0], function.__name__)(*args[1:], **options)
-        return apply(function, *args, **options)
+        operands, options = spelled(function, args, options)
+        if COSTS[function] is views:
+            return getattr(operands[0], function.__name__)(*options.values())
+        return apply(function, *operands, **options)
 
     def __composite__(self, function: composite, *operands: Any) -> Any:
         ledger = self.spec.ledger
@@ -160,14 +182,20 @@ class Counted(NDArrayOperatorsMixin):
         return apply(np.matmul, other, self)
 
     def __getitem__(self, index: Any) -> "Counted":
+        """A view where NumPy gives a view; a copy, and priced as one, where it gives a value."""
         if getattr(index, "shape", ()) != ():
             if index.dtype.kind not in "iu":
                 raise Uncounted("rows are gathered by whole numbers; a mask has no row of its own")
             return apply(np.take, self, index, axis=0)
-        return view(self, _at(self.data, index))
+        part = self.data[index]
+        if getattr(part, "shape", ()) == () and is_value(part, index):
+            if self.spec.dtype.names is not None and part.dtype.names is not None:
+                raise Uncounted("an element with fields is a window: take the field first, x['a']")
+            return apply(np.copy, view(self, at(self.data, index)) if self.spec.shape else self)
+        return view(self, part)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        apply(np.copyto, view(self, _at(self.data, index)), value)
+        apply(np.copyto, view(self, at(self.data, index)), value)
 
     def sum(self, axis: int | None = None, keepdims: bool = False) -> "Counted":
         return apply(np.sum, self, axis=axis, keepdims=keepdims)
@@ -196,6 +224,28 @@ class Counted(NDArrayOperatorsMixin):
         return view(self, self.data.transpose(*axes))
 
 
+class _Refused:
+    """An attribute of NumPy's arrays that counted ones do not have, and where it is.
+
+    One descriptor for each: a `__getattr__` would slow down every attribute that they have.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, x: Counted | None, owner: type) -> Any:
+        if x is None:
+            return self
+        name = self.name
+        raise AttributeError(f"counted arrays have no {name}: out of the count it is x.data.{name}")
+
+
+_INTERFACES = ("__array_interface__", "__array_struct__", "__dlpack__", "__dlpack_device__")
+for _name in {*dir(np.ndarray)} - {*dir(Counted)}:
+    if not _name.startswith("__") or _name in _INTERFACES:
+        setattr(Counted, _name, _Refused(_name))
+
+
 def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
     """The one chokepoint: runs `function`, prices it, records it, wraps what comes out.
 
@@ -214,14 +264,10 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
             parts.append(x.spec)
         else:
             bare.append(x)
-            parts.append(_fingerprint(function, x))
+            parts.append(fingerprint(function, x))
     if ledger is None:
         raise Uncounted(f"{function.__name__} is counted of arrays given by position")
     if options:
-        if not options.keys() <= OPTIONS:
-            raise Uncounted(
-                f"{function.__name__} is counted with {OPTIONS}, not with {set(options)}"
-            )
         parts.extend(options.items())
     key = tuple(parts)
     charge = ledger.charges.get(key)
@@ -231,7 +277,8 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
                 raise ValueError("arrays of two ledgers meet: make both with one")
         specs = [getattr(x, "spec", None) for x in operands]
         charge, data = price(ledger, category, function, specs, bare, options, Counted)
-        ledger.charges[key] = charge
+        if UNKNOWN not in parts:
+            ledger.charges[key] = charge
     else:
         data = charge.run(*bare, **options)
 
@@ -269,18 +316,19 @@ def observing(ledger: Ledger, observer: Observer) -> Iterator[None]:
     """A `with` block in which `observer(path, charge, operands, result)` hears of each operation.
 
     It hears of those of its thread, once the operation has run and is recorded. Composites run
-    open, operation by operation, and the ledger's totals are the same as they would be closed.
+    open, operation by operation, and the ledger's totals are the same as they would be closed. Of
+    several the last hears, whatever the order in which others end.
     """
-    thread, outer = get_ident(), ledger.observer
+    thread = get_ident()
     with ledger.moment:
-        ledger.observers[thread], ledger.hot = observer, {}
+        ledger.observers.setdefault(thread, []).append(observer)
     try:
+        ledger.hot = {}
         yield
     finally:
         with ledger.moment:
-            if outer:
-                ledger.observers[thread] = outer
-            else:
+            ledger.observers[thread].remove(observer)
+            if not ledger.observers[thread]:
                 del ledger.observers[thread]
             ledger.hot = {} if ledger.observers else ledger.charges
 
@@ -291,36 +339,19 @@ def view(x: Counted, data: Any) -> Counted:
     Raises:
         Uncounted: it is a copy.
     """
-    if hasattr(data, "base") and not _shares(data, x.data):  # NumPy, CuPy
+    if hasattr(data, "base") and not shares(data, x.data):  # NumPy, CuPy
         raise Uncounted(f"a view of {x} would copy in silence: write .copy() first, or np.take")
-    spec = x.spec.views.get(data.shape)
-    if spec is None:
-        spec = x.spec.views[data.shape] = describe(x.spec.ledger, data, x.spec.category)
+    spec, like = x.spec, data.dtype is x.spec.dtype
+    known = spec.views.get(data.shape) if like else None
+    if known is None:
+        known = describe(spec.ledger, data, spec.category)
+        # A part of an array whose elements lie apart, and of its dtype, is known by its shape.
+        if like and spec.nbytes == x.data.nbytes:
+            spec.views[data.shape] = known
     part = _new(Counted)
     part.base = x if x.base is None else x.base
-    part.data, part.spec, part.path, part.charge = data, spec, x.path, x.charge
+    part.data, part.spec, part.path, part.charge = data, known, x.path, x.charge
     return part
-
-
-def _at(data: Any, index: Any) -> Any:
-    part = data[index]
-    if isinstance(part, type(data)):
-        return part
-    return data[(*(index if isinstance(index, tuple) else (index,)), ...)]  # an array, no number
-
-
-def _shares(part: np.ndarray, whole: np.ndarray) -> bool:
-    base = part.base
-    if base is not None and (base is whole or base is whole.base):  # so it nearly always is
-        return True
-    return np.may_share_memory(part, whole) or part.size == 0
-
-
-def _fingerprint(function: Callable[..., Any], x: Any) -> Any:
-    """What a price depends on of an operand that is not counted."""
-    if hasattr(x, "shape"):
-        return form(x)
-    return type(x) if isinstance(function, np.ufunc) else (type(x), x)
 
 
 def trace(function: Callable[..., Any], *shapes: Shape, dtype: Any = np.float32) -> Counts:

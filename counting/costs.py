@@ -1,7 +1,8 @@
 """What a floating-point operation is: one table, NumPy function -> rule, and nowhere else.
 
-A rule gives the `Cost` of one call from the shapes of its result and of its operands. Kinds are
-kept apart to the end; conventions (2mnp, mp(2n-1), MACs) are ways of summing them: `views.py`.
+A rule gives the `Cost` of one call from the shapes of its result and of its operands, in real
+floating-point numbers; `executed` says what that is in other numbers. Kinds are kept apart to the
+end; conventions (2mnp, mp(2n-1), MACs) are ways of summing them: `views.py`.
 """
 
 import math
@@ -11,12 +12,17 @@ from typing import Any
 
 import numpy as np
 
-KINDS = ("mul", "add", "fma", "div", "exp", "tanh", "sqrt", "sin", "cos", "cmp")
+KINDS = ("mul", "add", "fma", "div", "exp", "tanh", "sqrt", "sin", "cos", "cmp")  # of FLOP
+OUTSIDE = ("int", "logic")  # operations on integers and on truth values, which are no FLOP
 
-_KNOWN = frozenset(KINDS)
+_KNOWN = frozenset((*KINDS, *OUTSIDE))
 
 Shape = tuple[Any, ...]  # each dimension an int or a SymPy expression
 Rule = Callable[..., "Cost"]
+
+
+class Uncounted(TypeError):
+    """An operation that the table of costs does not know, or one that would leave the count."""
 
 
 class Cost(dict[str, Any]):
@@ -30,20 +36,52 @@ class Cost(dict[str, Any]):
         super().__init__({k: n for k, n in {**counts, **more}.items() if n != 0})
         if not self.keys() <= _KNOWN:
             unknown = min(self.keys() - _KNOWN)
-            raise ValueError(f"unknown kind of operation {unknown!r}; known: {KINDS}")
+            raise ValueError(f"unknown kind of operation {unknown!r}; known: {(*KINDS, *OUTSIDE)}")
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost({k: self.get(k, 0) + other.get(k, 0) for k in KINDS})
+        return Cost({k: self.get(k, 0) + other.get(k, 0) for k in (*KINDS, *OUTSIDE)})
 
     def __mul__(self, times: Any) -> "Cost":
         return Cost({k: n * times for k, n in self.items()})
 
     def by_kind(self) -> dict[str, Any]:
-        """Every kind, those that do not occur at 0."""
-        return {kind: self.get(kind, 0) for kind in KINDS}
+        """Every kind of FLOP, those that do not occur at 0, and the kinds outside that occur."""
+        return {kind: self.get(kind, 0) for kind in KINDS} | {
+            kind: self[kind] for kind in OUTSIDE if kind in self
+        }
+
+    @property
+    def flops(self) -> Any:
+        """Every floating-point operation once, a fused multiply-add as two."""
+        return sum(self.get(kind, 0) for kind in KINDS) + self.get("fma", 0)
 
     def __repr__(self) -> str:
         return f"Cost({', '.join(f'{k}={n}' for k, n in self.items())})"
+
+
+# What one operation on complex numbers takes in real ones, by the textbook: (a + bi)(c + di) is
+# ac - bd + (ad + bc)i. A quotient, a comparison, a function have no one textbook: they are refused.
+COMPLEX = {"add": Cost(add=2), "mul": Cost(mul=4, add=2), "fma": Cost(fma=4)}
+
+
+def executed(cost: Cost, arithmetic: str) -> Cost:
+    """What a cost in real floating-point numbers is in other numbers.
+
+    Args:
+        arithmetic: "float", "complex", "int" or "logic", see `dtypes.arithmetic`. A multiply-add of
+            integers is two operations, as it is two FLOP.
+
+    Raises:
+        KeyError: it has a kind without an algorithm for complex numbers.
+    """
+    if arithmetic == "float":
+        return cost
+    if arithmetic != "complex":
+        return Cost({arithmetic: cost.flops})
+    total = Cost()
+    for kind, n in cost.items():
+        total += COMPLEX[kind] * n
+    return total
 
 
 def size(shape: Shape) -> Any:

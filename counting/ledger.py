@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from counting.costs import KINDS, Cost, Shape
+from counting.costs import KINDS, OUTSIDE, Cost, Shape
 from counting.memory import Usage
 
 CATEGORIES = ("weights", "kv_cache", "activations")
@@ -93,7 +93,7 @@ class Charge:
     @property
     def cost(self) -> Cost:
         """Operations by kind."""
-        return Cost({kind: self.kinds[kind] for kind in KINDS if kind in self.kinds})
+        return Cost({kind: self.kinds[kind] for kind in (*KINDS, *OUTSIDE) if kind in self.kinds})
 
 
 class Along:
@@ -161,7 +161,7 @@ class Counts(Mapping[Key, tuple[Any, ...]]):
     @property
     def cost(self) -> Cost:
         """Operations by kind."""
-        return Cost({kind: self.total(kind) for kind in KINDS})
+        return Cost({kind: self.total(kind) for kind in (*KINDS, *OUTSIDE)})
 
     @property
     def bytes_read(self) -> dict[str, Any]:
@@ -275,7 +275,7 @@ class Ledger:
 
     def __init__(self, categories: Iterable[str] = CATEGORIES) -> None:
         self.memory = {name: Usage() for name in categories}
-        names: list[Any] = ["calls", "dots", *KINDS]
+        names: list[Any] = ["calls", "dots", *KINDS, *OUTSIDE]
         names += [(way, name) for way in ("read", "written") for name in self.memory]
         self.columns: dict[Any, int] = {name: i for i, name in enumerate(names)}
         self._totals: list[Any] = [0] * len(names)
@@ -291,7 +291,8 @@ class Ledger:
         self.charges: dict[Any, Charge] = {}
         self.hot = self.charges  # where operators look; nowhere, while each is to be observed
         self.specs: dict[Any, Spec] = {}
-        self.observers: dict[int, Callable[..., None]] = {}  # by thread, see `array.observing`
+        # Those of each thread, the last of which hears; see `array.observing`.
+        self.observers: dict[int, list[Callable[..., None]]] = {}
         # The interval under way, see `interval.py`: its thread, and what those inside it counted.
         self.turn, self.thread = RLock(), 0
         self.inside: list[Counts] | None = None
@@ -300,7 +301,8 @@ class Ledger:
     @property
     def observer(self) -> Callable[..., None] | None:
         """What hears of the operations of this thread, if anything does."""
-        return self.observers.get(get_ident())
+        hearing = self.observers.get(get_ident())
+        return hearing[-1] if hearing else None
 
     def settle(self) -> None:
         """Enters what happened since the last time into totals and memory."""

@@ -1,9 +1,12 @@
 """Bytes that are alive, and how many were at most."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from operator import add
 from typing import Any
+
+import numpy as np
 
 
 class Usage:
@@ -62,3 +65,32 @@ def _larger(a: Any, b: Any) -> Any:
         if not all(c >= 0 for c in coefficients):
             kept.append(one)
     return sympy.Max(*kept, b, evaluate=False) if kept else b
+
+
+def occupied(array: np.ndarray) -> int:
+    """Bytes of memory that the elements of an array lie in, each once.
+
+    Fewer than `array.nbytes` where elements share them, as those of `np.broadcast_to` and
+    `sliding_window_view` do.
+    """
+    if array.flags.forc or not array.size:
+        return array.nbytes
+    steps = [(abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if s and n > 1]
+    reach = array.itemsize  # bytes from the first of an element to the last of the last
+    apart = True
+    for step, n in sorted(steps):
+        apart = apart and step >= reach
+        reach += step * (n - 1)
+    if apart:
+        return array.itemsize * math.prod(n for _, n in steps)
+    unit = math.gcd(array.itemsize, *(step for step, _ in steps))
+    touched = np.zeros(reach // unit, bool)
+    touched[: array.itemsize // unit] = True
+    for step, n in steps:
+        done = 1
+        while done < n:  # what `done` steps touch, moved on by as many
+            more = min(done, n - done)
+            by = more * step // unit
+            touched[by:] |= touched[: len(touched) - by].copy()
+            done += more
+    return int(touched.sum()) * unit

@@ -38,8 +38,8 @@ class Operation:
 
     @property
     def flops(self) -> Any:
-        """Every arithmetic operation once, a fused multiply-add as two."""
-        return sum(self.cost.values()) + self.cost.get("fma", 0)
+        """Every floating-point operation once, a fused multiply-add as two."""
+        return self.cost.flops
 
     @property
     def allocation(self) -> Any:

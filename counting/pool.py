@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import cupy
 
 from counting.ledger import Charge
-from counting.scope import Place, place
+from counting.scope import Place, here
 
 
 class Bytes(NamedTuple):
@@ -74,7 +74,7 @@ class Pool(cupy.cuda.MemoryHook):  # type: ignore[misc] # CuPy has no types
     def malloc_postprocess(self, *, size: int, mem_size: int, pmem_id: int, **_: Any) -> None:
         if not pmem_id or not mem_size:  # it failed, or is of no size and of no pool
             return
-        block = self.live[pmem_id] = Block(place.get(), Bytes(size, mem_size))
+        block = self.live[pmem_id] = Block(here(), Bytes(size, mem_size))
         self.held += block.bytes
         self.peak = max(self.peak, self.held.asked)
         self._young.add(pmem_id)

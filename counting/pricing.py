@@ -1,7 +1,8 @@
 """What one operation costs: its row of `COSTS`, applied to what its operands and its result are.
 
-Bytes follow one law: each operand's elements are read once (a broadcast operand at its own size),
-the result is written once, a view moves nothing, a gather reads what it gathers.
+Bytes follow one law: each operand's memory is read once (a broadcast operand at its own size,
+elements that share memory as one), the result is written once, a view moves nothing, a gather
+reads what it gathers.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,9 +13,11 @@ import numpy as np
 
 from counting import scalar
 from counting.composite import composite
-from counting.costs import COSTS, size, views
+from counting.costs import COSTS, Cost, executed, size, views
+from counting.costs import Uncounted as Uncounted
+from counting.dtypes import admitted, arithmetic, require
 from counting.ledger import Charge, Ledger, Spec
-from counting.memory import levels
+from counting.memory import levels, occupied
 from counting.scope import at
 from counting.scope import category as in_category
 from counting.shapes import ShapeArray
@@ -23,13 +26,6 @@ CACHED = 50_000  # prices that a ledger keeps; shapes that grow with every token
 
 Amounts = dict[Any, Any]  # by the names of a ledger's columns
 
-# What a call may be told by name; anything else could change what it costs.
-OPTIONS = {"axis", "keepdims", "shape", "dtype", "order", "k"}
-
-
-class Uncounted(TypeError):
-    """An operation that the table of costs does not know, or one that would leave the count."""
-
 
 def form(data: Any) -> tuple[Any, ...]:
     """All that bytes and prices of an array may depend on: those of one form share them.
@@ -37,11 +33,38 @@ def form(data: Any) -> tuple[Any, ...]:
     One that is packed may have scales beside its numbers: it counts what it consists of, and what
     prices each function of it.
     """
-    looks = type(data), data.shape, data.dtype, data.nbytes
+    held = occupied(data) if isinstance(data, np.ndarray) else data.nbytes
+    looks = type(data), data.shape, data.dtype, held
     if not hasattr(data, "reference"):
         return looks
     parts = tuple((type(part), part.shape, part.dtype) for part in data.parts)
     return *looks, parts, tuple(map(data.reference, COSTS))
+
+
+UNKNOWN = object()  # in the place of what a price may depend on: it is not remembered
+
+
+def fingerprint(function: Callable[..., Any], x: Any) -> Any:
+    """What a price depends on of an operand that is not counted.
+
+    Raises:
+        Uncounted: it is no number, and no array that can be counted.
+    """
+    kind = type(x)
+    if kind is np.ndarray and x.dtype.kind != "O":
+        return x.shape, x.dtype, x.strides
+    if kind is float or kind is int or kind is bool or kind is complex:
+        if type(function) is not composite:
+            return kind
+        return kind, x or str(x)  # 0.0 is not -0.0
+    if hasattr(x, "shape"):
+        admitted(x)
+        return form(x)
+    if type(function) is composite and not isinstance(x, list | tuple | dict | set):
+        return (kind, x) if x is None or kind is str else UNKNOWN
+    if hasattr(x, "free_symbols"):  # SymPy
+        return UNKNOWN
+    raise Uncounted(f"{function.__name__} is counted of arrays and numbers, not of {x!r}")
 
 
 def describe(ledger: Ledger, data: Any, category: str) -> Spec:
@@ -49,14 +72,17 @@ def describe(ledger: Ledger, data: Any, category: str) -> Spec:
 
     Raises:
         ValueError: the ledger knows no such category.
+        Uncounted: there is no kind of operation for its elements.
     """
-    key = (*form(data), category)
+    looks = form(data)
+    key = (*looks, category)
     spec = ledger.specs.get(key)
     if spec is None:
+        require(data)
         if category not in ledger.memory:
             known = ", ".join(ledger.memory)
             raise ValueError(f"unknown category {category!r}; this ledger knows {known}")
-        spec = Spec(ledger, data.shape, data.dtype, category, data.nbytes)
+        spec = Spec(ledger, data.shape, data.dtype, category, looks[3])
         ledger.specs[key] = spec
     return spec
 
@@ -84,27 +110,34 @@ def price(
         counted: what makes an array count.
     """
     known: list[Spec] = []
+    numbers: list[np.dtype] = []
     for x, spec in zip(bare, specs, strict=True):
         if spec is not None or hasattr(x, "shape"):
             known.append(spec or describe(ledger, x, "activations"))
-        elif isinstance(x, list | tuple):
-            raise Uncounted(f"{function.__name__} is counted of arrays and numbers, not of {x!r}")
+        elif type(x) in (bool, int, float, complex):
+            numbers.append(np.dtype(type(x)))
+    if function is np.copyto and specs[0] is None:
+        raise Uncounted("a plain array takes no counted values: count it too, or copy x.data")
     run, text = _runner(function, bare, counted)
     data = run(*bare, **options)
     if data is not None and not hasattr(data, "shape"):
         raise Uncounted(f"{function.__name__} of {bare} gives no array")
+    if data is not None and data.dtype.kind == "O" and not any(s.dtype.kind == "O" for s in known):
+        raise Uncounted(f"{function.__name__} of {bare} makes objects of numbers")
     result = None if data is None else describe(ledger, data, category)
     if len(ledger.charges) > CACHED:
         ledger.charges.clear()
         ledger.specs.clear()
     name = function.__name__
     if text is None:
-        amounts = _amounts(function, known, result)
+        amounts = _amounts(function, known, numbers, result)
         columns = _by_column(ledger, amounts)
         return Charge(name, (("", name, columns),), columns, amounts, result, run), data
     scratch = Ledger(ledger.memory)
     operands = list(_on_shapes(known, bare, scratch, counted))
-    found, transient, held = _traced(partial(text, *operands, **options), scratch, category)
+    found, transient, held = _traced(
+        partial(text, *operands, **options), operands, scratch, category
+    )
     rows = _joined(found, name)
     totals = _sum(rows.values())
     priced = tuple((*key, _by_column(ledger, amounts)) for key, amounts in rows.items())
@@ -159,12 +192,14 @@ def _on_shapes(
 
 
 def _traced(
-    text: Callable[[], Any], scratch: Ledger, category: str
+    text: Callable[[], Any], operands: Sequence[Any], scratch: Ledger, category: str
 ) -> tuple[dict[tuple[str, str], Amounts], Any, tuple[int, ...]]:
     """What `text` adds to a ledger, by path and operation, and the bytes it held: most, and all."""
     held, before = scratch.live_bytes[category], scratch.snapshot()
     with at(""), in_category(category):
-        text()
+        result = text()
+    if any((result if result.base is None else result.base) is x for x in operands):
+        raise Uncounted("a composite gives a view of its operand, which it does not make: copy it")
     events = [event for event in scratch.log if event.usage is scratch.memory[category]]
     counts = scratch.snapshot() - before
     rows = {key: dict(zip(counts.columns, row, strict=True)) for key, row in counts.items()}
@@ -191,7 +226,9 @@ def _by_column(ledger: Ledger, amounts: Amounts) -> tuple[tuple[int, Any], ...]:
     return tuple((ledger.columns[name], n) for name, n in amounts.items() if n != 0)
 
 
-def _amounts(function: Any, specs: list[Spec], result: Spec | None) -> Amounts:
+def _amounts(
+    function: Any, specs: list[Spec], numbers: list[np.dtype], result: Spec | None
+) -> Amounts:
     """What one call adds to its row, by column name."""
     reads = [(spec.category, spec.nbytes) for spec in specs]
     if result is None:  # copyto: the first operand is what is written
@@ -203,10 +240,26 @@ def _amounts(function: Any, specs: list[Spec], result: Spec | None) -> Amounts:
         reads.clear()
     writes = [] if function is np.empty_like else [(result.category, result.nbytes)]
     cost = COSTS[function](result.shape, *[spec.shape for spec in specs])
-    found: Amounts = {"calls": 1, **cost}
-    if function is np.matmul:
-        found["dots"] = size(result.shape)
+    found: Amounts = {"calls": 1}
+    if cost:
+        dtypes = [*numbers, *(spec.dtype for spec in specs)]
+        if function is not np.argmax:  # whose result are places
+            dtypes.append(result.dtype)
+        found |= _executed(function, cost, arithmetic(dtypes), result)
     for way, moved in (("read", reads), ("written", writes)):
         for name, nbytes in moved:
             found[way, name] = found.get((way, name), 0) + nbytes
+    return found
+
+
+def _executed(function: Any, cost: Cost, by: str, result: Spec) -> Amounts:
+    try:
+        found: Amounts = {**executed(cost, by)}
+    except KeyError:
+        raise Uncounted(
+            f"numpy.{function.__name__} of complex numbers is not counted: it has no one algorithm"
+        ) from None
+    if function is np.matmul and by in ("float", "complex"):
+        # Inner products that begin with a term; a complex one is two real ones, twice as long.
+        found["dots"] = size(result.shape) * (2 if by == "complex" else 1)
     return found

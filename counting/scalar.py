@@ -4,6 +4,7 @@ NumPy runs on object arrays of them; every `+ * / exp` is then really executed, 
 """
 
 import math
+import operator
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -11,116 +12,204 @@ from typing import Any
 import numpy as np
 
 
+def _bare(x: Any) -> Any:
+    """A number of Python's."""
+    if isinstance(x, Scalar):
+        return x.value
+    return x.item() if isinstance(x, np.generic) else x
+
+
+def _plus(a: Any, b: Any) -> Any:
+    return (a or b) if type(a) is type(b) is bool else a + b  # as NumPy adds truth values
+
+
+def _times(a: Any, b: Any) -> Any:
+    return (a and b) if type(a) is type(b) is bool else a * b
+
+
 class Scalar:
-    """A float that enters each operation it takes part in into `tally`, under its kind."""
+    """A number that enters each operation it takes part in into `tally`, under its kind.
+
+    It is a float, unless `exact` keeps a whole number or a truth value what it is: operations on
+    whole numbers alone are of kind `int`, on truth values alone of kind `logic`.
+    """
 
     __slots__ = ("tally", "value")
 
-    def __init__(self, value: float, tally: Counter[str]) -> None:
-        self.value = float(value)
+    def __init__(self, value: Any, tally: Counter[str], exact: bool = False) -> None:
+        self.value: Any = value if exact else float(value)
         self.tally = tally
 
     def __repr__(self) -> str:
         return f"Scalar({self.value})"
 
     def __float__(self) -> float:
-        return self.value
+        return float(self.value)
 
-    def _result(self, kind: str, value: float) -> "Scalar":
-        self.tally[kind] += 1
-        return Scalar(value, self.tally)
+    def _count(self, kind: str, *values: Any, times: int = 1) -> None:
+        types = {*map(type, values)}
+        if float not in types:
+            self.tally["int" if int in types else "logic"] += times
+        else:
+            self.tally[kind] += 1
 
-    def _compare(self, truth: bool) -> bool:
-        self.tally["cmp"] += 1
-        return truth
+    def _result(self, kind: str, operation: Callable[..., Any], *operands: Any) -> Any:
+        if any(isinstance(x, Complex | np.ndarray) for x in operands):
+            return NotImplemented  # they know how
+        values = [*map(_bare, operands)]
+        value = operation(*values)
+        self._count(kind, *values, value)
+        return Scalar(value, self.tally, exact=True)
+
+    def _compare(self, operation: Callable[..., bool], other: Any) -> bool:
+        values = self.value, _bare(other)
+        self._count("cmp", *values)
+        return operation(*values)
 
     def __add__(self, other: Any) -> "Scalar":
-        return self._result("add", self.value + float(other))
+        return self._result("add", _plus, self, other)
 
     def __sub__(self, other: Any) -> "Scalar":
-        return self._result("add", self.value - float(other))
+        return self._result("add", operator.sub, self, other)
 
     def __rsub__(self, other: Any) -> "Scalar":
-        return self._result("add", float(other) - self.value)
+        return self._result("add", operator.sub, other, self)
 
     def __mul__(self, other: Any) -> "Scalar":
-        return self._result("mul", self.value * float(other))
+        return self._result("mul", _times, self, other)
 
     def __truediv__(self, other: Any) -> "Scalar":
-        return self._result("div", self.value / float(other))
+        return self._result("div", operator.truediv, self, other)
 
     def __rtruediv__(self, other: Any) -> "Scalar":
-        return self._result("div", float(other) / self.value)
+        return self._result("div", operator.truediv, other, self)
 
     __radd__, __rmul__ = __add__, __mul__
 
     def __neg__(self) -> "Scalar":
-        return self._result("add", -self.value)
+        return self._result("add", operator.neg, self)
 
     def __eq__(self, other: object) -> bool:  # and `!=`, which asks it
-        return self._compare(self.value == float(other))  # type: ignore[arg-type]
+        return self._compare(operator.eq, other)
 
     __hash__ = None  # type: ignore[assignment]
 
     def __lt__(self, other: Any) -> bool:
-        return self._compare(self.value < float(other))
+        return self._compare(operator.lt, other)
 
     def __le__(self, other: Any) -> bool:
-        return self._compare(self.value <= float(other))
+        return self._compare(operator.le, other)
 
     def __gt__(self, other: Any) -> bool:
-        return self._compare(self.value > float(other))
+        return self._compare(operator.gt, other)
 
     def __ge__(self, other: Any) -> bool:
-        return self._compare(self.value >= float(other))
+        return self._compare(operator.ge, other)
 
     def exp(self) -> "Scalar":
-        return self._result("exp", math.exp(self.value))
+        return self._result("exp", math.exp, self)
 
     def tanh(self) -> "Scalar":
-        return self._result("tanh", math.tanh(self.value))
+        return self._result("tanh", math.tanh, self)
 
     def sqrt(self) -> "Scalar":
-        return self._result("sqrt", math.sqrt(self.value))
+        return self._result("sqrt", math.sqrt, self)
 
     def sin(self) -> "Scalar":
-        return self._result("sin", math.sin(self.value))
+        return self._result("sin", math.sin, self)
 
     def cos(self) -> "Scalar":
-        return self._result("cos", math.cos(self.value))
+        return self._result("cos", math.cos, self)
 
     def fma(self, factor: "Scalar", addend: "Scalar") -> "Scalar":
-        """self * factor + addend, one fused operation."""
-        return self._result("fma", self.value * factor.value + addend.value)
+        """self * factor + addend: one fused operation, but two of whole numbers."""
+        values = self.value, factor.value, addend.value
+        self._count("fma", *values, times=2)
+        return Scalar(_plus(_times(*values[:2]), values[2]), self.tally, exact=True)
+
+
+class Complex:
+    """A complex number as two Scalars, each operation done on them as the textbook does it."""
+
+    __slots__ = ("im", "re")
+
+    def __init__(self, re: Scalar, im: Scalar) -> None:
+        self.re, self.im = re, im
+
+    @property
+    def value(self) -> complex:
+        return complex(self.re.value, self.im.value)
+
+    tally = property(lambda self: self.re.tally)
+
+    def _complex(self, x: Any) -> "Complex":
+        if isinstance(x, Complex):
+            return x
+        z = complex(_bare(x))
+        return Complex(Scalar(z.real, self.tally), Scalar(z.imag, self.tally))
+
+    def __add__(self, other: Any) -> "Complex":
+        other = self._complex(other)
+        return Complex(self.re + other.re, self.im + other.im)
+
+    def __sub__(self, other: Any) -> "Complex":
+        other = self._complex(other)
+        return Complex(self.re - other.re, self.im - other.im)
+
+    def __rsub__(self, other: Any) -> "Complex":
+        return self._complex(other) - self
+
+    def __mul__(self, other: Any) -> "Complex":
+        (a, b), c = (self.re, self.im), self._complex(other)
+        return Complex(a * c.re - b * c.im, a * c.im + b * c.re)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __neg__(self) -> "Complex":
+        return Complex(-self.re, -self.im)
+
+    def fma(self, factor: "Complex", addend: "Complex") -> "Complex":
+        """self * factor + addend, by four fused operations, one of which subtracts."""
+        (a, b), (c, d) = (self.re, self.im), (factor.re, factor.im)
+        less = Scalar(-d.value, d.tally)
+        return Complex(b.fma(less, a.fma(c, addend.re)), b.fma(c, a.fma(d, addend.im)))
+
+
+def _scalar(value: Any, tally: Counter[str]) -> Any:
+    if isinstance(value, complex):
+        return Complex(Scalar(value.real, tally), Scalar(value.imag, tally))
+    return Scalar(value, tally, exact=True)
 
 
 def scalars(values: Any, tally: Counter[str]) -> np.ndarray:
-    """An object array of `Scalar`s with the shape and the values of `values`."""
+    """An object array of `Scalar`s with the shape and the values of `values`; or of `Complex`."""
     array = np.empty(values.shape, object)
     for index in np.ndindex(values.shape):
-        array[index] = Scalar(values[index], tally)
+        array[index] = _scalar(values[index].item(), tally)
     return array
 
 
-_fma = np.frompyfunc(Scalar.fma, 3, 1)
+_fma = np.frompyfunc(lambda a, factor, addend: a.fma(factor, addend), 3, 1)
 
 
 def _matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """What a BLAS does for each element: an accumulator at zero, a multiply-add for each term."""
-    out: Any = Scalar(0.0, a.flat[0].tally)
+    first = a.flat[0]
+    out: Any = _scalar(type(first.value)(0), first.tally)
     for k in range(a.shape[-1]):
         out = _fma(a[..., :, k, None], b[..., None, k, :], out)
     return out
 
 
-def _where(condition: Any, x: Any, y: Any) -> Any:
-    filler: Any = Scalar(y, x.flat[0].tally)
-    return np.where(condition, x, filler)
+def _where(condition: Any, *choice: Any) -> Any:
+    tally = next(x for x in choice if isinstance(x, np.ndarray)).flat[0].tally
+    either: list[Any] = [Scalar(x, tally) if type(x) is float else x for x in choice]
+    return np.where(condition, *either)
 
 
 def _ones_like(prototype: Any, dtype: Any = None, shape: Any = None) -> np.ndarray:
     ones = np.ones_like(prototype, dtype, shape=shape)
-    return scalars(ones, prototype.flat[0].tally) if ones.dtype == object else ones
+    return scalars(ones.astype(float), prototype.flat[0].tally) if ones.dtype == object else ones
 
 
 def _empty_like(prototype: Any, dtype: Any = None, shape: Any = None) -> np.ndarray:

@@ -12,16 +12,25 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from counting.calls import dims, spelled
 from counting.costs import Shape, size
 
 
 class ShapeArray(NDArrayOperatorsMixin):
-    """A shape and a dtype that stand for an array: `ShapeArray((3, 4), np.float32)`."""
+    """A shape and a dtype that stand for an array: `ShapeArray((3, 4), np.float32)`.
+
+    Raises:
+        TypeError: a dimension is no whole number and no symbol.
+        ValueError: a dimension is negative.
+    """
 
     __slots__ = ("dtype", "shape")
 
     def __init__(self, shape: Shape, dtype: Any = np.float32) -> None:
-        self.shape = tuple(shape)
+        self.shape = dims(shape)
+        for n in self.shape:
+            if (n < 0) if type(n) is int else n.is_negative:
+                raise ValueError(f"a dimension is negative: {self.shape}")
         self.dtype = np.dtype(dtype)
 
     ndim = property(lambda self: len(self.shape))
@@ -46,7 +55,8 @@ class ShapeArray(NDArrayOperatorsMixin):
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if function not in SHAPES:
             raise TypeError(f"{_name(function)} has no shape rule in counting/shapes.py")
-        return SHAPES[function](*args, **kwargs)
+        operands, options = spelled(function, args, kwargs)
+        return SHAPES[function](*operands, **options)
 
     def __getitem__(self, index: Any) -> "ShapeArray":
         if getattr(index, "shape", ()) != ():
@@ -75,13 +85,14 @@ class ShapeArray(NDArrayOperatorsMixin):
         _copyto(self[index], value)
 
     def reshape(self, *shape: Any) -> "ShapeArray":
-        return _reshape(self, shape[0] if isinstance(shape[0], tuple) else shape)
+        return _reshape(self, dims(shape[0] if len(shape) == 1 else shape))
 
     def swapaxes(self, axis1: int, axis2: int) -> "ShapeArray":
         return _swapaxes(self, axis1, axis2)
 
     def transpose(self, *axes: int) -> "ShapeArray":
-        return _transpose(self, axes[0] if axes and isinstance(axes[0], tuple) else axes)
+        given = axes[0] if len(axes) == 1 else axes
+        return _transpose(self, given if isinstance(given, tuple | list | None) else axes)
 
     def tolist(self) -> Any:
         raise TypeError(f"{self} has no data")
@@ -112,7 +123,7 @@ def _dtype(x: Any) -> Any:
         return x.dtype
     if isinstance(x, bool):
         return np.dtype(bool)
-    if isinstance(x, int | float):
+    if isinstance(x, int | float | complex):
         return type(x)
     return int if x.is_integer else float  # SymPy
 
@@ -182,14 +193,19 @@ def _copy(a: ShapeArray, order: str = "K") -> ShapeArray:
 
 
 def _copyto(dst: ShapeArray, src: Any) -> None:
-    if broadcast(dst.shape, _shape(src)) != dst.shape:
+    shape = _shape(src)
+    while len(shape) > dst.ndim and shape[0] == 1:
+        shape = shape[1:]
+    if broadcast(dst.shape, shape) != dst.shape:
         raise ValueError(f"cannot write shape {_shape(src)} into {dst.shape}")
     dtype = np.result_type(_dtype(src)) if hasattr(src, "dtype") else np.result_type(dst.dtype, src)
     if not np.can_cast(dtype, dst.dtype, "same_kind"):
         raise TypeError(f"cannot write {dtype} into {dst.dtype}")
 
 
-def _like(prototype: ShapeArray, dtype: Any = None, shape: Shape | None = None) -> ShapeArray:
+def _like(
+    prototype: ShapeArray, dtype: Any = None, shape: Shape | None = None, order: str = "K"
+) -> ShapeArray:
     return ShapeArray(prototype.shape if shape is None else shape, dtype or prototype.dtype)
 
 
@@ -197,12 +213,14 @@ def _tril(m: ShapeArray, k: Any = 0) -> ShapeArray:
     return ShapeArray(m.shape if m.ndim > 1 else (*m.shape, *m.shape), m.dtype)
 
 
-def _reshape(a: ShapeArray, shape: Shape, copy: bool | None = None) -> ShapeArray:
+def _reshape(a: ShapeArray, shape: Shape) -> ShapeArray:
     unknown = [dim for dim in shape if isinstance(dim, int) and dim < 0]
     if len(unknown) > 1 or any(dim != -1 for dim in unknown):
         raise ValueError(f"cannot reshape {a.shape} into {shape}")
     if unknown:
         known = math.prod(dim for dim in shape if dim != -1)
+        if known == 0:
+            raise ValueError(f"cannot reshape {a.shape} into {shape}")
         shape = tuple(a.size // known if dim == -1 else dim for dim in shape)
     if size(shape) != a.size:
         raise ValueError(f"cannot reshape {a.shape} into {tuple(shape)}")
@@ -222,8 +240,9 @@ def _transpose(a: ShapeArray, axes: Any = None) -> ShapeArray:
     return ShapeArray(tuple(a.shape[i] for i in order), a.dtype)
 
 
-def _cumsum(a: ShapeArray, axis: int) -> ShapeArray:
-    return ShapeArray(a.shape, np.cumsum(np.ones(1, a.dtype)).dtype)
+def _cumsum(a: ShapeArray, axis: int | None = None) -> ShapeArray:
+    shape = (a.size,) if axis is None else a.shape
+    return ShapeArray(shape, np.cumsum(np.ones(1, a.dtype)).dtype)
 
 
 def _take_along_axis(arr: ShapeArray, indices: Any, axis: int) -> ShapeArray:

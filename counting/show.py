@@ -52,6 +52,8 @@ def values(data: Any) -> str:
         few = [f"{v:.4g}" for v in numbers]
     finite = numbers[np.isfinite(numbers)]
     said = " ".join(few)
+    if data.dtype.kind == "c":
+        said = f"absolute values {said}"
     if finite.size:
         least, most = finite.min(), finite.max()
         with np.errstate(over="ignore"):
@@ -68,13 +70,21 @@ def values(data: Any) -> str:
 def sample(data: Any) -> tuple[np.ndarray | None, int]:
     """The elements of a bare array as float64 (n,), every k-th if they are many, and that k.
 
-    None for an array without data, or one that answers nothing but products.
+    Absolute values of complex ones. None for an array without data, or with fields, or one that
+    answers nothing but products.
     """
-    if not isinstance(data, np.ndarray) and not hasattr(data, "get"):
+    if not _shows(data):
         return None, 1
     step = max(1, -(-data.size // SAMPLE))
-    flat = data.flat if isinstance(data, np.ndarray) else data.reshape(-1)
+    flat = data.flat if isinstance(data, np.ndarray | np.generic) else data.reshape(-1)
     return _float64(flat[::step]), step
+
+
+def _shows(data: Any) -> bool:
+    """Whether it has numbers to look at."""
+    if isinstance(data, np.ndarray | np.generic):
+        return data.dtype.names is None
+    return hasattr(data, "get")
 
 
 def _float64(data: Any) -> np.ndarray:
@@ -82,7 +92,7 @@ def _float64(data: Any) -> np.ndarray:
     if host.dtype == object:  # numbers that count their own operations: look past them
         host = np.array([getattr(v, "value", v) for v in host.flat], float).reshape(host.shape)
     with np.errstate(all="ignore"):
-        return host.astype(np.float64)
+        return (abs(host) if host.dtype.kind == "c" else host).astype(np.float64)
 
 
 def grid(data: Any, rows: int, columns: int) -> np.ndarray | None:
@@ -91,9 +101,7 @@ def grid(data: Any, rows: int, columns: int) -> np.ndarray | None:
     All axes but the last are laid under one another; NaN where a cell has no finite element.
     None for an array without data.
     """
-    if not isinstance(data, np.ndarray) and not hasattr(data, "get"):
-        return None
-    if not data.size:
+    if not _shows(data) or not data.size:
         return None
     sheet = data.reshape(-1, data.shape[-1]) if data.ndim else data.reshape(1, 1)
     down = -(-sheet.shape[0] // rows)

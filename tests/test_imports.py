@@ -14,8 +14,11 @@ MODEL = tuple(
 RECORDING = [
     "allocators",
     "array",
+    "calls",
     "composite",
     "costs",
+    "dtypes",
+    "indexing",
     "ledger",
     "memory",
     "pool",

@@ -1,0 +1,147 @@
+"""No value leaves the count in silence: the tables of docs/ways-out.md, line by line."""
+
+import array
+import copy
+import io
+import json
+import math
+import pickle
+import random
+import re
+import struct
+
+import numpy as np
+import pytest
+from checkpoints import ROOT
+from helpers import array as numbers
+
+from counting import Counted, Ledger, Uncounted
+
+ROWS = re.findall(
+    r"^\| `(.+?)` \| (refused|counted|said) \| (.+?) \|$",
+    (ROOT / "docs" / "ways-out.md").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
+REFUSALS = (TypeError, ValueError, AttributeError, struct.error)
+
+
+class Own(np.ndarray):
+    """Operators of a subclass may mean anything."""
+
+
+def names():
+    made_of = np.array([1.0, 2.0, 3.0])
+    return {
+        "x": Counted(made_of, Ledger()),
+        "a": np.zeros(3),
+        "made_of": made_of,
+        "objects": np.zeros(3, object),
+        "rows": np.array([2, 0, 1]),
+        "Own": Own,
+        "np": np,
+        **{m.__name__: m for m in (array, copy, io, json, math, pickle, random, struct)},
+    }
+
+
+def do(code, given):
+    """Runs a line; the value, if it is an expression."""
+    try:
+        return eval(code, given)
+    except SyntaxError:
+        exec(code, given)
+
+
+def rows(outcome):
+    return [pytest.param(code, third, id=code) for code, said, third in ROWS if said == outcome]
+
+
+@pytest.mark.parametrize(("code", "instead"), rows("refused"))
+def test_a_way_out_is_refused_and_another_works(code, instead):
+    given = names()
+    x, a = given["x"], given["a"]
+    with pytest.raises(REFUSALS) as refusal:
+        do(code, given)
+    assert (a.tolist(), x.data.tolist()) == ([0, 0, 0], [1, 2, 3])
+    assert {name for _, name in x.ledger.snapshot()} <= {"copy", "equal"}  # elements read
+    assert do(instead.strip("`"), names()) is not NotImplemented
+    error = refusal.value
+    if isinstance(error, Uncounted):
+        assert re.search(r"x\.|x\[|np\.array|counting/costs\.py", str(error)), error
+
+
+@pytest.mark.parametrize(("code", "because"), rows("counted"))
+def test_what_comes_out_is_counted_on(code, because):
+    given = names()
+    result = do(code, given)
+    assert given["x"].ledger.snapshot().total("calls") > 0
+    assert result is None or type(result) in (Counted, list)
+    assert type(given["objects"][0]) in (int, Counted)
+
+
+@pytest.mark.parametrize(("code", "because"), rows("said"))
+def test_what_is_said_records_nothing(code, because):
+    given = names()
+    do(code, given)
+    assert given["x"].ledger.snapshot() == {}
+
+
+def test_every_row_of_the_tables_is_read():
+    text = (ROOT / "docs" / "ways-out.md").read_text(encoding="utf-8")
+    assert len(ROWS) == len(re.findall(r"^\| `", text, re.MULTILINE)) > 60
+
+
+# Refusals of single calls.
+
+UNKNOWN = {
+    "absolute value": abs,
+    "power": lambda x: x**2,
+    "floor division": lambda x: x // 2,
+    "less": lambda x: x < x,
+    "at least": lambda x: x >= 0,
+    "logarithm": np.log,
+    "running product": np.cumprod,
+    "dot": lambda x: np.dot(x, x.T),
+    "einsum": lambda x: np.einsum("ij->ji", x),
+    "concatenate": lambda x: np.concatenate([x, x]),
+    "concatenate along an axis": lambda x: np.concatenate([x, x], 1),
+    "stack": lambda x: np.stack((x, x)),
+}
+
+
+@pytest.fixture
+def x():
+    return Counted(numbers((2, 3)), Ledger())
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_an_operation_without_a_row_names_the_table_to_edit(x, name):
+    with pytest.raises(Uncounted, match=r"counting/costs\.py"):
+        UNKNOWN[name](x)
+
+
+UNPRICED = {
+    "a reduction by a ufunc": np.add.reduce,
+    "an outer product": lambda x: np.multiply.outer(x, x),
+    "an output": lambda x: np.add(x, x, out=x.data),
+    "another dtype": lambda x: np.add(x, 1, dtype=np.float64),
+    "some elements": lambda x: np.exp(x, where=x.data > 2),
+    "a sum of some elements": lambda x: np.sum(x, axis=0, where=x.data > 2),
+    "a sum that starts at 1": lambda x: np.sum(x, axis=0, initial=1.0),
+    "a sum in another dtype": lambda x: np.sum(x, 0, np.float64),
+    "a search": np.where,
+    "an array by name": lambda x: np.sum(a=x),
+    "a list": lambda x: np.add(x, [1, 2, 3]),
+    "a counted array of a counted array": lambda x: Counted(x, x.ledger) + 1,
+    "a write of some": lambda x: np.copyto(x, 0.0, where=x.data > 2),
+    "a write of some by position": lambda x: np.copyto(x, 0.0, "same_kind", x.data > 2),
+    "more arguments than there are": lambda x: np.tril(x, 0, 1),
+    "the order of another language": lambda x: np.reshape(x, (3, 2), "F"),
+    "a mode by position": lambda x: np.take(x, np.array([0]), 0, None, "wrap"),
+}
+
+
+@pytest.mark.parametrize("name", UNPRICED)
+def test_a_call_that_its_row_does_not_price_is_refused(x, name):
+    with pytest.raises(TypeError):  # Uncounted is one
+        UNPRICED[name](x)
+    assert x.ledger.snapshot() == {}
