@@ -1,5 +1,6 @@
 """Arrays that count: a `Counted` holds any array and lets every operation pass `apply`."""
 
+import operator as operators
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import prod
@@ -13,7 +14,7 @@ from counting.composite import composite
 from counting.costs import COSTS, Shape, views
 from counting.ledger import UNSETTLED, Charge, Counts, Ledger
 from counting.pricing import OPTIONS, Uncounted, describe, no_row, price
-from counting.scope import place
+from counting.scope import leaving, place
 from counting.shapes import ShapeArray
 
 _new = object.__new__
@@ -95,8 +96,37 @@ class Counted(NDArrayOperatorsMixin):
     def _repr_html_(self) -> str:
         return show.html(self)
 
+    def __getattr__(self, name: str) -> Any:
+        if name in Counted.__slots__:  # not set yet
+            raise AttributeError(name)
+        if leaving.get():
+            return leave(getattr, self, name)
+        raise AttributeError(f"a counted array has no {name!r}: use x.data.{name}")
+
     def __bool__(self) -> bool:
-        raise Uncounted("the truth of a counted array is not counted: use x.data")
+        return bool(self._as_number(bool))
+
+    def __float__(self) -> float:
+        return float(self._as_number(float))
+
+    def __int__(self) -> int:
+        return int(self._as_number(int))
+
+    def __index__(self) -> int:
+        return int(self._as_number(operators.index))
+
+    def __complex__(self) -> complex:
+        return complex(self._as_number(complex))
+
+    def __format__(self, form: str) -> str:
+        return str(self._as_number(format, form)) if form else str(self)
+
+    def _as_number(self, function: Callable[..., Any], *options: Any) -> Any:
+        if leaving.get():
+            return leave(function, self, *options)
+        if function is bool:
+            raise Uncounted("the truth of a counted array is not counted: use x.data")
+        raise Uncounted("a number of a counted array would leave the count: use x.tolist() or x.data")
 
     def __len__(self) -> int:
         return self.spec.shape[0]
@@ -109,10 +139,14 @@ class Counted(NDArrayOperatorsMixin):
         )
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        if leaving.get():
+            return leave(np.asarray, self, *args, **kwargs)
         raise Uncounted("np.asarray would take a counted array out of the count: write x.data")
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if method != "__call__" or options:
+            if leaving.get():
+                return leave(getattr(ufunc, method), *inputs, **options)
             given = ", ".join(f"{name}=" for name in options)
             raise Uncounted(
                 f"numpy.{ufunc.__name__} is not counted as {method} with {given or '-'}"
@@ -120,14 +154,21 @@ class Counted(NDArrayOperatorsMixin):
         return apply(ufunc, *inputs)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
+        if leaving.get():
+            return leave(self.data.__reduce_ex__, protocol)
         raise Uncounted("a copy by Python would not be counted: write x.copy()")
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
-        if function not in COSTS:
-            raise no_row(function)
-        if COSTS.get(function) is views:
-            return getattr(args[0], function.__name__)(*args[1:], **options)
-        return apply(function, *args, **options)
+        try:
+            if function not in COSTS:
+                raise no_row(function)
+            if COSTS.get(function) is views:
+                return getattr(args[0], function.__name__)(*args[1:], **options)
+            return apply(function, *args, **options)
+        except Exception:
+            if leaving.get():
+                return leave(function, *args, **options)
+            raise
 
     def __composite__(self, function: composite, *operands: Any) -> Any:
         if self.spec.ledger.observer:
@@ -159,21 +200,33 @@ class Counted(NDArrayOperatorsMixin):
     def __getitem__(self, index: Any) -> "Counted":
         if getattr(index, "shape", ()) != ():
             if index.dtype.kind not in "iu":
+                if leaving.get():
+                    return leave(operators.getitem, self, index)
                 raise Uncounted("rows are gathered by whole numbers; a mask has no row of its own")
             return apply(np.take, self, index, axis=0)
-        return view(self, _at(self.data, index))
+        try:
+            return view(self, _at(self.data, index))
+        except Uncounted:
+            if leaving.get():
+                return leave(operators.getitem, self, index)
+            raise
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        apply(np.copyto, view(self, _at(self.data, index)), value)
+        try:
+            apply(np.copyto, view(self, _at(self.data, index)), value)
+        except Uncounted:
+            if not leaving.get():
+                raise
+            leave(operators.setitem, self, index, value)
 
-    def sum(self, axis: int | None = None, keepdims: bool = False) -> "Counted":
-        return apply(np.sum, self, axis=axis, keepdims=keepdims)
+    def sum(self, axis: Any = None, keepdims: bool = False, **options: Any) -> "Counted":
+        return apply(np.sum, self, axis=axis, keepdims=keepdims, **options)
 
-    def max(self, axis: int | None = None, keepdims: bool = False) -> "Counted":
-        return apply(np.max, self, axis=axis, keepdims=keepdims)
+    def max(self, axis: Any = None, keepdims: bool = False, **options: Any) -> "Counted":
+        return apply(np.max, self, axis=axis, keepdims=keepdims, **options)
 
-    def mean(self, axis: int | None = None, keepdims: bool = False) -> "Counted":
-        return apply(np.mean, self, axis=axis, keepdims=keepdims)
+    def mean(self, axis: Any = None, keepdims: bool = False, **options: Any) -> "Counted":
+        return apply(np.mean, self, axis=axis, keepdims=keepdims, **options)
 
     def copy(self) -> "Counted":
         return apply(np.copy, self, order="C")
@@ -184,7 +237,12 @@ class Counted(NDArrayOperatorsMixin):
 
     def reshape(self, *shape: Any) -> "Counted":
         """A view in another shape; where NumPy would have to copy, it asks for `.copy()` first."""
-        return view(self, self.data.reshape(*shape))
+        try:
+            return view(self, self.data.reshape(*shape))
+        except Uncounted:
+            if leaving.get():
+                return leave(np.reshape, self, shape)
+            raise
 
     def swapaxes(self, axis1: int, axis2: int) -> "Counted":
         return view(self, self.data.swapaxes(axis1, axis2))
@@ -213,9 +271,13 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
             bare.append(x)
             parts.append(_fingerprint(function, x))
     if ledger is None:
+        if leaving.get():
+            return leave(function, *operands, **options)
         raise Uncounted(f"{function.__name__} is counted of arrays given by position")
     if options:
         if not options.keys() <= OPTIONS:
+            if leaving.get():
+                return leave(function, *operands, **options)
             raise Uncounted(
                 f"{function.__name__} is counted with {OPTIONS}, not with {set(options)}"
             )
@@ -227,7 +289,12 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
             if type(x) is Counted and x.spec.ledger is not ledger:
                 raise ValueError("arrays of two ledgers meet: make both with one")
         specs = [getattr(x, "spec", None) for x in operands]
-        charge, data = price(ledger, category, function, specs, bare, options, Counted)
+        try:
+            charge, data = price(ledger, category, function, specs, bare, options, Counted)
+        except Exception:
+            if leaving.get():
+                return leave(function, *operands, **options)
+            raise
         ledger.charges[key] = charge
     else:
         data = charge.run(*bare, **options)
@@ -236,6 +303,26 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
     if ledger.observer:
         ledger.observer(path, charge, operands, result)
     return result
+
+
+def leave(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
+    """What `function` gives of the bare arrays, in a block where they may leave: see `uncounted`."""
+    result = function(*_bare(operands), **_bare(options))
+    out = options.get("out")
+    if out is None:
+        return result
+    return out[0] if isinstance(out, tuple) and len(out) == 1 else out  # counted still: `x += 1`
+
+
+def _bare(x: Any) -> Any:
+    """`x`, each counted array in it as it is out of the count."""
+    if isinstance(x, Counted):
+        return x.data
+    if type(x) in (tuple, list):
+        return type(x)(map(_bare, x))
+    if isinstance(x, slice):
+        return slice(_bare(x.start), _bare(x.stop), _bare(x.step))
+    return {name: _bare(part) for name, part in x.items()} if type(x) is dict else x
 
 
 def entered(ledger: Ledger, path: str, charge: Charge, data: Any) -> Counted | None:

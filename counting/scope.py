@@ -17,6 +17,9 @@ _OUTSIDE = Place("", "activations")
 
 place: ContextVar[Place] = ContextVar("place", default=_OUTSIDE)
 
+# Whether arrays may leave the count here, see `operations.uncounted`.
+leaving: ContextVar[bool] = ContextVar("leaving", default=False)
+
 
 class _Entered:
     __slots__ = ("_name", "_token")

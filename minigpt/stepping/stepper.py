@@ -114,7 +114,7 @@ class ModelStepper(Stepper):
             raise InputError(f"--token is {token}; it must be from 1 to {max_new_tokens}")
         seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self.lm, self.tokenizer, self.most = lm, lm.tokenizer, max_new_tokens
-        peaks = lm.ledger.peak_bytes
+        checkpoint = lm.ledger.checkpoint()
         self._first(at, token or 1)
         while True:
             steps = generate(lm, prompt, seed=seed, max_new_tokens=max_new_tokens, **options)
@@ -123,8 +123,7 @@ class ModelStepper(Stepper):
                 return prompt + "".join(step.text for step in self.came)
             if self._back is None:
                 return None
-            for name, live in lm.ledger.live_bytes.items():  # what ran until here is no more
-                lm.ledger.memory[name].peak = max(peaks[name], live)
+            lm.ledger.restore(checkpoint)  # what ran until here is no more, whoever holds it
             self._again(self._back)
 
     def _run(self, steps: Iterator[Step]) -> bool:
@@ -150,16 +149,17 @@ class ModelStepper(Stepper):
         self.run_to_line(wanted)
 
     def _again(self, number: int) -> None:
-        self._back = None
+        self._back, self.passing = None, True
         if number:
             self.run_to_operation(lambda op: op.number >= number)
         else:
             self._first(None, 1)
 
     def break_in(self, frame: FrameType) -> None:
-        for above in callers(frame):
-            if isinstance(lm := above.f_locals.get("lm"), LanguageModel):
-                self.tokenizer = lm.tokenizer
+        if self.lm is None:
+            for above in callers(frame):
+                if isinstance(lm := above.f_locals.get("lm"), LanguageModel):
+                    self.tokenizer = lm.tokenizer
         super().break_in(frame)
 
     # How far to go on, beside what a Stepper does.
@@ -184,6 +184,8 @@ class ModelStepper(Stepper):
 
     def run_back(self, operations: int = 1) -> None:
         """Goes to where so many operations fewer had run, by running from the start again.
+
+        The ledger is taken back to the start with it, and breakpoints are passed by on the way.
 
         Raises:
             ValueError: there were not so many, or this is no generation.
