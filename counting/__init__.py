@@ -3,6 +3,7 @@
 from counting.array import Counted, observing, trace
 from counting.costs import COSTS, KINDS, Cost
 from counting.ledger import Counts, Ledger
+from counting.operations import uncounted
 from counting.pricing import Uncounted
 from counting.scalar import Scalar, scalars
 from counting.scope import category, scope
@@ -25,4 +26,5 @@ __all__ = [
     "scope",
     "stop_at",
     "trace",
+    "uncounted",
 ]

@@ -78,7 +78,8 @@ class Stepper(bdb.Bdb):
 
         Args:
             frame: of the program's own.
-            event: "line" before it runs, "return", "exception", or "operation".
+            event: "line" before it runs, "return", "exception", "operation", or "end" where the
+                program has ended and not come where it ran to.
             value: what is returned or raised, or the operation.
         """
         raise NotImplementedError
@@ -191,12 +192,14 @@ class Stepper(bdb.Bdb):
             self.observe(ledger)
         for frame in callers(sys._getframe()):
             forget_variables(frame)
-        self._path = place.get().path
+        outside = place.get()
+        self._path = outside.path
         self._go_on(sys._getframe())
         try:
             yield
         finally:
             sys.settrace(before)
+            place.set(outside)  # what was quit in front of the end of a scope has not left it
             self._observed.close()
             self.stopframe = self.returnframe = self._watched = None  # with all that is in them
 
@@ -267,8 +270,8 @@ class Stepper(bdb.Bdb):
         return found
 
     def dispatch_line(self, frame: FrameType) -> Any:
-        if frame is self._watched:
-            frame.f_locals  # noqa: B018
+        if COPIED:
+            frame.f_locals  # noqa: B018  what a copy of them was left holding may be let go
         if self.owns(frame):
             if self.ledger is None and (ledger := ledger_of([frame])):
                 self.observe(ledger)
@@ -327,9 +330,9 @@ class Stepper(bdb.Bdb):
         finally:
             self._standing = False
         for above in callers(frame):
-            if above is not frame or event == "operation":
+            if above is not frame or event in ("operation", "end"):
                 forget_variables(above)
-        self._go_on(frame, traced=event != "operation")
+        self._go_on(frame, traced=event in ("line", "return", "exception"))
 
 
 @contextmanager

@@ -41,7 +41,8 @@ class State:
     """Where a model has stopped, in plain values that can go to another process.
 
     Attributes:
-        event: "line" before it runs, "return", "exception", or "operation" once it has run.
+        event: "line" before it runs, "return", "exception", "operation" once it has run, or "end"
+            of the text where it ran to something that did not come.
         path, file, line, function: where.
         token: which generated token it is about, from 1.
         text: what was generated before it.
@@ -74,6 +75,7 @@ class ModelStepper(Stepper):
         lm: what generates, while it does.
         came: the tokens so far, as `generate` gives them.
         most: how many there can be.
+        ended: whether the text has ended.
         given: the tokens of the prompt.
         tokenizer: of what generates; None if that is not known.
     """
@@ -85,6 +87,7 @@ class ModelStepper(Stepper):
         self.given: list[int] = []
         self.came: list[Step] = []
         self.most = 0
+        self.ended = False
         self._back: int | None = None
 
     def generate(
@@ -126,19 +129,23 @@ class ModelStepper(Stepper):
             lm.ledger.restore(checkpoint)  # what ran until here is no more, whoever holds it
             self._again(self._back)
 
-    def _run(self, steps: Iterator[Step]) -> bool:
+    def _run(self, steps: Any) -> bool:
         """Runs to the end; False if it was quit."""
         assert self.lm is not None
-        self.came = []
+        self.came, self.ended = [], False
         self.observe(self.lm.ledger)
+        frame = steps.gi_frame  # keeps its variables when it has ended: the cache, the last logits
         try:
             with self.stepping():
                 for step in steps:
                     self.came.append(step)
                     self.mark()
+                self.ended = True
+                if self.waiting and self.stops:
+                    self._stop(frame, "end", f"the text ended after {len(self.came)} tokens")
         except BdbQuit:
             return False
-        return True
+        return not self.quitting
 
     def _first(self, at: str | None, token: int) -> None:
         def wanted(frame: FrameType, path: str, before: str) -> bool:
@@ -201,8 +208,8 @@ class ModelStepper(Stepper):
 
     @property
     def token(self) -> int:
-        """Which generated token is computed, from 1."""
-        return len(self.came) + 1
+        """Which generated token is computed, from 1; at the end, the last."""
+        return len(self.came) + (not self.ended)
 
     @property
     def tokens(self) -> list[int]:
