@@ -118,6 +118,9 @@ class Counted(NDArrayOperatorsMixin):
     def __complex__(self) -> complex:
         return complex(self._as_number(complex))
 
+    def __contains__(self, value: Any) -> bool:
+        return bool(self._as_number(operators.contains, value))
+
     def __format__(self, form: str) -> str:
         return str(self._as_number(format, form)) if form else str(self)
 
@@ -126,7 +129,9 @@ class Counted(NDArrayOperatorsMixin):
             return leave(function, self, *options)
         if function is bool:
             raise Uncounted("the truth of a counted array is not counted: use x.data")
-        raise Uncounted("a number of a counted array would leave the count: use x.tolist() or x.data")
+        raise Uncounted(
+            "a number of a counted array would leave the count: use x.tolist() or x.data"
+        )
 
     def __len__(self) -> int:
         return self.spec.shape[0]
@@ -306,7 +311,7 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
 
 
 def leave(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
-    """What `function` gives of the bare arrays, in a block where they may leave: see `uncounted`."""
+    """What `function` gives of the bare arrays, where they may leave the count: see `uncounted`."""
     result = function(*_bare(operands), **_bare(options))
     out = options.get("out")
     if out is None:

@@ -39,7 +39,10 @@ class Debugger(Stepper, pdb.Pdb):
 
     own_commands: tuple[str, ...] = ("op", "at", "stop", "cost", "ledger", "mem", "look", "source")
     commands_resuming: ClassVar[list[str]] = [
-        *pdb.Pdb.commands_resuming, "do_op", "do_at", "do_stop"
+        *pdb.Pdb.commands_resuming,
+        "do_op",
+        "do_at",
+        "do_stop",
     ]
 
     def __init__(self, own: Callable[[str], bool] | None = None, **options: Any) -> None:
@@ -104,7 +107,7 @@ class Debugger(Stepper, pdb.Pdb):
         """As in `Stepper`; Ctrl-C in the block stops at the next line, and at the prompt stays."""
 
         def interrupted(signal_number: int, frame: FrameType | None) -> None:
-            if self.allow_kbdint:  # at the prompt: pdb says so, and asks again
+            if self.allow_kbdint:  # type: ignore[attr-defined]  # at the prompt: pdb says so, and asks again
                 raise KeyboardInterrupt
             self.message("\n--KeyboardInterrupt--")
             self.set_trace(frame)
@@ -213,10 +216,11 @@ class Debugger(Stepper, pdb.Pdb):
             return
         counts, code, number = self.since_mark, self.here.f_code, self.here.f_lineno
         assert counts is not None
-        line = self.at_line(code.co_filename, number, self.path)
+        path = self.looked_at()
+        line = self.at_line(code.co_filename, number, path)
         self.costs("since the last stop", self.stretch)
         self.costs(f"line {number} itself", line)
-        self.costs(self.path or "(top)", below(counts, self.path) if self.path else counts)
+        self.costs(path or "(top)", below(counts, path) if path else counts)
 
     def do_look(self, arg: str) -> None:
         """look EXPR
@@ -259,6 +263,8 @@ class Debugger(Stepper, pdb.Pdb):
             shown[arg] = self._shown(arg, self.here)
         for name in [arg] if arg else shown:
             self.message(f"display {name}: {shown[name]}")
+        if not shown:
+            self.message("nothing is displayed here")
 
     def do_undisplay(self, arg: str) -> None:
         """undisplay [EXPR]
@@ -277,10 +283,13 @@ class Debugger(Stepper, pdb.Pdb):
         All commands, or what one does.
         """
         own = [f"do_{name}" for name in self.own_commands]
-        if f"do_{arg}" in own:
-            return self.message(cleandoc(getattr(self, f"do_{arg}").__doc__))
         if arg:
-            return super().do_help(arg)
+            command = getattr(self, f"do_{arg}", None)
+            if command is None:
+                super().do_help(arg)
+            else:
+                self.message(cleandoc(command.__doc__))
+            return
         self.message("Stepping through what is counted (help COMMAND says more):")
         for name in own:
             usage, _, summary, *_ = cleandoc(getattr(self, name).__doc__).splitlines()
@@ -311,6 +320,10 @@ class Debugger(Stepper, pdb.Pdb):
         """The paths that were met."""
         counts = self.counts
         return sorted({path for path, _ in counts}) if counts else []
+
+    def looked_at(self) -> str:
+        """The path of the frame that it looks at."""
+        return self.path
 
     def component(self, path: str) -> str:
         """The part of the program that a path belongs to, for `ledger`."""

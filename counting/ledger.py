@@ -355,7 +355,7 @@ class Ledger:
             self.memory[name].live, self.memory[name].peak = live, peak
 
     def _describe_anew(self) -> None:
-        """Arrays to come share no spec with those that there are: a spec's end can be theirs alone."""
+        """Lets no array to come share a spec with those that there are."""
         self.described = WeakSet()
         self.specs.clear()
         self.charges.clear()

@@ -489,8 +489,8 @@ class Typist(Debugger):
         self.kept |= "keep" in line
         return super().onecmd(line)
 
-    def observe(self, ledger):
-        super().observe(ledger)
+    def observe(self, ledger, from_now=True):
+        super().observe(ledger, from_now)
         self.kept = False  # by this run
 
     @property
@@ -509,7 +509,9 @@ BACK = ["back", "back 2", "back 9", "back 50", "run"]
 @example(lines=["op 6", "back", "op"])
 @example(lines=["n", "back", "op"])
 @example(lines=["s"] * 20 + ["up", "display x", "op 9", "back 9", "op 9"])
-@example(lines=[f"b {CACHE}:{CATEGORY}", "back", "c", "back", "op 9"])  # before a category's end
+@example(
+    lines=[f"b {CACHE}:{CATEGORY}", "back", "c", "cl 1", "back", "op 9"]
+)  # at a category's end
 @example(lines=["op 40", "!keep = x", "global keep; keep = x", "back 3", "op"])
 def test_whatever_is_typed_memory_at_an_operation_is_what_it_was(lines, tiny, each):
     """However it came there: live and peak bytes of every category, its number, its FLOP."""
@@ -529,7 +531,7 @@ def test_whatever_is_typed_memory_at_an_operation_is_what_it_was(lines, tiny, ea
     back=st.integers(1, 16),
 )
 def test_back_arrives_whatever_breakpoints_lie_between(lines, back, tiny, each):
-    """Those of a line, of a condition, temporary ones and `breakpoint()`; later they count again."""
+    """Those of a line, temporary ones, one with a condition; after that they count again."""
     breaks = [f"b {OPS}:{LINEAR}", f"tbreak {OPS}:{NORM}", f"b {OPS}:{VARIANCE}, x.std() > -1"]
     debugger = Typist([*breaks, *lines, "op 60", "op 60", "op 60", f"back {back}", "c"])
     debugger.generate(load(tiny), "abc", **TINY)

@@ -53,5 +53,7 @@ def post_mortem(error: BaseException) -> None:
     """Opens the debugger where an error was raised, for `--pdb`."""
     traceback.print_exception(error)
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    with uncounted(ledger_of(reversed(frames))):
-        Debugger().interaction(None, error.__traceback__)
+    debugger = Debugger()
+    debugger.ledger = ledger_of(reversed(frames))
+    with uncounted(debugger.ledger):
+        debugger.interaction(None, error.__traceback__)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from counting import debugger, show
 from counting.debugger import below
 from counting.views import flops
+from minigpt.module import Module
 from minigpt.run import component
 from minigpt.stepping.reading import (
     attention_pattern,
@@ -180,7 +181,7 @@ class Debugger(ModelStepper, debugger.Debugger):
         And what the formula says that they take in all.
         """
         super().do_cost(arg)
-        counts, path = self.since_mark, self.path
+        counts, path = self.since_mark, self.looked_at()
         if counts is None:
             return
         layer = layer_of(path)
@@ -200,6 +201,11 @@ class Debugger(ModelStepper, debugger.Debugger):
             return paths(self.lm.model)
         model = model_of(self.here)
         return paths(model) if model else super().paths()
+
+    def looked_at(self) -> str:
+        part = self.here.f_locals.get("self")
+        innermost = self.curindex == len(self.stack) - 1
+        return self.path if innermost or not isinstance(part, Module) else part.path
 
     def component(self, path: str) -> str:
         return component(path)

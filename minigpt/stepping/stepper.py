@@ -19,6 +19,7 @@ from counting.stepping import Stepper
 from minigpt.deepseek import Deepseek
 from minigpt.errors import InputError
 from minigpt.generation import Step, generate
+from minigpt.generation import _steps as generation_steps
 from minigpt.gpt2 import GPT2
 from minigpt.llama import Llama
 from minigpt.measure import forward
@@ -163,11 +164,12 @@ class ModelStepper(Stepper):
             self._first(None, 1)
 
     def break_in(self, frame: FrameType) -> None:
+        super().break_in(frame)
         if self.lm is None:
             for above in callers(frame):
-                if isinstance(lm := above.f_locals.get("lm"), LanguageModel):
-                    self.tokenizer = lm.tokenizer
-        super().break_in(frame)
+                if above.f_code is generation_steps.__code__:
+                    self.tokenizer = above.f_locals["lm"].tokenizer
+                    self._mark = above.f_locals["before"]  # the pass
 
     # How far to go on, beside what a Stepper does.
 

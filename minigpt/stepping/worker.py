@@ -42,9 +42,9 @@ class Worker(Debugger):
         self._told = 0  # of them, to the screen
         self._made: tuple[str, Any, Any, Any] | None = None  # the bare array: that counts none
 
-    def observe(self, ledger: Ledger) -> None:
+    def observe(self, ledger: Ledger, from_now: bool = True) -> None:
         self._forget()
-        super().observe(ledger)
+        super().observe(ledger, from_now)
 
     def _observer(
         self, path: str, charge: Charge, inputs: tuple[Any, ...], output: Counted | None
