@@ -156,9 +156,9 @@ class Debugger(Stepper, pdb.Pdb):
     def do_at(self, arg: str) -> Any:
         """at GLOB
 
-        Run to the next line that enters a path that matches: at h.3.attn.softmax, at h.*.mlp.
+        Run to the next line that enters a path that matches: at h.3.attn.softmax.
 
-        A * matches dots too.
+        A * matches dots too: at h.*.mlp.
         """
         if not arg:
             return self.error("at needs a path: at h.3.attn.softmax")
@@ -183,7 +183,7 @@ class Debugger(Stepper, pdb.Pdb):
     def do_ledger(self, arg: str) -> None:
         """ledger [PATH]
 
-        What was counted since the start, by component; or at PATH and below, by operation.
+        What was counted since the start, by component; or below PATH, by operation.
 
         PATH may be a glob.
         """
@@ -225,7 +225,7 @@ class Debugger(Stepper, pdb.Pdb):
     def do_look(self, arg: str) -> None:
         """look EXPR
 
-        An array as a picture in characters: the last axis across, all others under one another.
+        An array as a picture in characters: the last axis across, the others down.
         """
         if not arg:
             return self.error("look needs an array: look x")

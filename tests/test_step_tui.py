@@ -239,6 +239,25 @@ def test_commands_of_the_prompt_answer_on_the_screen():
     play(script, at="h.1")
 
 
+def test_what_never_comes_ends_where_the_text_ends(tiny):
+    """And from there it goes back, again and again, to what it was."""
+
+    async def script(go):
+        first = await go(":op 7")
+        for _ in range(3):
+            view = await go(":stop when flops>1e12")
+            assert (view.state.event, view.state.token) == ("end", 4)
+            assert "did not come to 'stop when flops>1e12': back, run, c or q" in go.shown
+            await go("escape")
+            number = view.state.number - first.state.number
+            view = await go(f":back {number}")
+            assert view.state == first.state
+        await go(":layer", "c")
+        assert go.app.ended.text
+
+    play(script, tiny)
+
+
 def test_what_is_not_finite_is_warned_of():
     async def script(go):
         view = await go(":stop when inf")

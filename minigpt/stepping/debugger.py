@@ -51,7 +51,7 @@ class Debugger(ModelStepper, debugger.Debugger):
     def do_token(self, arg: str) -> Any:
         """token [N]
 
-        Run to the first line of the pass that gives token N of the text, the next unless told.
+        Run to the first line of the pass that gives token N, the next unless told.
 
         Tokens that are generated are numbered from 1, as --token has them.
         """
@@ -103,7 +103,7 @@ class Debugger(ModelStepper, debugger.Debugger):
     def do_kv(self, arg: str) -> None:
         """kv [LAYER]
 
-        The KV cache, of all layers or of one: positions filled and reserved, and their bytes.
+        The KV cache, of all layers or one: positions filled and reserved, and bytes.
         """
         rows = kv_cache(self.here)
         if not rows:
@@ -127,7 +127,7 @@ class Debugger(ModelStepper, debugger.Debugger):
     def do_lens(self, arg: str) -> None:
         """lens [N]
 
-        The logit lens: the N likeliest tokens, 5 unless told, if the model ended at this layer.
+        The N likeliest tokens, 5 unless told, if the model ended here: the logit lens.
 
         It is not charged to the ledger.
         """
@@ -176,7 +176,7 @@ class Debugger(ModelStepper, debugger.Debugger):
     def do_cost(self, arg: str) -> None:
         """cost
 
-        What was counted since the last stop, at this line, this path and this layer in this pass.
+        What was counted since the last stop, and in this pass at this line, path, layer.
 
         And what the formula says that they take in all.
         """
