@@ -65,7 +65,7 @@ class Debugger(Stepper, pdb.Pdb):
         elif event == "exception":
             pdb.Pdb.user_exception(self, frame, value)
         elif event == "end":
-            self.message(f"{value} and did not come to {self.lastcmd!r}: back, run, c or q")
+            self.announce(f"{value} and did not come to {self.lastcmd!r}: back, run, c or q")
             self.interaction(frame, None)
         else:
             self.message(f"operation {value.number}: {self.describe(value)}")
@@ -79,6 +79,10 @@ class Debugger(Stepper, pdb.Pdb):
             frame.f_globals.pop("__pdb_convenience_variables", None)
         super().forget()
         self.__dict__.pop("curframe_locals", None)
+
+    def announce(self, text: str) -> None:
+        """Says what is new where it has stopped."""
+        self.message(text)
 
     def describe(self, operation: Any) -> str:
         """An operation in lines: what it cost, what went in and what came out."""
@@ -314,7 +318,7 @@ class Debugger(Stepper, pdb.Pdb):
             now = self._shown(expression, frame)
             if now != before:
                 shown[expression] = now
-                self.message(f"display {expression}: {now}  [old: {before}]")
+                self.announce(f"display {expression}: {now}  [old: {before}]")
 
     def paths(self) -> list[str]:
         """The paths that were met."""

@@ -224,6 +224,7 @@ def test_commands_of_the_prompt_answer_on_the_screen():
             ":p x.shape[1:]": "(7, 256)",
             ":ledger": "component",
             ":interact": "needs a terminal of its own",
+            ":display x.shape": "display x.shape: (1, 7, 256)",
             ":nonsense": "NameError",
             "question_mark": "Ctrl-C   quit",
         }
@@ -239,6 +240,17 @@ def test_commands_of_the_prompt_answer_on_the_screen():
     play(script, at="h.1")
 
 
+def test_what_is_displayed_is_shown_when_it_changes():
+    async def script(go):
+        await go(":display self.path")
+        await go("escape", "n")
+        assert "display" not in go.shown
+        await go("l")
+        assert "display self.path: 'h.2'  [old: 'h.1']" in go.shown
+
+    play(script, at="h.1")
+
+
 def test_what_never_comes_ends_where_the_text_ends(tiny):
     """And from there it goes back, again and again, to what it was."""
 
@@ -247,7 +259,8 @@ def test_what_never_comes_ends_where_the_text_ends(tiny):
         for _ in range(3):
             view = await go(":stop when flops>1e12")
             assert (view.state.event, view.state.token) == ("end", 4)
-            assert "did not come to 'stop when flops>1e12': back, run, c or q" in go.shown
+            said = " ".join(go.shown.replace("│", " ").split())
+            assert "did not come to 'stop when flops>1e12': back, run, c or q" in said
             await go("escape")
             number = view.state.number - first.state.number
             view = await go(f":back {number}")
