@@ -4,6 +4,7 @@ from counting.array import Counted, observing, trace
 from counting.costs import COSTS, KINDS, Cost
 from counting.interval import NotItsTurn, interval
 from counting.ledger import Counts, Ledger
+from counting.operations import uncounted
 from counting.pricing import Uncounted
 from counting.scalar import Scalar, scalars
 from counting.scope import category, scope
@@ -28,6 +29,7 @@ __all__ = [
     "scope",
     "stop_at",
     "trace",
+    "uncounted",
 ]
 
 

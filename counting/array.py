@@ -1,5 +1,6 @@
 """Arrays that count: a `Counted` holds any array and lets every operation pass `apply`."""
 
+import operator as operators
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import prod
@@ -16,6 +17,7 @@ from counting.costs import COSTS, Shape, Uncounted, views
 from counting.dtypes import admitted
 from counting.indexing import at, is_value, shares
 from counting.interval import NotItsTurn
+from counting.leaving import leave, leaving
 from counting.ledger import UNSETTLED, Charge, Counts, Ledger
 from counting.pricing import UNKNOWN, describe, fingerprint, no_row, price
 from counting.scope import place
@@ -35,7 +37,10 @@ def operator(function: np.ufunc) -> Callable[[Any, Any], Any]:
             charge = ledger.hot.get((function, category, spec, other.spec))
             bare = other.data
         else:
-            charge = ledger.hot.get((function, category, spec, fingerprint(function, other)))
+            try:
+                charge = ledger.hot.get((function, category, spec, fingerprint(function, other)))
+            except Uncounted:  # `apply` refuses it, or lets it leave
+                charge = None
             bare = other
         if charge is None:
             return apply(function, self, other)
@@ -108,15 +113,32 @@ class Counted(NDArrayOperatorsMixin):
         return show.html(self)
 
     def __bool__(self) -> bool:
-        raise Uncounted("the truth of a counted array is not counted: use x.data")
+        return bool(self._as_number(bool))
 
-    def _leaves(self, *args: Any) -> Any:
+    def __float__(self) -> float:
+        return float(self._as_number(float))
+
+    def __int__(self) -> int:
+        return int(self._as_number(int))
+
+    def __index__(self) -> int:
+        return int(self._as_number(operators.index))
+
+    def __complex__(self) -> complex:
+        return complex(self._as_number(complex))
+
+    def __contains__(self, value: Any) -> bool:
+        return bool(self._as_number(operators.contains, value))
+
+    def __format__(self, form: str) -> str:
+        return str(self._as_number(format, form)) if form else str(self)
+
+    def _as_number(self, function: Callable[..., Any], *options: Any) -> Any:
+        if leaving.get():
+            return leave(function, self, *options)
+        if function is bool:
+            raise Uncounted("the truth of a counted array is not counted: use x.data")
         raise Uncounted("a counted array is no Python number: take x.tolist(), a counted copy")
-
-    __float__ = __int__ = __index__ = __complex__ = _leaves
-
-    def __format__(self, spec: str) -> str:
-        return self._leaves() if spec else str(self)
 
     def __len__(self) -> int:
         if not self.spec.shape:
@@ -131,10 +153,14 @@ class Counted(NDArrayOperatorsMixin):
         )
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        if leaving.get():
+            return leave(np.asarray, self, *args, **kwargs)
         raise Uncounted("np.asarray would take a counted array out of the count: write x.data")
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if method != "__call__" or options:
+            if leaving.get():
+                return leave(getattr(ufunc, method), *inputs, **options)
             given = ", ".join(f"{name}=" for name in options) or "-"
             raise Uncounted(
                 f"numpy.{ufunc.__name__} is not counted as {method} with {given}: "
@@ -143,15 +169,22 @@ class Counted(NDArrayOperatorsMixin):
         return apply(ufunc, *inputs)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
+        if leaving.get():
+            return leave(self.data.__reduce_ex__, protocol)
         raise Uncounted("a copy by Python would not be counted: write x.copy()")
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
-        if function not in COSTS:
-            raise no_row(function)
-        operands, options = spelled(function, args, options)
-        if COSTS[function] is views:
-            return getattr(operands[0], function.__name__)(*options.values())
-        return apply(function, *operands, **options)
+        try:
+            if function not in COSTS:
+                raise no_row(function)
+            operands, normal = spelled(function, args, options)
+            if COSTS[function] is views:
+                return getattr(operands[0], function.__name__)(*normal.values())
+            return apply(function, *operands, **normal)
+        except Exception:
+            if leaving.get():
+                return leave(function, *args, **options)
+            raise
 
     def __composite__(self, function: composite, *operands: Any) -> Any:
         ledger = self.spec.ledger
@@ -185,26 +218,45 @@ class Counted(NDArrayOperatorsMixin):
         """A view where NumPy gives a view; a copy, and priced as one, where it gives a value."""
         if getattr(index, "shape", ()) != ():
             if index.dtype.kind not in "iu":
+                if leaving.get():
+                    return leave(operators.getitem, self, index)
                 raise Uncounted("rows are gathered by whole numbers; a mask has no row of its own")
             return apply(np.take, self, index, axis=0)
-        part = self.data[index]
-        if getattr(part, "shape", ()) == () and is_value(part, index):
-            if self.spec.dtype.names is not None and part.dtype.names is not None:
-                raise Uncounted("an element with fields is a window: take the field first, x['a']")
-            return apply(np.copy, view(self, at(self.data, index)) if self.spec.shape else self)
-        return view(self, part)
+        try:
+            part = self.data[index]
+            if getattr(part, "shape", ()) == () and is_value(part, index):
+                return self._element(part, index)
+            return view(self, part)
+        except Uncounted:
+            if leaving.get():
+                return leave(operators.getitem, self, index)
+            raise
+
+    def _element(self, part: Any, index: Any) -> "Counted":
+        if self.spec.dtype.names is not None and part.dtype.names is not None:
+            raise Uncounted("an element with fields is a window: take the field first, x['a']")
+        return apply(np.copy, view(self, at(self.data, index)) if self.spec.shape else self)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        apply(np.copyto, view(self, at(self.data, index)), value)
+        try:
+            apply(np.copyto, view(self, at(self.data, index)), value)
+        except Uncounted:
+            if not leaving.get():
+                raise
+            leave(operators.setitem, self, index, value)
 
-    def sum(self, axis: int | None = None, keepdims: bool = False) -> "Counted":
-        return apply(np.sum, self, axis=axis, keepdims=keepdims)
+    def sum(self, axis: Any = None, keepdims: bool = False, **options: Any) -> "Counted":
+        return self._reduced(np.sum, axis, keepdims, options)
 
-    def max(self, axis: int | None = None, keepdims: bool = False) -> "Counted":
-        return apply(np.max, self, axis=axis, keepdims=keepdims)
+    def max(self, axis: Any = None, keepdims: bool = False, **options: Any) -> "Counted":
+        return self._reduced(np.max, axis, keepdims, options)
 
-    def mean(self, axis: int | None = None, keepdims: bool = False) -> "Counted":
-        return apply(np.mean, self, axis=axis, keepdims=keepdims)
+    def mean(self, axis: Any = None, keepdims: bool = False, **options: Any) -> "Counted":
+        return self._reduced(np.mean, axis, keepdims, options)
+
+    def _reduced(self, function: Any, axis: Any, keepdims: bool, options: dict[str, Any]) -> Any:
+        given = {"axis": axis, "keepdims": keepdims, **options}
+        return self.__array_function__(function, (), (self,), given)
 
     def copy(self) -> "Counted":
         return apply(np.copy, self, order="C")
@@ -215,7 +267,12 @@ class Counted(NDArrayOperatorsMixin):
 
     def reshape(self, *shape: Any) -> "Counted":
         """A view in another shape; where NumPy would have to copy, it asks for `.copy()` first."""
-        return view(self, self.data.reshape(*shape))
+        try:
+            return view(self, self.data.reshape(*shape))
+        except Uncounted:
+            if leaving.get():
+                return leave(np.reshape, self, shape)
+            raise
 
     def swapaxes(self, axis1: int, axis2: int) -> "Counted":
         return view(self, self.data.swapaxes(axis1, axis2))
@@ -237,6 +294,8 @@ class _Refused:
         if x is None:
             return self
         name = self.name
+        if leaving.get():
+            return leave(getattr, x, name)
         raise AttributeError(f"counted arrays have no {name}: out of the count it is x.data.{name}")
 
 
@@ -257,30 +316,35 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
     ledger: Any = None
     bare: list[Any] = []
     parts: list[Any] = [function, category]
-    for x in operands:
-        if type(x) is Counted:
-            ledger = x.spec.ledger
-            bare.append(x.data)
-            parts.append(x.spec)
-        else:
-            bare.append(x)
-            parts.append(fingerprint(function, x))
-    if ledger is None:
-        raise Uncounted(f"{function.__name__} is counted of arrays given by position")
-    if options:
-        parts.extend(options.items())
-    key = tuple(parts)
-    charge = ledger.charges.get(key)
-    if charge is None:
+    try:
         for x in operands:
-            if type(x) is Counted and x.spec.ledger is not ledger:
-                raise ValueError("arrays of two ledgers meet: make both with one")
-        specs = [getattr(x, "spec", None) for x in operands]
-        charge, data = price(ledger, category, function, specs, bare, options, Counted)
-        if UNKNOWN not in parts:
-            ledger.charges[key] = charge
-    else:
-        data = charge.run(*bare, **options)
+            if type(x) is Counted:
+                ledger = x.spec.ledger
+                bare.append(x.data)
+                parts.append(x.spec)
+            else:
+                bare.append(x)
+                parts.append(fingerprint(function, x))
+        if ledger is None:
+            raise Uncounted(f"{function.__name__} is counted of arrays given by position")
+        if options:
+            parts.extend(options.items())
+        key = tuple(parts)
+        charge = ledger.charges.get(key)
+        if charge is None:
+            for x in operands:
+                if type(x) is Counted and x.spec.ledger is not ledger:
+                    raise ValueError("arrays of two ledgers meet: make both with one")
+            specs = [getattr(x, "spec", None) for x in operands]
+            charge, data = price(ledger, category, function, specs, bare, options, Counted)
+            if UNKNOWN not in parts:
+                ledger.charges[key] = charge
+        else:
+            data = charge.run(*bare, **options)
+    except Exception:
+        if leaving.get():
+            return leave(function, *operands, **options)
+        raise
 
     result = entered(ledger, path, charge, data)
     if ledger.observers and (observer := ledger.observer):

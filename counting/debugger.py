@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from inspect import cleandoc
 from shutil import get_terminal_size
-from types import FrameType
-from typing import Any
+from types import CodeType, FrameType
+from typing import Any, ClassVar
 
 from rich.console import Console
 
@@ -24,7 +25,7 @@ class Debugger(Stepper, pdb.Pdb):
     """pdb with its commands, and those of counting beside: `help` lists them.
 
     Its prompt says the path, how many operations there were, their FLOP and the bytes alive. What
-    is computed at it is not charged.
+    is computed at it is not charged, and may be anything that NumPy does: see `uncounted`.
 
     Args:
         own: see `Stepper`.
@@ -32,32 +33,56 @@ class Debugger(Stepper, pdb.Pdb):
 
     Attributes:
         always: a glob; `continue` runs to the next path that matches.
-        interrupted: Ctrl-C was pressed at the prompt, which leaves as `quit` does.
+        inline: whether it was opened in the middle of a program that does not wait for it: `quit`
+            then ends the program quietly, with SystemExit, not with the traceback of a BdbQuit.
     """
+
+    own_commands: tuple[str, ...] = ("op", "at", "stop", "cost", "ledger", "mem", "look", "source")
+    commands_resuming: ClassVar[list[str]] = [
+        *pdb.Pdb.commands_resuming,
+        "do_op",
+        "do_at",
+        "do_stop",
+    ]
 
     def __init__(self, own: Callable[[str], bool] | None = None, **options: Any) -> None:
         super().__init__(own, nosigint=True, **options)  # it has a way of its own, see `stepping`
         self.always: str | None = None
-        self.interrupted = False
-        self._prompting = False
+        self.inline = False
+        self._displays: dict[CodeType, dict[str, str]] = {}  # what is displayed, as it was
 
     # Where it stops.
 
     def stopped(self, frame: FrameType, event: str, value: Any) -> None:
-        where = self.path or "(top)"
+        where = "(end)" if event == "end" else self.path or "(top)"
         figures = f"{si(self.flops)}FLOP {si(self.live)}B"
         self.prompt = f"{where} #{self.number} {figures} (step) "
+        self._display(frame)
         if event == "line":
             pdb.Pdb.user_line(self, frame)
         elif event == "return":
             pdb.Pdb.user_return(self, frame, value)
         elif event == "exception":
             pdb.Pdb.user_exception(self, frame, value)
+        elif event == "end":
+            self.announce(f"{value} and did not come to {self.lastcmd!r}: back, run, c or q")
+            self.interaction(frame, None)
         else:
             self.message(f"operation {value.number}: {self.describe(value)}")
             frame.f_locals["__operation__"] = value
             self.interaction(frame, None)
             frame.f_locals["__operation__"] = None
+
+    def forget(self) -> None:
+        """As in pdb, which keeps the frame that was looked at, with its arrays, in some places."""
+        for frame, _ in getattr(self, "stack", ()):
+            frame.f_globals.pop("__pdb_convenience_variables", None)
+        super().forget()
+        self.__dict__.pop("curframe_locals", None)
+
+    def announce(self, text: str) -> None:
+        """Says what is new where it has stopped."""
+        self.message(text)
 
     def describe(self, operation: Any) -> str:
         """An operation in lines: what it cost, what went in and what came out."""
@@ -76,24 +101,19 @@ class Debugger(Stepper, pdb.Pdb):
             return own, own.index(stack[i])
         return stack, i
 
-    def cmdloop(self, intro: Any = None) -> None:
-        self._prompting = True
-        try:
-            super().cmdloop(intro)
-        except KeyboardInterrupt:
-            self.message("")
-            self.interrupted = True
-            self.set_quit()
-        finally:
-            self._prompting = False
+    def set_quit(self) -> None:
+        super().set_quit()
+        if self.inline:
+            raise SystemExit
 
     @contextmanager
     def stepping(self) -> Iterator[None]:
-        """As in `Stepper`; Ctrl-C in the block stops at the next line, and at the prompt leaves."""
+        """As in `Stepper`; Ctrl-C in the block stops at the next line, and at the prompt stays."""
 
         def interrupted(signal_number: int, frame: FrameType | None) -> None:
-            if self._prompting:
+            if self.allow_kbdint:  # type: ignore[attr-defined]  # at the prompt: pdb says so, and asks again
                 raise KeyboardInterrupt
+            self.message("\n--KeyboardInterrupt--")
             self.set_trace(frame)
 
         if threading.current_thread() is not threading.main_thread():
@@ -119,18 +139,19 @@ class Debugger(Stepper, pdb.Pdb):
 
         Continue execution, only stop when a breakpoint is encountered.
         """
-        glob = self.always
-        return self.go((lambda: self.run_to_path(glob)) if glob else self.set_continue)
+        self.run_to_path(self.always) if self.always else self.set_continue()
+        return True
 
     do_c = do_cont = do_continue
 
     def do_op(self, arg: str) -> Any:
         """op [N]
 
-        Run to the next operation, or the Nth, and stop when it has run: what went in, what came
-        out and what it cost is shown, and is __operation__ in expressions.
+        Run N operations further, 1 unless told, and stop when the last has run.
+
+        What went in, what came out and what it cost is shown, and is __operation__ in expressions.
         """
-        count = self.whole(arg, default=1)
+        count = self.whole(arg, default=1, what="op N runs N operations further")
         if count is None:
             return None
         last = self.number + count
@@ -139,8 +160,9 @@ class Debugger(Stepper, pdb.Pdb):
     def do_at(self, arg: str) -> Any:
         """at GLOB
 
-        Run to the next line at which a path is entered that matches: at h.3.attn.softmax, at
-        h.*.mlp. A * matches dots too.
+        Run to the next line that enters a path that matches: at h.3.attn.softmax.
+
+        A * matches dots too: at h.*.mlp.
         """
         if not arg:
             return self.error("at needs a path: at h.3.attn.softmax")
@@ -149,12 +171,13 @@ class Debugger(Stepper, pdb.Pdb):
     def do_stop(self, arg: str) -> Any:
         """stop when COND
 
-        Run to the next operation of which COND is true: flops>1e9, alloc>1e6 (bytes), nan or inf
-        (in what comes out). It stops when the operation has run.
+        Run to the next operation of which COND is true, and stop when it has run.
+
+        COND is flops>1e6, alloc>1e4 (bytes), or nan or inf (in what comes out).
         """
         when, _, text = arg.partition(" ")
         if when != "when":
-            return self.error("stop needs a condition: stop when flops>1e9")
+            return self.error("stop needs a condition: stop when flops>1e6")
         try:
             wanted = condition(text)
         except ValueError as error:
@@ -164,8 +187,9 @@ class Debugger(Stepper, pdb.Pdb):
     def do_ledger(self, arg: str) -> None:
         """ledger [PATH]
 
-        What was counted since the start, by component; or of a path, with all that is below it,
-        by operation. PATH may be a glob.
+        What was counted since the start, by component; or below PATH, by operation.
+
+        PATH may be a glob.
         """
         counts = self.known()
         if counts is None:
@@ -190,21 +214,22 @@ class Debugger(Stepper, pdb.Pdb):
     def do_cost(self, arg: str) -> None:
         """cost
 
-        What was counted since it stopped before, at the line that it stands on, and at its path.
+        What was counted since it stopped before, at this line, and at this path.
         """
         if self.known() is None or self.stretch is None:
             return
         counts, code, number = self.since_mark, self.here.f_code, self.here.f_lineno
         assert counts is not None
-        line = self.at_line(code.co_filename, number, self.path)
+        path = self.looked_at()
+        line = self.at_line(code.co_filename, number, path)
         self.costs("since the last stop", self.stretch)
         self.costs(f"line {number} itself", line)
-        self.costs(self.path or "(top)", below(counts, self.path) if self.path else counts)
+        self.costs(path or "(top)", below(counts, path) if path else counts)
 
     def do_look(self, arg: str) -> None:
         """look EXPR
 
-        An array as a picture in characters: the last axis across, all others under one another.
+        An array as a picture in characters: the last axis across, the others down.
         """
         if not arg:
             return self.error("look needs an array: look x")
@@ -223,19 +248,86 @@ class Debugger(Stepper, pdb.Pdb):
     def do_source(self, arg: str) -> None:
         """source [EXPR]
 
-        The source of the function that it stands in, or of an object.
+        The source of the function that it stands in, or of what EXPR is.
         """
         if arg:
             super().do_source(arg)
         else:
             self.do_longlist("")
 
+    def do_display(self, arg: str) -> None:
+        """display [EXPR]
+
+        Say what EXPR is wherever it stops in this function, whenever that has changed.
+
+        Without EXPR, all that is displayed here.
+        """
+        shown = self._displays.setdefault(self.here.f_code, {})
+        if arg:
+            shown[arg] = self._shown(arg, self.here)
+        for name in [arg] if arg else shown:
+            self.message(f"display {name}: {shown[name]}")
+        if not shown:
+            self.message("nothing is displayed here")
+
+    def do_undisplay(self, arg: str) -> None:
+        """undisplay [EXPR]
+
+        Display EXPR no more in this function, or nothing.
+        """
+        shown = self._displays.get(self.here.f_code, {})
+        if arg and arg not in shown:
+            return self.error(f"{arg} is not displayed here")
+        for name in [arg] if arg else [*shown]:
+            del shown[name]
+
+    def do_help(self, arg: str) -> None:
+        """h(elp) [COMMAND]
+
+        All commands, or what one does.
+        """
+        own = [f"do_{name}" for name in self.own_commands]
+        if arg:
+            command = getattr(self, f"do_{arg}", None)
+            if command is None:
+                super().do_help(arg)
+            else:
+                self.message(cleandoc(command.__doc__))
+            return
+        self.message("Stepping through what is counted (help COMMAND says more):")
+        for name in own:
+            usage, _, summary, *_ = cleandoc(getattr(self, name).__doc__).splitlines()
+            self.message(f"  {usage:16}{summary}")
+        self.message("")
+        theirs = (name[3:] for name in sorted(self.get_names()) if name.startswith("do_"))
+        self.print_topics("Of pdb:", [n for n in theirs if f"do_{n}" not in own], 15, 80)
+
+    do_h = do_help
+
     # What they share.
+
+    def _shown(self, expression: str, frame: FrameType) -> str:
+        try:
+            return repr(eval(expression, frame.f_globals, frame.f_locals))
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+
+    def _display(self, frame: FrameType) -> None:
+        shown = self._displays.get(frame.f_code, {})
+        for expression, before in shown.items():
+            now = self._shown(expression, frame)
+            if now != before:
+                shown[expression] = now
+                self.announce(f"display {expression}: {now}  [old: {before}]")
 
     def paths(self) -> list[str]:
         """The paths that were met."""
         counts = self.counts
         return sorted({path for path, _ in counts}) if counts else []
+
+    def looked_at(self) -> str:
+        """The path of the frame that it looks at."""
+        return self.path
 
     def component(self, path: str) -> str:
         """The part of the program that a path belongs to, for `ledger`."""
@@ -253,14 +345,16 @@ class Debugger(Stepper, pdb.Pdb):
             self.error("no counted array was seen yet")
         return self.counts
 
-    def whole(self, arg: str, default: int | None = None, least: int = 1) -> int | None:
-        """A number given to a command; says so if it is none."""
+    def whole(
+        self, arg: str, default: int | None = None, least: int = 1, what: str = ""
+    ) -> int | None:
+        """A number given to a command; says so if it is none, and what is asked for."""
         try:
             value = int(arg) if arg or default is None else default
         except ValueError:
             value = least - 1
         if value < least:
-            self.error(f"{arg!r} is no whole number from {least}")
+            self.error(f"{arg!r} is no whole number from {least}{what and f': {what}'}")
             return None
         return value
 

@@ -1,6 +1,7 @@
 """Frames of a running program: which are its own, and what can be seen in them."""
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from inspect import CO_OPTIMIZED
 from types import FrameType
@@ -42,11 +43,15 @@ def ledger_of(frames: Iterable[FrameType]) -> Ledger | None:
     return None
 
 
+# Before Python 3.13 a look at a frame's variables copies them. The copy stays, and arrays in it
+# live on that the program has let go, until the next look, or the end of the frame.
+COPIED = sys.version_info < (3, 13)
+
+
 def forget_variables(frame: FrameType) -> None:
     """Empties the copy of its variables that a look at them has left in a frame of a function.
 
-    Before Python 3.13 it is kept, and arrays in it live on that the program has let go. Not for
-    the frame whose trace function runs: there it is written back.
+    Not for the frame whose trace function runs: there it is written back.
     """
     if frame.f_code.co_flags & CO_OPTIMIZED and isinstance(frame.f_locals, dict):
         frame.f_locals.clear()

@@ -21,9 +21,11 @@ class Interval:
     """A `with` block that was counted.
 
     Attributes:
+        before: what was counted when it began.
         counts: its operations and bytes, without those of intervals inside it; once it has ended.
     """
 
+    before: Counts
     counts: Counts
 
 
@@ -47,7 +49,7 @@ def interval(ledger: Ledger, thread: int | None = None) -> Iterator[Interval]:
     with ledger.turn:
         outer = ledger.thread, ledger.inside
         ledger.thread, ledger.inside = thread or get_ident(), []
-        before = ledger.snapshot()
+        found.before = ledger.snapshot()
         try:
             yield found
         except BaseException:
@@ -55,7 +57,7 @@ def interval(ledger: Ledger, thread: int | None = None) -> Iterator[Interval]:
             ledger.paths.clear()  # an operation that was interrupted has left its path, no charge
             raise
         finally:
-            whole = found.counts = ledger.snapshot() - before
+            whole = found.counts = ledger.snapshot() - found.before
             for counts in ledger.inside:
                 found.counts -= counts
             ledger.thread, ledger.inside = outer

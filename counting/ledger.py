@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from threading import RLock, get_ident
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 
@@ -28,7 +29,17 @@ class Spec:
     In a ledger's log it stands for the end of one: `grows` is what memory grows by then.
     """
 
-    __slots__ = ("category", "dtype", "grows", "ledger", "nbytes", "shape", "usage", "views")
+    __slots__ = (
+        "__weakref__",
+        "category",
+        "dtype",
+        "grows",
+        "ledger",
+        "nbytes",
+        "shape",
+        "usage",
+        "views",
+    )
     over, levels = 0, ()
 
     def __init__(
@@ -38,6 +49,8 @@ class Spec:
         self.nbytes, self.grows = nbytes, -nbytes
         self.usage = ledger.memory[category]
         self.views: dict[Shape, Spec] = {}  # what its views look like, by shape
+        if ledger.described is not None:
+            ledger.described.add(self)
 
 
 Amounts = tuple[tuple[int, Any], ...]  # what a call adds to the columns of a row: (column, amount)
@@ -217,6 +230,16 @@ class _Segment(NamedTuple):
     entries: list[Spec | Charge]
 
 
+class Checkpoint(NamedTuple):
+    """What a ledger held at a moment, see `Ledger.restore`."""
+
+    totals: list[Any]
+    entered: list[_Segment]
+    waiting: int
+    base: Mapping[Key, tuple[Any, ...]]
+    memory: dict[str, tuple[Any, Any]]  # live and peak bytes by category
+
+
 def _difference(
     rows: Mapping[Key, tuple[Any, ...]], earlier: Mapping[Key, tuple[Any, ...]]
 ) -> Mapping[Key, tuple[Any, ...]]:
@@ -291,6 +314,7 @@ class Ledger:
         self.charges: dict[Any, Charge] = {}
         self.hot = self.charges  # where operators look; nowhere, while each is to be observed
         self.specs: dict[Any, Spec] = {}
+        self.described: WeakSet[Spec] | None = None  # since a checkpoint, if there was one
         # Those of each thread, the last of which hears; see `array.observing`.
         self.observers: dict[int, list[Callable[..., None]]] = {}
         # The interval under way, see `interval.py`: its thread, and what those inside it counted.
@@ -347,6 +371,36 @@ class Ledger:
     def __repr__(self) -> str:
         live = ", ".join(f"{name} {grouped(n)}" for name, n in self.live_bytes.items())
         return f"Ledger({_told(self.snapshot())}; B live: {live})"
+
+    def checkpoint(self) -> Checkpoint:
+        """What it holds now, to which `restore` can take it back."""
+        with self.moment:
+            self.settle()
+            self._describe_anew()
+            memory = {name: (usage.live, usage.peak) for name, usage in self.memory.items()}
+            return Checkpoint([*self._totals], [*self._entered], self._waiting, self._base, memory)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Takes it back to its last checkpoint: nothing that was done since is counted.
+
+        Arrays made since are not alive for it, however long somebody holds them, and their ends
+        are none. Arrays made before are taken to be alive still.
+        """
+        with self.moment:
+            self.settle()
+            for spec in self.described or ():
+                spec.grows = 0
+            self._describe_anew()
+            totals, entered, self._waiting, self._base, memory = checkpoint
+            self._totals, self._entered = [*totals], [*entered]
+            for name, (live, peak) in memory.items():
+                self.memory[name].live, self.memory[name].peak = live, peak
+
+    def _describe_anew(self) -> None:
+        """Lets no array to come share a spec with those that there are."""
+        self.described = WeakSet()
+        self.specs.clear()
+        self.charges.clear()
 
     def snapshot(self) -> Counts:
         """What was counted so far; the difference of two snapshots is what ran between them."""

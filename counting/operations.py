@@ -1,8 +1,8 @@
-"""Operations as things, conditions on them, and operations that are not charged."""
+"""Operations as things, conditions on them, and blocks out of the count."""
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from counting.array import Counted, observing
 from counting.costs import Cost
+from counting.leaving import leaving
 from counting.ledger import Charge, Ledger
 
 
@@ -81,7 +82,7 @@ def condition(text: str) -> Callable[[Operation], bool]:
     except ValueError:  # 1.2.3
         found = None
     if not found:
-        raise ValueError(f"{text.strip()!r} is no condition: flops>1e9, alloc>1e6, nan or inf")
+        raise ValueError(f"{text.strip()!r} is no condition: flops>1e6, alloc>1e4, nan or inf")
     if found["test"]:
         test = _TESTS[found["test"]]
 
@@ -104,14 +105,28 @@ def condition(text: str) -> Callable[[Operation], bool]:
 
 
 @contextmanager
-def aside(ledger: Ledger | None) -> Iterator[None]:
-    """A `with` block whose operations are not charged; an array that outlives it is live.
+def uncounted(ledger: Ledger | None = None) -> Iterator[None]:
+    """A `with` block in which counted arrays may leave the count, as at a debugger's prompt.
 
-    It is what lets one look at arrays while a program that is measured stands still.
+    What the table of costs does not know runs on the bare arrays and gives bare arrays:
+    `np.asarray(x)`, `float(x[0])`, `x.std()`, `x > 0`, `x[x > 0]`, any function of NumPy. What it
+    knows gives counted arrays, as ever.
+
+    Args:
+        ledger: one that is charged for nothing in the block, so that one can look at arrays while
+            a program that is measured stands still; an array that outlives the block is live.
+            Without, what the table knows is charged as ever.
     """
-    if ledger is None:
-        yield
-        return
+    token = leaving.set(True)
+    try:
+        with nullcontext() if ledger is None else _uncharged(ledger):
+            yield
+    finally:
+        leaving.reset(token)
+
+
+@contextmanager
+def _uncharged(ledger: Ledger) -> Iterator[None]:
     peaks = ledger.peak_bytes
 
     def discard(path: str, charge: Charge, operands: Any, result: Any) -> None:

@@ -13,9 +13,9 @@ from types import CodeType, FrameType
 from typing import Any
 
 from counting.array import Counted, observing
-from counting.frames import callers, forget_variables, ledger_of, not_machinery
+from counting.frames import COPIED, callers, forget_variables, ledger_of, not_machinery
 from counting.ledger import Charge, Counts, Ledger
-from counting.operations import Operation, aside, operation
+from counting.operations import Operation, operation, uncounted
 from counting.scope import place
 from counting.views import flops
 
@@ -28,8 +28,7 @@ class Stepper(bdb.Bdb):
     says how far to go on: `set_step`, `set_next(frame)`, `set_return(frame)`, `set_continue` and
     `set_quit` of `bdb.Bdb`, or `run_to_line`, `run_to_path` and `run_to_operation`.
 
-    What is counted is the same as without. Bytes alive may be more: before Python 3.13 the
-    variables of a function that it stopped in can live until that function ends.
+    What is counted is the same as without, bytes alive too.
 
     A function with a local name `__tracebackhide__` is passed through, as pytest does it.
 
@@ -43,6 +42,7 @@ class Stepper(bdb.Bdb):
         number: operations so far.
         operation: that at which it is stopped; None on a line, so that no array lives longer.
         stretch: what was counted since it stopped before, while it is stopped.
+        passing: whether it goes by breakpoints, to where it was told to, until its next stop.
         lines: how often which charges were made, by path, file and line: each operation once,
             at the innermost line of the program's own; since the mark.
     """
@@ -57,6 +57,7 @@ class Stepper(bdb.Bdb):
         self._observed = ExitStack()
         self._line_wanted: Callable[[FrameType, str, str], bool] | None = None
         self._operation_wanted: Callable[[Operation], bool] | None = None
+        self._watched: FrameType | None = None  # see `_go_on`: its variables are copied anew
         self._path = ""  # of the line of its own before
         self._before: Counts | None = None
         self._start: Counts | None = None
@@ -67,6 +68,7 @@ class Stepper(bdb.Bdb):
         self.number = 0
         self.operation: Operation | None = None
         self.stretch: Counts | None = None
+        self.passing = False
         self.lines: dict[tuple[str, str, int], Counter[Charge]] = {}
 
     # What a subclass does.
@@ -76,7 +78,8 @@ class Stepper(bdb.Bdb):
 
         Args:
             frame: of the program's own.
-            event: "line" before it runs, "return", "exception", or "operation".
+            event: "line" before it runs, "return", "exception", "operation", or "end" where the
+                program has ended and not come where it ran to.
             value: what is returned or raised, or the operation.
         """
         raise NotImplementedError
@@ -112,16 +115,18 @@ class Stepper(bdb.Bdb):
     @property
     def counts(self) -> Counts | None:
         """What was counted since the start; None while no ledger is known."""
-        if self.ledger is None or self._start is None:
-            return None
-        return self.ledger.snapshot() - self._start
+        return self._since(self._start)
 
     @property
     def since_mark(self) -> Counts | None:
         """What was counted since the mark, which the start is if there was no other."""
-        if self.ledger is None or self._mark is None:
+        return self._since(self._mark)
+
+    def _since(self, moment: Counts | None) -> Counts | None:
+        if self.ledger is None:
             return None
-        return self.ledger.snapshot() - self._mark
+        now = self.ledger.snapshot()
+        return now if moment is None else now - moment
 
     @property
     def flops(self) -> Any:
@@ -156,12 +161,19 @@ class Stepper(bdb.Bdb):
 
     # How it begins and ends.
 
-    def observe(self, ledger: Ledger) -> None:
-        """Hears of the operations of a ledger from now on, which is the start."""
-        self.ledger = ledger
+    def observe(self, ledger: Ledger, from_now: bool = True) -> None:
+        """Hears of the operations of a ledger from now on.
+
+        Args:
+            from_now: whether now is the start that figures are counted from, or else the ledger's.
+        """
+        self.ledger, self.operation = ledger, None
         self.number = 0
         self.mark()
         self._start = self._before = self._mark
+        if not from_now:
+            self._start = self._mark = None
+            self.number = ledger.snapshot().total("calls")
         self._observed.enter_context(observing(ledger, self._observer))
 
     def mark(self) -> None:
@@ -178,38 +190,63 @@ class Stepper(bdb.Bdb):
         before = sys.gettrace()
         if self.ledger is None and (ledger := ledger_of(callers(sys._getframe()))):
             self.observe(ledger)
-        self._path = place.get().path
-        self._trace(sys._getframe())
+        for frame in callers(sys._getframe()):
+            forget_variables(frame)
+        outside = place.get()
+        self._path = outside.path
+        self._go_on(sys._getframe())
         try:
             yield
         finally:
             sys.settrace(before)
+            place.set(outside)  # what was quit in front of the end of a scope has not left it
             self._observed.close()
-            self.stopframe = self.returnframe = None  # with all that is in them
+            self.stopframe = self.returnframe = self._watched = None  # with all that is in them
 
     def break_in(self, frame: FrameType) -> None:
         """Stops at the next line of a frame that runs, as `pdb.set_trace` does; observes on.
 
-        While it stands still it does nothing: what is computed at a prompt may come by too.
+        Figures are those of the ledger from its start. While it stands still it does nothing: what
+        is computed at a prompt may come by too.
         """
-        if self._standing:
+        if self._standing or self.passing:
             return
         self._files.add(frame.f_code.co_filename)
         self._owned.clear()
         ledger = ledger_of(callers(frame))
         if ledger and ledger is not self.ledger:
-            self.observe(ledger)
+            self.observe(ledger, from_now=False)
         self.set_trace(frame)
 
-    def _trace(self, frame: FrameType) -> None:
-        """Has lines come to it if the way to go on needs them, those of the callers too."""
-        if self.quitting or not (self._line_wanted or self.breaks or self.stoplineno != -1):
-            return  # -1 stands for set_continue
-        for above in filter(self.owns, callers(frame)):
-            above.f_trace = self.trace_dispatch
+    def set_trace(self, frame: FrameType | None = None) -> None:
+        # Not bdb's, which holds on to frames, and stops at another line from Python to Python.
+        self.set_step()
+        self._go_on(frame or sys._getframe(1))
+
+    def _lines_needed(self) -> bool:
+        breaks = self.breaks and not self.passing
+        return bool(self._line_wanted or breaks or self.stoplineno != -1)  # as set_continue has it
+
+    def _go_on(self, frame: FrameType, traced: bool = False) -> None:
+        """Has lines come to it if the way to go on needs them, those of the callers too.
+
+        Those of the frame whose trace function runs come until its end: a copy of its variables
+        was made, see `frames`, which must not grow old.
+        """
+        if self.quitting:
+            return
+        self._watched = frame if traced and COPIED else None
+        if self._lines_needed():
+            for above in filter(self.owns, callers(frame)):
+                above.f_trace = self.trace_dispatch
+        elif not self._watched:
+            return
         sys.settrace(self.trace_dispatch)
 
     # Below it is a bdb.Bdb.
+
+    # Where Python 3.13 keeps the last frame that an event came from, for `stepi`, with its arrays.
+    enterframe = property(lambda self: None, lambda self, frame: None)
 
     def stop_here(self, frame: FrameType) -> bool:
         return self.owns(frame) and super().stop_here(frame)
@@ -218,9 +255,24 @@ class Stepper(bdb.Bdb):
         wanted = self._line_wanted is not None and self.owns(frame)
         return wanted or super().break_anywhere(frame)
 
+    def break_here(self, frame: FrameType) -> bool:
+        if self.passing or not super().break_anywhere(frame):
+            return False
+        with uncounted(self.ledger):  # its condition
+            return super().break_here(frame)
+
+    def dispatch_return(self, frame: FrameType, value: Any) -> Any:
+        found = super().dispatch_return(frame, value)
+        if frame is self._watched:
+            self._watched = None
+            if not self._lines_needed():
+                sys.settrace(None)
+        return found
+
     def dispatch_line(self, frame: FrameType) -> Any:
+        if COPIED:
+            frame.f_locals  # noqa: B018  what a copy of them was left holding may be let go
         if self.owns(frame):
-            frame.f_locals  # noqa: B018  if a copy of them was left, what it held may be let go
             if self.ledger is None and (ledger := ledger_of([frame])):
                 self.observe(ledger)
             path, before = place.get().path, self._path
@@ -266,20 +318,21 @@ class Stepper(bdb.Bdb):
 
     def _stop(self, frame: FrameType, event: str, value: Any) -> None:
         self._line_wanted = self._operation_wanted = None
+        self.passing = False
         self.stops += 1
         if self.ledger and self._before is not None:
             now = self.ledger.snapshot()
             self.stretch, self._before = now - self._before, now
         self._standing = True
         try:
-            with aside(self.ledger):
+            with uncounted(self.ledger):
                 self.stopped(frame, event, value)
         finally:
             self._standing = False
         for above in callers(frame):
-            if above is not frame or event == "operation":
+            if above is not frame or event in ("operation", "end"):
                 forget_variables(above)
-        self._trace(frame)
+        self._go_on(frame, traced=event in ("line", "return", "exception"))
 
 
 @contextmanager
@@ -289,12 +342,15 @@ def stop_at(glob: str, ledger: Ledger | None = None) -> Iterator[None]:
     >>> with stop_at("h.*.attn.qk"):
     ...     model(tokens, cache)
 
+    `quit` at its prompt ends the program, quietly, as SystemExit does.
+
     Args:
         ledger: of what is counted; if None, that of the first counted array that is met.
     """
     from counting.debugger import Debugger  # with pdb, which takes longer to import than the rest
 
     debugger = Debugger()
+    debugger.inline = True
     debugger.always = glob
     debugger.run_to_path(glob)
     if ledger:

@@ -224,6 +224,7 @@ def test_commands_of_the_prompt_answer_on_the_screen():
             ":p x.shape[1:]": "(7, 256)",
             ":ledger": "component",
             ":interact": "needs a terminal of its own",
+            ":display x.shape": "display x.shape: (1, 7, 256)",
             ":nonsense": "NameError",
             "question_mark": "Ctrl-C   quit",
         }
@@ -237,6 +238,37 @@ def test_commands_of_the_prompt_answer_on_the_screen():
         assert go.app.view.state == before  # nothing ran, nothing was charged
 
     play(script, at="h.1")
+
+
+def test_what_is_displayed_is_shown_when_it_changes():
+    async def script(go):
+        await go(":display self.path")
+        await go("escape", "n")
+        assert "display" not in go.shown
+        await go("l")
+        assert "display self.path: 'h.2'  [old: 'h.1']" in go.shown
+
+    play(script, at="h.1")
+
+
+def test_what_never_comes_ends_where_the_text_ends(tiny):
+    """And from there it goes back, again and again, to what it was."""
+
+    async def script(go):
+        first = await go(":op 7")
+        for _ in range(3):
+            view = await go(":stop when flops>1e12")
+            assert (view.state.event, view.state.token) == ("end", 4)
+            said = " ".join(go.shown.replace("│", " ").split())
+            assert "did not come to 'stop when flops>1e12': back, run, c or q" in said
+            await go("escape")
+            number = view.state.number - first.state.number
+            view = await go(f":back {number}")
+            assert view.state == first.state
+        await go(":layer", "c")
+        assert go.app.ended.text
+
+    play(script, tiny)
 
 
 def test_what_is_not_finite_is_warned_of():

@@ -4,10 +4,10 @@ import sys
 import traceback
 from typing import Any
 
-from counting import observing
+from counting import observing, uncounted
+from counting.frames import ledger_of
 from minigpt.errors import InputError
 from minigpt.generation import generate
-from minigpt.run import INTERRUPTED
 from minigpt.stepping.debugger import Debugger
 from minigpt.weights import load
 
@@ -40,17 +40,20 @@ def run(
     finally:
         sys.breakpointhook = before
     if text is None:
-        return INTERRUPTED if debugger.interrupted else 0
+        return 0
     print(text)
     if debugger.waiting and not debugger.stops:
         first = f"--token {token}" if at is None else f"--at {at}"
         raise InputError(f"the text ended after {len(debugger.came)} tokens, before {first}")
-    end = ", and it did not come where it ran to" if debugger.waiting else ""
-    print(f"{len(debugger.came)} tokens, {debugger.number:,} operations{end}", file=sys.stderr)
+    print(f"{len(debugger.came)} tokens, {debugger.number:,} operations", file=sys.stderr)
     return 0
 
 
 def post_mortem(error: BaseException) -> None:
     """Opens the debugger where an error was raised, for `--pdb`."""
     traceback.print_exception(error)
-    Debugger().interaction(None, error.__traceback__)
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    debugger = Debugger()
+    debugger.ledger = ledger_of(reversed(frames))
+    with uncounted(debugger.ledger):
+        debugger.interaction(None, error.__traceback__)

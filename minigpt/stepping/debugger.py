@@ -1,12 +1,14 @@
 """pdb for a model: counting's debugger, and commands for tokens, layers, cache and attention."""
 
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from shutil import get_terminal_size
-from typing import Any
+from typing import Any, ClassVar
 
 from counting import debugger, show
 from counting.debugger import below
 from counting.views import flops
+from minigpt.module import Module
 from minigpt.run import component
 from minigpt.stepping.reading import (
     attention_pattern,
@@ -22,7 +24,22 @@ from minigpt.stepping.stepper import ModelStepper, nearest, paths
 class Debugger(ModelStepper, debugger.Debugger):
     """The prompt of `minigpt step`, and of a breakpoint in a model."""
 
+    own_commands = (
+        *("op", "layer", "token", "at", "stop", "back", "run"),
+        *("cost", "ledger", "mem", "kv", "look", "attn", "lens", "source"),
+    )
+    commands_resuming: ClassVar[list[str]] = [
+        *debugger.Debugger.commands_resuming,
+        *("do_layer", "do_token", "do_back", "do_run"),
+    ]
+
     # How far to go on.
+
+    def go(self, plan: Callable[[], None]) -> bool:
+        if self.ended:
+            self.error("the text has ended: back, run, c or q")
+            return False
+        return super().go(plan)
 
     def do_layer(self, arg: str) -> Any:
         """layer
@@ -34,9 +51,12 @@ class Debugger(ModelStepper, debugger.Debugger):
     def do_token(self, arg: str) -> Any:
         """token [N]
 
-        Run to the first line of the pass that gives the next token, or the Nth.
+        Run to the first line of the pass that gives token N, the next unless told.
+
+        Tokens that are generated are numbered from 1, as --token has them.
         """
-        token = self.whole(arg, default=self.token + 1)
+        what = "token N runs to the pass that gives token N"
+        token = self.whole(arg, default=self.token + 1, what=what)
         if token is None:
             return None
         if self.lm and not self.token < token <= self.most:
@@ -55,10 +75,12 @@ class Debugger(ModelStepper, debugger.Debugger):
     def do_back(self, arg: str) -> Any:
         """back [N]
 
-        Go to where one operation fewer had run, or N: it runs from the start again, with the same
-        seed, so everything is as it was.
+        Go to where N operations fewer had run, 1 unless told.
+
+        It runs from the start again, with the same seed, past all breakpoints: everything is as it
+        was, memory too.
         """
-        operations = self.whole(arg, default=1)
+        operations = self.whole(arg, default=1, what="back N goes N operations back")
         if operations is None:
             return None
         try:
@@ -70,9 +92,9 @@ class Debugger(ModelStepper, debugger.Debugger):
     def do_run(self, arg: str) -> Any:
         """run
 
-        Go back to the first line.
+        Go back to the first line of the first pass.
         """
-        return self.do_back(str(self.number)) if self.number else None
+        return self.do_back(str(self.number or 1))
 
     do_restart = do_run
 
@@ -81,7 +103,7 @@ class Debugger(ModelStepper, debugger.Debugger):
     def do_kv(self, arg: str) -> None:
         """kv [LAYER]
 
-        The KV cache: positions filled and reserved, and their bytes, of all layers or of one.
+        The KV cache, of all layers or one: positions filled and reserved, and bytes.
         """
         rows = kv_cache(self.here)
         if not rows:
@@ -105,7 +127,8 @@ class Debugger(ModelStepper, debugger.Debugger):
     def do_lens(self, arg: str) -> None:
         """lens [N]
 
-        The logit lens: the N most likely tokens, 5 unless told, if the model ended at this layer.
+        The N likeliest tokens, 5 unless told, if the model ended here: the logit lens.
+
         It is not charged to the ledger.
         """
         top = self.whole(arg, default=5)
@@ -121,8 +144,9 @@ class Debugger(ModelStepper, debugger.Debugger):
     def do_attn(self, arg: str) -> None:
         """attn [HEAD]
 
-        Where attention looks: of the last query in each head, or of every query in one. The darker
-        the more; the key that is looked at most stands behind.
+        Where attention looks: the last query of each head, or every query of one.
+
+        The darker the more; the key that is looked at most stands behind.
         """
         pattern = attention_pattern(self.here)
         if pattern is None:
@@ -152,11 +176,12 @@ class Debugger(ModelStepper, debugger.Debugger):
     def do_cost(self, arg: str) -> None:
         """cost
 
-        What was counted since it stopped before, at the line that it stands on, at its path and
-        in its layer, so far in this pass; and what the formula says that they take in all.
+        What was counted since the last stop, and in this pass at this line, path, layer.
+
+        And what the formula says that they take in all.
         """
         super().do_cost(arg)
-        counts, path = self.since_mark, self.path
+        counts, path = self.since_mark, self.looked_at()
         if counts is None:
             return
         layer = layer_of(path)
@@ -176,6 +201,11 @@ class Debugger(ModelStepper, debugger.Debugger):
             return paths(self.lm.model)
         model = model_of(self.here)
         return paths(model) if model else super().paths()
+
+    def looked_at(self) -> str:
+        part = self.here.f_locals.get("self")
+        innermost = self.curindex == len(self.stack) - 1
+        return self.path if innermost or not isinstance(part, Module) else part.path
 
     def component(self, path: str) -> str:
         return component(path)

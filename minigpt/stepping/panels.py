@@ -23,6 +23,7 @@ _EVENTS = {
     "return": "as it returns",
     "exception": "as it raises",
     "operation": "an operation has run",
+    "end": "the text has ended",
 }
 
 

@@ -84,7 +84,7 @@ class Lens(NamedTuple):
 def logit_lens(frame: FrameType, top: int = 5) -> Lens | None:
     """The residual stream of the last position through the final norm and the head.
 
-    It computes with counted arrays: see `aside`. None where there is no stream yet.
+    It computes with counted arrays: see `uncounted`. None where there is no stream yet.
     """
     model = model_of(frame)
     if model is None:

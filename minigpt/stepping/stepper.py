@@ -19,6 +19,7 @@ from counting.stepping import Stepper
 from minigpt.deepseek import Deepseek
 from minigpt.errors import InputError
 from minigpt.generation import Step, generate
+from minigpt.generation import _steps as generation_steps
 from minigpt.gpt2 import GPT2
 from minigpt.llama import Llama
 from minigpt.measure import forward
@@ -41,7 +42,8 @@ class State:
     """Where a model has stopped, in plain values that can go to another process.
 
     Attributes:
-        event: "line" before it runs, "return", "exception", or "operation" once it has run.
+        event: "line" before it runs, "return", "exception", "operation" once it has run, or "end"
+            of the text where it ran to something that did not come.
         path, file, line, function: where.
         token: which generated token it is about, from 1.
         text: what was generated before it.
@@ -74,6 +76,7 @@ class ModelStepper(Stepper):
         lm: what generates, while it does.
         came: the tokens so far, as `generate` gives them.
         most: how many there can be.
+        ended: whether the text has ended.
         given: the tokens of the prompt.
         tokenizer: of what generates; None if that is not known.
     """
@@ -85,6 +88,7 @@ class ModelStepper(Stepper):
         self.given: list[int] = []
         self.came: list[Step] = []
         self.most = 0
+        self.ended = False
         self._back: int | None = None
 
     def generate(
@@ -114,7 +118,7 @@ class ModelStepper(Stepper):
             raise InputError(f"--token is {token}; it must be from 1 to {max_new_tokens}")
         seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self.lm, self.tokenizer, self.most = lm, lm.tokenizer, max_new_tokens
-        peaks = lm.ledger.peak_bytes
+        checkpoint = lm.ledger.checkpoint()
         self._first(at, token or 1)
         while True:
             steps = generate(lm, prompt, seed=seed, max_new_tokens=max_new_tokens, **options)
@@ -123,23 +127,26 @@ class ModelStepper(Stepper):
                 return prompt + "".join(step.text for step in self.came)
             if self._back is None:
                 return None
-            for name, live in lm.ledger.live_bytes.items():  # what ran until here is no more
-                lm.ledger.memory[name].peak = max(peaks[name], live)
+            lm.ledger.restore(checkpoint)  # what ran until here is no more, whoever holds it
             self._again(self._back)
 
-    def _run(self, steps: Iterator[Step]) -> bool:
+    def _run(self, steps: Any) -> bool:
         """Runs to the end; False if it was quit."""
         assert self.lm is not None
-        self.came = []
+        self.came, self.ended = [], False
         self.observe(self.lm.ledger)
+        frame = steps.gi_frame  # keeps its variables when it has ended: the cache, the last logits
         try:
             with self.stepping():
                 for step in steps:
                     self.came.append(step)
                     self.mark()
+                self.ended = True
+                if self.waiting and self.stops:
+                    self._stop(frame, "end", f"the text ended after {len(self.came)} tokens")
         except BdbQuit:
             return False
-        return True
+        return not self.quitting
 
     def _first(self, at: str | None, token: int) -> None:
         def wanted(frame: FrameType, path: str, before: str) -> bool:
@@ -150,17 +157,19 @@ class ModelStepper(Stepper):
         self.run_to_line(wanted)
 
     def _again(self, number: int) -> None:
-        self._back = None
+        self._back, self.passing = None, True
         if number:
             self.run_to_operation(lambda op: op.number >= number)
         else:
             self._first(None, 1)
 
     def break_in(self, frame: FrameType) -> None:
-        for above in callers(frame):
-            if isinstance(lm := above.f_locals.get("lm"), LanguageModel):
-                self.tokenizer = lm.tokenizer
         super().break_in(frame)
+        if self.lm is None:
+            for above in callers(frame):
+                if above.f_code is generation_steps.__code__:
+                    self.tokenizer = above.f_locals["lm"].tokenizer
+                    self._mark = above.f_locals["ran"].before  # the pass
 
     # How far to go on, beside what a Stepper does.
 
@@ -185,6 +194,8 @@ class ModelStepper(Stepper):
     def run_back(self, operations: int = 1) -> None:
         """Goes to where so many operations fewer had run, by running from the start again.
 
+        The ledger is taken back to the start with it, and breakpoints are passed by on the way.
+
         Raises:
             ValueError: there were not so many, or this is no generation.
         """
@@ -199,8 +210,8 @@ class ModelStepper(Stepper):
 
     @property
     def token(self) -> int:
-        """Which generated token is computed, from 1."""
-        return len(self.came) + 1
+        """Which generated token is computed, from 1; at the end, the last."""
+        return len(self.came) + (not self.ended)
 
     @property
     def tokens(self) -> list[int]:

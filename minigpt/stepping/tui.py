@@ -23,7 +23,7 @@ WORDS: tuple[str, ...] = (
     "stop when nan",
     "stop when inf",
     "stop when flops>1e6",
-    "stop when alloc>1e6",
+    "stop when alloc>1e4",
 )
 WORDS += ("ledger", "mem", "kv", "cost", "look", "lens", "attn", "back", "token", "layer", "run")
 HELP = """\
@@ -35,7 +35,7 @@ a, Enter   run to a path: at h.3.attn.softmax; Enter to the chosen layer
 Esc        stop what runs; close what is open
 q Ctrl-C   quit
 :          all that pdb's prompt takes, → completes:
-  stop when nan | inf | flops>1e9 | alloc>1e6
+  stop when nan | inf | flops>1e6 | alloc>1e4
   ledger [PATH]  mem  kv [LAYER]  cost   what was counted, what is held
   lens  attn [HEAD]  look x  p x.shape   what the model thinks, and values
   run  help  help COMMAND                from the start; all the commands

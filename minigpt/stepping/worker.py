@@ -35,6 +35,7 @@ class Worker(Debugger):
         self._cells = 1, 1
         self._looked = 0.0  # when it looked for a message
         self._event = ""
+        self._news: list[str] = []
         self._forget()
 
     def _forget(self) -> None:
@@ -42,9 +43,9 @@ class Worker(Debugger):
         self._told = 0  # of them, to the screen
         self._made: tuple[str, Any, Any, Any] | None = None  # the bare array: that counts none
 
-    def observe(self, ledger: Ledger) -> None:
+    def observe(self, ledger: Ledger, from_now: bool = True) -> None:
         self._forget()
-        super().observe(ledger)
+        super().observe(ledger, from_now)
 
     def _observer(
         self, path: str, charge: Charge, inputs: tuple[Any, ...], output: Counted | None
@@ -68,18 +69,26 @@ class Worker(Debugger):
 
     def cmdloop(self, intro: Any = None) -> None:
         """Shows where it stands and does what it is told, until it is told to go on."""
-        self._take()  # where it stands; the screen shows that
         self.preloop()
-        stop = False
+        stop = self._do_queued()
+        self._take()  # where it stands; the screen shows that
         while not stop:
             self._connection.send(self._view())
             command: Command = self._connection.recv()
             os.environ |= {"COLUMNS": str(command.columns), "LINES": str(command.lines)}
             self._cells = command.cells
             self.cmdqueue += [command.line] if command.line else []
-            while self.cmdqueue and not stop:
-                stop = bool(self.onecmd(self.precmd(self.cmdqueue.pop(0))))
+            stop = self._do_queued()
         self._looked = time.monotonic()
+
+    def _do_queued(self) -> bool:
+        stop = False
+        while self.cmdqueue and not stop:
+            stop = bool(self.onecmd(self.precmd(self.cmdqueue.pop(0))))
+        return stop
+
+    def announce(self, text: str) -> None:
+        self._news.append(text)
 
     def do_interact(self, arg: str) -> None:
         """interact, debug, commands
@@ -117,10 +126,11 @@ class Worker(Debugger):
             for name, part in counts.by(component).items()
         }
         since, self._told = self._told, len(self._live)
+        news, self._news = self._news, []
         return View(
             state=self.state(self.here, self._event),
             most=self.most,
-            said=self._take(),
+            said="\n".join([*news, self._take()]),
             made=facts(*self._made, self._cells) if self._made else None,
             lines=lines,
             paths={path: int(flops(part)) for path, part in counts.by(str).items()},
