@@ -162,7 +162,10 @@ def test_a_picture_shows_what_its_command_says(name):
     drawn = pictures.picture(command, pictures.said(command))
 
     def lines(svg):
-        rows = [unescape(text) for text in re.findall(r"<text[^>]*>([^<]*)</text>", svg)]
+        rows = [
+            unescape(text).replace("\xa0", " ")
+            for text in re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+        ]
         return [row for row in rows if not re.match(r"loading|prefill|decode|in all", row)]
 
     assert len(lines(shown)) > 20
