@@ -118,7 +118,7 @@ def _as_written(made: Plan) -> bool:
 def _print(made: Plan) -> None:
     from rich.console import Console
 
-    console = Console(width=WIDE, soft_wrap=True)
+    console = Console(width=WIDE, soft_wrap=True, markup=False)
     console.print(verdict(made), "", style="bold")
     console.print(_memory(made), "")
     passes = {
@@ -241,7 +241,7 @@ def _print_lines(plans: list[Plan]) -> None:
     from rich.console import Console
 
     fitting = sum(made.fits for made in plans)
-    console = Console(width=WIDE, soft_wrap=True)
+    console = Console(width=WIDE, soft_wrap=True, markup=False)
     console.print(f"{fitting} of {len(plans)} fit.\n", style="bold")
     names = ("model", "GPU", "context", "GB", "of", "fits", "batch")
     table = _table(*names, "token", "binds", "first", "estimate:", "token", "first")

@@ -15,6 +15,7 @@ from minigpt.measure import named
 from minigpt.peers import INSTALL, Reported
 from minigpt.published import SOURCES, Published
 from minigpt.schema import SCHEMA
+from minigpt.terminal import console
 from minigpt.verify import Verification, Witness, verify
 
 
@@ -39,7 +40,7 @@ def run(
     config = named(model)
     with Console(stderr=True).status("running the witnesses"):
         found = verify(config, model, prompt=prompt, past=past, seed=seed, peers=peers)
-    Console().print(table(found))
+    console(prose=True).print(table(found))
     if as_json:
         print(json.dumps(document(found)))
     return 0 if found.agrees else 1
