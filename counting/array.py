@@ -17,7 +17,7 @@ from counting.costs import COSTS, Shape, Uncounted, views
 from counting.dtypes import admitted
 from counting.indexing import at, is_value, shares
 from counting.interval import NotItsTurn
-from counting.leaving import leave, leaving
+from counting.leaving import Guarded, leave, leaving, refuse_the_rest
 from counting.ledger import UNSETTLED, Charge, Counts, Ledger
 from counting.pricing import UNKNOWN, describe, fingerprint, no_row, price
 from counting.scope import place
@@ -55,7 +55,7 @@ def operator(function: np.ufunc) -> Callable[[Any, Any], Any]:
     return method
 
 
-class Counted(NDArrayOperatorsMixin):
+class Counted(Guarded, NDArrayOperatorsMixin):
     """An array whose every operation is priced by `COSTS` and recorded in its ledger.
 
     Args:
@@ -112,34 +112,6 @@ class Counted(NDArrayOperatorsMixin):
     def _repr_html_(self) -> str:
         return show.html(self)
 
-    def __bool__(self) -> bool:
-        return bool(self._as_number(bool))
-
-    def __float__(self) -> float:
-        return float(self._as_number(float))
-
-    def __int__(self) -> int:
-        return int(self._as_number(int))
-
-    def __index__(self) -> int:
-        return int(self._as_number(operators.index))
-
-    def __complex__(self) -> complex:
-        return complex(self._as_number(complex))
-
-    def __contains__(self, value: Any) -> bool:
-        return bool(self._as_number(operators.contains, value))
-
-    def __format__(self, form: str) -> str:
-        return str(self._as_number(format, form)) if form else str(self)
-
-    def _as_number(self, function: Callable[..., Any], *options: Any) -> Any:
-        if leaving.get():
-            return leave(function, self, *options)
-        if function is bool:
-            raise Uncounted("the truth of a counted array is not counted: use x.data")
-        raise Uncounted("a counted array is no Python number: take x.tolist(), a counted copy")
-
     def __len__(self) -> int:
         if not self.spec.shape:
             raise TypeError("a counted array of no dimensions has no length")
@@ -152,11 +124,6 @@ class Counted(NDArrayOperatorsMixin):
             else map(self.__getitem__, range(len(self)))
         )
 
-    def __array__(self, *args: Any, **kwargs: Any) -> Any:
-        if leaving.get():
-            return leave(np.asarray, self, *args, **kwargs)
-        raise Uncounted("np.asarray would take a counted array out of the count: write x.data")
-
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if method != "__call__" or options:
             if leaving.get():
@@ -167,11 +134,6 @@ class Counted(NDArrayOperatorsMixin):
                 "write x[...] = x + y for x += y, or use x.data"
             )
         return apply(ufunc, *inputs)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        if leaving.get():
-            return leave(self.data.__reduce_ex__, protocol)
-        raise Uncounted("a copy by Python would not be counted: write x.copy()")
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         try:
@@ -281,28 +243,7 @@ class Counted(NDArrayOperatorsMixin):
         return view(self, self.data.transpose(*axes))
 
 
-class _Refused:
-    """An attribute of NumPy's arrays that counted ones do not have, and where it is.
-
-    One descriptor for each: a `__getattr__` would slow down every attribute that they have.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __get__(self, x: Counted | None, owner: type) -> Any:
-        if x is None:
-            return self
-        name = self.name
-        if leaving.get():
-            return leave(getattr, x, name)
-        raise AttributeError(f"counted arrays have no {name}: out of the count it is x.data.{name}")
-
-
-_INTERFACES = ("__array_interface__", "__array_struct__", "__dlpack__", "__dlpack_device__")
-for _name in {*dir(np.ndarray)} - {*dir(Counted)}:
-    if not _name.startswith("__") or _name in _INTERFACES:
-        setattr(Counted, _name, _Refused(_name))
+refuse_the_rest(Counted)
 
 
 def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:

@@ -1,8 +1,13 @@
-"""Blocks in which counted arrays may leave the count, as at a debugger's prompt."""
+"""How values would leave the count: refused, but in blocks where they may, as at a prompt."""
 
+import operator
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
+
+import numpy as np
+
+from counting.costs import Uncounted
 
 # Whether arrays may leave the count here, see `operations.uncounted`.
 leaving: ContextVar[bool] = ContextVar("leaving", default=False)
@@ -26,3 +31,79 @@ def _bare(x: Any) -> Any:
     if isinstance(x, slice):
         return slice(_bare(x.start), _bare(x.stop), _bare(x.step))
     return {name: _bare(part) for name, part in x.items()} if type(x) is dict else x
+
+
+class Guarded:
+    """What Python and NumPy ask of an array that is to become something else.
+
+    It is refused, with a way out; or done with the bare array, where that may leave the count.
+    """
+
+    __slots__ = ()
+    data: Any
+
+    def __bool__(self) -> bool:
+        return bool(self._as_number(bool))
+
+    def __float__(self) -> float:
+        return float(self._as_number(float))
+
+    def __int__(self) -> int:
+        return int(self._as_number(int))
+
+    def __index__(self) -> int:
+        return int(self._as_number(operator.index))
+
+    def __complex__(self) -> complex:
+        return complex(self._as_number(complex))
+
+    def __contains__(self, value: Any) -> bool:
+        return bool(self._as_number(operator.contains, value))
+
+    def __format__(self, form: str) -> str:
+        return str(self._as_number(format, form)) if form else str(self)
+
+    def _as_number(self, function: Callable[..., Any], *options: Any) -> Any:
+        if leaving.get():
+            return leave(function, self, *options)
+        if function is bool:
+            raise Uncounted("the truth of a counted array is not counted: use x.data")
+        raise Uncounted("a counted array is no Python number: take x.tolist(), a counted copy")
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        if leaving.get():
+            return leave(np.asarray, self, *args, **kwargs)
+        raise Uncounted("np.asarray would take a counted array out of the count: write x.data")
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if leaving.get():
+            return leave(self.data.__reduce_ex__, protocol)
+        raise Uncounted("a copy by Python would not be counted: write x.copy()")
+
+
+class _Refused:
+    """An attribute of NumPy's arrays that counted ones do not have, and where it is.
+
+    One descriptor for each: a `__getattr__` would slow down every attribute that they have.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, x: Any, owner: type) -> Any:
+        if x is None:
+            return self
+        name = self.name
+        if leaving.get():
+            return leave(getattr, x, name)
+        raise AttributeError(f"counted arrays have no {name}: out of the count it is x.data.{name}")
+
+
+_INTERFACES = ("__array_interface__", "__array_struct__", "__dlpack__", "__dlpack_device__")
+
+
+def refuse_the_rest(kind: type) -> None:
+    """Guards the attributes that NumPy's arrays have and `kind` has not."""
+    for name in {*dir(np.ndarray)} - {*dir(kind)}:
+        if not name.startswith("__") or name in _INTERFACES:
+            setattr(kind, name, _Refused(name))

@@ -175,3 +175,13 @@ def test_a_picture_shows_what_its_command_says(name):
 def test_every_picture_is_drawn_by_the_script():
     drawn = {f"{name}.svg" for name in picture_of().PICTURES}
     assert {path.name for path in (ROOT / "docs" / "pictures").iterdir()} == drawn
+
+
+def test_the_pythons_that_are_said_are_those_that_ci_runs_and_the_package_names():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = re.findall(r"Python :: (3\.\d+)", " ".join(project["classifiers"]))
+    (said,) = re.findall(r"Python ((?:3\.\d+(?:, | and )?)+) are tested", prose(DOCUMENTS[0]))
+    (run,) = re.findall(r"^for version in (.*); do$", (ROOT / ".ci" / "run").read_text(), re.M)
+    assert re.findall(r"3\.\d+", said) == named
+    assert run.split()[: len(named)] == named
+    assert project["requires-python"] == f">={named[0]}"
