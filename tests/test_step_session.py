@@ -539,5 +539,9 @@ def test_a_breakpoint_in_the_model_is_this_debugger(tmp_path):
     child.expect(STEP)
     assert "program.py(4)forward()" in child.before  # of the first token's pass, before --token
     assert child("lens 1")[0].startswith("if the model ended with x of h.0:")
+    assert child("c")[1].startswith("h.1.mlp #")
+    number = operations(child("op 5")[1])
+    assert operations(child("back 2")[1]) == number - 2  # past two calls of `breakpoint`
+    assert child("c")[1].startswith("h.2.mlp #")
     child.sendline("q")
     assert ends(child)[0] == 0
