@@ -351,6 +351,7 @@ def test_bad_input_gets_one_line_and_nothing_is_lost(command, here, model, case)
         (("count", "Llama-3.1-8B"), "; did you mean llama-3.1-8b?"),
         (("plan", "GPT2-XL", "--gpu", "t4"), "; did you mean gpt2-xl?"),
         (("plan", "gpt2", "--gpu", "RTX-4090"), "; did you mean rtx-4090?"),
+        (("plan", "gpt2", "--gpu", "rtx-306"), "; did you mean rtx-3060-12gb?"),
         (("formulas", "gpt2xl"), "; did you mean gpt2-xl?"),
         (("verify", "Gpt2"), "; did you mean gpt2?"),
         (("step", "a", "--model", "Shakespeare"), "; did you mean shakespeare?"),
