@@ -124,14 +124,15 @@ def parameters() -> Iterator[Answer]:
     )
     yield right(
         f"{si(llama.weight_bytes)}B: {'it fits' if llama.fits else 'it does not fit'}",
-        f"{si(llama.weight_bytes - GPU.memory)}B more than the memory",
+        f"the weights alone are {si(llama.weight_bytes - GPU.memory)}B more than the memory",
         "I cannot fit a Llama 3.1 8B model because storing the parameters alone "
         "would require 16GB of memory.",
     )
     yield right(
         f"{xl().parameters:,} parameters, {si(made.weight_bytes)}B: "
         f"{'it fits' if made.fits else 'it does not fit'}",
-        f"with a cache of {made.context} tokens and activations it needs {si(made.memory.needed)}B",
+        f"with a cache of {made.context} tokens, activations of fused attention and "
+        f"{made.memory.overhead / 1e9:g} GB for the runtime it needs {si(made.memory.needed)}B",
         "I can fit a smaller model like GPT2 XL with ~1.5B parameters "
         "which would take about 3GB of memory.",
     )

@@ -201,7 +201,7 @@ def _cupy() -> Any:
         if error.name != "cupy":
             raise
         raise InputError(
-            "--device cuda needs CuPy: pip install '.[cuda13]' (or cuda12) in the clone"
+            "--device cuda needs CuPy: pip install -e '.[cuda13]' (or cuda12) in the clone"
         ) from None
     except ImportError as error:
         raise InputError(f"CuPy is installed but cannot be loaded: {_line(error)}") from None
@@ -212,7 +212,8 @@ def _cupy() -> Any:
     if driver // 1000 < wheel // 1000:
         raise InputError(
             f"the driver here serves CUDA {_version(driver)}, CuPy is built for {_version(wheel)}: "
-            f"in its place, pip install '.[cuda{driver // 1000}]' in the clone, or a newer driver"
+            f"in its place, pip install -e '.[cuda{driver // 1000}]' in the clone, "
+            "or a newer driver"
         )
     try:
         found = runtime.getDeviceCount()

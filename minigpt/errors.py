@@ -10,13 +10,14 @@ class InputError(ValueError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """What to add to a complaint about a name: the nearest known one, "" if none other is near.
 
-    The only one that begins so is nearer than any that is spelled like it.
+    One that begins so is nearer than any that is spelled like it.
     """
     from difflib import get_close_matches
 
     folded = {one.casefold(): one for one in known}
-    begun = [one for one in folded if name and one.startswith(name.casefold())]
-    near = begun if len(begun) == 1 else get_close_matches(name.casefold(), folded, n=1)
+    said = name.casefold().replace(" ", "-")
+    begun = [one for one in folded if said and one.startswith(said)]
+    near = begun or get_close_matches(said, folded, n=1)
     found = folded[near[0]] if near else name
     return f"; did you mean {found}?" if found != name else ""
 

@@ -98,7 +98,7 @@ def _here(model: str) -> tuple[Fetch, tuple[Path, ...]] | None:
         if path.suffix != ".safetensors":
             raise InputError(f"{model} is not a .safetensors file")
         return _in_folder(path.parent), (path,)
-    if model and path.is_dir():
+    if model and path.is_dir() and any(path.iterdir()):  # an empty one may be to download into
         return _in_folder(path), ()
     return None
 
@@ -109,10 +109,16 @@ def download(model: str, revision: str | None = None, to: Path | None = None) ->
     Raises:
         InputError: as `find`, or `to` cannot be written.
     """
+    made = to is not None and not to.exists()
     try:
         if to is not None:
             to.mkdir(parents=True, exist_ok=True)  # or fail before the download
-        checkpoint = find(model, revision)
+        try:
+            checkpoint = find(model, revision)
+        except InputError:
+            if to is not None and made:
+                to.rmdir()
+            raise
         if to is None:
             return checkpoint.config.parent
         check_apart([to / file.name for file in checkpoint.files], checkpoint.files)

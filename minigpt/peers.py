@@ -22,7 +22,7 @@ from minigpt.config import GPT2Config
 from minigpt.gpt2 import GPT2
 from minigpt.measure import forward
 
-INSTALL = "pip install '.[counters]' in the clone brings them"  # the extra that has them
+INSTALL = "pip install -e '.[counters]' in the clone brings them"  # the extra that has them
 
 
 def cache_name(model: Any) -> str:

@@ -172,8 +172,11 @@ def _facts(made: Plan) -> list[tuple[str, str]]:
             f"{made.largest_batch:,} to {high:,} over the range of the overhead; {written:,} with "
             "all scores stored",
         ),
-        (f"longest context that fits, batch {made.batch}", f"{made.largest_context:,}"),
-        ("tokens that can be cached", f"{made.tokens_cached:,}"),
+        (
+            f"longest context that fits, batch {made.batch}, whatever the overhead",
+            f"{made.largest_context:,}",
+        ),
+        ("tokens that can be cached, whatever the overhead", f"{made.tokens_cached:,}"),
         ("cache of a token on each GPU", f"{made.kv_bytes_per_token:,.0f} B"),
         (f"{most} tokens/s at one key", f"{made.batch / made.first.seconds:,.0f}"),
         (f"{most} tokens/s at {made.context:,} keys", f"{made.batch / made.last.seconds:,.0f}"),

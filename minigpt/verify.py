@@ -127,7 +127,11 @@ def verify(
     if prompt is not None or past is not None:
         points = [(1 if prompt is None else prompt, past or 0)]
     for new, cached in points:
-        if new < 1 or cached < 0 or new + cached > context:
+        if new < 1 or cached < 0:
+            raise InputError(
+                f"{new} new tokens after {cached} cached: there must be 1 at least, after 0"
+            )
+        if new + cached > context:
             raise InputError(
                 f"{new} new tokens after {cached} cached do not fit the context of {context}"
             )

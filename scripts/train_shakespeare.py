@@ -1,6 +1,6 @@
 """Trains the shipped model, weights/shakespeare: a small GPT-2 in Hugging Face layout.
 
-    pip install '.[train]'
+    pip install -e '.[train]'
     python scripts/train_shakespeare.py tiny-shakespeare.txt weights/shakespeare
 
 The first 90 % of the text train the tokenizer and the model, the last 10 % are held out.

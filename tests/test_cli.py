@@ -154,9 +154,7 @@ def test_kernels_are_only_praised_where_they_are_wanted_and_missing(
     monkeypatch.setattr("minigpt.fast.find_spec", lambda name: there or None)
     monkeypatch.setattr("minigpt.fast.enabled", lambda: False)
     result = command("generate", "ab", "--model", model, "--max-new-tokens", "1")
-    line = (
-        "NumPy multiplies: pip install '.[fast]' in the clone for kernels made for this processor"
-    )
+    line = "NumPy multiplies: pip install -e '.[fast]' in the clone for kernels of this processor"
     assert result.stderr.splitlines().count(line) == said
 
 
@@ -426,7 +424,7 @@ def test_cuda_without_cupy_says_what_to_install(command, monkeypatch):
     result = command("generate", "a", "--device", "cuda")
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == (
-        "minigpt: --device cuda needs CuPy: pip install '.[cuda13]' (or cuda12) in the clone\n"
+        "minigpt: --device cuda needs CuPy: pip install -e '.[cuda13]' (or cuda12) in the clone\n"
     )
 
 

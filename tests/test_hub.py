@@ -4,9 +4,13 @@ import hashlib
 import http.server
 import threading
 from functools import partial
+from pathlib import Path
 
 import pytest
 from checkpoints import INDEX, SINGLE, checkpoint, complaint, environment, minigpt, sharded
+
+from minigpt.errors import InputError
+from minigpt.hub import download
 
 COMMIT, OLD = "a" * 40, "b" * 40
 NEEDED = ["config.json", "tokenizer.json", SINGLE]
@@ -202,3 +206,15 @@ def test_without_a_network_the_line_says_what_to_run_where_there_is_one(command,
     line = complaint(command(*generate("owner/name"), **env))
     assert "owner/name is not on this machine and the hub cannot be reached (" in line
     assert "run: minigpt download owner/name --to DIR" in line
+
+
+def test_a_download_that_fails_leaves_no_folder_that_hides_the_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("minigpt.hub._on_hub", lambda *_: lambda name: None)
+    with pytest.raises(InputError):
+        download("gpt2-xl", to=Path("gpt2-xl"))
+    assert not Path("gpt2-xl").exists()
+    Path("gpt2-xl").mkdir()  # there already, and empty: no model, and not taken away
+    with pytest.raises(InputError, match="gpt2-xl"):
+        download("gpt2-xl", to=Path("gpt2-xl"))
+    assert Path("gpt2-xl").is_dir()

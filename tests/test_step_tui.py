@@ -571,5 +571,5 @@ def test_what_is_wrong_is_one_line(tmp_path):
     child.wait()
     assert child.exitstatus == 2
     assert child.before.strip() == (
-        "minigpt: --tui needs textual: pip install '.[tui]' in the clone"
+        "minigpt: --tui needs textual: pip install -e '.[tui]' in the clone"
     )

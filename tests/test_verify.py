@@ -164,8 +164,8 @@ def test_a_counter_that_is_not_there_is_named_with_the_way_to_it(monkeypatch):
     skipped = Witness("torch", skipped=f"not installed; {peers.INSTALL}")
     Console(file=shown, width=200).print(table(Verification("small", 1, [skipped], [], rows)))
     told = shown.getvalue()
-    assert "not installed: fvcore; pip install '.[counters]' in the clone" in told
-    assert "skipped: not installed; pip install '.[counters]' in the clone" in told
+    assert "not installed: fvcore; pip install -e '.[counters]' in the clone" in told
+    assert "skipped: not installed; pip install -e '.[counters]' in the clone" in told
 
 
 def test_the_extra_brings_what_every_counter_takes():

@@ -13,7 +13,7 @@ def missing() -> str:
     """What to install for kernels where they are wanted; "" if it is there."""
     if not _wanted() or find_spec("llvmlite"):
         return ""
-    return "pip install '.[fast]' in the clone for kernels made for this processor"
+    return "pip install -e '.[fast]' in the clone for kernels of this processor"
 
 
 def _wanted() -> bool:

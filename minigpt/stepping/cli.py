@@ -14,7 +14,7 @@ def step(
     ] = "shakespeare",
     revision: Annotated[str | None, typer.Option(help="branch, tag or commit on the hub")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="float32 or float16")] = "float32",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or int8")] = "float32",
     at: Annotated[
         str | None, typer.Option(help="stop first where this path begins: h.3.attn.softmax, a glob")
     ] = None,

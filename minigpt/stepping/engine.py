@@ -67,7 +67,7 @@ def show(job: Job) -> int:
     except ModuleNotFoundError as error:
         if not f"{error.name}.".startswith("textual."):
             raise
-        raise InputError("--tui needs textual: pip install '.[tui]' in the clone") from None
+        raise InputError("--tui needs textual: pip install -e '.[tui]' in the clone") from None
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise InputError("--tui needs a terminal: leave it out for a prompt")
     if job.options["seed"] is None:  # one for all runs, so that starting again is the same
