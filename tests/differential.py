@@ -68,18 +68,22 @@ class OneByOne:
     def __call__(self, function, *args, **options):
         first = args[0]
         if function is np.mean:  # its sum is one of floats
-            first = self.cast(first, np.dtype(float))
+            first = self.cast(first, np.empty(first.shape, float))
         elif function is np.sum and isinstance(first, np.ndarray):  # truth is added as numbers
             kinds = {type(x.value) for x in first.flat}
-            first = self.cast(first, np.dtype(int)) if kinds == {bool} else first
+            first = self.cast(first, np.empty(first.shape, int)) if kinds == {bool} else first
         elif function is np.matmul and any(type(x.flat[0]) is Complex for x in args if x.size):
-            args = [self.cast(x, np.dtype(complex)) for x in args]
+            args = [self.cast(x, np.empty(x.shape, complex)) for x in args]
             first = args[0]
         return runner(function)(first, *args[1:], **options)
 
-    def cast(self, x, dtype):
-        """Elements as what a dtype stands for, bare ones as Scalars."""
-        of = {"logic": bool, "int": int, "float": float, "complex": complex}[arithmetic([dtype])]
+    def cast(self, x, like):
+        """Elements as what the dtype of `like` stands for, bare ones as Scalars; laid out as it is.
+
+        How an array is laid out decides whether NumPy gives a view of it or a copy.
+        """
+        kinds = {"logic": bool, "int": int, "float": float, "complex": complex}
+        of = kinds[arithmetic([like.dtype])]
 
         def one(v):
             if isinstance(v, Scalar | Complex) and type(v.value) is of:
@@ -88,7 +92,7 @@ class OneByOne:
             return scalars(np.array(of(value)), self.tally)[()]
 
         if isinstance(x, np.ndarray) and x.ndim:
-            found = np.empty(x.shape, object)
+            found = np.empty_like(like, dtype=object)
             for i in np.ndindex(x.shape):
                 found[i] = one(x[i])
             return found

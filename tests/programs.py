@@ -34,12 +34,12 @@ class Step:
         make: (call, variables…) -> results, a list; `call(function, …)` calls a NumPy function.
         kept: whether results become variables.
         refused: whether counted arrays refuse it, for a reason that they name.
-        dtypes: of the results.
+        likes: arrays of the dtypes and the layout of the results.
     """
 
     def __init__(self, text, of, make, kept=True, refused=False):
         self.text, self.of, self.make = text, of, make
-        self.kept, self.refused, self.dtypes = kept, refused, []
+        self.kept, self.refused, self.likes = kept, refused, []
 
     def __repr__(self):
         return f"{self.text} of {self.of}"
@@ -105,7 +105,7 @@ class Program:
             return None
         if step.kept and not all(map(small, made)):
             return None
-        step.dtypes = [x.dtype for x in made]
+        step.likes = [np.empty_like(x) for x in made]
         self.log += made if not step.kept else []
         self.variables += made if step.kept else []
         return step
@@ -155,7 +155,7 @@ class Program:
         def make(call, x, y):
             value = y if number is None else number
             if cast := getattr(call, "cast", None):  # and an array is no element of objects
-                x[given if Ellipsis in given else (*given, ...)] = cast(value, dtype)
+                x[given if Ellipsis in given else (*given, ...)] = cast(value, np.empty(np.shape(value), dtype))
             else:
                 x[index] = value
             return []
@@ -299,7 +299,7 @@ class Program:
             made = step.make(call, *named)
             if cast := getattr(call, "cast", None):
                 views = step.text.split()[0] in VIEWS
-                made = made if views else [*map(cast, made, step.dtypes)]
+                made = made if views else [*map(cast, made, step.likes)]
             (variables if step.kept else log).extend(made)
         return log
 
