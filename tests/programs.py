@@ -155,7 +155,8 @@ class Program:
         def make(call, x, y):
             value = y if number is None else number
             if cast := getattr(call, "cast", None):  # and an array is no element of objects
-                x[given if Ellipsis in given else (*given, ...)] = cast(value, np.empty(np.shape(value), dtype))
+                like = np.empty(np.shape(value), dtype)
+                x[given if Ellipsis in given else (*given, ...)] = cast(value, like)
             else:
                 x[index] = value
             return []
