@@ -24,6 +24,7 @@ WEIGHTS = (  # names whose weights are known to be on the hub, or here
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLE = "pytorch_model.bin"
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _REFUSED = "loading a pickle can run any code; save the model as safetensors"
 
 Fetch = Callable[[str], Path | None]  # a file of the model, by name; None where it has no such file
@@ -77,7 +78,7 @@ def _source(model: str, revision: str | None) -> tuple[Fetch, tuple[Path, ...]]:
         raise InputError(f"{model} cannot be read: {error.strerror}") from None
     if here and revision is not None:
         raise InputError(f"{model} is on this machine: only a hub name has revisions")
-    if not here and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", model):
+    if not here and not _HUB_NAME.fullmatch(model):
         raise InputError(f"{model!r} is no file, no folder and no hub name")
     for known in WEIGHTS:
         if not here and model.casefold() == known.rpartition("/")[2].casefold() and model != known:
@@ -98,8 +99,10 @@ def _here(model: str) -> tuple[Fetch, tuple[Path, ...]] | None:
         if path.suffix != ".safetensors":
             raise InputError(f"{model} is not a .safetensors file")
         return _in_folder(path.parent), (path,)
-    if model and path.is_dir() and any(path.iterdir()):  # an empty one may be to download into
-        return _in_folder(path), ()
+    if model and path.is_dir():
+        empty = not any(path.iterdir())
+        if not (empty and _HUB_NAME.fullmatch(model)):  # it may be the one to download into
+            return _in_folder(path), ()
     return None
 
 

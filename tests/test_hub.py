@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import re
 import threading
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from checkpoints import INDEX, SINGLE, checkpoint, complaint, environment, minigpt, sharded
 
 from minigpt.errors import InputError
-from minigpt.hub import download
+from minigpt.hub import download, find
 
 COMMIT, OLD = "a" * 40, "b" * 40
 NEEDED = ["config.json", "tokenizer.json", SINGLE]
@@ -218,3 +219,8 @@ def test_a_download_that_fails_leaves_no_folder_that_hides_the_name(tmp_path, mo
     with pytest.raises(InputError, match="gpt2-xl"):
         download("gpt2-xl", to=Path("gpt2-xl"))
     assert Path("gpt2-xl").is_dir()
+
+
+def test_an_empty_folder_that_can_be_no_hub_name_is_one_without_a_config(tmp_path):
+    with pytest.raises(InputError, match=rf"^{re.escape(str(tmp_path))} has no config\.json$"):
+        find(str(tmp_path))
