@@ -4,12 +4,12 @@ from counting.array import Counted, observing, trace
 from counting.costs import COSTS, KINDS, Cost
 from counting.interval import NotItsTurn, interval
 from counting.ledger import Counts, Ledger
-from counting.operations import uncounted
 from counting.pricing import Uncounted
 from counting.scalar import Scalar, scalars
 from counting.scope import category, scope
 from counting.shapes import ShapeArray
-from counting.stepping import stop_at
+from counting.stepping.operation import uncounted
+from counting.stepping.stepper import stop_at
 
 __all__ = [
     "COSTS",

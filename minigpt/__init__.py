@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from minigpt.errors import InputError
-    from minigpt.generation import Step, generate
+    from minigpt.inference.generate import Step, generate
+    from minigpt.inference.load import LanguageModel, load
+    from minigpt.stepping.breakpoint import step
     from minigpt.stepping.capture import run_with_cache, steps
-    from minigpt.stepping.hook import step
-    from minigpt.weights import LanguageModel, load
 
     __version__: str
 
@@ -23,14 +23,14 @@ __all__ = [
     "steps",
 ]
 
-_ROOMS = {
+_MODULES = {
     "InputError": "errors",
-    "LanguageModel": "weights",
-    "Step": "generation",
-    "generate": "generation",
-    "load": "weights",
+    "LanguageModel": "inference.load",
+    "Step": "inference.generate",
+    "generate": "inference.generate",
+    "load": "inference.load",
     "run_with_cache": "stepping.capture",
-    "step": "stepping.hook",
+    "step": "stepping.breakpoint",
     "steps": "stepping.capture",
 }
 
@@ -39,11 +39,11 @@ def __getattr__(name: str) -> Any:
     """Imports a public name when it is asked for: `minigpt --help` needs none of them."""
     if name == "__version__":
         return _version()
-    if name not in _ROOMS:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"minigpt.{_ROOMS[name]}"), name)
+    return getattr(import_module(f"minigpt.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -78,8 +78,8 @@ def generate(
     """Continue a text and count what it costs."""
     from contextlib import nullcontext
 
-    from minigpt.device import witness
-    from minigpt.run import STDOUT, run
+    from minigpt.commands.generate import STDOUT, run
+    from minigpt.inference.device import witness
 
     if temperature == 0:
         without_effect({"--top-k": top_k, "--top-p": top_p}, "--temperature 0")
@@ -112,7 +112,7 @@ def download(
     revision: Revision = None,
 ) -> None:
     """Fetch a model ahead of time and say where it is."""
-    from minigpt.hub import download as fetch
+    from minigpt.checkpoint.hub import download as fetch
 
     folder = fetch(model, revision, to)
     print(f"{model} is in {folder}")
@@ -131,7 +131,7 @@ def formulas(
     json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
 ) -> None:
     """Closed forms of what a model costs, read off a run on symbols."""
-    from minigpt.formula_text import run
+    from minigpt.commands.formulas import run
 
     asked = [form for form, yes in [("latex", latex), ("python", python), ("json", json)] if yes]
     if len(asked) > 1:
@@ -155,7 +155,7 @@ def verify(
 
     Exit status 1 if a witness disagrees.
     """
-    from minigpt.verify_text import run
+    from minigpt.commands.verify import run
 
     raise typer.Exit(run(model, prompt, past, seed, peers, as_json=json))
 
@@ -179,7 +179,7 @@ def count(
     json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
 ) -> None:
     """Say what a pass of any model costs, run on shapes: no weights."""
-    from minigpt.count import run
+    from minigpt.planning.count import run
 
     run(model, new_tokens, past, batch, dtype, logits, cache, by, as_json=json)
 
@@ -212,7 +212,7 @@ def plan(
     json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
 ) -> None:
     """Say whether a model fits on a GPU, and how fast it can be there."""
-    from minigpt.plan_text import run
+    from minigpt.commands.plan import run
 
     options = {
         "gpus": gpus,
@@ -236,7 +236,7 @@ def gpus(
     json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
 ) -> None:
     """List hardware: memory, bandwidth, dense peak rates, sources."""
-    from minigpt.gpus import run
+    from minigpt.commands.gpus import run
 
     run(json, gpu_file, measure_cpu)
 
@@ -246,7 +246,7 @@ def article(
     json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
 ) -> None:
     """The article behind this project, claim by claim, by execution."""
-    from minigpt.article import run
+    from minigpt.commands.article import run
 
     run(json)
 
@@ -269,7 +269,7 @@ def cache(
     That is packed weights, compiled kernels, and copies for `bench`. Exit status 1 if --check
     found something damaged.
     """
-    from minigpt.cache_command import run
+    from minigpt.commands.cache import run
 
     raise typer.Exit(run(check, clear))
 

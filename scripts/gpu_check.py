@@ -45,9 +45,9 @@ def main() -> int:
         sys.path.insert(0, str(ROOT / "tests" / "fakes"))
         print(DRY, flush=True)
 
-    from minigpt.config import GPT2_SIZES, GPT2Config
-    from minigpt.device import place
     from minigpt.errors import InputError
+    from minigpt.inference.device import place
+    from minigpt.models.gpt2_config import GPT2_SIZES, GPT2Config
 
     tiny = GPT2Config(vocab_size=320, n_positions=64, n_embd=48, n_layer=2, n_head=3)
     if args.model not in GPT2_SIZES:

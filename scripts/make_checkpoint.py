@@ -9,10 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from minigpt.config import GPT2_SIZES
+from minigpt.checkpoint.synthetic import write_checkpoint
 from minigpt.errors import InputError
-from minigpt.files import check_apart
-from minigpt.synthetic import write_checkpoint
+from minigpt.models.gpt2_config import GPT2_SIZES
+from minigpt.storage.outputs import check_apart
 
 
 def main() -> int:

@@ -11,8 +11,8 @@ from pathlib import Path
 from helpers import numbers
 from safetensors.numpy import save_file
 
-from minigpt.config import GPT2Config
-from minigpt.synthetic import make_tokenizer
+from minigpt.checkpoint.synthetic import make_tokenizer
+from minigpt.models.gpt2_config import GPT2Config
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"

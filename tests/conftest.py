@@ -12,7 +12,7 @@ from helpers import DRAWN
 from hypothesis import settings
 
 from counting.composite import composite
-from minigpt import ops
+from minigpt.models import ops
 
 settings.register_profile("ci", deadline=None, print_blob=True)
 settings.load_profile("ci")
@@ -34,8 +34,8 @@ AVX2 = ["sse4.2", "avx", "avx2", "fma", "f16c"]
 def machine(request):
     """The kernels for what is here, and for an older processor, with and without help."""
     llvm = pytest.importorskip("llvmlite.binding")
-    from minigpt.fast.llvm import Target
-    from minigpt.fast.machine import Machine, here
+    from minigpt.fast.kernels.llvm import Target
+    from minigpt.fast.kernels.machine import Machine, here
 
     if request.param == "this machine":
         return here()

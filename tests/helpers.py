@@ -12,10 +12,10 @@ from hypothesis.extra import numpy as hnp
 
 from counting import Counted, Counts, Ledger, category, scalars
 from counting.composite import composite
-from minigpt.architectures import build
-from minigpt.config import GPT2Config
-from minigpt.deepseek_config import DeepseekConfig
-from minigpt.llama_config import LlamaConfig
+from minigpt.models.architectures import build
+from minigpt.models.deepseek_config import DeepseekConfig
+from minigpt.models.gpt2_config import GPT2Config
+from minigpt.models.llama_config import LlamaConfig
 
 DRAWN: Counter[str] = Counter()  # claim -> the examples it was tried on
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counting import Counted, Ledger, category
-from counting.allocators import Allocations, moments, transients
-from minigpt.architectures import build
-from minigpt.config import GPT2Config
+from counting.numpy_memory import Allocations, moments, transients
+from minigpt.models.architectures import build
+from minigpt.models.gpt2_config import GPT2Config
 
 
 def small_or_medium(least, tiny, medium):

@@ -7,11 +7,12 @@ import pytest
 from checkpoints import ROOT
 from typer.testing import CliRunner
 
-from minigpt import article_answer, article_memory
-from minigpt.article import HEADINGS, answers, document, markdown
-from minigpt.article_tables import ARTICLE
 from minigpt.cli import app
-from minigpt.hardware import GPUS
+from minigpt.commands.article import HEADINGS, answers, document, markdown
+from minigpt.formulas.article import answer as article_answer
+from minigpt.formulas.article import memory as article_memory
+from minigpt.formulas.article.tables import ARTICLE
+from minigpt.planning.hardware import GPUS
 
 ARTICLE_TEXT = ROOT.parent / "shared" / "article.md"
 

@@ -9,19 +9,20 @@ from checkpoints import CONFIG, checkpoint, complaint, minigpt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt.bench import engines, models, rounds
+from minigpt.bench import engines, rounds
+from minigpt.bench import subject as models
 from minigpt.bench.convert import converted
 from minigpt.bench.engines import ENGINES, PRECISIONS, Entry, entries
+from minigpt.bench.measure import SWEEP, Result, agreement, cliff_lines, measure
 from minigpt.bench.overhead import overhead
 from minigpt.bench.report import Row, cliffs, compared, floor_bytes, table
 from minigpt.bench.rounds import bandwidth, interleaved, start
-from minigpt.bench.run import SWEEP, Result, agreement, cliff_lines, measure
 from minigpt.bench.worker import Job, Outcome, work
-from minigpt.config import GPT2Config
+from minigpt.checkpoint.synthetic import write_checkpoint
 from minigpt.errors import InputError
-from minigpt.generation import generate
-from minigpt.synthetic import write_checkpoint
-from minigpt.weights import load
+from minigpt.inference.generate import generate
+from minigpt.inference.load import load
+from minigpt.models.gpt2_config import GPT2Config
 
 A, B = Entry("minigpt", "float32"), Entry("transformers", "float32")
 PEERS = [name for name, engine in ENGINES.items() if engine.packages]
@@ -367,7 +368,7 @@ def test_the_figures_of_a_row_follow_from_its_runs(folder, monkeypatch):
         took = next(seconds)
         return Outcome({str(n): took * n for n in job.rows}, [took, took, 9.0], [1], 5), took
 
-    monkeypatch.setattr("minigpt.bench.run.start", fake)
+    monkeypatch.setattr("minigpt.bench.measure.start", fake)
     engines, dtypes = ("minigpt", "numpy"), ("float32",)
     result = measure("decode", str(folder), engines, dtypes, 3, (4,), 6, lambda: 1e6)
     assert result.notes == ["left out: numpy float32 failed (1): no"]
@@ -382,7 +383,7 @@ def test_no_engine_that_starts_is_an_error(folder, monkeypatch):
     def fake(job):
         raise InputError(f"{job.engine} failed")
 
-    monkeypatch.setattr("minigpt.bench.run.start", fake)
+    monkeypatch.setattr("minigpt.bench.measure.start", fake)
     with pytest.raises(InputError, match="left out: minigpt failed; left out: numpy failed"):
         measure("decode", str(folder), ("minigpt", "numpy"), ("float32",), 1, (4,), 2)
 

@@ -5,10 +5,10 @@ import pytest
 from helpers import SMALL, numbers
 
 from counting import Counted, Ledger, ShapeArray, category
-from minigpt.architectures import build
-from minigpt.cache import KVCache
-from minigpt.config import GPT2Config
-from minigpt.gpt2 import GPT2
+from minigpt.models.architectures import build
+from minigpt.models.cache import KVCache
+from minigpt.models.gpt2 import GPT2
+from minigpt.models.gpt2_config import GPT2Config
 
 
 @pytest.mark.parametrize("name", SMALL)

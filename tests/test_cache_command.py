@@ -7,11 +7,13 @@ import pytest
 from checkpoints import SINGLE, checkpoint, complaint, environment, minigpt
 from packs import files, packed, prepared
 
-from minigpt import cache_command, kept, load
+from minigpt import load
 from minigpt.bench.convert import converted
-from minigpt.kept import bound
-from minigpt.places import cache_folder
-from minigpt.private import PrivateFolder
+from minigpt.commands import cache as cache_command
+from minigpt.storage import kept
+from minigpt.storage.files import cache_folder
+from minigpt.storage.kept import bound
+from minigpt.storage.private import PrivateFolder
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from checkpoints import environment
 
-from minigpt.places import beside, cache_folder, sweep, written_whole
-from minigpt.private import PrivateFolder
+from minigpt.storage.files import beside, cache_folder, sweep, written_whole
+from minigpt.storage.private import PrivateFolder
 
 STRANGER = 12345
 
@@ -274,7 +274,7 @@ def test_the_disk_has_all_of_a_file_before_its_name(tmp_path, monkeypatch):
 WRITER = """
 import sys, time
 from pathlib import Path
-from minigpt.places import written_whole
+from minigpt.storage.files import written_whole
 with written_whole(Path(sys.argv[1])) as part:
     part.write_bytes(bytes(1000))
     print("writing", flush=True)

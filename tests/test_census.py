@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from helpers import SMALL, opened, run
 
-import minigpt
 from counting import COSTS, ShapeArray
 from counting.shapes import SHAPES
-from minigpt.architectures import PRESETS
+from minigpt import models
+from minigpt.models.architectures import PRESETS
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_every_row_of_costs_has_a_shape_rule():
 
 def test_every_architecture_is_in_the_census():
     architectures = {"gpt2", "llama", "deepseek"}
-    rooms = {file.stem for file in Path(minigpt.__path__[0]).glob("*.py")}
+    rooms = {file.stem for file in Path(models.__path__[0]).glob("*.py")}
     assert rooms & architectures == architectures & set(SMALL)
     assert {type(case.config) for case in SMALL.values()} == {
         type(config) for config in PRESETS.values()

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from minigpt import cli, generate, load
-from minigpt.terminal import LiveText
+from minigpt.commands.terminal import LiveText
 
 PROMPT = "To be, or not to be"
 SHORT = "--max-new-tokens", "6", "--seed", "1"
@@ -401,7 +401,7 @@ def test_a_file_of_a_gpu_that_is_not_asked_about_is_refused(command, here):
     ids=str,
 )
 def test_what_needs_no_model_is_said_before_one_is_fetched(command, monkeypatch, args, line):
-    monkeypatch.setattr("minigpt.run.load", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr("minigpt.commands.generate.load", lambda *_, **__: pytest.fail("loaded"))
     result = command("generate", *args)
     assert (result.returncode, result.stdout) == (2, "")
     assert line in result.stderr
@@ -555,7 +555,7 @@ class Screen:
 )
 def test_the_status_leaves_the_text_as_it_is(parts, status, columns):
     with (
-        mock.patch("minigpt.terminal.get_terminal_size", return_value=(columns, 24)),
+        mock.patch("minigpt.commands.terminal.get_terminal_size", return_value=(columns, 24)),
         mock.patch("sys.stdout", io.StringIO()) as stdout,
     ):
         live = LiveText()

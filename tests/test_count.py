@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from counting import Counted, Ledger, category
 from counting.views import flops
 from minigpt import generate, load
-from minigpt.architectures import PRESETS, build
-from minigpt.config import GPT2Config
-from minigpt.count import count, forward, resolve, rows, run
-from minigpt.deepseek_config import DeepseekConfig
+from minigpt.checkpoint.hub import WEIGHTS
+from minigpt.checkpoint.resolve import NAMES
 from minigpt.errors import InputError, did_you_mean
-from minigpt.hub import WEIGHTS
-from minigpt.llama_config import LlamaConfig
-from minigpt.measure import forward as gpt2_forward
-from minigpt.measure import named
-from minigpt.resolve import NAMES
+from minigpt.models.architectures import PRESETS, build
+from minigpt.models.deepseek_config import DeepseekConfig
+from minigpt.models.gpt2_config import GPT2Config
+from minigpt.models.llama_config import LlamaConfig
+from minigpt.planning.count import count, forward, resolve, rows, run
+from minigpt.planning.forward import forward as gpt2_forward
+from minigpt.planning.forward import named
 
 TINY = {
     "gpt2": GPT2Config(vocab_size=11, n_positions=16, n_embd=8, n_layer=2, n_head=2),
@@ -92,7 +92,7 @@ def test_known_sizes(model, cache, parameters, kv):
 
 
 def test_json_is_whole_and_takes_a_process_less_than_two_seconds():
-    code = "from minigpt.count import run; run('deepseek-r1', past=999, as_json=True)"
+    code = "from minigpt.planning.count import run; run('deepseek-r1', past=999, as_json=True)"
     before = os.times()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     after = os.times()
@@ -169,7 +169,7 @@ def test_what_is_like_nothing_known_is_not_meant():
 
 
 def test_another_spelling_does_not_ask_the_hub(monkeypatch):
-    monkeypatch.setattr("minigpt.hub._on_hub", lambda *_: pytest.fail("asked the hub"))
+    monkeypatch.setattr("minigpt.checkpoint.hub._on_hub", lambda *_: pytest.fail("asked the hub"))
     for ask in (resolve, named):
         with pytest.raises(InputError, match=r"unknown model .* did you mean llama-3.1-8b\?$"):
             ask("Llama-3.1-8B")

@@ -16,9 +16,9 @@ from checkpoints import ROOT, environment
 pytest.importorskip("debugpy")
 
 [LAUNCH] = json.loads((ROOT / ".vscode" / "launch.json").read_text())["configurations"]
-GPT2 = ROOT / "minigpt" / "gpt2.py"
-OPS = ROOT / "minigpt" / "ops.py"
-ROOMS = {str(ROOT / "minigpt" / f"{room}.py") for room in ("gpt2", "ops", "cache")}
+GPT2 = ROOT / "minigpt" / "models" / "gpt2.py"
+OPS = ROOT / "minigpt" / "models" / "ops.py"
+ROOMS = {str(ROOT / "minigpt" / "models" / f"{room}.py") for room in ("gpt2", "ops", "cache")}
 SECONDS = 20
 
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from counting import Counted, Ledger, ShapeArray, category
 from counting.views import matmul
-from minigpt.architectures import read
-from minigpt.deepseek import Deepseek, MoE
-from minigpt.deepseek_config import DEEPSEEK_SIZES, DeepseekConfig
 from minigpt.errors import InputError
-from minigpt.peers import cache_name
-from minigpt.rope import UNSCALED, YarnScaling
-from minigpt.routing import bound, expected, expected_experts, most_experts
+from minigpt.formulas.other_counters import cache_name
+from minigpt.models.architectures import read
+from minigpt.models.deepseek import Deepseek, MoE
+from minigpt.models.deepseek_config import DEEPSEEK_SIZES, DeepseekConfig
+from minigpt.models.rope import UNSCALED, YarnScaling
+from minigpt.models.routing import bound, expected, expected_experts, most_experts
 
 TINY = DeepseekConfig(
     vocab_size=11,

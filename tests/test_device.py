@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from counting import COSTS, Counted, Ledger, Uncounted, category
 from minigpt import InputError, generate, load
-from minigpt.architectures import build, layout
-from minigpt.cache import KVCache
-from minigpt.config import GPT2Config
-from minigpt.device import place, to_host
+from minigpt.inference.device import place, to_host
+from minigpt.models.architectures import build, layout
+from minigpt.models.cache import KVCache
+from minigpt.models.gpt2_config import GPT2Config
 
 PROMPT = "To be, or not to be"
 
@@ -99,8 +99,8 @@ def test_a_token_of_gpt2_xl_takes_307200_bytes_of_cache(cupy):
 
 
 def test_weights_come_in_parts_and_are_never_there_twice(cupy, monkeypatch):
-    from counting.pool import Pool
-    from minigpt import device
+    from counting.cupy_memory import Pool
+    from minigpt.inference import device
 
     monkeypatch.setattr(device, "STAGING", 1000)
     array = np.random.default_rng(0).standard_normal((50, 31)).astype(np.float32)
@@ -139,7 +139,7 @@ ONES = np.ones((3, 2, 4, 5), np.float32)
 @example((ONES, np.arange(60, dtype="f4").reshape(1, 2, 5, 6), 5, False))  # a batch read again
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_product_reads_what_is_stored_in_place(cupy, drawn):
-    from counting.pool import Pool
+    from counting.cupy_memory import Pool
     from minigpt.fast.cublas_array import CublasArray
 
     x, stored, K, transposed = drawn

@@ -19,11 +19,11 @@ pytest.importorskip("llvmlite")
 
 import llvmlite.binding as llvm
 
-from minigpt import ops
-from minigpt.fast.llvm import Target, function, i64, whole
-from minigpt.fast.machine import MANY, address, here, kernels
+from minigpt.fast.fused import install
+from minigpt.fast.kernels.llvm import Target, function, i64, whole
+from minigpt.fast.kernels.machine import MANY, address, here, kernels
 from minigpt.fast.packed import DTYPES
-from minigpt.fast.twins import install
+from minigpt.models import ops
 
 U = 2.0**-24  # the most that float32 is off, relative to the number that is rounded
 LANES = 8  # in the narrowest vector: sums have so many lanes, or more

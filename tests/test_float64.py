@@ -6,7 +6,7 @@ from helpers import SMALL, cases, numbers, opened, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minigpt.gpt2 import GPT2
+from minigpt.models.gpt2 import GPT2
 
 
 def made(case, seed):

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from counting import Counted, Ledger, ShapeArray
 from counting.views import VIEWS
-from minigpt.config import GPT2_SIZES, GPT2Config
-from minigpt.gpt2 import GPT2
-from minigpt.peers import cache_name
+from minigpt.formulas.other_counters import cache_name
+from minigpt.models.gpt2 import GPT2
+from minigpt.models.gpt2_config import GPT2_SIZES, GPT2Config
 
 XL = GPT2_SIZES["gpt2-xl"]
 

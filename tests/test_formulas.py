@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 from counting import KINDS
 from counting.views import VIEWS
 from minigpt.cli import app
-from minigpt.config import GPT2_SIZES, GPT2Config
+from minigpt.commands.formulas import document, latex, plain, readable, run, si, table
 from minigpt.errors import InputError
-from minigpt.formula_text import document, latex, plain, readable, run, si, table
-from minigpt.formulas import B, D, H, L, N, S, T, V, d, formulas
-from minigpt.measure import COMPONENTS, component, figures, forward, named, sizes
+from minigpt.formulas.closed_forms import B, D, H, L, N, S, T, V, d, formulas
+from minigpt.models.gpt2_config import GPT2_SIZES, GPT2Config
+from minigpt.planning.forward import COMPONENTS, component, figures, forward, named, sizes
 
 XL = GPT2_SIZES["gpt2-xl"]
 CONTRACT = ("qkv", "qk", "softmax", "av", "out", "mlp", "norms", "head")

@@ -10,8 +10,8 @@ from safetensors.numpy import save_file
 
 from counting.views import flops, matmul
 from minigpt import InputError, generate, load
-from minigpt.architectures import build, read
-from minigpt.tokenizer import TextStream
+from minigpt.checkpoint.tokenizer import TextStream
+from minigpt.models.architectures import build, read
 
 GREEDY = {"temperature": 0, "ignore_eos": True}
 

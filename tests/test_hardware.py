@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from minigpt.commands.gpus import run
 from minigpt.errors import InputError
-from minigpt.gpus import run
-from minigpt.hardware import GPUS, RTX_3060, find, read, this_cpu
+from minigpt.planning.hardware import GPUS, RTX_3060, find, read, this_cpu
 
 # cores, boost clock in GHz, width of the memory bus in bits, Gbit a second on each of its lines
 CHIPS = {
@@ -69,7 +69,7 @@ def test_this_cpu_is_measured_in_a_moment_and_only_if_asked(capsys, monkeypatch)
     assert time.process_time() - start < 10
     assert made.rate("float32") > made.bandwidth / 100 > 0
     assert made.measured
-    monkeypatch.setattr("minigpt.gpus.this_cpu", lambda: made)
+    monkeypatch.setattr("minigpt.commands.gpus.this_cpu", lambda: made)
     run(as_json=True, measure_cpu=True)
     assert json.loads(capsys.readouterr().out)["gpus"]["cpu"]["source"].startswith("measured here")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from checkpoints import INDEX, SINGLE, checkpoint, complaint, environment, minigpt, sharded
 
+from minigpt.checkpoint.hub import download, find
 from minigpt.errors import InputError
-from minigpt.hub import download, find
 
 COMMIT, OLD = "a" * 40, "b" * 40
 NEEDED = ["config.json", "tokenizer.json", SINGLE]
@@ -211,7 +211,7 @@ def test_without_a_network_the_line_says_what_to_run_where_there_is_one(command,
 
 def test_a_download_that_fails_leaves_no_folder_that_hides_the_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("minigpt.hub._on_hub", lambda *_: lambda name: None)
+    monkeypatch.setattr("minigpt.checkpoint.hub._on_hub", lambda *_: lambda name: None)
     with pytest.raises(InputError):
         download("gpt2-xl", to=Path("gpt2-xl"))
     assert not Path("gpt2-xl").exists()

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 EVERYTHING = ("counting/**/*.py", "minigpt/**/*.py", "scripts/**/*.py")
 MODEL = tuple(
-    f"minigpt/{room}.py" for room in ("gpt2", "llama", "deepseek", "ops", "cache", "module")
+    f"minigpt/models/{room}.py" for room in ("gpt2", "llama", "deepseek", "ops", "cache", "module")
 )
 RECORDING = [
     "allocators",
@@ -35,8 +35,8 @@ REPORTS = tuple(
 NAMING = ("counting.scope", "counting.composite")
 GPU = (
     "minigpt/fast/**/*.py",
-    "counting/pool.py",
-    "minigpt/device.py",
+    "counting/cupy_memory.py",
+    "minigpt/inference/device.py",
     "scripts/gpu_check.py",
     "scripts/gpu_visit/*.py",
 )

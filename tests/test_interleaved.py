@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from counting import Counted, Ledger, NotItsTurn, category, interval, observing
 from counting.views import flops
 from minigpt import InputError, generate, load, run_with_cache, steps
-from minigpt.architectures import read
+from minigpt.models.architectures import read
 from minigpt.stepping.stepper import ModelStepper
 
 SIZES = {"n_embd": 32, "n_positions": 64}

@@ -12,7 +12,7 @@ from checkpoints import environment, minigpt
 pytest.importorskip("llvmlite")
 
 from minigpt import notes
-from minigpt.fast.llvm import Target, function, i64, whole
+from minigpt.fast.kernels.llvm import Target, function, i64, whole
 
 STRANGER = 12345
 

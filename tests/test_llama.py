@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from counting import Counted, Ledger, ShapeArray, category
 from counting.views import matmul
-from minigpt.architectures import read
 from minigpt.errors import InputError
-from minigpt.llama import Llama
-from minigpt.llama_config import LLAMA_SIZES, LlamaConfig
-from minigpt.peers import cache_name
-from minigpt.rope import UNSCALED, Llama3Scaling, YarnScaling
+from minigpt.formulas.other_counters import cache_name
+from minigpt.models.architectures import read
+from minigpt.models.llama import Llama
+from minigpt.models.llama_config import LLAMA_SIZES, LlamaConfig
+from minigpt.models.rope import UNSCALED, Llama3Scaling, YarnScaling
 
 TINY = LlamaConfig(
     vocab_size=11,

@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from minigpt import generate, load
-from minigpt.hub import find
-from minigpt.llama_config import llama_config
+from minigpt.checkpoint.hub import find
+from minigpt.models.llama_config import llama_config
 
 VALUES = {
     "model_type": "llama",

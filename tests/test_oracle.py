@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counting import ShapeArray
-from minigpt.config import GPT2Config
+from minigpt.models.gpt2_config import GPT2Config
 
 SEEDS = st.integers(0, 2**32 - 1)
 

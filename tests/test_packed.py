@@ -15,9 +15,9 @@ from safetensors.numpy import save_file
 
 from counting import Counted, Ledger, category, scope, trace
 from minigpt import generate, load
-from minigpt.architectures import read
 from minigpt.fast import enabled
 from minigpt.fast.packed import DTYPES, PackedMatrix, quantised, turned_product
+from minigpt.models.architectures import read
 
 U = 2.0**-24  # what float32 rounds a number by, at most
 
@@ -32,7 +32,7 @@ def machines():
 
 
 def here():
-    from minigpt.fast.machine import here as machine
+    from minigpt.fast.kernels.machine import here as machine
 
     return machine()
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from counting import Counted, Ledger, category
 from minigpt import load
-from minigpt.device import witness
+from minigpt.commands.generate import allocated
 from minigpt.fast.packed import DTYPES, PackedMatrix
-from minigpt.run import allocated
+from minigpt.inference.device import witness
 
 SCALES = [None, np.float16, np.float32, np.float64]
 

@@ -16,13 +16,13 @@ from checkpoints import SINGLE, checkpoint, environment, tensors
 from packs import assert_holds, files, no_packing, packed, prepared, tokens
 
 from minigpt import load, notes
-from minigpt.config import GPT2Config
+from minigpt.checkpoint.synthetic import write_checkpoint
+from minigpt.checkpoint.tensors import tensors as stored_tensors
 from minigpt.errors import InputError
 from minigpt.fast import store
 from minigpt.fast.packed import narrowed
 from minigpt.fast.packing import Pack
-from minigpt.synthetic import write_checkpoint
-from minigpt.tensors import tensors as stored_tensors
+from minigpt.models.gpt2_config import GPT2Config
 
 DTYPE = "int8"
 STRANGER = 12345

@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_count import TINY
 
-from minigpt.accelerators import Accelerator
-from minigpt.activations import as_written, fused
-from minigpt.architectures import PRESETS
-from minigpt.article_tables import markdown
-from minigpt.count import forward
-from minigpt.device import Cuda
-from minigpt.dimensions import short
+from minigpt.commands.plan import document, run, verdict
 from minigpt.errors import InputError
-from minigpt.hardware import GPUS
-from minigpt.plan import plan
-from minigpt.plan_text import document, run, verdict
+from minigpt.formulas.article.tables import markdown
+from minigpt.inference.device import Cuda
+from minigpt.models.architectures import PRESETS
+from minigpt.models.dimensions import short
+from minigpt.planning.accelerators import Accelerator
+from minigpt.planning.activations import as_written, fused
+from minigpt.planning.count import forward
+from minigpt.planning.hardware import GPUS
+from minigpt.planning.plan import plan
 
 XL, RTX = PRESETS["gpt2-xl"], GPUS["rtx-3060-12gb"]
 TIGHT = GPUS["rtx-4060"]
@@ -204,7 +204,7 @@ def test_this_projects_own_run_on_a_gpu_asks_for_all_scores():
 
 def test_every_assumption_is_named(capsys, monkeypatch):
     small = replace(FEW_EXPERTS, n_routed_experts=16, topk_group=8)
-    monkeypatch.setattr("minigpt.plan_text.resolve", lambda name: small)
+    monkeypatch.setattr("minigpt.commands.plan.resolve", lambda name: small)
     run("deepseek", "h200", gpus=8, weights_dtype="float8", batch=4, context=65536, prompt=16)
     told = capsys.readouterr().out
     for said in (

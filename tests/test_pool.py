@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 from test_allocators import configs
 
 from counting import Counted, Ledger, category, observing, scope
-from minigpt.architectures import build, layout
-from minigpt.config import GPT2Config
-from minigpt.device import place
+from minigpt.inference.device import place
+from minigpt.models.architectures import build, layout
+from minigpt.models.gpt2_config import GPT2Config
 
 shared = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def ledger_and_pool_agree(config, batch, dtype, T):
     """Weights, cache and logits are live to the byte, through a prefill of T and a decode step."""
-    from counting.pool import Pool
+    from counting.cupy_memory import Pool
 
     device, ledger = place("cuda", dtype), Ledger()
     with Pool() as pool:
@@ -64,7 +64,7 @@ def test_on_a_gpu_they_are_too(dtype):
 
 def hidden(cupy, operation):
     """The most bytes that the one operation of a run took and gave back."""
-    from counting.pool import Pool
+    from counting.cupy_memory import Pool
 
     ledger = Ledger()
     with Pool() as pool, observing(ledger, pool), scope("here"):
@@ -100,7 +100,7 @@ def test_what_an_operation_takes_in_secret_has_its_name(cupy, operation, found):
 
 
 def test_a_matrix_hides_its_rounded_operand_alone(cupy):
-    from counting.pool import Pool
+    from counting.cupy_memory import Pool
 
     device, ledger = place("cuda", "float16"), Ledger()
     w = Counted(device.put(array(4, 5), True), ledger)
@@ -112,7 +112,7 @@ def test_a_matrix_hides_its_rounded_operand_alone(cupy):
 
 
 def test_what_is_taken_between_operations_is_of_none(cupy):
-    from counting.pool import Pool
+    from counting.cupy_memory import Pool
 
     ledger = Ledger()
     x = Counted(cupy.array(array(5, dtype="f4")), ledger)
@@ -124,7 +124,7 @@ def test_what_is_taken_between_operations_is_of_none(cupy):
 
 
 def test_blocks_of_others_and_blocks_that_failed_are_left_out(cupy):
-    from counting.pool import Pool
+    from counting.cupy_memory import Pool
 
     before = cupy.zeros(100)
     with Pool() as pool:
@@ -143,7 +143,7 @@ def test_blocks_of_others_and_blocks_that_failed_are_left_out(cupy):
 
 
 def test_a_prefill_is_peak_and_not_live(cupy):
-    from counting.pool import Pool
+    from counting.cupy_memory import Pool
 
     with Pool() as pool:
         x = cupy.zeros(1000, np.int8)

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counting.views import VIEWS
-from minigpt.claims import MEASURES, PASSES, claimed, executed, explain, hold, n
-from minigpt.config import GPT2_SIZES, GPT2Config
-from minigpt.formula_text import plain
-from minigpt.formulas import LETTERS, D, H, L, V, formulas
-from minigpt.measure import component, forward, sizes
-from minigpt.published import PUBLISHED, SOURCES
+from minigpt.commands.formulas import plain
+from minigpt.formulas.claims import MEASURES, PASSES, claimed, executed, explain, hold, n
+from minigpt.formulas.closed_forms import LETTERS, D, H, L, V, formulas
+from minigpt.formulas.published import PUBLISHED, SOURCES
+from minigpt.models.gpt2_config import GPT2_SIZES, GPT2Config
+from minigpt.planning.forward import component, forward, sizes
 
 XL = GPT2_SIZES["gpt2-xl"]
 d = H * D

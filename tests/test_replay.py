@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 from counting import Counted, Ledger, category
 from counting.array import observing
 from minigpt import generate, load
-from minigpt.architectures import build, layout
-from minigpt.config import GPT2Config
-from minigpt.llama_config import LlamaConfig
+from minigpt.models.architectures import build, layout
+from minigpt.models.gpt2_config import GPT2Config
+from minigpt.models.llama_config import LlamaConfig
 
 pytest.importorskip("llvmlite")
 
 from minigpt.fast import replay
-from minigpt.fast.machine import here
+from minigpt.fast.fused import install
+from minigpt.fast.kernels.machine import here
 from minigpt.fast.packed import DTYPES, PackedMatrix, narrowed
 from minigpt.fast.recorded import Recorded
 from minigpt.fast.replay import FEW, MANY, Replayed
 from minigpt.fast.tape import Tape
-from minigpt.fast.twins import install
 
 
 @pytest.fixture(autouse=True)

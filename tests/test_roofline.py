@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from test_count import TINY
 
 from counting.views import matmul
-from minigpt.accelerators import BITS, GPUS
-from minigpt.architectures import PRESETS
-from minigpt.count import forward
-from minigpt.dimensions import layers
-from minigpt.llama_config import LlamaConfig
-from minigpt.plan import HELD, plan
-from minigpt.roofline import Roofline
+from minigpt.models.architectures import PRESETS
+from minigpt.models.dimensions import layers
+from minigpt.models.llama_config import LlamaConfig
+from minigpt.planning.accelerators import BITS, GPUS
+from minigpt.planning.count import forward
+from minigpt.planning.plan import HELD, plan
+from minigpt.planning.roofline import Roofline
 
 LLAMA_2_7B = LlamaConfig(32000, 4096, 11008, 32, 32, 32, 128, 4096)
 TINY_LLAMA = LlamaConfig(32000, 2048, 5632, 22, 32, 4, 64, 2048)

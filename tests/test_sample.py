@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counting import Counted, Ledger, scalars
-from minigpt.sample import _descending, sample
+from minigpt.inference.sample import _descending, sample
 
 HALVES = np.log(np.array([1, 4, 1, 2], "f4") / 8)  # token 1 half of the time, 3 a quarter
 

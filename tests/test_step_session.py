@@ -17,14 +17,14 @@ from checkpoints import (
     minigpt,
 )
 
-from counting.debugger import si
+from counting.stepping.debugger import si
 from counting.views import flops
 from minigpt import generate, load
 from minigpt.stepping.debugger import Debugger
 
 PROMPT = "To be, or not to be"
 SHORT = "--max-new-tokens", "4", "--seed", "1"
-OPS = ROOT / "minigpt" / "ops.py"
+OPS = ROOT / "minigpt" / "models" / "ops.py"
 LINEAR = 1 + OPS.read_text().splitlines().index("        return x @ self.weight + self.bias")
 STEP = r"\(step\) "
 OWN = {"layer", "op", "token", "at", "stop", "ledger", "mem", "kv", "cost", "look", "lens"}
@@ -307,7 +307,7 @@ def test_any_numpy_works_at_the_prompt(tmp_path, said):
 
 PROGRAM = """
 import counting, minigpt
-from minigpt import gpt2
+from minigpt.models import gpt2
 lm = minigpt.load()
 def program():
     for step in minigpt.generate(lm, "To be", max_new_tokens=2, seed=1):
@@ -375,7 +375,7 @@ def test_a_breakpoint_shows_the_figures_of_the_ledger(tmp_path):
 
 
 def test_a_breakpoint_in_the_files_of_the_clone_is_hit(tmp_path, said):
-    gpt2 = (ROOT / "minigpt" / "gpt2.py").read_text().splitlines()
+    gpt2 = (ROOT / "minigpt" / "models" / "gpt2.py").read_text().splitlines()
     line = 1 + gpt2.index("        qkv = self.c_attn(x)  # (B, T, 3C)")
     env = environment(HOME=str(tmp_path), TERM="dumb", PYTHONPATH=str(ROOT))
     child = Session(
@@ -383,7 +383,7 @@ def test_a_breakpoint_in_the_files_of_the_clone_is_hit(tmp_path, said):
         encoding="utf-8", timeout=60, dimensions=(40, 160),
     )  # fmt: skip
     child.expect(STEP)
-    assert child(f"b minigpt/gpt2.py:{line}")[0].startswith("Breakpoint 1 at ")
+    assert child(f"b minigpt/models/gpt2.py:{line}")[0].startswith("Breakpoint 1 at ")
     assert "-> qkv = self.c_attn(x)" in child("c")[0]
     child("cl 1")
     assert child("b gelu")[0].startswith("Breakpoint 2 at ")  # a composite, by its name

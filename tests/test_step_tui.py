@@ -33,12 +33,12 @@ pytest.importorskip("textual", reason="textual is not installed: .[tui]")
 from textual.widgets import Input
 
 from minigpt import generate, load
-from minigpt.stepping.engine import Engine
-from minigpt.stepping.layers import Layers
-from minigpt.stepping.messages import Job
-from minigpt.stepping.panels import Memory, Tensor, bars
-from minigpt.stepping.picture import NOTHING, colours, picture
-from minigpt.stepping.tui import Stepping
+from minigpt.stepping.screen.app import Stepping
+from minigpt.stepping.screen.engine import Engine
+from minigpt.stepping.screen.layers import Layers
+from minigpt.stepping.screen.messages import Job
+from minigpt.stepping.screen.panels import Memory, Tensor, bars
+from minigpt.stepping.screen.picture import NOTHING, colours, picture
 
 PROMPT = "To be, or not to be"
 PLACE = {"revision": None, "device": "cpu", "dtype": "float32"}

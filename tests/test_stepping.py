@@ -20,26 +20,25 @@ from safetensors.numpy import load_file
 import counting
 import minigpt
 from counting import Counted, Ledger, ShapeArray, category, observing, scope, trace
-from counting.debugger import below
-from counting.operations import condition, uncounted
-from counting.stepping import Stepper, stop_at
+from counting.stepping.debugger import below
+from counting.stepping.operation import condition, uncounted
+from counting.stepping.stepper import Stepper, stop_at
 from minigpt import InputError, generate, load, run_with_cache, steps
-from minigpt.architectures import build
+from minigpt.inference.load import LanguageModel
+from minigpt.models.architectures import build
 from minigpt.stepping.debugger import Debugger
-from minigpt.stepping.reading import attention_pattern, expected, kv_cache, logit_lens
+from minigpt.stepping.inspection import attention_pattern, expected, kv_cache, logit_lens
 from minigpt.stepping.stepper import ModelStepper, is_model, paths
-from minigpt.weights import LanguageModel
 
 PROMPT = "To be, or not to be"
 SHORT = {"max_new_tokens": 3, "seed": 1}
-INSTALLED = Path(minigpt.__file__).parent  # the clone, or where it was installed to
+MODELS = Path(minigpt.__file__).parent / "models"  # the clone, or where it was installed to
 ROOMS = {
-    str(INSTALLED / f"{room}.py")
-    for room in ("gpt2", "llama", "deepseek", "ops", "cache", "routing")
+    str(MODELS / f"{room}.py") for room in ("gpt2", "llama", "deepseek", "ops", "cache", "routing")
 }
 
 
-OPS = INSTALLED / "ops.py"
+OPS = MODELS / "ops.py"
 LINEAR, VARIANCE, NORM = (
     1 + OPS.read_text().splitlines().index(line)
     for line in (
@@ -48,7 +47,7 @@ LINEAR, VARIANCE, NORM = (
         "    return centred / np.sqrt(variance + epsilon) * weight + bias",
     )
 )
-CACHE = INSTALLED / "cache.py"
+CACHE = MODELS / "cache.py"
 CATEGORY = 1 + CACHE.read_text().splitlines().index('        with category("kv_cache"):')
 FINAL = "ln_f.weight", "ln_f.bias", "wte.weight"
 
@@ -519,7 +518,7 @@ def test_whatever_is_typed_memory_at_an_operation_is_what_it_was(lines, tiny, ea
     debugger = Typist(lines)
     debugger.generate(load(tiny), "abc", **TINY)
     debugger.clear_all_breaks()
-    vars(minigpt.ops).pop("keep", None), vars(minigpt.gpt2).pop("keep", None)
+    vars(minigpt.models.ops).pop("keep", None), vars(minigpt.models.gpt2).pop("keep", None)
     for kept, state in debugger.seen:
         if state.event == "operation" and not kept:
             assert state == each(state.number)
@@ -750,7 +749,7 @@ def test_a_breakpoint_in_a_model_opens_it(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
         "import minigpt\n"
-        "from minigpt import gpt2\n"
+        "from minigpt.models import gpt2\n"
         "class Attention(gpt2.Attention):\n"
         "    def forward(self, x, mask, cache):\n"
         "        breakpoint()\n"
@@ -768,9 +767,9 @@ def test_a_breakpoint_in_a_model_opens_it(tmp_path):
     )
     out = result.stdout.decode()
     assert f"> {program}(6)forward()" in out
-    assert "> " + str(ROOT / "minigpt" / "gpt2.py") in out
+    assert "> " + str(ROOT / "minigpt" / "models" / "gpt2.py") in out
     assert f"{os.sep}counting{os.sep}" not in out
-    assert f"minigpt{os.sep}module.py" not in out
+    assert f"models{os.sep}module.py" not in out
     assert "head 7 |" in out
     assert "layer   0      2 of 2 positions" in out
     assert "going back needs minigpt step" in out
@@ -780,7 +779,7 @@ def test_a_breakpoint_in_a_model_opens_it(tmp_path):
 
 def test_files_of_a_model():
     assert all(map(is_model, ROOMS))
-    for file in (counting.__file__, np.__file__, os.__file__, str(INSTALLED / "module.py")):
+    for file in (counting.__file__, np.__file__, os.__file__, str(MODELS / "module.py")):
         assert not is_model(file)
 
 

@@ -13,10 +13,11 @@ from packs import MATRICES, NARROW, assert_holds, files, no_packing, packed, pre
 from safetensors.numpy import load_file
 
 from counting.composite import composite
-from minigpt import load, ops
+from minigpt import load
 from minigpt.fast import enabled, packing, store
 from minigpt.fast.packed import DTYPES, PackedMatrix, narrowed
 from minigpt.fast.packing import Pack
+from minigpt.models import ops
 
 
 @pytest.fixture
@@ -307,8 +308,8 @@ def test_with_llvmlite_kernels_do_it(folder):
 def test_kernels_say_what_numpy_says(folder, monkeypatch, dtype):
     """The same logits, but for rounding, of a model whose widths are whole vectors."""
     pytest.importorskip("llvmlite")
-    from minigpt.config import GPT2Config
-    from minigpt.synthetic import write_checkpoint
+    from minigpt.checkpoint.synthetic import write_checkpoint
+    from minigpt.models.gpt2_config import GPT2Config
 
     config = GPT2Config(300, 64, 64, 2, 4, eos_token_id=299)
     write_checkpoint(config, folder.parent / "wide")

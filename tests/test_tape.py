@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("llvmlite")
 
-from minigpt.fast.machine import here
-from minigpt.fast.moves import FORMULAS, add, copy_bfloat16, copy_float16, cos, sin
+from minigpt.fast.kernels.machine import here
+from minigpt.fast.kernels.rows import FORMULAS, add, copy_bfloat16, copy_float16, cos, sin
 from minigpt.fast.recorded import Unrecordable
 from minigpt.fast.tape import Tape
 

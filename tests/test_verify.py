@@ -12,14 +12,14 @@ from rich.console import Console
 
 from counting import COSTS, Cost
 from counting.views import matmul
-from minigpt import peers
-from minigpt import verify as room
-from minigpt.config import GPT2Config
+from minigpt.commands.verify import document, run, table
 from minigpt.errors import InputError
-from minigpt.measure import forward
-from minigpt.peers import PEERS, Pass, Traced, installed, panel
-from minigpt.verify import Case, Verification, Witness, verify
-from minigpt.verify_text import document, run, table
+from minigpt.formulas import other_counters as peers
+from minigpt.formulas import verify as room
+from minigpt.formulas.other_counters import PEERS, Pass, Traced, installed, panel
+from minigpt.formulas.verify import Case, Verification, Witness, verify
+from minigpt.models.gpt2_config import GPT2Config
+from minigpt.planning.forward import forward
 
 SMALL = GPT2Config(vocab_size=11, n_positions=8, n_embd=6, n_layer=2, n_head=3)
 ONE = Case(B=1, T=1, N=0, L=1, H=1, D=1, F=1, V=1, C=1)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from counting import Counted
 from minigpt import InputError, generate, load
-from minigpt.gpt2 import GPT2
+from minigpt.models.gpt2 import GPT2
 
 TOKENS = np.array([[3, 1, 4, 1, 5]])
 
@@ -265,7 +265,7 @@ def test_an_index_that_leads_nowhere_is_named(tmp_path, index):
 )
 def test_a_name_that_is_no_model_is_refused_without_a_network(monkeypatch, tmp_path, model):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("minigpt.hub._on_hub", lambda *_: pytest.fail("asked the hub"))
+    monkeypatch.setattr("minigpt.checkpoint.hub._on_hub", lambda *_: pytest.fail("asked the hub"))
     refused(model)
 
 

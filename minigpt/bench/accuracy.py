@@ -12,15 +12,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from minigpt.bench.engines import threads
-from minigpt.bench.models import Subject, subject
 from minigpt.bench.rounds import start
+from minigpt.bench.subject import Subject, subject
 from minigpt.bench.worker import Job
+from minigpt.commands.terminal import console
 from minigpt.errors import InputError
 from minigpt.fast.packed import DTYPES
-from minigpt.generation import encode, generate
+from minigpt.inference.generate import encode, generate
+from minigpt.inference.load import LanguageModel, load
 from minigpt.schema import SCHEMA
-from minigpt.terminal import console
-from minigpt.weights import LanguageModel, load
 
 REFERENCE, *NARROW = DTYPES
 GENERATED = 256  # tokens of the text, if none is given

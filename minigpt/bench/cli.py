@@ -37,7 +37,7 @@ def decode(
     json: Json = False,
 ) -> None:
     """Time per token, beside the memory's floor and the peers."""
-    from minigpt.bench.run import measure, show
+    from minigpt.bench.measure import measure, show
 
     show(measure("decode", model, engine or (), dtype, rounds, (prompt_tokens,), new_tokens), json)
 
@@ -55,7 +55,7 @@ def prefill(
     json: Json = False,
 ) -> None:
     """Time per token of a prompt, warm."""
-    from minigpt.bench.run import SWEEP, cliff_lines, measure, show
+    from minigpt.bench.measure import SWEEP, cliff_lines, measure, show
 
     if sweep:
         without_effect({"--tokens": tokens}, "--sweep")
@@ -77,7 +77,7 @@ def load(
 
     The second start of a process: files are in memory by then.
     """
-    from minigpt.bench.run import measure, show
+    from minigpt.bench.measure import measure, show
 
     show(measure("load", model, engine or (), dtype, rounds, (prompt_tokens,)), json)
 
@@ -86,7 +86,7 @@ def load(
 def peers(model: Model = "gpt2", dtype: Dtypes = DTYPES, json: Json = False) -> None:
     """Which peers are installed, and whether their tokens agree."""
     from minigpt.bench.engines import ENGINES
-    from minigpt.bench.run import agreement, measure, show
+    from minigpt.bench.measure import agreement, measure, show
 
     others = [engine.name for engine in ENGINES.values() if engine.packages and engine.installed]
     result = measure("decode", model, ["minigpt", *others], dtype, 1, (16,), 32)

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from minigpt.architectures import read
-from minigpt.config import GPT2Config
+from minigpt.checkpoint.hub import find
+from minigpt.checkpoint.tensors import tensors
 from minigpt.errors import InputError
 from minigpt.fast.packing import stamp
-from minigpt.hub import find
-from minigpt.places import written_whole
-from minigpt.private import PrivateFolder, unusable
-from minigpt.tensors import tensors
+from minigpt.models.architectures import read
+from minigpt.models.gpt2_config import GPT2Config
+from minigpt.storage.files import written_whole
+from minigpt.storage.private import PrivateFolder, unusable
 
 _PARTS = {  # of a block
     "ln_1": "attn_norm",

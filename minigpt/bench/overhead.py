@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from minigpt.bench.models import subject
 from minigpt.bench.own import uncounted
+from minigpt.bench.subject import subject
 from minigpt.errors import InputError
-from minigpt.weights import LanguageModel, load
+from minigpt.inference.load import LanguageModel, load
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from minigpt.architectures import build
 from minigpt.bench.engines import Generate
-from minigpt.weights import LanguageModel, load
+from minigpt.inference.load import LanguageModel, load
+from minigpt.models.architectures import build
 
 
 def bare_weights(lm: LanguageModel) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from minigpt.bench.convert import ctranslate2_folder, gguf_file
 from minigpt.bench.engines import Generate
 from minigpt.errors import InputError
-from minigpt.peers import cache_name
+from minigpt.formulas.other_counters import cache_name
 
 
 def transformers(folder: Path, dtype: str, threads: int, context: int) -> Generate:

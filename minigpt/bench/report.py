@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
-from minigpt.architectures import Config
 from minigpt.bench.engines import ENGINES, PRECISIONS, Entry
-from minigpt.count import forward
+from minigpt.models.architectures import Config
+from minigpt.planning.count import forward
 
 
 class Row(NamedTuple):

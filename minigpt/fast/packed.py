@@ -10,7 +10,7 @@ from counting.composite import composite
 from counting.scope import scope
 
 if TYPE_CHECKING:
-    from minigpt.fast.machine import Machine
+    from minigpt.fast.kernels.machine import Machine
 
 DTYPES: dict[str, Any] = {
     "float32": np.dtype(np.float32),

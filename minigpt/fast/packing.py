@@ -19,13 +19,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from minigpt.device import Stored
 from minigpt.errors import InputError
 from minigpt.fast.packed import DTYPES, Parts
-from minigpt.kept import bound
+from minigpt.inference.device import Stored
 from minigpt.notes import note
-from minigpt.places import written_whole
-from minigpt.private import PrivateFolder, private_file, unusable
+from minigpt.storage.files import written_whole
+from minigpt.storage.kept import bound
+from minigpt.storage.private import PrivateFolder, private_file, unusable
 
 VERSION = 2  # of what is written; another one is packed anew
 SAMPLE = 4096  # bytes at both ends and in the middle of a tensor that are compared at every start

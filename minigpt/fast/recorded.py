@@ -9,9 +9,9 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from counting.composite import composite
-from minigpt.fast import moves
+from minigpt.fast.fused import FLOAT
+from minigpt.fast.kernels import rows as moves
 from minigpt.fast.packed import DTYPES, PackedMatrix
-from minigpt.fast.twins import FLOAT
 
 if TYPE_CHECKING:
     from minigpt.fast.tape import Tape

@@ -21,13 +21,13 @@ from counting.array import entered
 from counting.growing import Growing, Line, counted
 from counting.pricing import describe
 from counting.scope import place
-from minigpt.architectures import Model, build
-from minigpt.cache import KVCache
-from minigpt.fast.machine import Machine
+from minigpt.fast.kernels.machine import Machine
+from minigpt.fast.kernels.threads import ENTRY
 from minigpt.fast.packed import PackedMatrix
-from minigpt.fast.pool import ENTRY
 from minigpt.fast.recorded import Recorded, Unrecordable
 from minigpt.fast.tape import Job, Tape
+from minigpt.models.architectures import Model, build
+from minigpt.models.cache import KVCache
 
 FEW = 8  # steps that are not worth a recording
 MANY = 32  # tokens of prompts that are

@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from minigpt.architectures import Config, layout
-from minigpt.device import Held, Progress, Stored
 from minigpt.fast import enabled
 from minigpt.fast.packed import DTYPES, PackedMatrix, Parts, narrowed
 from minigpt.fast.packing import FLOAT, Pack
-from minigpt.kept import PACKED
+from minigpt.inference.device import Held, Progress, Stored
+from minigpt.models.architectures import Config, layout
 from minigpt.notes import note
-from minigpt.private import PrivateFolder, unusable
+from minigpt.storage.kept import PACKED
+from minigpt.storage.private import PrivateFolder, unusable
 
 SMALL = 1 << 26  # bytes that are packed sooner than a file of them is written
 COPIED = 1 << 29  # bytes at most that are read into memory: its pages are large, a map's are small
@@ -26,8 +26,8 @@ def held(config: Config, stored: Stored, dtype: str, progress: Progress) -> Held
     """
     machine = None
     if enabled():
-        from minigpt.fast.machine import here
-        from minigpt.fast.twins import install
+        from minigpt.fast.fused import install
+        from minigpt.fast.kernels.machine import here
 
         if machine := here():
             install(machine)

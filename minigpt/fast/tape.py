@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigpt.fast.machine import SOME, Machine, address
+from minigpt.fast.fused import FLOAT, twins
+from minigpt.fast.kernels.machine import SOME, Machine, address
+from minigpt.fast.kernels.threads import fitting
 from minigpt.fast.packed import gathered
-from minigpt.fast.pool import fitting
 from minigpt.fast.recorded import Recorded, Unrecordable
-from minigpt.fast.twins import FLOAT, twins
 
 LINE = 64  # bytes: results begin a line of the cache
 

@@ -12,12 +12,12 @@ import numpy as np
 from counting.array import Counted, observing
 from counting.interval import interval
 from counting.ledger import Charge
-from counting.operations import Operation, operation
-from minigpt.cache import KVCache
+from counting.stepping.operation import Operation, operation
 from minigpt.errors import InputError
-from minigpt.generation import encode
+from minigpt.inference.generate import encode
+from minigpt.inference.load import LanguageModel
+from minigpt.models.cache import KVCache
 from minigpt.stepping.stepper import check_path
-from minigpt.weights import LanguageModel
 
 
 class _Abandoned(Exception):

@@ -46,8 +46,8 @@ def step(
     }
     place = {"revision": revision, "device": device, "dtype": dtype}
     if tui:
-        from minigpt.stepping.engine import show
-        from minigpt.stepping.messages import Job
+        from minigpt.stepping.screen.engine import show
+        from minigpt.stepping.screen.messages import Job
 
         raise typer.Exit(show(Job(prompt, model, place, at, token, options)))
     from minigpt.stepping.command import run

@@ -5,11 +5,11 @@ import traceback
 from typing import Any
 
 from counting import observing, uncounted
-from counting.frames import ledger_of
+from counting.stepping.frames import ledger_of
 from minigpt.errors import InputError
-from minigpt.generation import generate
+from minigpt.inference.generate import generate
+from minigpt.inference.load import load
 from minigpt.stepping.debugger import Debugger
-from minigpt.weights import load
 
 
 def run(

@@ -5,12 +5,13 @@ from fnmatch import fnmatchcase
 from shutil import get_terminal_size
 from typing import Any, ClassVar
 
-from counting import debugger, show
-from counting.debugger import below
+from counting import show
+from counting.stepping import debugger
+from counting.stepping.debugger import below
 from counting.views import flops
-from minigpt.module import Module
-from minigpt.run import component
-from minigpt.stepping.reading import (
+from minigpt.commands.generate import component
+from minigpt.models.module import Module
+from minigpt.stepping.inspection import (
     attention_pattern,
     expected,
     kv_cache,

@@ -6,30 +6,26 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
-import minigpt
-from counting.frames import callers
-from counting.stepping import Stepper
-from minigpt.deepseek import Deepseek
+from counting.stepping.frames import callers
+from counting.stepping.stepper import Stepper
 from minigpt.errors import InputError
-from minigpt.generation import Step, generate
-from minigpt.generation import _steps as generation_steps
-from minigpt.gpt2 import GPT2
-from minigpt.llama import Llama
-from minigpt.measure import forward
-from minigpt.module import Module
-from minigpt.stepping.reading import layer_of
-from minigpt.weights import LanguageModel
+from minigpt.inference.generate import Step, generate
+from minigpt.inference.generate import _steps as generation_steps
+from minigpt.inference.load import LanguageModel
+from minigpt.models import cache, deepseek, gpt2, llama, ops, rope, routing
+from minigpt.models.module import Module
+from minigpt.planning.forward import forward
+from minigpt.stepping.inspection import layer_of
 
-_ROOMS = ("gpt2", "llama", "deepseek", "ops", "cache", "rope", "routing")
-_FILES = {str(Path(minigpt.__file__).parent / f"{room}.py") for room in _ROOMS}
-_PASSES = {model.forward.__code__ for model in (GPT2, Llama, Deepseek)}
+_CODE = (cache, deepseek, gpt2, llama, ops, rope, routing)  # modules that models are written in
+_FILES = {str(module.__file__) for module in _CODE}
+_PASSES = {model.forward.__code__ for model in (gpt2.GPT2, llama.Llama, deepseek.Deepseek)}
 
 
 def is_model(file: str) -> bool:

@@ -18,8 +18,8 @@ import cupy
 import numpy as np
 
 from gpu_visit.visit import Result, Row, Visit
-from minigpt.config import GPT2Config
 from minigpt.fast.cublas_array import CublasArray
+from minigpt.models.gpt2_config import GPT2Config
 
 LAYERS = 4  # of the model that is profiled; ncu runs each kernel several times
 

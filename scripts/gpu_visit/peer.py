@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gpu_visit.visit import Visit
-from minigpt.peers import cache_name
+from minigpt.formulas.other_counters import cache_name
 
 
 @cache

@@ -10,8 +10,8 @@ from counting.array import observing
 from counting.views import flops, matmul
 from gpu_visit.peer import peer
 from gpu_visit.visit import Result, Row, Visit
-from minigpt.device import to_host
-from minigpt.gpt2 import GPT2
+from minigpt.inference.device import to_host
+from minigpt.models.gpt2 import GPT2
 
 
 def correctness(visit: Visit) -> Result:

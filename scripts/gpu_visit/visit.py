@@ -9,12 +9,12 @@ import cupy
 import numpy as np
 
 from counting import Counted, Ledger, category
-from counting.pool import Pool
-from minigpt.architectures import layout
-from minigpt.config import GPT2Config
-from minigpt.device import Cuda
+from counting.cupy_memory import Pool
 from minigpt.fast.cublas_array import CublasArray
-from minigpt.gpt2 import GPT2
+from minigpt.inference.device import Cuda
+from minigpt.models.architectures import layout
+from minigpt.models.gpt2 import GPT2
+from minigpt.models.gpt2_config import GPT2Config
 
 Row = tuple[str, str, str]  # what was measured, what came out, what stands beside it
 Result = dict[str, Any]  # of a stage: "rows", and whatever it found

@@ -1,0 +1,246 @@
+"""Where a model's files are: in the package, in a folder, or on the Hugging Face hub."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from minigpt.errors import InputError, did_you_mean
+from minigpt.storage.files import beside, replace
+from minigpt.storage.outputs import check_apart
+
+SHIPPED = "shakespeare"
+WEIGHTS = (  # names whose weights are known to be on the hub, or here
+    SHIPPED,
+    *("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"),
+    *("meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.1-8B"),
+    *("meta-llama/Llama-3.1-70B", "meta-llama/Llama-3.1-405B"),
+    *("deepseek-ai/DeepSeek-V3", "deepseek-ai/DeepSeek-R1"),
+)
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+_PICKLE = "pytorch_model.bin"
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_REFUSED = "loading a pickle can run any code; save the model as safetensors"
+
+Fetch = Callable[[str], Path | None]  # a file of the model, by name; None where it has no such file
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The files of a model."""
+
+    name: str
+    config: Path
+    tokenizer: Path
+    tensors: tuple[Path, ...]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them, with the index that names those of the tensors, if one does."""
+        index = self.config.parent / INDEX
+        indexed = self.tensors[0].name != SINGLE and index.is_file()
+        return (self.config, self.tokenizer, *self.tensors, *([index] if indexed else []))
+
+
+def find(model: str, revision: str | None = None) -> Checkpoint:
+    """The files of `model`; those of a hub name are downloaded unless they are in its cache.
+
+    Raises:
+        InputError: there is no such model, it has no safetensors, or the hub cannot be reached.
+    """
+    fetch, tensors = _source(model, revision)
+    config = _config(model, fetch)
+    tokenizer = fetch("tokenizer.json")
+    if tokenizer is None:
+        raise _lacks(model, "tokenizer.json", fetch)
+    return Checkpoint(model, config, tokenizer, tensors or _tensors(model, fetch))
+
+
+def find_config(model: str) -> Path:
+    """The config.json of `model`, where `find` would find it; no other file is asked for.
+
+    Raises:
+        InputError: there is no such model, it has none, or the hub cannot be reached.
+    """
+    return _config(model, _source(model, None)[0])
+
+
+def _source(model: str, revision: str | None) -> tuple[Fetch, tuple[Path, ...]]:
+    """What fetches the files of a model, and those of its tensors if they are known already."""
+    try:
+        here = _here(model)
+    except OSError as error:  # a folder that may not be read, a name too long
+        raise InputError(f"{model} cannot be read: {error.strerror}") from None
+    if here and revision is not None:
+        raise InputError(f"{model} is on this machine: only a hub name has revisions")
+    if not here and not _HUB_NAME.fullmatch(model):
+        raise InputError(f"{model!r} is no file, no folder and no hub name")
+    for known in WEIGHTS:
+        if not here and model.casefold() == known.rpartition("/")[2].casefold() and model != known:
+            raise InputError(f"{model!r} is no name of any weights; did you mean {known}?")
+    return here or (_on_hub(model, revision), ())
+
+
+def _here(model: str) -> tuple[Fetch, tuple[Path, ...]] | None:
+    """The same of a model that comes with the package, or is a folder or file."""
+    if model == SHIPPED:
+        package = Path(__file__).parents[1]
+        folders = package / "shipped" / SHIPPED, package.parent / "weights" / SHIPPED
+        return _in_folder(next(f for f in folders if f.is_dir())), ()
+    path = Path(os.path.expanduser(model))
+    if path.suffix.lower() in PICKLES:
+        raise InputError(f"{model} is a pickle and refused: {_REFUSED}")
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            raise InputError(f"{model} is not a .safetensors file")
+        return _in_folder(path.parent), (path,)
+    if model and path.is_dir():
+        empty = not any(path.iterdir())
+        if not (empty and _HUB_NAME.fullmatch(model)):  # it may be the one to download into
+            return _in_folder(path), ()
+    return None
+
+
+def download(model: str, revision: str | None = None, to: Path | None = None) -> Path:
+    """Fetches a model's files ahead of time; gives the folder they are in.
+
+    Raises:
+        InputError: as `find`, or `to` cannot be written.
+    """
+    made = to is not None and not to.exists()
+    try:
+        if to is not None:
+            to.mkdir(parents=True, exist_ok=True)  # or fail before the download
+        try:
+            checkpoint = find(model, revision)
+        except InputError:
+            if to is not None and made:
+                to.rmdir()
+            raise
+        if to is None:
+            return checkpoint.config.parent
+        check_apart([to / file.name for file in checkpoint.files], checkpoint.files)
+        with beside(to / checkpoint.config.name) as part:  # all of it, or nothing
+            for file in checkpoint.files:
+                shutil.copyfile(file, part / file.name)
+            for file in checkpoint.files:
+                replace(part / file.name, to / file.name)
+    except OSError as error:
+        raise InputError(f"{to} cannot be written: {error.strerror or error}") from None
+    return to
+
+
+def _config(model: str, fetch: Fetch) -> Path:
+    config = fetch("config.json")
+    if config is None:
+        raise _lacks(model, "config.json", fetch)
+    return config
+
+
+def _lacks(model: str, what: str, fetch: Fetch) -> InputError:
+    pickled = f"; its {_PICKLE} is refused: {_REFUSED}" if fetch(_PICKLE) else ""
+    return InputError(f"{model} has no {what}{pickled}")
+
+
+def _tensors(model: str, fetch: Fetch) -> tuple[Path, ...]:
+    if single := fetch(SINGLE):
+        return (single,)
+    index = fetch(INDEX)
+    if index is None:
+        raise _lacks(model, f"{SINGLE} and no {INDEX}", fetch)
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        raise InputError(f"{index} is not a safetensors index: get it again") from None
+    if not names:
+        raise InputError(f"{index} names no file: get it again")
+    shards = []
+    for name in names:
+        if not re.fullmatch(r"[\w-][\w.-]*\.safetensors", str(name)):
+            raise InputError(f"{index} names {name!r}, which is not a safetensors file beside it")
+        shard = fetch(name)
+        if shard is None:
+            raise InputError(f"{model} has no {name}, which {index.name} asks for")
+        shards.append(shard)
+    return tuple(shards)
+
+
+def _in_folder(folder: Path) -> Fetch:
+    return lambda name: path if (path := folder / name).is_file() else None
+
+
+def _on_hub(model: str, revision: str | None) -> Fetch:
+    from huggingface_hub import (
+        _CACHED_NO_EXIST,
+        file_exists,
+        get_hf_file_metadata,
+        hf_hub_download,
+        hf_hub_url,
+        try_to_load_from_cache,
+    )
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    @cache
+    def unreachable() -> str:
+        """Why the hub is, or "". Asked once: a download would try for half a minute, aloud."""
+        try:
+            get_hf_file_metadata(hf_hub_url(model, "config.json", revision=revision))
+        except HfHubHTTPError as error:  # an answer
+            status = error.response.status_code if error.response is not None else 0
+            return _first_line(error) if status >= 500 else ""
+        except HFValidationError:
+            return ""
+        except Exception as error:  # whatever the transport of this version raises
+            return _first_line(error)
+        return ""
+
+    def fetch(name: str) -> Path | None:
+        try:
+            if name == _PICKLE:  # only asked whether it is there
+                there = not unreachable() and file_exists(model, name, revision=revision)
+                return Path(name) if there else None
+            offline = bool(unreachable())
+            return Path(hf_hub_download(model, name, revision=revision, local_files_only=offline))
+        except LocalEntryNotFoundError as error:
+            if try_to_load_from_cache(model, name, revision=revision) is _CACHED_NO_EXIST:
+                return None
+            raise InputError(
+                f"{model} is not on this machine and the hub cannot be reached "
+                f"({unreachable() or _first_line(error)}): where there is a network, run: "
+                f"minigpt download {model} --to DIR, and copy DIR here"
+                + ("" if "/" in model else did_you_mean(model, WEIGHTS))
+            ) from None
+        except EntryNotFoundError:
+            return None
+        except GatedRepoError:
+            raise InputError(
+                f"{model} is gated: ask for access on its page, then: hf auth login"
+            ) from None
+        except RevisionNotFoundError:
+            raise InputError(f"{model} has no revision {revision!r} on the hub") from None
+        except (RepositoryNotFoundError, HFValidationError):
+            raise InputError(
+                f"{model} is no file, no folder and no model on the hub"
+                + did_you_mean(model, WEIGHTS)
+            ) from None
+        except Exception as error:  # the transport's, the disk's
+            raise InputError(f"{model}: {name} cannot be fetched: {_first_line(error)}") from None
+
+    return fetch
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

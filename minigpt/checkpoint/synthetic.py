@@ -1,0 +1,96 @@
+"""Checkpoints of a GPT-2 at its true size with random values, in Hugging Face layout.
+
+Text that one generates is noise; what it costs is not.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from minigpt.errors import InputError
+from minigpt.models.gpt2_config import GPT2Config
+from minigpt.storage.files import beside, replace
+
+Report = Callable[[int, int], None]  # bytes written so far, bytes in all
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+def write_checkpoint(
+    config: GPT2Config,
+    folder: Path,
+    dtype: str = "float32",
+    seed: int = 0,
+    merges: Path | None = None,
+    progress: Report = lambda done, total: None,
+) -> None:
+    """Makes `folder`, whole or not at all: config.json, tokenizer.json, model.safetensors.
+
+    Args:
+        dtype: that the tensors are stored in, "float32" or "float16".
+        merges: see `make_tokenizer`.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    sizes = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "eos_token_id")
+    values = {"model_type": "gpt2"} | {name: getattr(config, name) for name in sizes}
+    try:
+        with beside(folder) as part:
+            _write_tensors(config, part / "model.safetensors", dtype, seed, progress)
+            tokenizer = make_tokenizer(config.vocab_size, merges).to_str(pretty=True)
+            (part / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+            (part / "config.json").write_text(json.dumps(values, indent=2) + "\n")
+            folder.mkdir(exist_ok=True)
+            for name in ("model.safetensors", "tokenizer.json", "config.json"):
+                replace(part / name, folder / name)  # a model is one once it has its config.json
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror or error}") from None
+
+
+def _write_tensors(config: GPT2Config, path: Path, dtype: str, seed: int, progress: Report) -> None:
+    """All tensors of `config`, one by one, with normally distributed values, as initialised."""
+    names = {"float32": "F32", "float16": "F16"}
+    itemsize, offset, header = np.dtype(dtype).itemsize, 0, {}
+    for key, shape in config.shapes().items():
+        end = offset + int(np.prod(shape)) * itemsize
+        header[key] = {"dtype": names[dtype], "shape": shape, "data_offsets": [offset, end]}
+        offset = end
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    rng = np.random.default_rng(seed)
+    with path.open("wb") as file:
+        file.write(len(encoded).to_bytes(8, "little") + encoded)
+        for key, shape in config.shapes().items():
+            values = 0.02 * rng.standard_normal(shape, np.float32)
+            if ".ln_" in f".{key}" and key.endswith("weight"):
+                values += 1
+            values.astype(dtype, copy=False).tofile(file)
+            progress(header[key]["data_offsets"][1], offset)
+
+
+def make_tokenizer(vocab_size: int, merges: Path | None = None) -> Tokenizer:
+    """A byte-level BPE with exactly `vocab_size` tokens.
+
+    With GPT-2's own merges (its vocab.bpe) ids are GPT-2's; without, the 256 bytes come first and
+    fillers that no text contains make up the rest.
+    """
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    symbols = [*map(chr, printable), *(chr(256 + i) for i in range(len(others)))]
+    pairs: list[Any] = []
+    if merges:
+        lines = merges.read_text(encoding="utf-8").splitlines()
+        pairs = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
+    tokens = (symbols + ["".join(pair) for pair in pairs])[: vocab_size - 1]
+    tokens += [f"<|filler{i}|>" for i in range(len(tokens), vocab_size - 1)] + [END_OF_TEXT]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [p for p in pairs if "".join(p) in vocabulary]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([END_OF_TEXT])
+    return tokenizer

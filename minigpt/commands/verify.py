@@ -1,0 +1,187 @@
+"""The `verify` command: what was found as tables for a terminal, and as JSON."""
+
+import json
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from minigpt.commands.formulas import si
+from minigpt.commands.terminal import console
+from minigpt.formulas.claims import GPU, UNITS, Claim
+from minigpt.formulas.other_counters import INSTALL, Reported
+from minigpt.formulas.published import SOURCES, Published
+from minigpt.formulas.verify import Verification, Witness, verify
+from minigpt.planning.forward import named
+from minigpt.schema import SCHEMA
+
+
+def run(
+    model: str,
+    prompt: int | None = None,
+    past: int | None = None,
+    seed: int | None = None,
+    peers: bool = False,
+    as_json: bool = False,
+) -> int:
+    """Verifies a model and prints what was found; gives the exit status, 1 if a witness differs.
+
+    Args:
+        model: see `measure.named`.
+        prompt, past, seed, peers: see `verify`.
+        as_json: the last line is a JSON document.
+
+    Raises:
+        InputError: there is no such model, or an option cannot be used.
+    """
+    config = named(model)
+    with Console(stderr=True).status("running the witnesses"):
+        found = verify(config, model, prompt=prompt, past=past, seed=seed, peers=peers)
+    console(prose=True).print(table(found))
+    if as_json:
+        print(json.dumps(document(found)))
+    return 0 if found.agrees else 1
+
+
+def table(found: Verification) -> Group:
+    """The witnesses, the published formulas, and the peers if they were asked."""
+    tables: list[RenderableType] = [_witnesses(found.witnesses), "", _claims(found.claims)]
+    if found.peers:
+        tables += ["", _peers(found.peers)]
+    verdict = "every witness agrees" if found.agrees else "A WITNESS DIFFERS"
+    title = f"{found.model}: {verdict}; configurations drawn with seed {found.seed}"
+    return Group(Text(title), "", *tables)
+
+
+def _witnesses(witnesses: list[Witness]) -> Table:
+    made = _table("witnesses", "cases", "")
+    for witness in witnesses:
+        if witness.skipped:
+            verdict = f"skipped: {witness.skipped}"
+        elif witness.smallest is None:
+            verdict = "agree"
+        else:
+            case, difference = witness.smallest
+            verdict = f"DIFFER: {difference} on {case}"
+        made.add_row(witness.claim, str(witness.cases or "-"), Text(verdict))
+    return made
+
+
+def _claims(claims: list[Claim]) -> Table:
+    made = _table("published, and how it differs", "n", "published", "executed", "%")
+    for column in made.columns[1:]:
+        column.justify, column.no_wrap = "right", True
+    made.leading = 1
+    for row, held in groupby(claims, lambda claim: claim.published):
+        at = list(held)
+        if len({(claim.value, claim.executed) for claim in at}) == 1:
+            del at[1:]  # the same whatever n is
+        unit = UNITS[row.of]
+        formula = row.formula.replace("**2", "²").replace("*", "·")
+        head = f"{row.source}, {row.where}"
+        made.add_row(
+            "\n  ".join([head, f"({speaks(row)})", f"= {formula}", *at[0].reasons]),
+            _lines(claim.n for claim in at),
+            _lines(si(claim.value) + unit for claim in at),
+            _lines(si(claim.executed) + unit for claim in at),
+            _lines(_percent(claim.deviation) for claim in at),
+        )
+    sources = "\n".join(f"{key}: {', '.join(map(str, s))}" for key, s in SOURCES.items())
+    made.caption = f"{TERMS}\nseconds and tokens on an {GPU.name}\n{sources}"
+    made.caption_justify = "left"
+    return made
+
+
+TERMS = (
+    "each is held in the terms of its source. matmul: 2mnp alone; all: every operation once, a "
+    "multiply-add as two. token: decoded at n keys; mean: of a sequence of n, on average. full: "
+    "every query against all keys; causal: against those it may see. training: 3 forward passes, "
+    "the backward pass as two; recomputed: the blocks run forward once more"
+)
+SCOPES = {
+    "token": "a decoded token",
+    "mean": "a mean token of a sequence",
+    "sequence": "a whole sequence",
+}
+
+
+def speaks(row: Published) -> str:
+    """In which terms a source speaks: what it prices, or view, scope, scores and mode."""
+    if row.of != "flop":
+        return row.of
+    return f"{row.view}, {SCOPES[row.scope]}, {row.scores} scores, {row.mode}"
+
+
+def _peers(peers: list[Reported]) -> Table:
+    made = _table("other counters", "report", "made of our counts", "% of 2mnp", "why")
+    for peer in peers:
+        reported = "not run" if peer.reported is None else f"{peer.reported:,}"
+        made.add_row(peer.name, reported, f"{peer.predicted:,}", _percent(peer.deviation), peer.why)
+    if missing := sorted({package for peer in peers for package in peer.missing}):
+        made.caption = Text(f"not installed: {', '.join(missing)}; {INSTALL}")
+        made.caption_justify = "left"
+    return made
+
+
+def _lines(cells: Iterable[Any]) -> str:
+    return "\n".join(map(str, cells))
+
+
+def _percent(deviation: float | None) -> str:
+    return "-" if deviation is None else f"{deviation:+.2f}"
+
+
+def _table(first: str, *columns: str) -> Table:
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in (first, *columns):
+        made.add_column(column)
+    return made
+
+
+def document(found: Verification) -> dict[str, Any]:
+    """Everything that was found; integers are exact."""
+    return {
+        "schema": SCHEMA,
+        "model": found.model,
+        "seed": found.seed,
+        "agrees": found.agrees,
+        "witnesses": [_witness(witness) for witness in found.witnesses],
+        "published": [_claim(claim) for claim in found.claims],
+        "peers": [peer._asdict() for peer in found.peers],
+    }
+
+
+def _witness(witness: Witness) -> dict[str, Any]:
+    told: dict[str, Any] = {"claim": witness.claim, "cases": witness.cases}
+    if witness.skipped:
+        return told | {"agrees": None, "skipped": witness.skipped}
+    if witness.smallest is None:
+        return told | {"agrees": True}
+    case, difference = witness.smallest
+    return told | {"agrees": False, "smallest_case": vars(case), "difference": difference}
+
+
+def _claim(claim: Claim) -> dict[str, Any]:
+    row = claim.published
+    return {
+        "source": row.source,
+        "title": SOURCES[row.source].title,
+        "where": row.where,
+        "formula": row.formula,
+        "of": row.of,
+        "part": row.part,
+        "per": row.per,
+        "view": row.view,
+        "scope": row.scope,
+        "scores": row.scores,
+        "mode": row.mode,
+        "n": claim.n,
+        "value": claim.value,
+        "executed": claim.executed,
+        "executed_formula": claim.executed_form,
+        "deviation_percent": claim.deviation,
+        "reasons": claim.reasons,
+    }

@@ -1,0 +1,215 @@
+"""What runs the kernels: compiled once for this machine, on the cores that this process may use."""
+
+import ctypes
+import struct
+from collections.abc import Callable
+from functools import cache, lru_cache
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from minigpt.fast.kernels import attention
+from minigpt.fast.kernels import job as jobs
+from minigpt.fast.kernels import matmul as products
+from minigpt.fast.kernels import pointwise as between
+from minigpt.fast.kernels import rows as moves
+from minigpt.fast.kernels import threads as pool
+from minigpt.fast.kernels.llvm import Target
+from minigpt.fast.kernels.threads import Pool
+
+SHARE = 1 << 18  # bytes of a weight that a thread takes at a time
+BLOCK = 1 << 17  # bytes of rows of x that stay in the cache while weights pass by
+BLAS = 128  # rows from which on BLAS multiplies faster by columns
+SOME = 1 << 13  # numbers that a thread takes at a time of what is done to each
+MANY = 16  # rows from which on it pays to round x to bfloat16 first
+
+
+_ROOMS = (attention, between, jobs, moves, pool, products)
+
+
+def kernels(module: ir.Module, target: Target) -> None:
+    """All kernels, and what shares them out."""
+    pool.sharing(module, target)
+    for dtype in jobs.STORED:
+        products.product(module, target, dtype)
+    for dtype in ("float32", "bfloat16", "float16"):
+        products.product_by_columns(module, target, dtype)
+        attention.one_by_one(module, target, dtype)
+        attention.together(module, target, dtype)
+    if products.PAIRS_FEATURE in target.features:
+        products.product(module, target, "bfloat16", pairs=True)
+    products.narrow(module, target)
+    for formula in (between.gelu, between.silu):
+        between.elementwise(module, target, formula)
+    between.layer_norm(module, target)
+    between.rms_norm(module, target)
+    for row_formula in moves.FORMULAS:
+        moves.by_rows(module, target, row_formula)
+    moves.position(module)
+    for dtype in jobs.STORED:
+        moves.gathered(module, target, dtype)
+
+
+class Machine:
+    """The kernels for `target`, and threads to run them.
+
+    Attributes:
+        lanes: numbers in a vector.
+        pairs: whether two products of bfloat16 are one operation.
+        threads: how many there are.
+        pool: what they share.
+        run: what a job is handed to, (address, words, total, chunk).
+        empty: what makes the arrays that results are written into.
+        otherwise: what takes the place of a function in NumPy where no kernel fits.
+    """
+
+    def __init__(self, target: Target, threads: int | None = None) -> None:
+        sources = [Path(str(room.__file__)) for room in _ROOMS]
+        self._code = target.load(kernels, [*sources, Path(__file__)])
+        self.pool = Pool(self._code, threads)
+        self.lanes, self.pairs = target.lanes, products.PAIRS_FEATURE in target.features
+        self.threads = self.pool.threads
+        self.run: Callable[[int, bytes, int, int], None] = self.pool.run
+        self.empty: Callable[..., np.ndarray] = np.empty
+        self.otherwise: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: (
+            function
+        )
+
+    def job(self, name: str, words: str) -> Callable[..., None]:
+        """A kernel as a function: of the range to cover, of how much at a time, and its words.
+
+        Args:
+            words: their types in order: q a whole number or an address, f a float.
+        """
+        address, run = self._code[name], self.run
+        pack = struct.Struct("".join({"q": "q", "f": "f4x"}[word] for word in words)).pack
+
+        def call(total: int, chunk: int, *values: Any) -> None:
+            run(address, pack(*values), total, chunk)
+
+        return call
+
+    def product(
+        self, stored: np.ndarray, scale: np.ndarray | None, turned: bool
+    ) -> Callable[[np.ndarray], np.ndarray] | None:
+        """`x @ stored.T * scale` if turned, or `x @ stored`, x (..., d); None if no kernel fits.
+
+        The arrays must stay where they are.
+        """
+        out, d = stored.shape if turned else stored.shape[::-1]
+        if d % self.lanes or (not turned and out % self.lanes):
+            return None
+        name, width = stored.dtype.name, stored.itemsize
+        place = address(stored)
+        if not turned:
+            job = self.job(f"product_by_columns_{name}", "qqqqqq")
+            units = out // self.lanes
+            share = max(1, -(-units // self.threads))
+            blas = self.otherwise(np.matmul)
+
+            def by_columns(x: np.ndarray) -> np.ndarray:
+                if stored.dtype == x.dtype == np.float32 and x.size >= BLAS * d:
+                    return blas(x.reshape(-1, d), stored).reshape(*x.shape[:-1], out)
+                x, y, n = self._rows(x, d, out)
+                job(units, share, place, address(x), address(y), d, out, n)
+                return y
+
+            return by_columns
+        by_rows, pairs = self.job(f"product_{name}", "q" * 9), None
+        if name == "bfloat16" and self.pairs and d % 32 == 0:
+            pairs, narrow = self.job("product_pairs", "q" * 9), self.job("narrow", "qq")
+        factors = 0 if scale is None else address(scale)
+        share = max(4, SHARE // (d * width) // 4 * 4)
+        block = max(4, BLOCK // (d * 4) // 4 * 4)
+
+        def multiply(x: np.ndarray) -> np.ndarray:
+            x, y, n = self._rows(x, d, out)
+            job, given, rows = by_rows, x, block
+            if pairs is not None and n >= MANY:
+                job, given, rows = pairs, self.empty(x.shape, np.uint16), 2 * block
+                units = x.size // self.lanes
+                narrow(units, max(1, units // 64), address(x), address(given))
+            tiles = -(-out // share) * -(-n // rows)
+            sizes = d, out, n, rows, share
+            job(tiles, 1, place, factors, address(given), address(y), *sizes)
+            return y
+
+        return multiply
+
+    def _rows(self, x: np.ndarray, d: int, out: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """x (..., d) as a kernel reads it, room for the result (..., out), and how many rows."""
+        if x.dtype != np.float32 or not x.flags.c_contiguous:
+            x = np.ascontiguousarray(x, np.float32)
+        return x, self.empty((*x.shape[:-1], out), np.float32), x.size // d
+
+    def move(self, formula: moves.Formula, to: np.ndarray, *operands: np.ndarray) -> bool:
+        """`to[...] = formula(*operands)`; False, and nothing done, if no kernel fits.
+
+        Args:
+            formula: one of `moves.FORMULAS`.
+            operands: of float32, wherever their rows lie, broadcast to the shape of `to`.
+        """
+        arrays = (to, *operands)
+        looks = ((x.shape, x.strides, x.itemsize) for x in arrays)
+        if not to.ndim or any(x.ndim > to.ndim for x in operands):
+            return False
+        if (walk := _walk(to.shape, *looks)) is None:
+            return False
+        rows, d, sizes = walk
+        words = [*map(address, arrays), d, *sizes]
+        self.job(formula.__name__, "q" * len(words))(rows, max(1, SOME // max(1, d)), *words)
+        return True
+
+
+@lru_cache(1000)
+def _walk(shape: tuple[int, ...], *looks: Any) -> tuple[int, int, list[int]] | None:
+    """How `moves.by_rows` goes over arrays: how many rows, their length, and its other sizes.
+
+    Args:
+        shape: of what they are broadcast to.
+        looks: the shape, strides and bytes of an element of each.
+    """
+    strides = []  # of each array, in elements, along each axis of `shape`
+    for own, steps, itemsize in looks:
+        if any(n not in (1, whole) for n, whole in zip(own[::-1], shape[::-1], strict=False)):
+            return None
+        spread = [0 if n == 1 else step // itemsize for n, step in zip(own, steps, strict=True)]
+        strides.append([0] * (len(shape) - len(own)) + spread)
+    *lengths, d = shape
+    axes: list[list[int]] = []  # of rows: how many, and each array's stride
+    for n, *steps in zip(lengths, *(own[:-1] for own in strides), strict=True):
+        if axes and axes[-1][1:] == [n * step for step in steps]:
+            axes[-1] = [axes[-1][0] * n, *steps]  # one after another: as good as one axis
+        elif n != 1:
+            axes.append([n, *steps])
+    axes = [[1] + [0] * len(strides)] * (moves.AXES - len(axes)) + axes
+    if len(axes) > moves.AXES:
+        return None
+    counts, *along = zip(*axes, strict=True)
+    sizes = list(counts[1:])
+    for outer, own in zip(along, strides, strict=True):
+        sizes += *outer, own[-1]
+    return prod(counts), d, sizes
+
+
+@cache
+def here() -> Machine | None:
+    """The machine that this is, or None if its processor lacks what the kernels need."""
+    target = Target()
+    return Machine(target) if target.fits else None
+
+
+def address(array: np.ndarray) -> int:
+    """Where the data of an array begins."""
+    return _word(id(array) + _DATA).value
+
+
+# `array.ctypes.data` takes 1.8 microseconds, more than many a kernel. NumPy's headers say that the
+# pointer to the data comes first in an array, right behind what all Python objects begin with.
+_word, _DATA = ctypes.c_size_t.from_address, object.__basicsize__
+_PROBE = np.zeros(1)
+if address(_PROBE) != _PROBE.ctypes.data:
+    raise ImportError("this Python or NumPy lays arrays out in a way that kernels do not know")

@@ -1,0 +1,168 @@
+"""Products of a weight, each beside the NumPy line that it must equal."""
+
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from typing import Any
+
+from llvmlite import ir
+
+from minigpt.fast.kernels.job import STORED, job, rounded, vectors, widened
+from minigpt.fast.kernels.llvm import (
+    BFloatType,
+    Builder,
+    Target,
+    constant,
+    f32,
+    i8,
+    i16,
+    i64,
+    pointer,
+    vector,
+    whole,
+)
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
+LINE = 64  # bytes of the cache that come at once
+AHEAD = 3072  # bytes from the one in use to the one asked for: a prefetch takes that long
+CHAINS = 4  # sums that are added to in turn: an addition waits for the one before in its chain
+
+# A product of pairs of bfloat16, added up in float32: twice the work of one instruction.
+PAIRS, PAIRS_FEATURE = "llvm.x86.avx512bf16.dpbf16ps.512", "avx512bf16"
+
+
+def product(module: ir.Module, target: Target, dtype: str, pairs: bool = False) -> None:
+    """`y = x @ rows.astype(float32).T * scale`, tiles [begin, end): some rows of each
+
+    rows (out, d) of `dtype`, scale (out,) for int8, x (n, d) and y (n, out) float32; with `pairs`
+    rows and x are bfloat16. `share` rows of the weight meet `block` rows of x, and after them the
+    next ones: both stay in the cache meanwhile. Four by four, they meet in registers.
+    """
+    lanes, element = target.lanes, STORED[dtype]
+    step = 32 if pairs else lanes
+    bfloat, none = BFloatType(), constant(0.0, vector(f32, 16 if pairs else lanes))
+    name = f"product_{'pairs' if pairs else dtype}"
+    types = (pointer, pointer, pointer, pointer, i64, i64, i64, i64, i64)
+    with job(module, name, *types) as (b, words, begin, end):
+        rows, scale, x, y, d, out, n, block, share = words
+
+        def part(base: Any, i: Any, dtype: str) -> Any:
+            return b.read(base, i, bfloat, 32) if pairs else widened(b, base, i, dtype, lanes)
+
+        def add_product(w: Any, x: Any, total: Any) -> Any:
+            if pairs:
+                return b.intrinsic(PAIRS, total.type, total, w, x)
+            return b.elementwise("fma", w, x, total)
+
+        def row(base: Any, number: Any, element: Any) -> Any:
+            return b.at(base, b.mul(number, d), element)
+
+        def finish(totals: Any, j: Any, r: Any) -> None:
+            value = b.total(totals)
+            if dtype == "int8":
+                value = b.fmul(value, b.read(scale, r, f32))
+            b.write(value, y, b.add(b.mul(j, out), r), f32)
+
+        def alone(r: Any) -> None:
+            """One row of x: weights stream by in order, in four chains of additions."""
+            w, totals, done = row(rows, r, element), [none] * CHAINS, whole(0)
+            for chains in (CHAINS, 1):
+                width = chains * step
+                stop = b.and_(d, whole(-width))
+                with b.loop(done, stop, width, *totals) as (i, totals, become):
+                    for line in range(0, width * BYTES[dtype], LINE):
+                        b.prefetch(b.at(b.at(w, i, element), AHEAD + line, i8))
+                    become += totals
+                    for k in range(chains):
+                        at = b.add(i, whole(k * step))
+                        parts = part(w, at, dtype), part(x, at, "float32")
+                        become[k] = add_product(*parts, totals[k])
+                done = stop
+            finish(reduce(b.fadd, totals), whole(0), r)
+
+        def tile(j: Any, x_rows: int, r: Any, w_rows: int) -> None:
+            """Some rows of x with some of the weight, each with each, in registers."""
+            js, rs = (
+                [b.add(first, whole(k)) for k in range(n)]
+                for first, n in ((j, x_rows), (r, w_rows))
+            )
+            xs = [row(x, at, i16 if pairs else f32) for at in js]
+            ws = [row(rows, at, element) for at in rs]
+            later = [row(rows, b.add(at, whole(w_rows)), element) for at in rs]
+            with b.loop(0, d, step, *[none] * (x_rows * w_rows)) as (i, totals, become):
+                for w in later:
+                    b.prefetch(b.at(w, i, element))
+                w_parts = [part(w, i, dtype) for w in ws]
+                x_parts = [part(base, i, "float32") for base in xs]
+                each = [(w_part, x_part) for x_part in x_parts for w_part in w_parts]
+                become += [
+                    add_product(w, x, total) for (w, x), total in zip(each, totals, strict=True)
+                ]
+            for total, (at, to) in zip(totals, [(at, to) for at in js for to in rs], strict=True):
+                finish(total, at, to)
+
+        blocks = b.sdiv(b.add(n, b.sub(block, whole(1))), block)
+        with b.loop(begin, end, 1) as (number, _, _):
+            first_row, first = (
+                b.mul(b.sdiv(number, blocks), share),
+                b.mul(b.srem(number, blocks), block),
+            )
+            last_row, last = b.least(b.add(first_row, share), out), b.least(b.add(first, block), n)
+            with b.if_else(b.icmp_signed("==", n, whole(1))) as (single, several):
+                with single, b.loop(first_row, last_row, 1) as (r, _, _):
+                    alone(r)
+                with several:
+                    for r, w_rows in _by(b, first_row, last_row, (4, 1)):
+                        for j, x_rows in _by(b, first, last, (4, 2, 1) if lanes == 16 else (2, 1)):
+                            tile(j, x_rows, r, w_rows)
+
+
+def product_by_columns(module: ir.Module, target: Target, dtype: str) -> None:
+    """`y[:, begin:end] = x @ columns[:, begin:end].astype(float32)`, in units of a vector
+
+    columns (d, out) of `dtype`, as checkpoints of GPT-2 store it; x (n, d) and y (n, out) float32.
+    Eight rows of the weight at a time pass once from memory, while y, small, stays in the cache.
+    """
+    lanes, element = target.lanes, STORED[dtype]
+    types = (pointer, pointer, pointer, i64, i64, i64)
+    with job(module, f"product_by_columns_{dtype}", *types) as (b, words, begin, end):
+        columns, x, y, d, out, n = words
+        first, last = b.mul(begin, whole(lanes)), b.mul(end, whole(lanes))
+
+        def rows(base: Any, start: Any, number: int, width: Any, element: Any) -> list[Any]:
+            each = (b.mul(b.add(start, whole(k)), width) for k in range(number))
+            return [b.at(base, at, element) for at in each]
+
+        with b.loop(0, n, 1) as (j, _, _), b.loop(first, last, lanes) as (c, _, _):
+            b.write(constant(0.0, vector(f32, lanes)), y, b.add(b.mul(j, out), c), f32)
+        for i, w_rows in _by(b, whole(0), d, (8, 1)):
+            ws = rows(columns, i, w_rows, out, element)
+            for j, x_rows in _by(b, whole(0), n, (4, 1)):
+                xs, ys = rows(x, j, x_rows, d, f32), rows(y, j, x_rows, out, f32)
+                ks = [b.add(i, whole(k)) for k in range(w_rows)]
+                factors = [[b.spread(b.read(base, k, f32), lanes) for k in ks] for base in xs]
+                with b.loop(first, last, lanes) as (c, _, _):
+                    parts = [widened(b, w, c, dtype, lanes) for w in ws]
+                    for to, those in zip(ys, factors, strict=True):
+                        total = b.read(to, c, f32, lanes)
+                        for part, factor in zip(parts, those, strict=True):
+                            total = b.elementwise("fma", part, factor, total)
+                        b.write(total, to, c, f32)
+
+
+def _by(b: Builder, begin: Any, end: Any, widths: Sequence[int]) -> Iterator[tuple[Any, int]]:
+    """Loops over a range in steps of the first width, what is left in those of the next, …"""
+    for width in widths:
+        stop = b.add(begin, b.and_(b.sub(end, begin), whole(-width)))
+        with b.loop(begin, stop, width) as (i, _, _):
+            yield i, width
+        begin = stop
+
+
+def narrow(module: ir.Module, target: Target) -> None:
+    """`y[begin:end] = x[begin:end].astype(bfloat16)`, in units of a vector: to the nearest, even"""
+    lanes = target.lanes
+    with (
+        job(module, "narrow", pointer, pointer) as (b, (x, y), begin, end),
+        vectors(b, begin, end, lanes) as i,
+    ):
+        b.write(rounded(b, b.read(x, i, f32, lanes)), y, i, i16)

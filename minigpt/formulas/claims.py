@@ -1,0 +1,289 @@
+"""Published formulas held against execution: value, deviation, and the difference term by term."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import sympy
+from sympy import Expr, Symbol
+
+from counting.views import VIEWS
+from minigpt.commands.formulas import plain
+from minigpt.formulas.closed_forms import LETTERS, B, C, D, Formulas, H, L, N, T, V, formulas
+from minigpt.formulas.published import PUBLISHED, Published
+from minigpt.models.gpt2_config import GPT2Config
+from minigpt.planning.forward import component, sizes
+from minigpt.planning.hardware import GPUS
+
+n = Symbol("n", integer=True, positive=True)
+A, M, W = sympy.symbols("A M W", positive=True)
+GPU = GPUS["rtx-3060-12gb"]  # the article's
+HARDWARE = {
+    A: sympy.Float(GPU.rate("float16")),
+    W: sympy.Float(GPU.bandwidth),
+    M: sympy.Integer(GPU.memory),
+}
+
+NAMES = {
+    "embed": "adding embedding rows",
+    "norms": "layer norms",
+    "qkv": "queries, keys and values",
+    "qk": "scores",
+    "softmax": "softmax",
+    "av": "values",
+    "out": "attention's output layer",
+    "mlp": "feed-forward layer",
+    "residual": "residual additions",
+    "head": "logits",
+}
+TENSORS = {  # what a checkpoint's keys end in -> what the tensor is
+    "wte.weight": "token table",
+    "wpe.weight": "position table",
+    "lm_head.weight": "head",
+    **dict.fromkeys(("ln_1.weight", "ln_2.weight", "ln_f.weight"), "norms and biases"),
+    ".bias": "norms and biases",
+    ".weight": "matrices",
+}
+IDLE = {  # parameters that a formula in P prices though no product uses them
+    "position table": "the position table, which is looked up",
+    "norms and biases": "norms and biases, which multiply no matrix",
+}
+
+PASSES = {  # by mode: how many forward passes of the blocks, and of what is outside of them
+    "forward": (1, 1),
+    "training": (3, 3),  # the backward pass counts twice, for inputs and for weights
+    "recomputed": (4, 3),
+}
+
+Parts = dict[str, Any]  # a name for people -> what execution gives for it
+
+
+class Claim(NamedTuple):
+    """A published formula at n keys beside what execution gives, in the terms of its source.
+
+    What is executed is a forward pass; training is so many of them, see `PASSES`.
+
+    Attributes:
+        value, executed: in FLOP, bytes, parameters, seconds or tokens; exact where whole.
+        executed_form: what execution gives as a formula.
+        deviation: of `value` from `executed` in percent; None where nothing is executed.
+        reasons: their difference, a line for each group of terms; none if there is no difference.
+    """
+
+    published: Published
+    n: int
+    value: Any
+    executed: Any
+    executed_form: str
+    deviation: float | None
+    reasons: tuple[str, ...]
+
+
+def hold(
+    config: GPT2Config,
+    model: str,
+    points: Sequence[tuple[int, int]],
+    rows: Sequence[Published] = PUBLISHED,
+) -> list[Claim]:
+    """Published formulas beside execution, for T new tokens after N cached.
+
+    Args:
+        model: the name; rows about another one are left out.
+        points: pairs of T and N. A formula for a token stands for each of the T, at n = N + T
+            keys; one for a mean token or a sequence, for a sequence of n tokens.
+    """
+    forms_of = {
+        scores: formulas(config, model, scores=scores, dtype="float16")
+        for scores in dict.fromkeys(row.scores for row in rows)
+    }
+    values = {LETTERS[name]: sympy.Integer(size) for name, size in sizes(config).items()} | HARDWARE
+    claims = []
+    for row in rows:
+        if row.model not in (None, model):
+            continue
+        forms = forms_of[row.scores]
+        said, ours = claimed(row, forms), executed(row, forms)
+        form = plain(_sum(ours))
+        per_key = n**2 if row.scope == "sequence" else n
+        reasons = tuple(explain(said, ours, _idle(row, forms), per_key))
+        for new, cached in points:
+            at = values | {n: sympy.Integer(new + cached)}
+            times = new if row.of == "flop" and row.scope != "sequence" else 1
+            value, truth = (_number(times * e.xreplace(at)) for e in (said, _sum(ours)))
+            deviation = None if truth == 0 else float(100 * (value / truth - 1))
+            claims.append(Claim(row, new + cached, value, truth, form, deviation, reasons))
+    return claims
+
+
+def claimed(row: Published, forms: Formulas) -> Expr:
+    """A published formula in the symbols of `formulas`, n, and the hardware's A, W and M."""
+    known = {str(s): s for s in (L, H, D, V, C, n, A, W, M)}
+    known |= {"d": H * D, "P": _sum(forms.tensors)}
+    return sympy.expand(sympy.sympify(row.formula, locals=known))
+
+
+def executed(row: Published, forms: Formulas) -> Parts:
+    """What execution gives for what a formula prices, in parts; elements are of 2 bytes.
+
+    Args:
+        forms: with the scores that the row speaks of.
+    """
+    one = sympy.Integer(1)
+    new, cached = (one, n - 1) if row.scope == "token" else (n, sympy.Integer(0))
+    per = sympy.sympify(row.per, locals={"L": L, "H": H}) * (n if row.scope == "mean" else 1)
+    return {
+        name: sympy.expand(sympy.expand(e).xreplace({B: one, T: new, N: cached}) / per)
+        for name, e in MEASURES[row.of](row, forms).items()
+    }
+
+
+def _flop(row: Published, forms: Formulas) -> Parts:
+    price, counts = VIEWS[row.view], forms.counts.by(component)
+    blocks, outside = PASSES[row.mode]
+    return {
+        NAMES[name]: outside * price(counts[name])
+        + (blocks - outside) * price(counts[name].where("h.0*"))
+        for name in row.part or NAMES
+    }
+
+
+def _read(row: Published, forms: Formulas) -> Parts:
+    parts = {}
+    for name, counts in forms.counts.by(component).items():
+        read = counts.bytes_read
+        parts[NAMES.get(name, name)] = (read["weights"] + read["kv_cache"]) / W
+    return parts
+
+
+def _parameters(row: Published, forms: Formulas) -> Parts:
+    parts = dict.fromkeys(TENSORS.values(), sympy.Integer(0))
+    for key, number in forms.tensors.items():
+        parts[next(what for end, what in TENSORS.items() if key.endswith(end))] += number
+    return parts
+
+
+def _weight_bytes(row: Published, forms: Formulas) -> Parts:
+    return {"weights": forms.closed_forms["weight_bytes"]}
+
+
+def _memory(row: Published, forms: Formulas) -> Parts:
+    cache = {"KV cache": n * forms.closed_forms["kv_bytes_per_token"]}
+    return _weight_bytes(row, forms) | cache | {"activations": forms.peak_activation_bytes}
+
+
+def _fit(row: Published, forms: Formulas) -> Parts:
+    free = M - forms.closed_forms["weight_bytes"]
+    return {"tokens": free / forms.closed_forms["kv_bytes_per_token"]}
+
+
+MEASURES = {
+    "flop": _flop,
+    "arithmetic seconds": lambda row, forms: {k: e / A for k, e in _flop(row, forms).items()},
+    "reading seconds": _read,
+    "kv bytes": lambda row, forms: {"KV cache": forms.closed_forms["kv_bytes_per_token"]},
+    "parameters": _parameters,
+    "weight bytes": _weight_bytes,
+    "memory": _memory,
+    "tokens that fit": _fit,
+}
+UNITS = dict.fromkeys(MEASURES, "B") | {
+    "flop": "FLOP",
+    "arithmetic seconds": "s",
+    "reading seconds": "s",
+    "parameters": "",
+    "tokens that fit": "tokens",
+}
+
+
+def explain(said: Expr, parts: Parts, idle: Parts, per_key: Expr = n) -> list[str]:
+    """The difference `said` - execution, term by term, each with the name of what it is.
+
+    Args:
+        parts: execution, its parts by name.
+        idle: what terms that execution does not have may stand for, by name.
+        per_key: what a term is divisible by that costs something for each key.
+    """
+    theirs, ours = _terms(said), _terms(_sum(parts))
+    if said.is_number and theirs:  # a number, not a formula
+        return [f"execution gives {plain(_sum(parts))}"]
+    lines = []
+    for other in [m for m in theirs if m not in ours]:
+        for mine in [m for m in ours if m not in theirs and ours[m] == theirs[other]]:
+            if wrong := _factors(other / mine):
+                lines.append(f"{_both(theirs.pop(other) * other, ours.pop(mine) * mine)}: {wrong}")
+                break
+    share: dict[tuple[str, Any], list[tuple[Expr, Any, Any]]] = {}
+    for m in {**ours, **theirs}:
+        has, gets = theirs.get(m, 0), ours.get(m, 0)
+        if has == gets:
+            continue
+        pairs = [(has, gets)]
+        if has and gets and _who(m, idle):  # of the same form by chance: two differences
+            pairs = [(has, 0), (0, gets)]
+        for has, gets in pairs:
+            name = _who(m, parts if gets else idle)
+            ratio = has / gets if gets else None
+            share.setdefault((name, ratio), []).append((m, has, gets))
+    for (name, ratio), found in share.items():
+        ms = [m for m, _, _ in found]
+        has = sympy.Add(*(m * coefficient for m, coefficient, _ in found))
+        gets = sympy.Add(*(m * coefficient for m, _, coefficient in found))
+        over = " over the n keys" if any(_divisible(m, per_key) for m in ms) else ""
+        if ratio is None:
+            lines.append(f"extra {plain(has)}: {name or 'nothing costs this'}")
+        elif ratio == 0:
+            lines.append(f"missing {plain(gets)}: {name}{over}")
+        else:
+            times = _TIMES.get(ratio, f"{ratio} times")
+            told = _both(has, gets) if len(ms) == 1 else plain(gets)
+            lines.append(f"{told}: {times} {name}{over}")
+    return lines
+
+
+_TIMES = {sympy.Rational(1, 2): "half of"}
+
+
+def _both(has: Expr, gets: Expr) -> str:
+    return f"{plain(has)} should be {plain(gets)}"
+
+
+def _factors(ratio: Expr) -> str:
+    """What a term that is `ratio` times another has too much or lacks, if it is one letter."""
+    over, under = map(plain, sympy.fraction(ratio))
+    if len(over) > 1 or len(under) > 1:
+        return ""
+    if under == "1":
+        return f"one factor {over} too many"
+    return f"a factor {under} is missing" if over == "1" else f"{over} in the place of {under}"
+
+
+def _divisible(m: Expr, by: Expr) -> bool:
+    return not sympy.fraction(m / by)[1].has(n)
+
+
+def _who(m: Expr, parts: Parts) -> str:
+    return " and ".join(name for name, e in parts.items() if m in _terms(e))
+
+
+def _idle(row: Published, forms: Formulas) -> Parts:
+    """What a term may stand for though it is no part of what the formula prices."""
+    if "P" not in row.formula:
+        softmax = VIEWS["all"](forms.counts.by(component)["softmax"])
+        return {"softmax, which multiplies no matrices": softmax.xreplace({B: 1, T: n, N: 0})}
+    groups = _parameters(row, forms)
+    unit = {"arithmetic seconds": A, "reading seconds": W}.get(row.of, 1)
+    idle = {why: groups[name] / unit for name, why in IDLE.items()}
+    if row.of == "reading seconds":
+        del idle[IDLE["norms and biases"]]  # they are read
+    return idle
+
+
+def _sum(parts: Parts) -> Expr:
+    return sympy.expand(sum(parts.values()))
+
+
+def _terms(expr: Any) -> dict[Expr, Any]:
+    return {m: c for m, c in sympy.expand(expr).as_coefficients_dict().items() if c != 0}
+
+
+def _number(expr: Expr) -> Any:
+    return int(expr) if expr.is_integer else float(expr)

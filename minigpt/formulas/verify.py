@@ -1,0 +1,255 @@
+"""The witnesses of the count side by side, and what is published held against it.
+
+Each figure has several independent ways to it: numbers really computed one by one, the ledger of
+a run, a run on shapes alone, closed forms, the allocator, other counters. On configurations drawn
+at random they must agree exactly; where they do not, the case is made as small as it stays wrong.
+"""
+
+import random
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from counting import Counted, Ledger, category, scalars
+from counting.views import matmul
+from minigpt.errors import InputError
+from minigpt.formulas.claims import Claim, hold
+from minigpt.formulas.closed_forms import Formulas, formulas
+from minigpt.formulas.other_counters import INSTALL, Pass, Reported, installed, panel, torch_flops
+from minigpt.models.gpt2 import GPT2
+from minigpt.models.gpt2_config import GPT2Config
+from minigpt.planning.forward import Forward, figures, forward, sizes
+
+
+@dataclass(frozen=True)
+class Case:
+    """One forward pass of a model, by the symbols of `formulas`, and which logits."""
+
+    B: int
+    T: int
+    N: int
+    L: int
+    H: int
+    D: int
+    F: int
+    V: int
+    C: int
+    logits: str = "all"
+
+    @property
+    def config(self) -> GPT2Config:
+        return GPT2Config(self.V, self.C, self.H * self.D, self.L, self.H, self.F)
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        return {name: n for name, n in vars(self).items() if name != "logits"}
+
+    def run(self, **how: Any) -> Forward:
+        return forward(self.config, self.B, self.T, self.N, logits=self.logits, **how)
+
+    def smaller(self) -> Iterator["Case"]:
+        """Cases with one size less, the smallest first."""
+        least = {"N": 0, "C": self.N + self.T}
+        for name, size in self.numbers.items():
+            low = least.get(name, 1)
+            for less in sorted({low, (low + size) // 2, size - 1}):
+                if low <= less < size:
+                    changed: Any = {name: less}
+                    yield replace(self, **changed)
+
+
+Check = Callable[[Case], str]  # how two witnesses differ on a case, "" if they do not
+
+
+@dataclass(frozen=True)
+class Witness:
+    """What two or more ways to the same figures say of each other.
+
+    Attributes:
+        claim: what must agree.
+        cases: on how many cases that was tried.
+        skipped: why it was not, or "".
+        smallest: the smallest case found on which they differ, and how they do.
+    """
+
+    claim: str
+    cases: int = 0
+    skipped: str = ""
+    smallest: tuple[Case, str] | None = None
+
+    @property
+    def agrees(self) -> bool:
+        return self.smallest is None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found; `agrees` unless a witness does not."""
+
+    model: str
+    seed: int
+    witnesses: list[Witness]
+    claims: list[Claim]
+    peers: list[Reported] = field(default_factory=list)
+
+    @property
+    def agrees(self) -> bool:
+        return all(witness.agrees for witness in self.witnesses)
+
+
+def verify(
+    config: GPT2Config,
+    model: str = "gpt2",
+    *,
+    prompt: int | None = None,
+    past: int | None = None,
+    seed: int | None = None,
+    peers: bool = False,
+) -> Verification:
+    """The witnesses, and each published formula, for a model.
+
+    Args:
+        model: its name.
+        prompt, past: new tokens and cached ones that the published formulas are held at; without
+            either, at one key and at the full context.
+        seed: of the configurations drawn; drawn itself if not given.
+        peers: also what other counters report for the last of those passes.
+
+    Raises:
+        InputError: the passes do not fit the context.
+    """
+    context = config.n_positions
+    points = [(1, 0), (1, context - 1)]
+    if prompt is not None or past is not None:
+        points = [(1 if prompt is None else prompt, past or 0)]
+    for new, cached in points:
+        if new < 1 or cached < 0:
+            raise InputError(
+                f"{new} new tokens after {cached} cached: there must be 1 at least, after 0"
+            )
+        if new + cached > context:
+            raise InputError(
+                f"{new} new tokens after {cached} cached do not fit the context of {context}"
+            )
+    seed = random.randrange(2**32) if seed is None else seed
+    if seed < 0:
+        raise InputError(f"seed is {seed}; it must be 0 or more")
+    full = [Case(B=1, T=new, N=cached, **sizes(config)) for new, cached in points]
+    reported = panel(Pass(config, 1, *points[-1])) if peers else []
+    claims = hold(config, model, points)
+    return Verification(model, seed, _witnesses(seed, full), claims, reported)
+
+
+def _witnesses(seed: int, full: list[Case]) -> list[Witness]:
+    rng = random.Random(seed)
+    tiny = [_draw(rng, 4, 2) for _ in range(20)]
+    large = [_draw(rng, 10**6, 3) for _ in range(20)]
+    closed = {logits: formulas(full[0].config, logits=logits) for logits in ("all", "last")}
+    return [
+        _try("scalars really executed = ledger of the run, in every kind", _oracle, tiny),
+        _try("ledger of a run on numbers = of one on shapes alone, in every row", _shapes, tiny),
+        _try(
+            "run on shapes alone = closed form evaluated, in every figure",
+            lambda case: _closed(case, closed[case.logits]),
+            tiny + large + full,
+        ),
+        _try("NumPy's allocator = ledger: bytes of weights and KV cache", _allocator, tiny),
+        _torch(tiny[:5], full),
+    ]
+
+
+def _draw(rng: random.Random, most: int, layers: int) -> Case:
+    B, T, H, D, F, V = (rng.randint(1, most) for _ in range(6))
+    N, spare = rng.randint(0, most), rng.randint(0, 2)
+    logits = rng.choice(("all", "last"))
+    return Case(B, T, N, rng.randint(1, layers), H, D, F, V, N + T + spare, logits)
+
+
+def _try(claim: str, check: Check, cases: list[Case]) -> Witness:
+    for case in cases:
+        if check(case):
+            return Witness(claim, len(cases), smallest=_smallest(case, check))
+    return Witness(claim, len(cases))
+
+
+def _smallest(case: Case, check: Check) -> tuple[Case, str]:
+    """A case on which `check` finds a difference, and none with one size less does."""
+    while smaller := next(filter(check, case.smaller()), None):
+        case = smaller
+    return case, check(case)
+
+
+def _numbers(case: Case) -> Callable[[Any, Any], np.ndarray]:
+    """A maker of random arrays, the same for the same case."""
+    rng = np.random.default_rng(0)
+
+    def make(shape: Any, dtype: Any) -> np.ndarray:
+        if dtype is np.int64:
+            return rng.integers(case.V, size=shape)
+        return rng.standard_normal(shape).astype(dtype)
+
+    return make
+
+
+def _oracle(case: Case) -> str:
+    tally: Counter[str] = Counter()
+    numbers = _numbers(case)
+
+    def make(shape: Any, dtype: Any) -> np.ndarray:
+        array = numbers(shape, dtype)
+        return array if dtype is np.int64 else scalars(array, tally)
+
+    cost = case.run(make=make).counts.cost
+    return _differ(cost.by_kind(), {kind: tally[kind] for kind in cost.by_kind()})
+
+
+def _shapes(case: Case) -> str:
+    real, shapes = case.run(make=_numbers(case)), case.run()
+    return _differ(dict(real.counts) | real.peak, dict(shapes.counts) | shapes.peak)
+
+
+def _closed(case: Case, closed: Formulas) -> str:
+    told = figures(case.run(), case.config.parameters, case.B * case.T, np.float32().itemsize)
+    return _differ(told, closed.at(**case.numbers))
+
+
+def _allocator(case: Case) -> str:
+    numbers, ledger = _numbers(case), Ledger()
+    arrays = {key: numbers(shape, np.float32) for key, shape in case.config.shapes().items()}
+    tracemalloc.start()
+    try:
+        with category("weights"):
+            weights = {key: Counted(array.copy(), ledger) for key, array in arrays.items()}
+        cache = GPT2(case.config, weights).new_cache(case.B, case.C)
+        domain = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
+        traces = tracemalloc.take_snapshot().filter_traces([domain]).traces
+        allocated = sum(trace.size for trace in traces)
+    finally:
+        tracemalloc.stop()
+    held = ledger.live_bytes["weights"] + cache.nbytes
+    return _differ({"bytes": held}, {"bytes": allocated})
+
+
+def _torch(tiny: list[Case], full: list[Case]) -> Witness:
+    claim = "PyTorch's FlopCounterMode on transformers' GPT-2, eager = view matmul"
+    if not installed("torch", "transformers"):
+        return Witness(claim, skipped=f"torch and transformers are not installed; {INSTALL}")
+
+    def check(case: Case) -> str:
+        work = Pass(case.config, case.B, case.T, case.N)
+        theirs = torch_flops(work)
+        return _differ({"FLOP": matmul(forward(*work).counts)}, {"FLOP": theirs})
+
+    return _try(claim, check, tiny + full)
+
+
+def _differ(a: Any, b: Any, where: str = "") -> str:
+    """The first difference of two nested dictionaries with the same keys."""
+    if isinstance(a, dict) and a.keys() == b.keys():
+        found = (_differ(a[key], b[key], f"{where} {key}") for key in a)
+        return next(filter(None, found), "")
+    return "" if a == b else f"{where.strip()}: {a} against {b}"

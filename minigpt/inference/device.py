@@ -1,0 +1,248 @@
+"""Where arrays live: this machine's memory, or that of an NVIDIA GPU by way of CuPy."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from minigpt.checkpoint.tensors import Tensor
+from minigpt.errors import InputError
+
+Stored = Mapping[str, Tensor]
+Progress = Callable[[int, int], None] | None  # bytes done, bytes in all
+Held = Iterator[tuple[str, Any]]
+Forward = Callable[..., Any]  # (tokens, cache, logits="last") -> logits, as a model is called
+
+STAGING = 32 * 2**20  # bytes of pinned memory that weights pass through
+
+
+class Host:
+    """This machine: arrays stay what they are, time is the wall clock."""
+
+    name = "cpu"
+
+    def hold(self, config: Any, stored: Stored, dtype: str, progress: Progress) -> Held:
+        """The tensors of a checkpoint as the model is to hold them, one after another."""
+        from minigpt.fast.store import held
+
+        return held(config, stored, dtype, progress)
+
+    def forward(self, model: Any, weights: Mapping[str, Any]) -> Forward:
+        """How passes of a model of these weights run: decode steps recorded, if kernels fit."""
+        from minigpt.fast import enabled
+
+        if enabled():
+            from minigpt.fast.kernels.machine import here
+            from minigpt.fast.replay import Replayed
+
+            if machine := here():
+                return Replayed(model, weights, machine)
+        return model
+
+    def require(self, config: Any, **sizes: int) -> None:
+        """Nothing: the operating system says when memory runs out."""
+
+    def stopwatch(self) -> Callable[[], float]:
+        """Starts a measurement; what it gives ends it and says the seconds."""
+        began = time.perf_counter()
+        return lambda: time.perf_counter() - began
+
+
+class Cuda:
+    """The current NVIDIA GPU.
+
+    Attributes:
+        name: what its driver calls it.
+        capability: of its instruction set, 86 for 8.6.
+        dtype: of the matrices and the KV cache that it is to hold, "float32" or "float16".
+
+    Raises:
+        InputError: CuPy, its libraries, the driver or the GPU is missing or too old.
+    """
+
+    def __init__(self, dtype: str = "float16") -> None:
+        if dtype not in ("float32", "float16"):
+            raise InputError(f"--device cuda holds weights in float32 or float16, not in {dtype}")
+        self.dtype = dtype
+        self._cupy = _cupy()
+        properties = self._cupy.cuda.runtime.getDeviceProperties(self._cupy.cuda.get_device_id())
+        self.name = properties["name"].decode()
+        self.capability = int(self._cupy.cuda.Device().compute_capability)
+
+    def hold(self, config: Any, stored: Stored, dtype: str, progress: Progress) -> Held:
+        """The tensors of a checkpoint as the model is to hold them, one after another."""
+        from minigpt.models.architectures import layout
+
+        total, done = sum(tensor.nbytes for tensor in stored.values()), 0
+        for key, tensor in stored.items():
+            # What is cut before it multiplies, a view of these can do too.
+            way = layout(config, key, len(tensor.shape))
+            matrix = way is not None or key.endswith("kv_b_proj.weight")
+            yield key, self.put(tensor.read(np.dtype(dtype if matrix else np.float32)), matrix)
+            done += tensor.nbytes
+            if progress:
+                progress(done, total)
+
+    def put(self, array: np.ndarray, matrix: bool = False) -> Any:
+        """A host array on the GPU, by way of pinned memory; a `matrix` as one that multiplies."""
+        from minigpt.fast.cublas_array import CublasArray
+
+        cuda = self._cupy.cuda
+        target = self._cupy.empty(array.shape, array.dtype)
+        source, flat = array.reshape(-1), target.reshape(-1)
+        pinned = cuda.alloc_pinned_memory(min(STAGING, array.nbytes))
+        step = min(STAGING, array.nbytes) // array.itemsize
+        staged = np.frombuffer(pinned, array.dtype, step)
+        for begin in range(0, array.size, step):
+            part = source[begin : begin + step]
+            staged[: part.size] = part
+            flat[begin : begin + step].set(staged[: part.size])
+            cuda.get_current_stream().synchronize()  # the next part is staged in the same place
+        return CublasArray(target) if matrix else target
+
+    def forward(self, model: Any, weights: Mapping[str, Any]) -> Forward:
+        """How passes of a model of these weights run: as the model's text says."""
+        return model
+
+    def require(
+        self, config: Any, batch: int = 1, context: int = 1, prompt: int = 1, loaded: bool = False
+    ) -> None:
+        """Asks for memory before it is taken.
+
+        Args:
+            config: of the model.
+            batch, context, prompt: sequences, tokens of each that are cached, and that come at
+                once, as in `plan`.
+            loaded: whether the weights are there already.
+
+        Raises:
+            InputError: less is free than needed.
+        """
+        from minigpt.planning.hardware import Accelerator
+        from minigpt.planning.plan import Plan
+
+        here = Accelerator(self.name, {}, 0.0, 0, "")
+        sizes = context, batch, prompt, 0  # the context of CUDA is there already
+        held = Plan("", config, here, 1, self.dtype, self.dtype, *sizes).memory_as_written
+        run = Plan("", config, here, 1, "float32", "float32", *sizes).memory_as_written
+        # Activations are float32, and attention is not fused here.
+        needed = held.kv_cache + run.activations + (0 if loaded else held.weights)
+        pool = self._cupy.get_default_memory_pool()
+        free = self._cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
+        if needed > free:
+            what = f"{batch} x {context} tokens" if loaded else f"the model in {self.dtype}"
+            raise InputError(
+                f"{what} needs {needed:,} bytes on {self.name}, and {free:,} are free: a smaller "
+                "model or dtype, fewer tokens, or another GPU (minigpt plan says which)"
+            )
+
+    def stopwatch(self) -> Callable[[], float]:
+        """Starts a measurement by CUDA events; what it gives ends it and says the seconds."""
+        cuda = self._cupy.cuda
+        began, ended = cuda.Event(), cuda.Event()
+        began.record()
+
+        def stop() -> float:
+            ended.record()
+            ended.synchronize()
+            return float(cuda.get_elapsed_time(began, ended)) / 1000
+
+        return stop
+
+
+Device = Host | Cuda
+
+
+def place(device: str, dtype: str = "float32") -> Device:
+    """The device called "cpu" or "cuda", ready to be used.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    if device == "cpu":
+        return Host()
+    if device == "cuda":
+        return Cuda(dtype)
+    raise InputError(f"unknown device {device!r}: cpu or cuda")
+
+
+def witness(device: str) -> AbstractContextManager[Any]:
+    """What is told of every allocation on `device` in a `with` block: `Allocations` or `Pool`.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    if device != "cuda":
+        from counting.numpy_memory import Allocations
+
+        return Allocations()
+    _cupy()
+    from counting.cupy_memory import Pool
+
+    return Pool()
+
+
+def to_host(array: Any) -> np.ndarray:
+    """A bare array as a NumPy array."""
+    return array.get() if hasattr(array, "get") else array
+
+
+def _cupy() -> Any:
+    """CuPy, once it is known to work here.
+
+    Raises:
+        InputError: it does not, and what to do.
+    """
+    try:
+        import cupy
+    except ModuleNotFoundError as error:
+        if error.name != "cupy":
+            raise
+        raise InputError(
+            "--device cuda needs CuPy: pip install -e '.[cuda13]' (or cuda12) in the clone"
+        ) from None
+    except ImportError as error:
+        raise InputError(f"CuPy is installed but cannot be loaded: {_line(error)}") from None
+    runtime = cupy.cuda.runtime
+    driver, wheel = runtime.driverGetVersion(), runtime.runtimeGetVersion()
+    if driver == 0:
+        raise InputError("--device cuda needs an NVIDIA GPU and its driver: no driver was found")
+    if driver // 1000 < wheel // 1000:
+        raise InputError(
+            f"the driver here serves CUDA {_version(driver)}, CuPy is built for {_version(wheel)}: "
+            f"in its place, pip install -e '.[cuda{driver // 1000}]' in the clone, "
+            "or a newer driver"
+        )
+    try:
+        found = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        raise InputError(f"--device cuda finds no GPU: {_line(error)}") from None
+    if not found:
+        raise InputError("--device cuda needs an NVIDIA GPU: the driver finds none")
+    capability = int(cupy.cuda.Device().compute_capability)
+    least = 75 if wheel >= 13000 else 53  # what CUDA 13 compiles for; what multiplies float16
+    if capability < least:
+        raise InputError(
+            f"this GPU's compute capability is {capability / 10}, CuPy for CUDA "
+            f"{_version(wheel)} needs {least / 10} or more"
+        )
+    try:
+        cupy.cuda.get_cublas_handle()
+        cupy.cuda.nvrtc.getVersion()
+    except Exception as error:  # its loader raises what it likes
+        name = f"cupy-cuda{wheel // 1000}x[ctk]"
+        raise InputError(
+            f"CuPy finds no cuBLAS or NVRTC: pip install '{name}' ({_line(error)})"
+        ) from None
+    return cupy
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

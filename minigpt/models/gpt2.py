@@ -1,0 +1,135 @@
+"""GPT-2 (Radford et al., 2019) in plain NumPy, with the names of nanoGPT and of its checkpoints.
+
+    B  sequences in the batch        H  attention heads            L  layers
+    T  new tokens of each            D  width of a head            V  vocabulary
+    N  tokens already in the cache   C  width of the model, H * D  F  width of the feed-forward
+    S  keys to look at, N + T
+
+The same text runs on any array that answers NumPy's functions: NumPy, CuPy, shapes only, symbolic
+shapes, counting scalars; bare or `Counted`.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+
+from counting.scope import scope
+from minigpt.models.cache import KVCache, LayerCache
+from minigpt.models.gpt2_config import GPT2Config
+from minigpt.models.module import Module
+from minigpt.models.ops import (
+    Array,
+    Embedding,
+    Head,
+    LayerNorm,
+    Linear,
+    Weights,
+    attention,
+    gelu,
+    merge_heads,
+)
+
+
+class Attention(Module):
+    """Causal self-attention with many heads."""
+
+    def __init__(self, config: GPT2Config, weights: Weights, path: str) -> None:
+        super().__init__(path)
+        self.n_head, self.head_dim = config.n_head, config.head_dim
+        self.c_attn = Linear(weights, f"{path}.c_attn")
+        self.c_proj = Linear(weights, f"{path}.c_proj")
+
+    def forward(self, x: Array, mask: Array, cache: LayerCache) -> Array:  # (B, T, C) -> same
+        B, T, _ = x.shape
+        qkv = self.c_attn(x)  # (B, T, 3C)
+        heads = qkv.reshape(B, T, 3, self.n_head, self.head_dim)
+        q, k, v = heads.transpose(2, 0, 3, 1, 4)  # (B, H, T, D) each
+        with scope("cache"):
+            k, v = cache.append(k, v)  # (B, H, S, D) each
+        y = attention(q, k, v, mask)  # (B, H, T, D)
+        with scope("av"):
+            y = merge_heads(y)  # (B, T, C)
+        return self.c_proj(y)
+
+
+class MLP(Module):
+    """The feed-forward layer."""
+
+    def __init__(self, weights: Weights, path: str) -> None:
+        super().__init__(path)
+        self.c_fc = Linear(weights, f"{path}.c_fc")
+        self.c_proj = Linear(weights, f"{path}.c_proj")
+
+    def forward(self, x: Array) -> Array:  # (B, T, C) -> (B, T, C)
+        x = self.c_fc(x)  # (B, T, F)
+        with scope("gelu"):
+            x = gelu(x)
+        return self.c_proj(x)
+
+
+class Block(Module):
+    """A transformer block."""
+
+    def __init__(self, config: GPT2Config, weights: Weights, path: str) -> None:
+        super().__init__(path)
+        self.ln_1 = LayerNorm(weights, f"{path}.ln_1", config.layer_norm_epsilon)
+        self.attn = Attention(config, weights, f"{path}.attn")
+        self.ln_2 = LayerNorm(weights, f"{path}.ln_2", config.layer_norm_epsilon)
+        self.mlp = MLP(weights, f"{path}.mlp")
+
+    def forward(self, x: Array, mask: Array, cache: LayerCache) -> Array:  # (B, T, C) -> same
+        x = x + self.attn(self.ln_1(x), mask, cache)
+        x = x + self.mlp(self.ln_2(x))
+        return x
+
+
+class GPT2(Module):
+    """The model: tokens to logits.
+
+    Args:
+        config: its sizes.
+        weights: the tensors of `config.shapes()` by key, as any kind of array.
+    """
+
+    def __init__(self, config: GPT2Config, weights: Weights) -> None:
+        super().__init__("")
+        self.config = config
+        self.wte = Embedding(weights, "wte")
+        self.wpe = Embedding(weights, "wpe")
+        self.h = [Block(config, weights, f"h.{layer}") for layer in range(config.n_layer)]
+        self.ln_f = LayerNorm(weights, "ln_f", config.layer_norm_epsilon)
+        tied = config.tie_word_embeddings
+        self.lm_head = Head(self.wte.weight if tied else weights["lm_head.weight"])
+
+    def new_cache(self, batch: Any, capacity: Any) -> KVCache:
+        """An empty cache for `batch` sequences of at most `capacity` tokens.
+
+        Raises:
+            ValueError: the model has fewer positions.
+        """
+        config = self.config
+        numbers = isinstance(capacity, int) and isinstance(config.n_positions, int)
+        if numbers and capacity > config.n_positions:
+            raise ValueError(f"{capacity} tokens exceed the context of {config.n_positions}")
+        shape = (batch, config.n_head, capacity, config.head_dim)
+        return KVCache(self.wte.weight, config.n_layer, shape)
+
+    def forward(
+        self, tokens: Array, cache: KVCache, logits: Literal["last", "all"] = "last"
+    ) -> Array:
+        """One forward pass of T new tokens (B, T), after the N that `cache` holds.
+
+        Returns:
+            The logits of the last position (B, 1, V), or of all of them (B, T, V).
+        """
+        T, N = tokens.shape[1], cache.length
+        x = self.wte(tokens)  # (B, T, C)
+        with scope("wpe"):
+            x = x + self.wpe.weight[N : N + T]
+        with scope("mask"):  # query i of the new ones may look at keys 0 to N + i
+            mask = np.tril(np.ones_like(x, bool, shape=(T, N + T)), N)
+        for layer, block in enumerate(self.h):
+            x = block(x, mask, cache[layer])
+        if logits == "last":
+            x = x[:, -1:]  # (B, 1, C)
+        return self.lm_head(self.ln_f(x))  # (B, 1 or T, V)

@@ -1,0 +1,74 @@
+"""What the figures of a plan rest on, each assumption in words."""
+
+from minigpt.models.deepseek_config import DeepseekConfig
+from minigpt.models.routing import expected_experts
+from minigpt.planning.plan import OVERHEAD_RANGE, Plan
+from minigpt.planning.roofline import PHASE_SECONDS
+
+
+def assumptions(made: Plan) -> dict[str, list[str]]:
+    """What a plan assumes, by what rests on it: "memory", "floor" and "estimate"."""
+    return {"memory": _memory(made), "floor": _floor(made), "estimate": _estimate(made)}
+
+
+def _memory(made: Plan) -> list[str]:
+    low, high = (n / 1e9 for n in OVERHEAD_RANGE)
+    where = f" ({made.gpu.memory_source})" if made.gpu.memory_source else ""
+    told = [
+        f"{made.gpu.name} gives a program {made.gpu.memory:,} bytes{where}",
+        "weights and cache are exact, scales of narrow weights not included; nothing else runs",
+        "activations are those of the run, operation by operation, prompts one at a time and whole",
+        "fused attention never stores scores, their softmax and the mask; as written they are",
+        f"the runtime takes {made.overhead / 1e9:.2g} GB a GPU, in a range of {low:.2g} to "
+        f"{high:.2g}: what fits, fits over the range",
+    ]
+    if made.gpus > 1:
+        told.append("activations are not divided among GPUs")
+    return told
+
+
+def _floor(made: Plan) -> list[str]:
+    if made.gpu.measured:
+        told = [f"the hardware's figures are {made.gpu.source}: the floor is an estimate too"]
+    else:
+        told = ["the hardware runs at the clocks of its data sheet; some cards boost beyond"]
+    told += [
+        f"products take 2mnp FLOP, none of them sparse, at the dense {made.roofline.fastest} rate: "
+        "the fastest for operands no narrower than weights and cache are stored",
+        "the masked half of the scores and, but for the last position, the last block are left out",
+        "a token is a pass of its own: none is speculated, no prompt is cached",
+        "each weight is read once a pass, each cached token once, nothing else moves; "
+        f"{made.gpu.cache / 2**20:.4g} MiB a GPU may still be in its cache from the pass before",
+    ]
+    if isinstance(made.config, DeepseekConfig):
+        experts = made.config.num_experts_per_tok
+        told.append(f"all tokens of a pass meet the same {experts} experts of a layer")
+        told.append("a prompt attends to latents or to keys made of them, whichever costs less")
+    if made.gpus > 1:
+        told.append(
+            f"tensor parallel: each block sums its activations twice, in {made.dtype}, in the "
+            "switch, each sent once and while others are computed; no latency"
+        )
+    return told
+
+
+def _estimate(made: Plan) -> list[str]:
+    told = [
+        f"products run at the dense {made.dtype}/float32 rate",
+        "all weights are read from memory in each pass; arithmetic and reading overlap",
+    ]
+    if isinstance(made.config, DeepseekConfig):
+        decoding, prompt = (
+            round(expected_experts(made.config, tokens)) for tokens in (made.batch, made.prompt)
+        )
+        told.append(
+            f"tokens choose experts independently and uniformly: {decoding} of a layer's "
+            f"{made.config.n_routed_experts} are met on average in decoding, {prompt} by the prompt"
+        )
+    if made.gpus > 1:
+        told.append(
+            f"all-reduces are rings in two phases of {PHASE_SECONDS * 1e6:.0f} us and their bytes, "
+            f"waited for, over {made.gpu.link}, which is taken to link all of the GPUs; "
+            "a cache is divided by whole heads"
+        )
+    return told

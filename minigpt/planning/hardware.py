@@ -1,0 +1,143 @@
+"""Hardware by name: the table of `accelerators`, files that describe more, and this machine."""
+
+import json
+import math
+import os
+import time
+import tomllib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from minigpt.errors import InputError, did_you_mean
+from minigpt.models.config import numbers, switches
+from minigpt.planning.accelerators import GPUS, Accelerator
+
+__all__ = ["GPUS", "RTX_3060", "Accelerator", "catalogue", "find", "read", "this_cpu"]
+
+_3060 = GPUS["rtx-3060-12gb"]
+RTX_3060 = _3060._replace(  # its rates by the names that the article's corrections tell them by
+    flops={
+        "fp32": _3060.flops["float32/float32"],
+        "fp16 tensor, fp32 accumulate": _3060.flops["float16/float32"],
+        "fp16 tensor, fp16 accumulate, sparse": 101e12,  # the article's figure, and no other's
+    }
+)
+
+
+def catalogue(file: Path | None = None) -> dict[str, Accelerator]:
+    """`GPUS`, and what a JSON or TOML file describes, by its own name."""
+    return {**GPUS, made.name: made} if file and (made := read(file)) else GPUS
+
+
+def find(name: str, file: Path | None = None) -> Accelerator:
+    """The hardware of a name: one of `GPUS`, "cpu", or a JSON or TOML file that describes it.
+
+    Args:
+        file: describes one more, known by its own name.
+
+    Raises:
+        InputError: there is none, or the file does not describe one.
+    """
+    known, without = catalogue(file), {"cpu": None, **GPUS}
+    if file and name in without and known.get(name) is without[name]:
+        raise InputError(f"{file} would do nothing beside the GPU {name}: leave one of them out")
+    if name in known:
+        return known[name]
+    if name == "cpu":
+        return this_cpu()
+    if Path(name).suffix in (".json", ".toml"):
+        return read(Path(name))
+    raise InputError(
+        f"unknown GPU {name!r}: {', '.join(known)}, cpu, or a .json or .toml file that describes it"
+        + did_you_mean(name, [*known, "cpu"])
+    )
+
+
+def read(path: Path) -> Accelerator:
+    """The hardware that a JSON or TOML file describes: the fields of `Accelerator`.
+
+    Raises:
+        InputError: the file is unreadable, or says what cannot be.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as TOML or JSON: {error}") from None
+    if not isinstance(values, dict) or not isinstance(values.get("flops"), dict):
+        raise InputError(f'{path}: flops must be rates by type, {{"float16/float32": 25.5e12}}')
+    if unknown := values.keys() - set(Accelerator._fields):
+        known = ", ".join(Accelerator._fields)
+        raise InputError(f"{path}: {min(unknown)} is no field of hardware; they are {known}")
+    texts = {"name": path.stem, "source": str(path), "link": "", "memory_source": ""}
+    texts |= {name: values[name] for name in texts.keys() & values.keys()}
+    if wrong := [name for name, value in texts.items() if not isinstance(value, str)]:
+        raise InputError(f"{path}: {wrong[0]} is {texts[wrong[0]]!r}; it must be text")
+    given = numbers({"bandwidth": None, **values}, ["bandwidth", "link_bandwidth"], path, 1)
+    sizes = {"memory": None, "nominal_memory": 0, "cache": 0}
+    sizes |= {name: values[name] for name in sizes.keys() & values.keys()}
+    for name, size in sizes.items():
+        if type(size) is not int or size < (name == "memory"):
+            raise InputError(f"{path}: {name} is {size!r}; it must be a number of bytes")
+    flops = numbers(values["flops"], values["flops"], path, 1)
+    measured = switches(values, ["measured"], path)
+    return Accelerator(flops=flops, **sizes, **texts, **given, **measured)  # type: ignore[arg-type]
+
+
+def this_cpu() -> Accelerator:
+    """This machine, measured now by all threads that the process may use: an estimate.
+
+    Rates are those of the best of several runs: a float32 matrix product by NumPy's library, and
+    256 MiB that threads read together. Other spells of the machine, and better kernels, are faster.
+    """
+    import numpy as np
+
+    told = hasattr(os, "sched_getaffinity")  # not on every system
+    processors = os.sched_getaffinity(0) if told else set(range(os.cpu_count() or 1))
+    n, threads = 1024, len(processors)
+    a = np.ones((n, n), np.float32)
+    product = np.empty_like(a)
+    rate = 2 * n**3 / _best(lambda: np.matmul(a, a, out=product))
+    words = np.ones(2**25, np.uint64)  # or-ed: a sum of floats would be bound by its arithmetic
+    parts = np.array_split(words, threads)
+    with ThreadPoolExecutor(threads) as pool:
+        bandwidth = words.nbytes / _best(lambda: list(pool.map(np.bitwise_or.reduce, parts)), 9)
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not every system tells
+        memory = 0
+    said = f"measured here and now, {threads} threads: float32 matmul of {n} x {n}, read of 256 MiB"
+    return Accelerator(
+        "CPU",
+        {"float32/float32": rate},
+        bandwidth,
+        memory,
+        said,
+        memory_source="all of the machine's",
+        cache=_cache(processors),
+        measured=True,
+    )
+
+
+def _cache(processors: set[int]) -> int:
+    """Bytes of the last caches that these processors share; 0 where the system does not tell."""
+    sizes = {}
+    for one in processors:
+        folders = Path(f"/sys/devices/system/cpu/cpu{one}/cache").glob("index*")
+        for folder in sorted(folders, reverse=True)[:1]:  # numbered from the nearest on
+            size = (folder / "size").read_text().strip()
+            unit = {"K": 2**10, "M": 2**20, "G": 2**30}.get(size[-1:], 1)
+            sizes[(folder / "shared_cpu_list").read_text()] = int(size.rstrip("KMG")) * unit
+    return sum(sizes.values())
+
+
+def _best(run: Callable[[], Any], times: int = 4) -> float:
+    """The seconds that the fastest of several runs took."""
+    best = math.inf
+    for _ in range(times):
+        start = time.perf_counter()
+        run()
+        best = min(best, time.perf_counter() - start)
+    return best

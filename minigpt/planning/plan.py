@@ -1,0 +1,272 @@
+"""Whether a model fits on given hardware, and how fast it can be there.
+
+Memory is exact for weights and cache, that of an execution on shapes for activations, as written
+and with attention fused, and one stated assumption for the rest, in a range. Time is a floor and
+an estimate, see `roofline`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from minigpt.errors import InputError
+from minigpt.models.architectures import Config
+from minigpt.models.deepseek_config import DeepseekConfig
+from minigpt.models.routing import expected_experts
+from minigpt.planning.accelerators import BITS, GPUS, Accelerator
+from minigpt.planning.activations import as_written, fused
+from minigpt.planning.count import DTYPES
+from minigpt.planning.roofline import Floor, Roofline
+
+HELD = [name for name in BITS if name != "tfloat32"]  # types that weights can be held in
+
+OVERHEAD = 750_000_000
+OVERHEAD_RANGE = (400_000_000, 1_500_000_000)
+"""Bytes a GPU that no model asks for: driver context, kernels, library workspaces, fragmentation.
+An assumption. A context takes 0.3 to 0.5 GB; what frameworks hold beside it varies most."""
+
+MOST = 2**20  # sequences, the largest batch looked for
+
+
+class Memory(NamedTuple):
+    """Bytes on each GPU."""
+
+    weights: int
+    kv_cache: int
+    activations: int
+    overhead: int
+
+    @property
+    def needed(self) -> int:
+        return sum(self)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A model on hardware. Build it with `plan`, which checks; every answer is worked out if asked.
+
+    Attributes:
+        dtype: of arithmetic, cache and activations.
+        weights_dtype: in which weights are held and read: bytes alone, scales not included.
+        context: tokens that each sequence may come to hold.
+        prompt: tokens of it that come at once, one prompt after another.
+        overhead: bytes on each GPU that no model asks for, the likeliest.
+    """
+
+    model: str
+    config: Config
+    gpu: Accelerator
+    gpus: int
+    dtype: str
+    weights_dtype: str
+    context: int
+    batch: int
+    prompt: int
+    overhead: int = OVERHEAD
+
+    # Memory
+
+    @cached_property
+    def memory(self) -> Memory:
+        """What each GPU must hold where attention is fused: no scores are stored."""
+        return self._memory(fused)
+
+    @cached_property
+    def memory_as_written(self) -> Memory:
+        """What each GPU must hold as this project's own models run: all scores are stored."""
+        return self._memory(as_written)
+
+    def _memory(self, activations: Callable[..., int]) -> Memory:
+        kv = math.ceil(self.batch * self.context * self.kv_bytes_per_token)
+        # A prompt at a time, then a token of each sequence; not divided among GPUs: an upper bound.
+        passes = ((self.prompt, 0, 1), (1, self.context - 1, self.batch))
+        most = max(activations(self.config, *sizes, self.dtype) for sizes in passes)
+        return Memory(self.weight_bytes, kv, most, self.overhead)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights on each GPU."""
+        return math.ceil(self.config.parameters * BITS[self.weights_dtype] / 8 / self.gpus)
+
+    @property
+    def kv_bytes_per_token(self) -> float:
+        """Bytes of cache on each GPU for one token: its heads' share, of a single one's all."""
+        return self.roofline.kv_bytes_per_token * self.roofline.share
+
+    @property
+    def spare(self) -> int:
+        """Bytes left on each GPU where attention is fused; what is missing if negative."""
+        return self.gpu.memory - self.memory.needed
+
+    @property
+    def spare_as_written(self) -> int:
+        """The same where all scores are stored."""
+        return self.gpu.memory - self.memory_as_written.needed
+
+    @property
+    def slack(self) -> int:
+        """Bytes by which the overhead may exceed the one assumed, at the end of its range."""
+        return max(0, OVERHEAD_RANGE[1] - self.overhead)
+
+    @property
+    def fits(self) -> bool:
+        """Whether it fits for certain: where attention is fused, over the range of the overhead."""
+        return self.spare >= self.slack
+
+    @property
+    def may_fit(self) -> bool:
+        """Whether it fits at the low end of the range of the overhead."""
+        return self.spare + max(0, self.overhead - OVERHEAD_RANGE[0]) >= 0
+
+    @property
+    def fits_as_written(self) -> bool:
+        """As `fits`, where all scores are stored."""
+        return self.spare_as_written >= self.slack
+
+    @cached_property
+    def largest_batch(self) -> int:
+        """The most sequences of `context` tokens that fit for certain; 0 if not even one does."""
+        return self.most_sequences(lambda made: made.fits)
+
+    def most_sequences(self, holds: Callable[["Plan"], bool]) -> int:
+        """The largest batch for which `holds` of its plan is true; 0 if for none."""
+        return _most(lambda batch: holds(replace(self, batch=batch)), MOST)
+
+    @cached_property
+    def largest_context(self) -> int:
+        """The longest context, up to the model's, at which the batch fits; 0 if none does."""
+        return _most(
+            lambda n: replace(self, context=n, prompt=min(n, self.prompt)).fits,
+            self.config.n_positions,
+        )
+
+    @property
+    def tokens_cached(self) -> int:
+        """Tokens of cache, of whatever sequences, that fit beside the rest."""
+        free = self.spare - self.slack + self.memory.kv_cache
+        return max(0, math.floor(free / self.kv_bytes_per_token))
+
+    def remedies(self) -> dict[str, Any]:
+        """What would make it fit: narrower weights, more of this GPU, one of another."""
+        narrower = [n for n in ("int8", "int4") if BITS[n] < BITS[self.weights_dtype]]
+        most = 64 if self.gpu.link_bandwidth else 1
+        more = (n for n in (2, 4, 8, 16, 32, 64) if self.gpus < n <= most)
+        other = sorted(GPUS.items(), key=lambda item: item[1].memory)
+        smallest = (k for k, gpu in other if replace(self, gpu=gpu, gpus=1).fits)
+        return {
+            "weights_dtype": [n for n in narrower if replace(self, weights_dtype=n).fits],
+            "gpus": next((n for n in more if replace(self, gpus=n).fits), None),
+            "gpu": next(smallest, None),
+        }
+
+    # Time
+
+    @property
+    def roofline(self) -> Roofline:
+        return Roofline(self.config, self.gpu, self.gpus, self.dtype, self.weights_dtype)
+
+    @cached_property
+    def first(self) -> Floor:
+        """One decoded token of each sequence at one key: itself."""
+        return self.roofline.floor(1, 0, self.batch)
+
+    @cached_property
+    def last(self) -> Floor:
+        """One decoded token of each sequence at the whole context."""
+        return self.roofline.floor(1, self.context - 1, self.batch)
+
+    @cached_property
+    def prefill(self) -> Floor:
+        """One prompt; its seconds are the least time to the first token."""
+        return self.roofline.floor(self.prompt, 0, 1)
+
+    @property
+    def ridge(self) -> float:
+        """The intensity, FLOP a byte, above which arithmetic binds at the rate of `dtype`."""
+        return self.gpu.rate(self.dtype) / self.gpu.bandwidth
+
+    def compute_bound_batch(self, step: Floor) -> int | None:
+        """About the batch at which arithmetic takes over from memory, at the keys of `step`.
+
+        Both as estimated. None where each sequence's own cache takes longer to read than its
+        arithmetic. A mixture of experts reads all of them by then, so that is what is compared.
+        """
+        about = step.estimate
+        for_all = (about.weight_bytes + self._unmet_bytes) / self.gpus / self.gpu.bandwidth
+        cache = about.kv_bytes * self.roofline.share / self.gpu.bandwidth
+        for_one = (about.arithmetic_s - cache) / self.batch
+        return math.ceil(for_all / for_one) if for_one > 0 else None
+
+    @property
+    def _unmet_bytes(self) -> int:
+        config = self.config
+        if not isinstance(config, DeepseekConfig):
+            return 0
+        unmet = config.n_routed_experts - round(expected_experts(config, self.batch))
+        expert = 3 * config.hidden_size * config.moe_intermediate_size
+        sparse = config.num_hidden_layers - config.first_k_dense_replace
+        return sparse * unmet * expert * BITS[self.weights_dtype] // 8
+
+
+def plan(
+    model: str,
+    config: Config,
+    gpu: Accelerator,
+    *,
+    gpus: int = 1,
+    dtype: str | None = None,
+    weights_dtype: str | None = None,
+    context: int | None = None,
+    batch: int = 1,
+    prompt: int | None = None,
+) -> Plan:
+    """A plan, its defaults filled in.
+
+    Args:
+        model: the name of `config`.
+        gpus: how many, in tensor parallel.
+        dtype: float16 where the hardware has a rate for it, else float32.
+        weights_dtype: as `dtype`.
+        context: the model's own, at most 8192.
+        prompt: the context, at most 1024.
+
+    Raises:
+        InputError: a number or a name cannot be, or the hardware has no rate for `dtype`.
+    """
+    if dtype is None:
+        dtype = "float16" if "float16/float32" in gpu.flops else "float32"
+    for what, name, known in (
+        ("dtype", dtype, list(DTYPES)),
+        ("weights dtype", weights_dtype or dtype, HELD),
+    ):
+        if name not in known:
+            raise InputError(f"unknown {what} {name!r}: it is one of {', '.join(known)}")
+    gpu.rate(dtype)
+    most = config.n_positions
+    context = min(most, 8192) if context is None else context
+    prompt = min(context, 1024) if prompt is None else prompt
+    for what, value, limit in (
+        ("gpus", gpus, 2**16),
+        ("batch", batch, MOST),
+        ("context", context, most),
+        ("prompt", prompt, context),
+    ):
+        if not 1 <= value <= limit:
+            raise InputError(f"{what} is {value}; it must be from 1 to {limit}")
+    if gpus > 1 and not gpu.link_bandwidth:
+        raise InputError(f"{gpu.name} has no link to others; its description can give one")
+    return Plan(model, config, gpu, gpus, dtype, weights_dtype or dtype, context, batch, prompt)
+
+
+def _most(holds: Callable[[int], bool], limit: int) -> int:
+    """The largest n up to `limit` for which `holds(n)`, if it holds up to some n; 0 if for none."""
+    low, high = 0, 1
+    while high <= limit and holds(high):
+        low, high = high, 2 * high
+    high = min(high, limit + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low

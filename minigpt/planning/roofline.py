@@ -1,0 +1,208 @@
+"""The least time that a forward pass takes on given hardware, and about what engines take.
+
+The floor holds for every engine that computes the model's products, each in 2 m n p FLOP on
+operands no narrower than weights and cache are stored. It leaves out what a pass can do without:
+
+    arithmetic  the masked half of the scores; the last block but for the position whose logits are
+                asked for, as engines do in a prompt; at the fastest dense rate for such operands,
+                whatever they are accumulated in; of ways to attend to latents, the cheapest
+    memory      each weight once, rows of embeddings not at all, of experts as few as a token
+                meets; each cached token once; less what the GPUs' last caches hold from before
+    wire        each activation once for each of a block's two sums, added up in the switch
+    together    all three at the same time: the longest
+
+The estimate is what engines take that are good and not special: products at the rate of `dtype`
+accumulated in float32, all weights from memory, as many experts as tokens meet on average, whole
+heads on each GPU, and the wire on top, in rings of phases of 8 microseconds. It is no bound.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from counting import Counts
+from counting.views import matmul
+from minigpt.models.architectures import Config
+from minigpt.models.deepseek_config import DeepseekConfig
+from minigpt.models.dimensions import kv_heads, layers, short, width
+from minigpt.models.routing import fewest
+from minigpt.planning.accelerators import BITS, Accelerator
+from minigpt.planning.count import DTYPES, forward, layer
+
+PHASE_SECONDS = 8e-6
+"""What one phase of an all-reduce takes before any byte moves: kipply's 8 microseconds."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a forward pass does, and the seconds that each part would take alone.
+
+    Attributes:
+        flops: of matrix products.
+        weight_bytes, kv_bytes: read from memory, and for the cache written too, of all GPUs.
+        wire_bytes: that each GPU sends.
+    """
+
+    flops: int
+    weight_bytes: int
+    kv_bytes: int
+    wire_bytes: int
+    arithmetic_s: float
+    memory_s: float
+    wire_s: float
+
+    @property
+    def seconds(self) -> float:
+        """All parts at the same time: the longest."""
+        return max(self.arithmetic_s, self.memory_s, self.wire_s)
+
+    @property
+    def binds(self) -> str:
+        """What takes the most of it: "arithmetic", "memory" or "wire"."""
+        parts = {"memory": self.memory_s, "arithmetic": self.arithmetic_s, "wire": self.wire_s}
+        return max(parts, key=lambda name: parts[name])
+
+    @property
+    def intensity(self) -> float:
+        """FLOP a byte of weights and cache."""
+        return self.flops / (self.weight_bytes + self.kv_bytes)
+
+    def as_dict(self) -> dict[str, Any]:
+        extra = {"seconds": self.seconds, "binds": self.binds, "intensity": self.intensity}
+        return {**asdict(self), **extra}
+
+
+class Estimate(Work):
+    """About what an engine takes, see above."""
+
+    @property
+    def seconds(self) -> float:
+        """An all-reduce waits for what it adds up, so the wire comes on top."""
+        return max(self.arithmetic_s, self.memory_s) + self.wire_s
+
+
+@dataclass(frozen=True)
+class Floor(Work):
+    """The least that any engine takes, see above.
+
+    Attributes:
+        estimate: about what one takes.
+    """
+
+    estimate: Estimate
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**super().as_dict(), "estimate": self.estimate.as_dict()}
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """Hardware and a model on it, of which passes are asked.
+
+    Attributes:
+        dtype: of arithmetic, cache and activations.
+        weights_dtype: in which weights are held and read: bytes alone, scales not included.
+    """
+
+    config: Config
+    gpu: Accelerator
+    gpus: int
+    dtype: str
+    weights_dtype: str
+
+    @property
+    def fastest(self) -> str:
+        """The "type/accumulate type" of the rate that the floor of arithmetic takes."""
+        return self.gpu.fastest(min(BITS[self.dtype], BITS[self.weights_dtype]))
+
+    @property
+    def share(self) -> float:
+        """The part of the cache that a GPU holds: whole heads; a latent cache has but one."""
+        heads = kv_heads(self.config)
+        return math.ceil(heads / self.gpus) / heads
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of cache for one token, of all its heads."""
+        few = short(self.config)
+        written = forward(few, dtype=self.dtype).counts.bytes_written["kv_cache"]
+        return int(written) // layers(few) * layers(self.config)
+
+    def floor(self, T: int, N: int, B: int) -> Floor:
+        """One pass of T new tokens of each of B sequences after N, logits of the last position.
+
+        T is 1, or N is 0.
+        """
+        G, L = self.gpus, layers(self.config)
+        ways, alone = self._ways(T, N, B), self._ways(1, N + T - 1, B)
+        flops = min(_flops(way, T, N) - _flops(_last_block(way), T, N) for way in ways)
+        flops += min(_flops(_last_block(way), 1, N + T - 1) for way in alone)
+        read = self._counts(T, N, B, assume=fewest)
+        rows = read.where(operation="take").bytes_read["weights"]
+        weights = self._held(read.bytes_read["weights"] - rows)
+        kv = B * (N + T) * self.kv_bytes_per_token
+        sent = 2 * B * ((L - 1) * T + 1) * self._token_bytes if G > 1 else 0
+        return Floor(
+            flops,
+            weights,
+            kv,
+            sent,
+            arithmetic_s=flops / (G * self.gpu.flops[self.fastest]),
+            memory_s=max(0, weights + kv - G * self.gpu.cache) / (G * self.gpu.bandwidth),
+            wire_s=sent / self.gpu.link_bandwidth if G > 1 else 0.0,
+            estimate=self._estimate(T, N, B),
+        )
+
+    def _estimate(self, T: int, N: int, B: int) -> Estimate:
+        G, L = self.gpus, layers(self.config)
+        counts = self._counts(T, N, B)
+        flops = min(_flops(way, T, N) for way in self._ways(T, N, B))
+        weights = self._held(counts.bytes_read["weights"])
+        kv = counts.bytes_read["kv_cache"] + counts.bytes_written["kv_cache"]
+        # Two all-reduces a block, after attention and after the feed-forward, each a ring in two
+        # phases: reduce-scatter and all-gather, (G - 1) / G of the activations sent in each.
+        sent = math.ceil(2 * L * 2 * (G - 1) / G * B * T * self._token_bytes)
+        return Estimate(
+            flops,
+            weights,
+            kv,
+            sent,
+            arithmetic_s=flops / (G * self.gpu.rate(self.dtype)),
+            memory_s=(weights / G + kv * self.share) / self.gpu.bandwidth,
+            wire_s=sent / self.gpu.link_bandwidth + 4 * L * PHASE_SECONDS if G > 1 else 0.0,
+        )
+
+    def _counts(self, T: int, N: int, B: int, **mode: Any) -> Counts:
+        return forward(self.config, T, N, B, logits="last", dtype=self.dtype, **mode).counts
+
+    def _ways(self, T: int, N: int, B: int) -> Iterator[Counts]:
+        """To the latents; of a prompt from its start, to keys and values made of them as well.
+
+        For a single token after others the first is the cheaper. Which experts are met costs no
+        arithmetic, so it is as few as can be.
+        """
+        yield self._counts(T, N, B, assume=fewest)
+        if isinstance(self.config, DeepseekConfig) and N == 0:
+            yield self._counts(T, N, B, assume=fewest, cache="expanded")
+
+    def _held(self, nbytes: int) -> int:
+        """Bytes of weights as they are held, of those that a run on `dtype` reads."""
+        return nbytes * BITS[self.weights_dtype] // (8 * np.dtype(DTYPES[self.dtype]).itemsize)
+
+    @property
+    def _token_bytes(self) -> int:
+        return width(self.config) * np.dtype(DTYPES[self.dtype]).itemsize
+
+
+def _flops(counts: Counts, T: int, N: int) -> int:
+    """2mnp of matrix products, the half of the scores above the diagonal left out."""
+    scores = matmul(counts.where("*.qk")) + matmul(counts.where("*.av", "matmul"))
+    return int(matmul(counts) - scores * (T - 1) // (2 * (N + T)))
+
+
+def _last_block(counts: Counts) -> Counts:
+    blocks = [path for path in map(layer, (path for path, _ in counts)) if path[-1:].isdigit()]
+    return counts.where(f"{blocks[-1]}.*")

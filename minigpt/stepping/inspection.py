@@ -1,0 +1,187 @@
+"""What can be read where a model has stopped: its cache, its attention, what it would say now.
+
+It is found in the variables of the functions that run, from the inside out, so it is there in any
+debugger. Nothing here is for a screen.
+"""
+
+import re
+from functools import lru_cache
+from types import FrameType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from counting.array import Counted
+from counting.ledger import Counts
+from counting.stepping.debugger import below
+from counting.stepping.frames import callers
+from counting.views import flops
+from minigpt.inference.device import to_host
+from minigpt.models.architectures import Config, Model
+from minigpt.models.cache import KVCache
+from minigpt.models.deepseek import Deepseek
+from minigpt.models.dimensions import width
+from minigpt.models.gpt2 import GPT2
+from minigpt.models.gpt2_config import GPT2Config
+from minigpt.models.llama import Llama
+from minigpt.models.module import Module
+from minigpt.planning.forward import forward, sizes
+
+_LAYER = re.compile(r"(.*?\.\d+)(\.|$)")
+
+
+def layer_of(path: str) -> str | None:
+    """The layer that a path is in: `h.3` of `h.3.attn.qk`; None outside of all."""
+    found = _LAYER.match(path)
+    return found[1] if found else None
+
+
+def model_of(frame: FrameType) -> Model | None:
+    """The model that runs."""
+    for above in callers(frame):
+        if isinstance(part := above.f_locals.get("self"), GPT2 | Llama | Deepseek):
+            return part
+    return None
+
+
+class Held(NamedTuple):
+    """What a layer's cache holds: positions filled and reserved, and the bytes of both."""
+
+    layer: int
+    filled: int
+    reserved: int
+    filled_bytes: int
+    reserved_bytes: int
+
+
+def kv_cache(frame: FrameType) -> list[Held]:
+    """The KV cache of the pass that runs, layer by layer; empty if no pass does."""
+    for above in callers(frame):
+        if isinstance(cache := above.f_locals.get("cache"), KVCache):
+            break
+    else:
+        return []
+    rows = []
+    for i, layer in enumerate(cache.layers):
+        reserved = layer.k.nbytes + layer.v.nbytes
+        filled = reserved * layer.length // cache.capacity
+        rows.append(Held(i, layer.length, cache.capacity, filled, reserved))
+    return rows
+
+
+class Lens(NamedTuple):
+    """What a model would say if it ended here (nostalgebraist, "the logit lens", 2020).
+
+    Attributes:
+        path: whose residual stream was read; "" for what goes in or comes out of all layers.
+        tokens: the most likely, and their probabilities.
+    """
+
+    path: str
+    tokens: list[tuple[int, float]]
+
+
+def logit_lens(frame: FrameType, top: int = 5) -> Lens | None:
+    """The residual stream of the last position through the final norm and the head.
+
+    It computes with counted arrays: see `uncounted`. None where there is no stream yet.
+    """
+    model = model_of(frame)
+    if model is None:
+        return None
+    for above in callers(frame):
+        part, x = above.f_locals.get("self"), above.f_locals.get("x")
+        if isinstance(part, Module) and type(x) is Counted:
+            whole = part is model or part is getattr(model, "model", None)
+            if (whole or layer_of(part.path) == part.path) and x.shape[-1] == width(model.config):
+                break
+    else:
+        return None
+    norm = model.ln_f if isinstance(model, GPT2) else model.model.norm
+    logits = to_host(model.lm_head(norm(x[:, -1:])).data)[0, -1].astype(np.float64)
+    weights = np.exp(logits - logits.max())
+    order = np.argsort(-weights, kind="stable")[:top]
+    share = weights / weights.sum()
+    return Lens("" if whole else part.path, [(int(i), float(share[i])) for i in order])
+
+
+def attention_pattern(frame: FrameType) -> np.ndarray | None:
+    """How much each query of the layer looks at each key: (H, T, S), of the first sequence.
+
+    None where it is not computed yet, or no longer held.
+    """
+    for above in callers(frame):
+        pattern = above.f_locals.get("pattern")
+        if hasattr(pattern, "shape"):
+            data = to_host(pattern.data if type(pattern) is Counted else pattern)[0]
+            return data.reshape(-1, *data.shape[-2:]).astype(np.float64)
+        if isinstance(part := above.f_locals.get("self"), Module) and layer_of(part.path) == (
+            part.path
+        ):
+            return None  # the whole layer: what is further out is another's
+    return None
+
+
+class Expected(NamedTuple):
+    """What a pass costs at a path and below.
+
+    Attributes:
+        flops: a multiply-add as two.
+        formula: the closed form, or "" where there is none: then it is a run on shapes.
+    """
+
+    flops: int
+    formula: str
+
+
+def expected(frame: FrameType, path: str) -> Expected | None:
+    """What the pass that runs should cost at a path and below, found without running it.
+
+    For GPT-2 it is its closed form (see `formulas`) at the sizes of this pass, for others a run on
+    shapes. None if no pass runs.
+    """
+    model = model_of(frame)
+    if model is None:
+        return None
+    for above in callers(frame):
+        seen = above.f_locals
+        if "tokens" in seen and "N" in seen:
+            break
+    else:
+        return None
+    (B, T), N, logits = seen["tokens"].shape, seen["N"], seen.get("logits", "last")
+    if not isinstance(model.config, GPT2Config):
+        architecture: Any = type(model)
+        run = _on_shapes(model.config, architecture, B, T, N, logits)
+        return Expected(flops(below(run, path) if path else run), "")
+    counts = _closed_forms(model.config, logits)
+    layer = layer_of(path)
+    if layer:
+        path = path.replace(layer, "h.0", 1)
+    closed = flops(below(counts, path) if path else counts)
+    if layer:  # h.0 stands for all L
+        closed = closed / _letters()["L"]
+    import sympy
+
+    closed = sympy.factor_terms(sympy.expand(closed))
+    values = {"B": B, "T": T, "N": N, **sizes(model.config)}
+    at = {letter: values[name] for name, letter in _letters().items()}
+    return Expected(int(closed.subs(at)), str(closed))
+
+
+def _letters() -> dict[str, Any]:
+    from minigpt.formulas.closed_forms import LETTERS
+
+    return LETTERS
+
+
+@lru_cache(maxsize=4)
+def _closed_forms(config: GPT2Config, logits: str) -> Counts:
+    from minigpt.formulas.closed_forms import formulas
+
+    return formulas(config, logits=logits).counts
+
+
+@lru_cache(maxsize=4)
+def _on_shapes(config: Config, architecture: Any, B: int, T: int, N: int, logits: str) -> Counts:
+    return forward(config, B, T, N, logits=logits, architecture=architecture).counts

@@ -1,0 +1,134 @@
+"""What the cache holds, how much of it, and what goes first when that is too much."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from minigpt.storage.files import cache_folder
+from minigpt.storage.private import PrivateFolder
+
+LIMIT = 32 * 10**9  # bytes of packed weights and kernels that stay when packed weights are written
+PACKED, KERNELS = "packed", "kernels"  # folders of the cache
+COPIES = {"bench": "copy for another engine", "random": "random weights"}  # those of `bench`
+NOBODYS = "no model: not finished, or of another version"
+FINISHED = 3600.0  # seconds after which packed weights without a record get none any more
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Something in the cache that can be made again.
+
+    Attributes:
+        folder, name: of the cache, and in it.
+        what: it is.
+        of: which model.
+        paths: of its files, or of its folder.
+        nbytes: of all of them.
+        used: when it was used last, in seconds since 1970.
+    """
+
+    folder: str
+    name: str
+    what: str
+    of: str
+    paths: tuple[Path, ...]
+    nbytes: int
+    used: float
+
+    def remove(self) -> None:
+        """Takes it away. Programs that have it mapped keep what they have.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        for path in self.paths:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def kept() -> list[Kept]:
+    """All that is in the cache, what was used last first.
+
+    Raises:
+        OSError: it cannot be read, or others may write to it.
+    """
+    found = [*_packs(), *_kernels(), *_copies()]
+    return sorted(found, key=lambda one: one.used, reverse=True)
+
+
+def bound(but: Path | None = None) -> None:
+    """Removes packed weights and kernels, those not used for longest first, down to `LIMIT` bytes.
+
+    Args:
+        but: a file of what stays, whatever its size.
+
+    Raises:
+        OSError: the cache cannot be read, or something not be removed.
+    """
+    total = 0
+    for one in sorted([*_packs(), *_kernels()], key=lambda one: one.used, reverse=True):
+        if but in one.paths:
+            total += one.nbytes
+            continue
+        left = one.of == NOBODYS and time.time() - one.used > FINISHED
+        if left or total + one.nbytes > LIMIT:
+            one.remove()
+        else:
+            total += one.nbytes
+
+
+def _packs() -> Iterator[Kept]:
+    if not (cache_folder() / PACKED).exists():
+        return
+    with PrivateFolder(PACKED) as folder:
+        names = [name for name in folder.names() if not name.startswith(".")]
+        for stem in dict.fromkeys(name.rpartition(".")[0] or name for name in sorted(names)):
+            beside = f"{stem}.json"
+            paths = [folder.path / name for name in names if name.startswith(stem)]
+            what, of = "packed weights", NOBODYS
+            if beside in names and (record := folder.read(beside)):
+                about = json.loads(record)["about"]
+                files = about["files"]
+                what = f"{about['dtype']} weights"
+                of = files[0] if len(files) == 1 else str(Path(files[0]).parent)
+            touched = [p for p in paths if p.name == beside] or paths
+            yield _entry(PACKED, stem, what, of, paths, touched)
+
+
+def _kernels() -> Iterator[Kept]:
+    folder = cache_folder() / KERNELS
+    for path in _inside(folder):
+        yield _entry(KERNELS, path.name, "compiled kernels", "all models", [path], [path])
+
+
+def _copies() -> Iterator[Kept]:
+    for name, what in COPIES.items():
+        for path in _inside(cache_folder() / name):
+            yield _entry(name, path.name, what, path.name, [path], [path])
+
+
+def _inside(folder: Path) -> list[Path]:
+    with suppress(FileNotFoundError):
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return []
+
+
+def _entry(
+    folder: str, name: str, what: str, of: str, paths: list[Path], touched: list[Path]
+) -> Kept:
+    nbytes, used = 0, 0.0
+    for path in paths:
+        for file in (path, *(path.rglob("*") if not path.is_symlink() else ())):
+            with suppress(FileNotFoundError):  # somebody is at it
+                status = file.lstat()
+                nbytes += 0 if file.is_dir() else status.st_size
+    for path in touched:
+        with suppress(FileNotFoundError):
+            used = max(used, path.lstat().st_mtime)
+    return Kept(folder, name, what, of, tuple(paths), nbytes, used)
