@@ -9,6 +9,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 from checkpoints import SHIPPED
+from configs import TINY
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,37 +20,10 @@ from minigpt.checkpoint.hub import WEIGHTS
 from minigpt.checkpoint.resolve import NAMES
 from minigpt.errors import InputError, did_you_mean
 from minigpt.models.architectures import PRESETS, build
-from minigpt.models.deepseek_config import DeepseekConfig
-from minigpt.models.gpt2_config import GPT2Config
-from minigpt.models.llama_config import LlamaConfig
 from minigpt.planning.count import count, forward, resolve, rows, run
 from minigpt.planning.forward import forward as gpt2_forward
 from minigpt.planning.forward import named
 
-TINY = {
-    "gpt2": GPT2Config(vocab_size=11, n_positions=16, n_embd=8, n_layer=2, n_head=2),
-    "llama": LlamaConfig(11, 12, 10, 2, 4, 2, 6, 16),
-    "deepseek": DeepseekConfig(
-        vocab_size=11,
-        hidden_size=8,
-        intermediate_size=6,
-        moe_intermediate_size=4,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        q_lora_rank=5,
-        kv_lora_rank=6,
-        qk_nope_head_dim=4,
-        qk_rope_head_dim=2,
-        v_head_dim=3,
-        n_routed_experts=8,
-        n_shared_experts=1,
-        num_experts_per_tok=2,
-        n_group=2,
-        topk_group=1,
-        first_k_dense_replace=1,
-        max_position_embeddings=16,
-    ),
-}
 PASSES = {"T": st.integers(1, 4), "N": st.integers(0, 4), "B": st.integers(1, 3)}
 CONTRACT = {
     *("schema", "model", "new_tokens", "past", "batch", "dtype", "logits", "matmul_flops", "flops"),

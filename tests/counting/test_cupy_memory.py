@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from configs import configs
 from gpu import real_cupy, stand_in  # noqa: F401
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_allocators import configs
 
 from counting import Counted, Ledger, category, observing, scope
 from minigpt.inference.device import place

@@ -8,9 +8,9 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from configs import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_count import TINY
 
 from minigpt.commands.plan import document, run, verdict
 from minigpt.errors import InputError

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from configs import configs
 from helpers import SMALL, array, numbers, opened
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,25 +13,6 @@ from hypothesis import strategies as st
 from counting import Counted, Ledger, category
 from counting.numpy_memory import Allocations, moments, transients
 from minigpt.models.architectures import build
-from minigpt.models.gpt2_config import GPT2Config
-
-
-def small_or_medium(least, tiny, medium):
-    return st.integers(least, tiny) | st.integers(least, medium)
-
-
-@st.composite
-def configs(draw):
-    heads = draw(small_or_medium(1, 3, 8))
-    return GPT2Config(
-        vocab_size=draw(small_or_medium(1, 9, 3000)),
-        n_positions=draw(small_or_medium(4, 9, 300)),
-        n_embd=heads * draw(small_or_medium(1, 3, 32)),
-        n_layer=draw(st.integers(1, 3)),
-        n_head=heads,
-        n_inner=draw(st.none() | small_or_medium(1, 7, 500)),
-        tie_word_embeddings=draw(st.booleans()),
-    )
 
 
 def built(config, ledger, dtype=np.float32):

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from configs import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_count import TINY
 
 from counting.views import matmul
 from minigpt.models.architectures import PRESETS

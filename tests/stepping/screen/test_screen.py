@@ -1,6 +1,6 @@
 """`minigpt step --tui`: what the screen shows, and that it leaves cleanly whatever happens.
 
-The pictures of tests/snapshots are made anew by UPDATE_SNAPSHOTS=1 pytest tests/test_step_tui.py.
+The pictures of `snapshots` are made anew by UPDATE_SNAPSHOTS=1 pytest tests/stepping/screen.
 """
 
 import asyncio

@@ -1,0 +1,50 @@
+"""Configurations of tiny models, fixed and drawn."""
+
+from hypothesis import strategies as st
+
+from minigpt.models.deepseek_config import DeepseekConfig
+from minigpt.models.gpt2_config import GPT2Config
+from minigpt.models.llama_config import LlamaConfig
+
+TINY = {
+    "gpt2": GPT2Config(vocab_size=11, n_positions=16, n_embd=8, n_layer=2, n_head=2),
+    "llama": LlamaConfig(11, 12, 10, 2, 4, 2, 6, 16),
+    "deepseek": DeepseekConfig(
+        vocab_size=11,
+        hidden_size=8,
+        intermediate_size=6,
+        moe_intermediate_size=4,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        q_lora_rank=5,
+        kv_lora_rank=6,
+        qk_nope_head_dim=4,
+        qk_rope_head_dim=2,
+        v_head_dim=3,
+        n_routed_experts=8,
+        n_shared_experts=1,
+        num_experts_per_tok=2,
+        n_group=2,
+        topk_group=1,
+        first_k_dense_replace=1,
+        max_position_embeddings=16,
+    ),
+}
+
+
+def small_or_medium(least, tiny, medium):
+    return st.integers(least, tiny) | st.integers(least, medium)
+
+
+@st.composite
+def configs(draw):
+    heads = draw(small_or_medium(1, 3, 8))
+    return GPT2Config(
+        vocab_size=draw(small_or_medium(1, 9, 3000)),
+        n_positions=draw(small_or_medium(4, 9, 300)),
+        n_embd=heads * draw(small_or_medium(1, 3, 32)),
+        n_layer=draw(st.integers(1, 3)),
+        n_head=heads,
+        n_inner=draw(st.none() | small_or_medium(1, 7, 500)),
+        tie_word_embeddings=draw(st.booleans()),
+    )
