@@ -63,6 +63,8 @@ def ends_at_once():
 
 # The command.
 
+PROMPT = "To be, or not to be"
+SHORT = "--max-new-tokens", "6", "--seed", "1"
 MINIGPT = [sys.executable, "-c", "from minigpt.cli import main; main()"]
 
 

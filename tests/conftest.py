@@ -1,7 +1,9 @@
-"""How the tests draw their examples, and the line that says how many there were."""
+"""How examples are drawn and counted, the command in this process, and the kernels of a machine."""
 
 import os
 import platform
+import subprocess
+import sys
 import tempfile
 
 # Two runs at once and a BLAS that spins on every core slow each other down many times.
@@ -12,6 +14,7 @@ from helpers import DRAWN
 from hypothesis import settings
 
 from counting.composite import composite
+from minigpt import cli
 from minigpt.models import ops
 
 settings.register_profile("ci", deadline=None, print_blob=True)
@@ -25,6 +28,28 @@ def _no_kernels_left_behind():
     for part in vars(ops).values():
         if isinstance(part, composite):
             part.run = part.function
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder to be in."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def command(monkeypatch, capfd, here):
+    """Runs minigpt in this process: its status, what it printed, what it said beside."""
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["minigpt", *map(str, args)])
+        with pytest.raises(SystemExit) as exit:
+            cli.main()
+        return subprocess.CompletedProcess(args, exit.value.code or 0, *capfd.readouterr())
+
+    return run
 
 
 AVX2 = ["sse4.2", "avx", "avx2", "fma", "f16c"]

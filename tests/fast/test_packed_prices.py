@@ -1,16 +1,214 @@
-"""Packed matrices that look alike and are not: bytes and prices are each one's own."""
+"""What packed matrices cost: the price of a product, of a model's steps, and of its bytes."""
 
+import json
+import shutil
+
+import ml_dtypes
 import numpy as np
 import pytest
-from checkpoints import checkpoint, tensors
+from checkpoints import SHIPPED, checkpoint, tensors
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from matrices import IN, OUT, ROWS, machines, packed
+from safetensors.numpy import save_file
 
-from counting import Counted, Ledger, category
-from minigpt import load
+from counting import Counted, Ledger, category, scope, trace
+from minigpt import generate, load
 from minigpt.commands.generate import allocated
-from minigpt.fast.packed import DTYPES, PackedMatrix
+from minigpt.fast.packed import DTYPES, PackedMatrix, turned_product
 from minigpt.inference.device import witness
+from minigpt.models.architectures import read
+
+
+@pytest.fixture(params=machines())
+def machine(request):
+    return request.param()
+
+
+def counted(dtype, shape, machine):
+    ledger = Ledger()
+    w, numbers = packed(dtype, machine, shape=shape)
+    with category("weights"):
+        return Counted(w, ledger), Counted(numbers.astype(np.float32), ledger), ledger
+
+
+def apart(counts, path):
+    """The rows of `path` and of the scope in it that makes numbers of fewer bits into float32."""
+    return counts.where(path), counts.where(f"{path}.dequantise")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(n=st.integers(1, 5), out=st.integers(1, 40), d=st.sampled_from((1, 16, 32)))
+def test_the_price_of_a_product(dtype, n, out, d):
+    """Worked out by hand, and by the text that it is the price of."""
+    w, plain, ledger = counted(dtype, (out, d), None)
+    x = Counted(np.ones((n, d), np.float32), ledger)
+    assert ledger.live_bytes["weights"] == w.nbytes + plain.nbytes
+    start = ledger.snapshot()
+    with scope("packed"):
+        y = x @ w.T
+    with scope("plain"):
+        x @ plain.T
+    counts = ledger.snapshot() - start
+    product, scaling = apart(counts, "packed")
+    reference = counts.where("plain")
+    assert y.nbytes == 4 * n * out
+    assert product.cost == reference.cost == {"fma": n * d * out}
+    assert product.total("dots") == n * out
+    all_read = counts.where("packed*").bytes_read
+    assert all_read["weights"] == w.nbytes
+    assert product.bytes_read["activations"] == x.nbytes
+    assert product.bytes_written == reference.bytes_written
+    if dtype == "int8":
+        assert scaling.cost == {"mul": n * out}
+        assert all_read["activations"] == x.nbytes + y.nbytes  # what is scaled is read again
+        assert scaling.bytes_written["activations"] == y.nbytes
+        text = trace(turned_product, (n, d), (out, d), (out,))
+        assert text.cost == product.cost + scaling.cost
+    else:
+        assert (len(scaling), all_read["activations"]) == (0, x.nbytes)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(rows=hnp.arrays(int, hnp.array_shapes(max_dims=2), elements=st.integers(0, OUT - 1)))
+def test_the_price_of_rows(dtype, rows):
+    w, plain, ledger = counted(dtype, (OUT, IN), None)
+    start = ledger.snapshot()
+    with scope("packed"):
+        y = w[rows]
+    with scope("plain"):
+        plain[rows]
+    counts = ledger.snapshot() - start
+    taking, widening = apart(counts, "packed")
+    itemsize = DTYPES[dtype].itemsize
+    assert (y.dtype, y.nbytes) == (np.float32, 4 * IN * rows.size)
+    assert taking.cost == counts.where("plain").cost == {}
+    assert taking.bytes_read["weights"] == itemsize * IN * rows.size
+    scales = 4 * rows.size if dtype == "int8" else 0
+    assert widening.bytes_read["weights"] == scales
+    assert widening.cost == ({"mul": IN * rows.size} if scales else {})
+    if dtype == "float32":
+        assert taking.bytes_written == counts.where("plain").bytes_written
+        assert len(widening) == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_price_is_the_same_whatever_multiplies(machine, dtype):
+    w, _, ledger = counted(dtype, (OUT, IN), machine)
+    bare, _, other = counted(dtype, (OUT, IN), None)
+    for weight in (w, bare):
+        x = Counted(np.ones((17, IN), np.float32), weight.ledger)
+        (x @ weight.T)[:, :1].copy()
+        weight[ROWS]
+    assert dict(ledger.snapshot()) == dict(other.snapshot())
+    assert ledger.peak_bytes == other.peak_bytes
+
+
+def test_a_counted_one_refuses_too():
+    w, _, ledger = counted("bfloat16", (OUT, IN), None)
+    start = ledger.snapshot()
+    for refused in (
+        lambda: w + 1.0,
+        lambda: w[0],
+        lambda: w[1:3],
+        lambda: w.sum(),
+        lambda: w.copy(),
+        lambda: np.exp(w),
+        lambda: w[ROWS > 1],
+        lambda: list(w),
+    ):
+        with pytest.raises((TypeError, AttributeError)):
+            refused()
+    assert ledger.snapshot() - start == {}
+
+
+# Whole models: only the bytes are others.
+
+LLAMA = {
+    "model_type": "llama",
+    "vocab_size": 1024,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 80,
+}
+GPT2 = {
+    "model_type": "gpt2",
+    "vocab_size": 1024,
+    "n_positions": 80,
+    "n_embd": 48,
+    "n_layer": 2,
+    "n_head": 3,
+    "tie_word_embeddings": False,
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """The model that comes along, and random ones of other architectures."""
+    made = {"shipped": SHIPPED}
+    for values, stored in ((GPT2, np.float32), (LLAMA, ml_dtypes.bfloat16)):
+        folder = tmp_path_factory.mktemp(values["model_type"])
+        (folder / "config.json").write_text(json.dumps(values))
+        shutil.copy(SHIPPED / "tokenizer.json", folder)
+        rng = np.random.default_rng(0)
+        shapes = read(folder / "config.json").shapes()
+        tensors = {k: (0.3 * rng.standard_normal(s)).astype(stored) for k, s in shapes.items()}
+        save_file(tensors, folder / "model.safetensors")
+        made[values["model_type"]] = folder
+    return made
+
+
+def sixty_four_steps(folder, dtype="float32"):
+    """What they took outside of `dequantise`, there, and the bytes of weights read."""
+    lm = load(folder, dtype=dtype)
+    before = lm.ledger.snapshot()
+    steps = list(generate(lm, "First", max_new_tokens=64, temperature=0, ignore_eos=True))
+    assert len(steps) == 64
+    counts = lm.ledger.snapshot() - before
+    quantising = counts.where("*.dequantise")
+    rest = {key: row for key, row in counts.items() if key not in quantising}
+    kinds = [counts.columns[kind] for kind in ("calls", "dots", *counts.cost.by_kind())]
+    flop = {}
+    for key, row in rest.items():
+        flop[key] = [row[column] for column in kinds]
+    return flop, quantising.cost, counts.bytes_read["weights"], [step.token for step in steps]
+
+
+@pytest.fixture(scope="module")
+def references(folders):
+    """The steps of each model in plain NumPy."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINIGPT_FAST", "0")
+        return {name: sixty_four_steps(folder) for name, folder in folders.items()}
+
+
+@pytest.mark.parametrize("fast", ["0", "1"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["shipped", "gpt2", "llama"])
+def test_sixty_four_steps_take_what_plain_numpy_takes(
+    folders, references, monkeypatch, name, dtype, fast
+):
+    monkeypatch.setenv("MINIGPT_FAST", fast)
+    flop, quantising, read, tokens = sixty_four_steps(folders[name], dtype)
+    expected, none, plain_read, plain_tokens = references[name]
+    assert none == {}
+    assert flop == expected  # row by row, in every kind
+    if dtype == "float32":
+        assert (quantising, read, tokens) == ({}, plain_read, plain_tokens)
+    elif dtype == "int8":
+        assert quantising.keys() == {"mul"}
+        assert 0 < quantising["mul"] < sum(row[1] for row in expected.values()) * 1.2
+        assert read < 0.35 * plain_read
+    else:
+        assert quantising == {}
+        assert 0.5 < read / plain_read < 0.55  # norms, biases and positions stay float32
+
+
+# Matrices that look alike and are not: bytes and prices are each one's own.
 
 SCALES = [None, np.float16, np.float32, np.float64]
 

@@ -1,73 +1,24 @@
-"""DeepSeek on numbers and on shapes, held against transformers, and what its routing costs."""
+"""DeepSeek on numbers and on shapes, held against transformers."""
 
-import json
 from collections import Counter
-from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from deepseeks import SOME, TINY, chosen, hugging_face, routed, started
 from helpers import counting_scalars, numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counting import Counted, Ledger, ShapeArray, category
+from counting import Counted, Ledger, ShapeArray
 from counting.views import matmul
-from minigpt.errors import InputError
 from minigpt.formulas.other_counters import cache_name
-from minigpt.models.architectures import read
-from minigpt.models.deepseek import Deepseek, MoE
+from minigpt.models.deepseek import Deepseek
 from minigpt.models.deepseek_config import DEEPSEEK_SIZES, DeepseekConfig
 from minigpt.models.rope import UNSCALED, YarnScaling
-from minigpt.models.routing import bound, expected, expected_experts, most_experts
-
-TINY = DeepseekConfig(
-    vocab_size=11,
-    hidden_size=12,
-    intermediate_size=10,
-    moe_intermediate_size=5,
-    num_hidden_layers=3,
-    num_attention_heads=3,
-    q_lora_rank=7,
-    kv_lora_rank=6,
-    qk_nope_head_dim=3,
-    qk_rope_head_dim=4,
-    v_head_dim=5,
-    n_routed_experts=8,
-    n_shared_experts=2,
-    num_experts_per_tok=3,
-    n_group=4,
-    topk_group=2,
-    first_k_dense_replace=1,
-    max_position_embeddings=64,
-    rope_theta=100.0,
-    rope_scaling=YarnScaling(4.0, 16, mscale=1.0, mscale_all_dim=1.0),
-)
-
-
-def started(config, make, capacity, batch=1, dtype=np.float32, **options):
-    """A model on the arrays that `make(shape, dtype)` gives, its empty cache, and its ledger."""
-    ledger = Ledger()
-    with category("weights"):
-        weights = {key: Counted(make(s, dtype), ledger) for key, s in config.shapes().items()}
-    model = Deepseek(config, weights, **options)
-    cache = model.new_cache(batch, capacity)
-    return SimpleNamespace(model=model, cache=cache, ledger=ledger, weights=weights)
 
 
 def record(ran):
     return dict(ran.ledger.snapshot()), ran.ledger.live_bytes, ran.ledger.peak_bytes
-
-
-def routed(model):
-    return [block.mlp for block in model.model.layers if isinstance(block.mlp, MoE)]
-
-
-def chosen(dispatch):
-    """The experts of each token, in the order in which it chose them."""
-    runs = [np.full(stop - start, expert) for expert, start, stop in dispatch.segments]
-    k = len(dispatch.back) // (dispatch.tokens.max() + 1)
-    return np.concatenate(runs)[dispatch.back].reshape(-1, k)
 
 
 def replay(real, shapes):
@@ -199,97 +150,7 @@ def test_the_named_sizes_on_shapes(name, cache, kv_bytes):
     assert experts.bytes_read["weights"] == 58 * 8 * 2 * 3 * 7168 * 2048
 
 
-# Routing.
-
-
-def on_shapes(assume, T):
-    ran = started(TINY, ShapeArray, T, assume=assume)
-    before = ran.ledger.snapshot()
-    ran.model(Counted(ShapeArray((1, T), int), ran.ledger), ran.cache)
-    return ran.model, (ran.ledger.snapshot() - before).where("*.mlp.experts.*")
-
-
-@pytest.mark.parametrize("T", [1, 2, 3, 7, 50])
-def test_what_is_assumed_without_data_is_stated_and_only_moves_bytes(T):
-    weights = 3 * TINY.hidden_size * TINY.moe_intermediate_size * 4 * len(("layer 1", "layer 2"))
-    pairs = T * TINY.num_experts_per_tok
-    met = {expected: round(8 * (1 - (5 / 8) ** T)), bound: min(8, pairs)}
-    for assume, experts in met.items():
-        model, counts = on_shapes(assume, T)
-        assert {moe.dispatch.source for moe in routed(model)} == {assume.__name__}
-        assert {len(moe.dispatch.segments) for moe in routed(model)} == {experts}
-        assert counts.bytes_read["weights"] == experts * weights
-        assert counts.total("fma") == 2 * pairs * 3 * TINY.hidden_size * 5
-    assert met[expected] == round(expected_experts(TINY, T))
-    assert met[bound] == most_experts(TINY, T)
-
-
-def test_the_expectation_is_that_of_uniform_choices():
-    rng = np.random.default_rng(0)
-    for T in (1, 2, 4):
-        met = [
-            len(set(np.concatenate([rng.choice(8, 3, replace=False) for _ in range(T)])))
-            for _ in range(4000)
-        ]
-        assert np.mean(met) == pytest.approx(expected_experts(TINY, T), abs=0.05)
-
-
-def test_on_data_the_ledger_says_by_path_who_was_met():
-    make = numbers(0, 11)
-    ran = started(TINY, make, 6)
-    before = ran.ledger.snapshot()
-    ran.model(Counted(make((1, 6), int), ran.ledger), ran.cache)
-    counts = ran.ledger.snapshot() - before
-    for layer in (1, 2):
-        dispatch = ran.model.model.layers[layer].mlp.dispatch
-        assert dispatch.source == "observed"
-        assert sum(stop - start for _, start, stop in dispatch.segments) == 6 * 3
-        for expert in range(8):
-            part = counts.where(f"model.layers.{layer}.mlp.experts.{expert}.up_proj")
-            tokens = sum(stop - start for e, start, stop in dispatch.segments if e == expert)
-            assert part.total("fma") == tokens * TINY.hidden_size * 5
-            assert part.bytes_read["weights"] == (tokens > 0) * TINY.hidden_size * 5 * 4
-
-
-def test_the_groups_limit_the_choice():
-    make = numbers(1, 11)
-    ran = started(TINY, make, 40)
-    ran.model(Counted(make((1, 40), int), ran.ledger), ran.cache)
-    for moe in routed(ran.model):
-        for experts in chosen(moe.dispatch):
-            assert len(set(experts)) == 3
-            assert len(set(experts // 2)) <= TINY.topk_group
-
-
 # Another witness.
-
-
-@pytest.fixture(scope="module")
-def torch():
-    pytest.importorskip("transformers", reason="transformers, a witness, is not installed")
-    return pytest.importorskip("torch", reason="PyTorch, a witness, is not installed")
-
-
-def rope_parameters(scaling, theta):
-    kind = "default" if scaling == UNSCALED else "yarn"
-    return {"rope_type": kind, "rope_theta": theta, **vars(scaling)}
-
-
-def hugging_face(config):
-    import torch
-    import transformers
-
-    theirs = transformers.DeepseekV3Config(
-        **{name: value for name, value in vars(config).items() if not name.startswith("rope")},
-        num_key_value_heads=config.num_attention_heads,
-        rope_parameters=rope_parameters(config.rope_scaling, config.rope_theta),
-        attn_implementation="eager",
-        experts_implementation="eager",
-        bos_token_id=None,
-        num_nextn_predict_layers=0,
-    )
-    torch.manual_seed(0)
-    return transformers.DeepseekV3ForCausalLM(theirs).eval()
 
 
 def randomised(model):
@@ -313,14 +174,6 @@ def randomised(model):
         else:
             weights[key] = array
     return weights
-
-
-SOME = [
-    TINY,
-    replace(TINY, q_lora_rank=None, rope_scaling=UNSCALED, norm_topk_prob=False),
-    replace(TINY, attention_bias=True, rope_scaling=YarnScaling(4.0, 16), topk_group=4),
-    replace(TINY, first_k_dense_replace=0, tie_word_embeddings=True, n_group=1, topk_group=1),
-]
 
 
 @pytest.mark.parametrize("cache", ["compressed", "expanded"])
@@ -347,93 +200,3 @@ def test_logits_agree_with_transformers(torch, config, cache):
         np.testing.assert_allclose(logits.data, answer.logits.numpy(), rtol=1e-4, atol=1e-4)
         if cache == "expanded" and start == 0:  # later, theirs expands all latents again
             assert matmul(ledger.snapshot() - before) == counter.get_total_flops()
-
-
-# Configurations.
-
-
-def written(tmp_path, **changes):
-    values = {
-        "model_type": "deepseek_v3",
-        "attention_bias": False,
-        "eos_token_id": 1,
-        "ep_size": 1,
-        "first_k_dense_replace": 3,
-        "hidden_act": "silu",
-        "hidden_size": 7168,
-        "intermediate_size": 18432,
-        "kv_lora_rank": 512,
-        "max_position_embeddings": 163840,
-        "moe_intermediate_size": 2048,
-        "moe_layer_freq": 1,
-        "n_group": 8,
-        "n_routed_experts": 256,
-        "n_shared_experts": 1,
-        "norm_topk_prob": True,
-        "num_attention_heads": 128,
-        "num_experts_per_tok": 8,
-        "num_hidden_layers": 61,
-        "num_key_value_heads": 128,
-        "num_nextn_predict_layers": 1,
-        "q_lora_rank": 1536,
-        "qk_nope_head_dim": 128,
-        "qk_rope_head_dim": 64,
-        "quantization_config": {"fmt": "e4m3", "quant_method": "fp8"},
-        "rms_norm_eps": 1e-06,
-        "rope_scaling": {
-            "beta_fast": 32,
-            "beta_slow": 1,
-            "factor": 40,
-            "mscale": 1.0,
-            "mscale_all_dim": 1.0,
-            "original_max_position_embeddings": 4096,
-            "type": "yarn",
-        },
-        "rope_theta": 10000,
-        "routed_scaling_factor": 2.5,
-        "scoring_func": "sigmoid",
-        "tie_word_embeddings": False,
-        "topk_group": 4,
-        "topk_method": "noaux_tc",
-        "v_head_dim": 128,
-        "vocab_size": 129280,
-        **changes,
-    }
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps({k: v for k, v in values.items() if v != "absent"}))
-    return path
-
-
-def test_the_published_config_json_is_the_preset(tmp_path):
-    assert read(written(tmp_path)) == DEEPSEEK_SIZES["deepseek-r1"]
-
-
-@pytest.mark.parametrize("config", SOME)
-def test_a_config_json_of_transformers_is_read(torch, tmp_path, config):
-    hugging_face(config).config.save_pretrained(tmp_path)
-    assert read(tmp_path / "config.json") == config
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"kv_lora_rank": "absent"}, "kv_lora_rank is missing"),
-        ({"q_lora_rank": 0}, "q_lora_rank is 0; it must be a positive whole number"),
-        ({"first_k_dense_replace": -1}, "first_k_dense_replace is -1; it must be a whole number"),
-        ({"scoring_func": "softmax"}, "scoring_func is 'softmax'; only 'sigmoid' is supported"),
-        ({"n_group": 7}, "n_routed_experts 256 is not a multiple of n_group 7"),
-        ({"n_group": 256}, "a group of experts has 1"),
-        ({"topk_group": 9}, "topk_group 9 of n_group 8"),
-        ({"num_experts_per_tok": 129}, "a token may choose from 128 experts"),
-        ({"qk_rope_head_dim": 63}, "qk_rope_head_dim 63 is odd"),
-        ({"routed_scaling_factor": "2.5"}, "routed_scaling_factor is '2.5'"),
-        ({"norm_topk_prob": 1}, "norm_topk_prob is 1; it must be true or false"),
-    ],
-)
-def test_a_config_json_that_cannot_be_is_one_line(tmp_path, changes, message):
-    path = written(tmp_path, **changes)
-    with pytest.raises(InputError) as caught:
-        read(path)
-    assert message in str(caught.value)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)

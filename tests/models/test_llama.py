@@ -183,12 +183,6 @@ def test_the_named_sizes_on_shapes_with_a_full_context(name, parameters, kv_byte
 # Other witnesses.
 
 
-@pytest.fixture(scope="module")
-def torch():
-    pytest.importorskip("transformers", reason="transformers, a witness, is not installed")
-    return pytest.importorskip("torch", reason="PyTorch, a witness, is not installed")
-
-
 def rope_parameters(scaling, theta):
     kind = {Llama3Scaling: "llama3", YarnScaling: "yarn"}.get(type(scaling), "default")
     return {"rope_type": kind, "rope_theta": theta, **vars(scaling)}

@@ -1,0 +1,126 @@
+"""The commands of the benchmarks, their documents and their bad input."""
+
+import json
+
+import pytest
+from checkpoints import CONFIG, complaint, minigpt
+
+from minigpt.bench.measure import SWEEP, measure
+from minigpt.bench.overhead import overhead
+from minigpt.bench.report import floor_bytes
+from minigpt.bench.worker import Outcome
+from minigpt.checkpoint.synthetic import write_checkpoint
+from minigpt.errors import InputError
+from minigpt.models.gpt2_config import GPT2Config
+
+KEYS = ["engine", "dtype", "model", "phase", "ms_per_token", "tokens_per_second"]
+KEYS += ["percent_of_floor", "ratio_to"]
+
+
+def bench(folder, *options):
+    """The document of a benchmark of this program alone, and the lines above it."""
+    alone = () if "peers" in options else ("--engine", "minigpt", "--rounds", "1")
+    command, *rest = options
+    result = minigpt(
+        *("bench", command, str(folder), *alone, "--dtype", "float32", *rest, "--json"), cwd=folder
+    )
+    assert (result.returncode, result.stderr) == (0, b"")
+    *lines, last = result.stdout.decode().splitlines()
+    return json.loads(last), lines
+
+
+def assert_document(document, phases):
+    assert list(document) == ["schema", "rows", "bandwidth_gb_s"]
+    assert document["schema"] == 1
+    assert document["bandwidth_gb_s"] > 0
+    assert [row["phase"] for row in document["rows"]] == phases
+    for found in document["rows"]:
+        assert list(found)[: len(KEYS)] == KEYS
+        assert (found["engine"], found["dtype"]) == ("minigpt", "float32")
+        assert found["ms_per_token"] * found["tokens_per_second"] == pytest.approx(1000)
+        assert found["percent_of_floor"] > 0
+
+
+def test_decode(folder):
+    document, lines = bench(folder, "decode", "--prompt-tokens", "4", "--new-tokens", "3")
+    assert_document(document, ["decode"])
+    assert lines[1].startswith("minigpt  float32  decode")
+
+
+def test_prefill(folder):
+    document, _ = bench(folder, "prefill", "--tokens", "8")
+    assert_document(document, ["prefill"])
+
+
+def test_prefill_of_many_lengths(tmp_path, folder):
+    write_checkpoint(GPT2Config(260, 70, 8, 1, 2), tmp_path / "long")
+    document, lines = bench(tmp_path / "long", "prefill", "--sweep")
+    assert_document(document, [f"prefill-{n}" for n in SWEEP])
+    assert lines[-1].startswith("minigpt float32: ")
+
+
+def test_load(folder):
+    document, _ = bench(folder, "load", "--prompt-tokens", "4")
+    assert_document(document, ["load"])
+    assert document["rows"][0]["peak_bytes"] > 2**20
+
+
+def test_overhead(folder):
+    found = overhead(str(folder), pairs=3, keys=5)
+    assert (found.model, found.dtype, found.keys, found.pairs) == (str(folder), "float32", 5, 3)
+    assert found.operations > 50
+    low, high = found.percent_quartiles
+    assert low <= found.percent <= high
+    with pytest.raises(InputError, match="keys from 1 to 12 with 3 pairs"):
+        overhead(str(folder), keys=13, pairs=3)
+
+
+def test_the_figures_of_a_row_follow_from_its_runs(folder, monkeypatch):
+    seconds = iter([0.5, 0.002, 0.004, 0.009])  # the first start is not measured
+
+    def fake(job):
+        if job.engine == "numpy":
+            raise InputError("numpy float32 failed (1): no")
+        took = next(seconds)
+        return Outcome({str(n): took * n for n in job.rows}, [took, took, 9.0], [1], 5), took
+
+    monkeypatch.setattr("minigpt.bench.measure.start", fake)
+    engines, dtypes = ("minigpt", "numpy"), ("float32",)
+    result = measure("decode", str(folder), engines, dtypes, 3, (4,), 6, lambda: 1e6)
+    assert result.notes == ["left out: numpy float32 failed (1): no"]
+    [found] = result.document()["rows"]
+    assert (found["model"], found["ms_per_token"]) == (str(folder), pytest.approx(4))
+    floor = floor_bytes(CONFIG, "float32", 1, 4 + 3) / 1e6  # half way through the new tokens
+    assert found["percent_of_floor"] == pytest.approx(100 * floor / 0.004)
+    assert result.document()["bandwidth_gb_s"] == 0.001
+
+
+def test_no_engine_that_starts_is_an_error(folder, monkeypatch):
+    def fake(job):
+        raise InputError(f"{job.engine} failed")
+
+    monkeypatch.setattr("minigpt.bench.measure.start", fake)
+    with pytest.raises(InputError, match="left out: minigpt failed; left out: numpy failed"):
+        measure("decode", str(folder), ("minigpt", "numpy"), ("float32",), 1, (4,), 2)
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (("decode", "gpt3"), "unknown model 'gpt3': gpt2, "),
+        (("decode", "tiny", "--engine", "abacus"), "unknown engine 'abacus'"),
+        (("prefill", "tiny", "--dtype", "int3"), "unknown dtype 'int3'"),
+        (("decode", "tiny", "--rounds", "0"), "rounds is 0"),
+        (("decode", "tiny", "--new-tokens", "1"), "there must be at least 2"),
+        (("prefill", "tiny"), "512 prompt tokens and 1 new ones"),
+        (("load", "tiny", "--prompt-tokens", "0"), "there must be at least 1"),
+        (("overhead", "tiny", "--pairs", "0"), "pairs must be at least 1"),
+        (
+            ("overhead", "tiny", "--dtype", "int3", "--keys", "3", "--pairs", "2"),
+            "unknown dtype 'int3'",
+        ),
+    ],
+    ids=str,
+)
+def test_bad_input_gets_one_line(folder, args, line):
+    assert line in complaint(minigpt("bench", *args, cwd=folder.parent))

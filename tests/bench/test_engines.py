@@ -1,0 +1,79 @@
+"""Which engines there are, at which precisions, and that all of them say the same."""
+
+import pytest
+from checkpoints import CONFIG
+
+from minigpt.bench import engines
+from minigpt.bench.engines import ENGINES, Entry, entries
+from minigpt.bench.rounds import start
+from minigpt.bench.worker import Job, work
+from minigpt.checkpoint.synthetic import write_checkpoint
+from minigpt.errors import InputError
+from minigpt.inference.generate import generate
+from minigpt.inference.load import load
+from minigpt.models.gpt2_config import GPT2Config
+
+A = Entry("minigpt", "float32")
+PEERS = [name for name, engine in ENGINES.items() if engine.packages]
+
+
+def test_entries_are_the_installed_engines_at_the_precisions_that_they_have(monkeypatch):
+    monkeypatch.setattr(engines, "find_spec", lambda package: package != "llama_cpp")
+    found = entries((), ("float32", "int8"))
+    assert {entry.engine for entry in found} == set(ENGINES) - {"llama.cpp"}
+    assert {e.engine for e in found if e.dtype == "int8"} == {
+        "minigpt",
+        "minigpt-counted",
+        "ctranslate2",
+    }
+    assert entries(("numpy", "minigpt"), ("float32",)) == [Entry("numpy", "float32"), A]
+
+
+@pytest.mark.parametrize(
+    ("names", "dtypes", "line"),
+    [
+        (("abacus",), ("float32",), "unknown engine 'abacus': minigpt, "),
+        (("minigpt",), ("int3",), "unknown dtype 'int3': float32, "),
+        (("numpy",), ("int8",), "none of numpy runs in int8"),
+        (("llama.cpp",), ("int8",), "not installed: pip install llama-cpp-python gguf"),
+    ],
+)
+def test_what_cannot_be_run_is_one_clear_line(monkeypatch, names, dtypes, line):
+    monkeypatch.setattr(engines, "find_spec", lambda package: None)
+    with pytest.raises(InputError, match=line):
+        entries(names, dtypes)
+
+
+@pytest.mark.parametrize("engine", ["minigpt", "minigpt-counted", "numpy"])
+def test_this_program_as_an_engine_says_what_generate_says(folder, engine):
+    job = Job(engine, "float32", str(folder), 1, CONFIG.vocab_size, (3,), 4)
+    outcome = work(job)
+    prompt = [7, (7 + 7919) % 260, (7 + 2 * 7919) % 260]
+    lm = load(folder)
+    text = lm.tokenizer.decode(prompt, skip_special_tokens=False)
+    assert lm.tokenizer.encode(text).ids == prompt
+    steps = generate(lm, text, max_new_tokens=4, temperature=0, ignore_eos=True)
+    assert outcome.tokens == [step.token for step in steps]
+    assert (list(outcome.prompt_s), len(outcome.between_s)) == (["3"], 3)
+
+
+@pytest.mark.parametrize("engine", PEERS)
+def test_a_peer_says_the_same(tmp_path, monkeypatch, engine):
+    for package in ENGINES[engine].packages:
+        pytest.importorskip(package)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    config = GPT2Config(300, 32, 64, 2, 2, eos_token_id=299)
+    write_checkpoint(config, tmp_path / "m", seed=1)
+    job = Job("minigpt", "float32", str(tmp_path / "m"), 1, 300, (5, 9), 8)
+    ours = work(job)
+    theirs, _ = start(job._replace(engine=engine))
+    assert theirs.tokens == ours.tokens
+    assert (theirs.prompt_s.keys(), len(theirs.between_s)) == (ours.prompt_s.keys(), 7)
+    for dtype in ENGINES[engine].dtypes[1:]:
+        assert len(start(job._replace(engine=engine, dtype=dtype))[0].tokens) == 8
+
+
+def test_a_warm_job_runs_every_length_of_prompt(folder):
+    job = Job("minigpt", "float32", str(folder), 1, CONFIG.vocab_size, (1, 8), warm=True)
+    outcome = work(job)
+    assert (list(outcome.prompt_s), len(outcome.tokens)) == (["1", "8"], 1)

@@ -1,0 +1,97 @@
+"""What is made of the times: rows, ratios, floors and cliffs."""
+
+import pytest
+
+from minigpt.bench import rounds
+from minigpt.bench.engines import PRECISIONS, Entry
+from minigpt.bench.measure import Result, agreement, cliff_lines
+from minigpt.bench.report import Row, cliffs, compared, floor_bytes, table
+from minigpt.bench.worker import Outcome
+from minigpt.models.gpt2_config import GPT2Config
+
+A = Entry("minigpt", "float32")
+
+
+def row(engine, dtype, *times, phase="decode", floor=1.0, model="m"):
+    return Row(Entry(engine, dtype), model, phase, times, floor)
+
+
+def test_a_row_is_the_median_of_its_runs():
+    assert row("minigpt", "int8", 2.0, 9.0, 4.0, floor=1.0).record() == {
+        "engine": "minigpt",
+        "dtype": "int8",
+        "model": "m",
+        "phase": "decode",
+        "ms_per_token": 4.0,
+        "tokens_per_second": 250.0,
+        "percent_of_floor": 25.0,
+        "ratio_to": {},
+    }
+
+
+def test_peak_memory_is_a_figure_of_loading():
+    assert (
+        row("minigpt", "int8", 2.0, phase="load")._replace(peak_bytes=7).record()["peak_bytes"] == 7
+    )
+
+
+def test_ratios_are_to_peers_of_the_same_precision_and_phase():
+    found = compared(
+        [
+            row("minigpt", "float16", 2.0),
+            row("minigpt", "int8", 1.0),
+            row("transformers", "bfloat16", 5.0),
+            row("llama.cpp", "bfloat16", 3.0),
+            row("llama.cpp", "bfloat16", 7.0, phase="prefill"),
+            row("numpy", "float32", 8.0),
+        ]
+    )
+    assert [r.ratio_to for r in found] == [
+        {"transformers": 2.5, "llama.cpp": 1.5},
+        {},
+        {"llama.cpp": 0.6},
+        {"transformers": 5 / 3},
+        {},
+        {},
+    ]
+    assert table(found).row_count == 6
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_floor_is_every_weight_and_the_cache_once(dtype, tied):
+    config = GPT2Config(11, 16, 8, 2, 2, tie_word_embeddings=tied)
+    new, past = 1, 5
+    tables = 16 * 8 + 11 * 8 * (not tied)  # of which a token looks up a row each
+    elements = config.parameters - tables + 2 * new * 8  # a tied one is read as the head too
+    cached = 2 * config.n_layer * config.n_embd * (past + new)
+    sizes = PRECISIONS[dtype]
+    assert floor_bytes(config, dtype, new, past) == elements * sizes.weight + cached * sizes.cache
+
+
+def test_a_cliff_is_what_takes_longer_than_smaller_passes_would():
+    assert cliffs({1: 10.0, 2: 33.0, 4: 33.0, 8: 33.0}) == {2: 1.65}
+    assert cliffs({1: 10.0, 2: 11.0, 4: 12.0, 8: 24.5}) == {}
+    assert cliffs({2: 10.0, 3: 30.0}) == {3: 1.5}
+
+
+def test_cliffs_are_said_of_each_engine():
+    rows = [row("minigpt", "float32", ms, phase=f"prefill-{n}") for n, ms in ((1, 10.0), (2, 16.5))]
+    rows += [row("numpy", "float32", ms, phase=f"prefill-{n}") for n, ms in ((1, 10.0), (2, 6.0))]
+    result = Result(rows, rounds.Measured([], 0, 0), [])
+    assert cliff_lines(result) == [
+        "minigpt float32: a cliff: 2 rows 1.65 times what fewer take",
+        "numpy float32: no cliff",
+    ]
+
+
+def test_agreement_counts_the_leading_tokens():
+    runs = [
+        rounds.Run(A, Outcome({}, [], [1, 2, 3, 4], None), 1.0, (1.0, 1.0)),
+        rounds.Run(Entry("numpy", "float32"), Outcome({}, [], [1, 2, 9, 4], None), 1.0, (1.0, 1.0)),
+    ]
+    result = Result([row("minigpt", "float32", 1.0)], rounds.Measured(runs, 0, 0), [])
+    assert agreement(result) == [
+        "minigpt float32: first 4 of 4 greedy tokens as minigpt float32",
+        "numpy float32: first 2 of 4 greedy tokens as minigpt float32",
+    ]
