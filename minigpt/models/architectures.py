@@ -9,7 +9,7 @@ from minigpt.errors import InputError
 from minigpt.models.deepseek import Deepseek
 from minigpt.models.deepseek_config import DEEPSEEK_SIZES, DeepseekConfig, deepseek_config
 from minigpt.models.gpt2 import GPT2
-from minigpt.models.gpt2_config import GPT2_SIZES, GPT2Config, read_config
+from minigpt.models.gpt2_config import GPT2_SIZES, GPT2Config, gpt2_config
 from minigpt.models.llama import Llama
 from minigpt.models.llama_config import LLAMA_SIZES, LlamaConfig, llama_config
 
@@ -24,7 +24,7 @@ _MODELS: dict[type, Callable[..., Model]] = {
     DeepseekConfig: Deepseek,
 }
 _READERS: dict[str, Callable[[dict[str, Any], Path], Config]] = {
-    "gpt2": lambda values, path: read_config(path),
+    "gpt2": gpt2_config,
     "llama": llama_config,
     "deepseek_v3": deepseek_config,
 }

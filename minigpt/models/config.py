@@ -7,9 +7,13 @@ from minigpt.errors import InputError
 
 Values = Mapping[str, Any]
 
+MANY = 10_000  # layers, or experts of one: more are a mistake, and would be listed one by one
 
-def sizes(values: Values, names: Iterable[str], source: Any, least: int = 1) -> dict[str, int]:
-    """Those of `values`, which must all be there: whole numbers from `least` on.
+
+def sizes(
+    values: Values, names: Iterable[str], source: Any, least: int = 1, most: int = 2**31 - 1
+) -> dict[str, int]:
+    """Those of `values`, which must all be there: whole numbers between two bounds, included.
 
     Raises:
         InputError: one is missing or no such number.
@@ -17,25 +21,38 @@ def sizes(values: Values, names: Iterable[str], source: Any, least: int = 1) -> 
     for name in names:
         if name not in values:
             raise InputError(f"{source}: {name} is missing")
-        if type(values[name]) is not int or not least <= values[name] < 2**31:
-            what = "a positive whole number" if least else "a whole number from 0 on"
-            raise InputError(f"{source}: {name} is {values[name]!r}; it must be {what}")
+        if type(values[name]) is not int or not least <= values[name] <= most:
+            what = "a positive whole number" if least else "a whole number from 0"
+            raise InputError(
+                f"{source}: {name} is {values[name]!r}; it must be {what} up to {most}"
+            )
     return {name: values[name] for name in names}
 
 
+def size_or_none(values: Values, name: str, source: Any, least: int = 1) -> int | None:
+    """As `sizes`, of one that may be null or missing.
+
+    Raises:
+        InputError: it is something else.
+    """
+    given = values.get(name) is not None
+    return sizes(values, [name], source, least)[name] if given else None
+
+
 def numbers(
-    values: Values, names: Iterable[str], source: Any, least: float, most: float = 1e30
+    values: Values, names: Iterable[str], source: Any, least: float, below: float = 1e30
 ) -> dict[str, float]:
-    """Those of `values` that are there: numbers between two bounds, included.
+    """Those of `values` that are there: numbers from `least` on and below a bound.
 
     Raises:
         InputError: one is no such number.
     """
     given = {name: values[name] for name in names if name in values}
     for name, value in given.items():
-        if type(value) not in (int, float) or not least <= value <= most:
+        if type(value) not in (int, float) or not least <= value < below:
             raise InputError(
-                f"{source}: {name} is {value!r}; it must be a number from {least:g} to {most:g}"
+                f"{source}: {name} is {value!r}; it must be a number from {least:g} to below "
+                f"{below:g}"
             )
     return given
 
@@ -53,23 +70,16 @@ def switches(values: Values, names: Iterable[str], source: Any) -> dict[str, boo
     return given
 
 
-def fixed(values: Values, allowed: Mapping[str, Any], source: Any) -> None:
-    """Nothing, if each of `values` that is there has the one value that a model computes.
-
-    Raises:
-        InputError: one has another.
-    """
-    for name, only in allowed.items():
-        if values.get(name, only) != only:
-            raise InputError(f"{source}: {name} is {values[name]!r}; only {only!r} is supported")
+def fixed(values: Values, allowed: Mapping[str, tuple[Any, ...]], source: Any) -> None:
+    """Raises InputError unless each of `values` that is there is one that a model computes."""
+    for name, computed in allowed.items():
+        if values.get(name, computed[0]) not in computed:
+            only = " or ".join(map(repr, computed))
+            raise InputError(f"{source}: {name} is {values[name]!r}; only {only} is supported")
 
 
 def divides(config: Any, whole: str, parts: str, source: Any) -> None:
-    """Nothing, if the one size of a configuration is a multiple of the other.
-
-    Raises:
-        InputError: it is not.
-    """
+    """Raises InputError unless one size of a configuration is a multiple of the other."""
     if getattr(config, whole) % getattr(config, parts):
         raise InputError(
             f"{source}: {whole} {getattr(config, whole)} is not a multiple of {parts} "

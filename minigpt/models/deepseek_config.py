@@ -5,7 +5,17 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from minigpt.errors import InputError
-from minigpt.models.config import Values, divides, end_tokens, fixed, numbers, sizes, switches
+from minigpt.models.config import (
+    MANY,
+    Values,
+    divides,
+    end_tokens,
+    fixed,
+    numbers,
+    size_or_none,
+    sizes,
+    switches,
+)
 from minigpt.models.rope import UNSCALED, Scaling, YarnScaling, read_rope
 
 
@@ -145,11 +155,11 @@ DEEPSEEK_SIZES = {"deepseek-v3": _V3, "deepseek-r1": _V3}  # R1 is V3, trained f
 
 # What a DeepSeek config.json may also say, and the only values that this model computes.
 _FIXED = {
-    "hidden_act": "silu",
-    "scoring_func": "sigmoid",
-    "topk_method": "noaux_tc",
-    "moe_layer_freq": 1,
-    "rope_interleave": True,
+    "hidden_act": ("silu",),
+    "scoring_func": ("sigmoid",),
+    "topk_method": ("noaux_tc",),
+    "moe_layer_freq": (1,),
+    "rope_interleave": (True,),
 }
 
 
@@ -168,8 +178,9 @@ def deepseek_config(values: Values, source: Any) -> DeepseekConfig:
     names = [f.name for f in fields(DeepseekConfig) if f.type is int]
     names.remove("first_k_dense_replace")
     given: dict[str, Any] = dict(sizes(values, names, source))
+    sizes(values, ("num_hidden_layers", "n_routed_experts"), source, most=MANY)
     given |= sizes(values, ["first_k_dense_replace"], source, least=0)
-    given |= {"q_lora_rank": None, **sizes(values, values.keys() & {"q_lora_rank"}, source)}
+    given["q_lora_rank"] = size_or_none(values, "q_lora_rank", source)
     given |= numbers(values, ["routed_scaling_factor"], source, 0)
     given |= numbers(values, ["rms_norm_eps"], source, 0, 1)
     truths = ("norm_topk_prob", "attention_bias", "tie_word_embeddings")

@@ -1,11 +1,18 @@
-"""Model configurations: their fields are the keys of a Hugging Face config.json."""
+"""Configurations of GPT-2: their fields are the keys of a Hugging Face config.json."""
 
-import json
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from minigpt.errors import InputError
+from minigpt.models.config import (
+    MANY,
+    Values,
+    divides,
+    fixed,
+    numbers,
+    size_or_none,
+    sizes,
+    switches,
+)
 
 
 @dataclass(frozen=True)
@@ -86,44 +93,26 @@ _FIXED = {
 }
 
 
-def read_config(path: Path) -> GPT2Config:
-    """The configuration in a config.json.
+def gpt2_config(values: Values, source: Any) -> GPT2Config:
+    """The configuration that a config.json of model type "gpt2" holds.
+
+    Args:
+        values: what the file says; what it leaves out is as in the smallest GPT-2.
+        source: its path, for errors.
 
     Raises:
-        InputError: it is unreadable, of another architecture, or has values that cannot be.
+        InputError: it has values that cannot be, or that this model does not compute.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {error}") from None
-    if not isinstance(values, dict) or values.get("model_type") != "gpt2":
-        found = values.get("model_type") if isinstance(values, dict) else values
-        raise InputError(
-            f"{path} is not a GPT-2 configuration: model_type is {found!r}, not 'gpt2'"
-        )
-    for key, allowed in _FIXED.items():
-        if values.get(key, allowed[0]) not in allowed:
-            raise InputError(f"{path}: {key} is {values[key]!r}; only {allowed[0]!r} is supported")
-    given = {f.name: values[f.name] for f in fields(GPT2Config) if f.name in values}
+    fixed(values, _FIXED, source)
+    values = {**asdict(GPT2Config()), **values}
+    given: dict[str, Any] = {
+        **sizes(values, ("vocab_size", "n_positions", "n_embd", "n_head"), source),
+        **sizes(values, ["n_layer"], source, most=MANY),
+        **numbers(values, ["layer_norm_epsilon"], source, 0, 1),
+        **switches(values, ["tie_word_embeddings"], source),
+        "n_inner": size_or_none(values, "n_inner", source),
+        "eos_token_id": size_or_none(values, "eos_token_id", source, least=0),
+    }
     config = GPT2Config(**given)
-    for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner"):
-        size = getattr(config, name)
-        if name == "n_inner" and size is None:
-            continue
-        most = 10_000 if name == "n_layer" else 2**31 - 1
-        if type(size) is not int or not 0 < size <= most:
-            raise InputError(f"{path}: {name} is {size!r}; it must be a number from 1 to {most}")
-    if config.n_embd % config.n_head:
-        raise InputError(
-            f"{path}: n_embd {config.n_embd} does not divide into n_head {config.n_head} heads"
-        )
-    if type(config.tie_word_embeddings) is not bool:
-        raise InputError(
-            f"{path}: tie_word_embeddings is {config.tie_word_embeddings!r}, not true or false"
-        )
-    epsilon, end = config.layer_norm_epsilon, config.eos_token_id
-    if type(epsilon) not in (int, float) or not 0 <= epsilon < 1:
-        raise InputError(f"{path}: layer_norm_epsilon is {epsilon!r}; it must be from 0 to 1")
-    if end is not None and (type(end) is not int or end < 0):  # one past the vocabulary never comes
-        raise InputError(f"{path}: eos_token_id is {end!r}, not the number of a token")
+    divides(config, "n_embd", "n_head", source)
     return config

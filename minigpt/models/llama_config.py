@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minigpt.errors import InputError
-from minigpt.models.config import Values, divides, end_tokens, fixed, numbers, sizes, switches
+from minigpt.models.config import MANY, Values, divides, end_tokens, fixed, numbers, sizes, switches
 from minigpt.models.rope import UNSCALED, Llama3Scaling, Scaling, read_rope
 
 
@@ -139,17 +139,17 @@ def llama_config(values: Values, source: Any) -> LlamaConfig:
     Raises:
         InputError: it has values that cannot be, or that this model does not compute.
     """
-    fixed(values, {"hidden_act": "silu"}, source)
+    fixed(values, {"hidden_act": ("silu",)}, source)
     values = {k: v for k, v in values.items() if v is not None}  # null is the default
     names = (
         "vocab_size",
         "hidden_size",
         "intermediate_size",
-        "num_hidden_layers",
         "num_attention_heads",
         "max_position_embeddings",
     )
     given: dict[str, Any] = dict(sizes(values, names, source))
+    given |= sizes(values, ["num_hidden_layers"], source, most=MANY)
     heads, width = given["num_attention_heads"], given["hidden_size"]
     defaults = {"num_key_value_heads": heads, "head_dim": width // heads}
     given |= sizes({**defaults, **values}, defaults, source)

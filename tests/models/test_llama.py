@@ -318,6 +318,7 @@ def test_a_config_json_of_transformers_is_read(torch, tmp_path, config):
         ({"hidden_size": "absent"}, "hidden_size is missing"),
         ({"hidden_size": 4096.0}, "hidden_size is 4096.0; it must be a positive whole number"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
+        ({"num_hidden_layers": 2**30}, "it must be a positive whole number up to 10000"),
         ({"num_key_value_heads": 5}, "num_attention_heads 32 is not a multiple"),
         ({"num_attention_heads": 24}, "hidden_size 4096 is not a multiple"),
         ({"head_dim": 127}, "head_dim 127 is odd"),
