@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from minigpt.errors import InputError
+from minigpt.models.config import Config
 from minigpt.models.deepseek import Deepseek
 from minigpt.models.deepseek_config import DEEPSEEK_SIZES, DeepseekConfig, deepseek_config
 from minigpt.models.gpt2 import GPT2
@@ -13,7 +14,6 @@ from minigpt.models.gpt2_config import GPT2_SIZES, GPT2Config, gpt2_config
 from minigpt.models.llama import Llama
 from minigpt.models.llama_config import LLAMA_SIZES, LlamaConfig, llama_config
 
-Config = GPT2Config | LlamaConfig | DeepseekConfig
 Model = GPT2 | Llama | Deepseek
 
 PRESETS: dict[str, Config] = {**GPT2_SIZES, **LLAMA_SIZES, **DEEPSEEK_SIZES}
@@ -33,14 +33,6 @@ _READERS: dict[str, Callable[[dict[str, Any], Path], Config]] = {
 def build(config: Config, weights: Any, **options: Any) -> Model:
     """The model of a configuration; options are those of its class."""
     return _MODELS[type(config)](config, weights, **options)
-
-
-def layout(config: Config, key: str, ndim: int) -> str | None:
-    """How a model multiplies by a weight: "columns" for `x @ w`, "rows" for `x @ w.T`, or not."""
-    if ndim != 2 or key.endswith(("wpe.weight", "kv_b_proj.weight")):
-        return None  # added; or cut in two before it multiplies
-    turned = isinstance(config, GPT2Config) and key.startswith("h.")
-    return "columns" if turned else "rows"
 
 
 def read(path: Path) -> Config:

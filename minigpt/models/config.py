@@ -1,13 +1,77 @@
-"""Values of a config.json, each checked: what cannot be is an error in one line."""
+"""What the configurations of all models say, and the values of a config.json, each checked."""
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from minigpt.errors import InputError
+from minigpt.models.routing import Experts
 
 Values = Mapping[str, Any]
 
 MANY = 10_000  # layers, or experts of one: more are a mistake, and would be listed one by one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ABC):
+    """The sizes of a model. Its fields are the keys of its config.json, in that model's words."""
+
+    vocab_size: Any
+    eos_token_id: int | tuple[int, ...] | None = None  # the token that ends a text, or several
+    tie_word_embeddings: bool = False  # whether the head is the table of the token embedding
+
+    @property
+    @abstractmethod
+    def n_positions(self) -> Any:
+        """The longest context."""
+
+    @property
+    @abstractmethod
+    def layers(self) -> Any:
+        """The number of blocks."""
+
+    @property
+    @abstractmethod
+    def width(self) -> Any:
+        """Numbers that a token is between two blocks."""
+
+    @property
+    @abstractmethod
+    def kv_heads(self) -> Any:
+        """Heads that a cache holds, so parts it can be divided into; latents are one."""
+
+    @property
+    def latent_cache(self) -> bool:
+        """Whether a cache can hold latents, or the keys and values that are made of them."""
+        return False
+
+    @property
+    def experts(self) -> Experts | None:
+        """What it says of its experts; None without a mixture of them."""
+        return None
+
+    @abstractmethod
+    def short(self) -> Self:
+        """The same model with as few layers as show all that a layer can be."""
+
+    @abstractmethod
+    def shapes(self) -> dict[str, tuple[Any, ...]]:
+        """The shape of every tensor of a checkpoint, by its key."""
+
+    @property
+    def parameters(self) -> Any:
+        """The number of parameters; a tied head counts once, biases of a routing are included."""
+        return sum(math.prod(shape) for shape in self.shapes().values())
+
+    def layout(self, key: str, ndim: int) -> str | None:
+        """How a model multiplies by a weight of `ndim` dimensions.
+
+        Returns:
+            "columns" for `x @ w`, "rows" for `x @ w.T`, None if it does not.
+        """
+        return "rows" if ndim == 2 else None
 
 
 def sizes(

@@ -1,12 +1,12 @@
 """Configurations of DeepSeek V3 and R1: their fields are the keys of a Hugging Face config.json."""
 
-import math
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 from minigpt.errors import InputError
 from minigpt.models.config import (
     MANY,
+    Config,
     Values,
     divides,
     end_tokens,
@@ -20,7 +20,7 @@ from minigpt.models.rope import UNSCALED, Scaling, YarnScaling, read_rope
 
 
 @dataclass(frozen=True)
-class DeepseekConfig:
+class DeepseekConfig(Config):
     """The sizes of a DeepSeek V3, without the layer that predicts a second token."""
 
     vocab_size: int
@@ -47,21 +47,56 @@ class DeepseekConfig:
     rope_theta: float = 10000.0
     rope_scaling: Scaling = UNSCALED
     attention_bias: bool = False
-    eos_token_id: int | tuple[int, ...] | None = None
-    tie_word_embeddings: bool = False
 
     @property
     def n_positions(self) -> int:
-        """The longest context, by the name that GPT-2 gives it."""
         return self.max_position_embeddings
+
+    @property
+    def layers(self) -> int:
+        return self.num_hidden_layers
+
+    @property
+    def width(self) -> int:
+        return self.hidden_size
+
+    @property
+    def kv_heads(self) -> int:
+        return 1
+
+    @property
+    def latent_cache(self) -> bool:
+        return True
+
+    @property
+    def experts(self) -> Self:
+        return self
+
+    @property
+    def expert_layers(self) -> int:
+        """The number of layers that have experts."""
+        return max(0, self.num_hidden_layers - self.first_k_dense_replace)
+
+    @property
+    def expert_parameters(self) -> int:
+        """The number of parameters of a routed expert."""
+        return 3 * self.hidden_size * self.moe_intermediate_size
 
     @property
     def frequencies(self) -> list[float]:
         """Radians a position by which each pair of a rotary key turns."""
         return self.rope_scaling.stretch(self.rope_theta, self.qk_rope_head_dim)
 
+    def short(self) -> Self:
+        few = self.first_k_dense_replace + 2
+        return replace(self, num_hidden_layers=min(few, self.num_hidden_layers))
+
+    def layout(self, key: str, ndim: int) -> str | None:
+        if key.endswith("kv_b_proj.weight"):
+            return None  # cut in two before it multiplies
+        return super().layout(key, ndim)
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every tensor of a checkpoint, by its key."""
         shapes: dict[str, tuple[int, ...]] = {
             "model.embed_tokens.weight": (self.vocab_size, self.hidden_size)
         }
@@ -121,11 +156,6 @@ class DeepseekConfig:
             shapes |= self._feed_forward(f"mlp.experts.{expert}", self.moe_intermediate_size)
         width = self.n_shared_experts * self.moe_intermediate_size
         return shapes | self._feed_forward("mlp.shared_experts", width)
-
-    @property
-    def parameters(self) -> int:
-        """The number of parameters, the biases of the routing included; a tied head counts once."""
-        return sum(math.prod(shape) for shape in self.shapes().values())
 
 
 _V3 = DeepseekConfig(

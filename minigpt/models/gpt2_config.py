@@ -1,10 +1,11 @@
 """Configurations of GPT-2: their fields are the keys of a Hugging Face config.json."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import KW_ONLY, asdict, dataclass, replace
+from typing import Any, Self
 
 from minigpt.models.config import (
     MANY,
+    Config,
     Values,
     divides,
     fixed,
@@ -16,7 +17,7 @@ from minigpt.models.config import (
 
 
 @dataclass(frozen=True)
-class GPT2Config:
+class GPT2Config(Config):
     """The sizes of a GPT-2. For a symbolic run they are SymPy expressions, `n_embd = H * D`."""
 
     vocab_size: Any = 50257
@@ -26,8 +27,21 @@ class GPT2Config:
     n_head: Any = 12
     n_inner: Any = None  # width of the feed-forward layer; None is 4 * n_embd
     layer_norm_epsilon: float = 1e-5
+    _: KW_ONLY
     eos_token_id: int | None = 50256
     tie_word_embeddings: bool = True
+
+    @property
+    def layers(self) -> Any:
+        return self.n_layer
+
+    @property
+    def width(self) -> Any:
+        return self.n_embd
+
+    @property
+    def kv_heads(self) -> Any:
+        return self.n_head
 
     @property
     def head_dim(self) -> Any:
@@ -37,8 +51,10 @@ class GPT2Config:
     def ffn_dim(self) -> Any:
         return 4 * self.n_embd if self.n_inner is None else self.n_inner
 
+    def short(self) -> Self:
+        return replace(self, n_layer=min(2, self.n_layer))
+
     def shapes(self) -> dict[str, tuple[Any, ...]]:
-        """The shape of every tensor of a checkpoint, by its key."""
         C, F = self.n_embd, self.ffn_dim
         shapes: dict[str, tuple[Any, ...]] = {
             "wte.weight": (self.vocab_size, C),
@@ -65,16 +81,11 @@ class GPT2Config:
             shapes["lm_head.weight"] = (self.vocab_size, C)
         return shapes
 
-    @property
-    def parameters(self) -> Any:
-        """The number of parameters; a tied head counts once."""
-        total = 0
-        for shape in self.shapes().values():
-            count = 1
-            for dim in shape:
-                count *= dim
-            total += count
-        return total
+    def layout(self, key: str, ndim: int) -> str | None:
+        if key == "wpe.weight":
+            return None  # added
+        found = super().layout(key, ndim)
+        return "columns" if found and key.startswith("h.") else found
 
 
 GPT2_SIZES = {

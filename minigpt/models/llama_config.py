@@ -1,16 +1,25 @@
 """Configurations of Llama models: their fields are the keys of a Hugging Face config.json."""
 
-import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from minigpt.errors import InputError
-from minigpt.models.config import MANY, Values, divides, end_tokens, fixed, numbers, sizes, switches
+from minigpt.models.config import (
+    MANY,
+    Config,
+    Values,
+    divides,
+    end_tokens,
+    fixed,
+    numbers,
+    sizes,
+    switches,
+)
 from minigpt.models.rope import UNSCALED, Llama3Scaling, Scaling, read_rope
 
 
 @dataclass(frozen=True)
-class LlamaConfig:
+class LlamaConfig(Config):
     """The sizes of a Llama. For a symbolic run they are SymPy expressions.
 
     There `num_attention_heads = K * G`, and `head_dim` is an even symbol: it goes in pairs.
@@ -29,13 +38,22 @@ class LlamaConfig:
     rope_scaling: Scaling = UNSCALED
     attention_bias: bool = False
     mlp_bias: bool = False
-    eos_token_id: int | tuple[int, ...] | None = None
-    tie_word_embeddings: bool = False
 
     @property
     def n_positions(self) -> Any:
-        """The longest context, by the name that GPT-2 gives it."""
         return self.max_position_embeddings
+
+    @property
+    def layers(self) -> Any:
+        return self.num_hidden_layers
+
+    @property
+    def width(self) -> Any:
+        return self.hidden_size
+
+    @property
+    def kv_heads(self) -> Any:
+        return self.num_key_value_heads
 
     @property
     def frequencies(self) -> list[float]:
@@ -44,8 +62,10 @@ class LlamaConfig:
             return []
         return self.rope_scaling.stretch(self.rope_theta, self.head_dim)
 
+    def short(self) -> Self:
+        return replace(self, num_hidden_layers=min(2, self.num_hidden_layers))
+
     def shapes(self) -> dict[str, tuple[Any, ...]]:
-        """The shape of every tensor of a checkpoint, by its key."""
         C, F = self.hidden_size, self.intermediate_size
         Q = self.num_attention_heads * self.head_dim
         KV = self.num_key_value_heads * self.head_dim
@@ -74,11 +94,6 @@ class LlamaConfig:
         if not self.tie_word_embeddings:
             shapes["lm_head.weight"] = (self.vocab_size, C)
         return shapes
-
-    @property
-    def parameters(self) -> Any:
-        """The number of parameters; a tied head counts once."""
-        return sum(math.prod(shape) for shape in self.shapes().values())
 
 
 def _llama_3(factor: float, **sizes: Any) -> LlamaConfig:

@@ -29,6 +29,12 @@ class Experts(Protocol):
     @property
     def num_experts_per_tok(self) -> int: ...
 
+    @property
+    def expert_layers(self) -> int: ...
+
+    @property
+    def expert_parameters(self) -> int: ...
+
 
 Assumption = Callable[[Any, int], np.ndarray]  # configuration, tokens -> experts (tokens, k)
 

@@ -17,10 +17,10 @@ from counting.stepping.debugger import below
 from counting.stepping.frames import callers
 from counting.views import flops
 from minigpt.inference.device import to_host
-from minigpt.models.architectures import Config, Model
+from minigpt.models.architectures import Model
 from minigpt.models.cache import KVCache
+from minigpt.models.config import Config
 from minigpt.models.deepseek import Deepseek
-from minigpt.models.dimensions import width
 from minigpt.models.gpt2 import GPT2
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.models.llama import Llama
@@ -93,7 +93,7 @@ def logit_lens(frame: FrameType, top: int = 5) -> Lens | None:
         part, x = above.f_locals.get("self"), above.f_locals.get("x")
         if isinstance(part, Module) and type(x) is Counted:
             whole = part is model or part is getattr(model, "model", None)
-            if (whole or layer_of(part.path) == part.path) and x.shape[-1] == width(model.config):
+            if (whole or layer_of(part.path) == part.path) and x.shape[-1] == model.config.width:
                 break
     else:
         return None

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from counting.views import matmul
 from minigpt.models.architectures import PRESETS
-from minigpt.models.dimensions import layers
 from minigpt.models.llama_config import LlamaConfig
 from minigpt.planning.accelerators import BITS, GPUS
 from minigpt.planning.count import forward
@@ -121,7 +120,7 @@ def test_of_the_last_block_a_prompt_needs_one_position(name, T):
         assert floor.flops < floor.estimate.flops
         return
     field = "n_layer" if name == "gpt2" else "num_hidden_layers"
-    shallow = Roofline(replace(config, **{field: layers(config) - 1}), it.gpu, 1, "float16", "int8")
+    shallow = Roofline(replace(config, **{field: config.layers - 1}), it.gpu, 1, "float16", "int8")
     token = it.floor(1, T - 1, 1).flops - shallow.floor(1, T - 1, 1).flops  # in the last block
     assert floor.flops == shallow.floor(T, 0, 1).estimate.flops + token
 
