@@ -19,8 +19,9 @@ from minigpt.checkpoint.tokenizer import read_tokenizer
 from minigpt.errors import InputError
 from minigpt.fast.packed import DTYPES
 from minigpt.inference.device import Device, Forward, place
-from minigpt.models.architectures import Model, build, read
+from minigpt.models.architectures import build, read
 from minigpt.models.config import Config
+from minigpt.models.model import Model
 
 # Buffers that old checkpoints carry beside the parameters: the causal mask and its fill value.
 _BUFFERS = re.compile(r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias")

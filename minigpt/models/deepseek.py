@@ -18,6 +18,7 @@ import numpy as np
 from counting.scope import scope
 from minigpt.models.cache import KVCache, LayerCache
 from minigpt.models.deepseek_config import DeepseekConfig
+from minigpt.models.model import Model
 from minigpt.models.module import Module
 from minigpt.models.ops import (
     Array,
@@ -262,7 +263,7 @@ class Body(Module):
         return self.norm(x)
 
 
-class Deepseek(Module):
+class Deepseek(Model):
     """The model: tokens to logits.
 
     Args:
@@ -271,6 +272,8 @@ class Deepseek(Module):
         cache: what `new_cache` holds, see `Attention`.
         assume: which experts are met where arrays have no data, see `routing`.
     """
+
+    config: DeepseekConfig
 
     def __init__(
         self,
@@ -284,6 +287,10 @@ class Deepseek(Module):
         self.model = Body(config, weights, "model", Mode(cache, assume))
         tied = config.tie_word_embeddings
         self.lm_head = Head(self.model.embed_tokens.weight if tied else weights["lm_head.weight"])
+
+    @property
+    def last_norm(self) -> RMSNorm:
+        return self.model.norm
 
     def new_cache(self, batch: Any, capacity: Any) -> KVCache:
         """An empty cache for `batch` sequences of at most `capacity` tokens.

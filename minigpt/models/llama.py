@@ -15,6 +15,7 @@ import numpy as np
 from counting.scope import scope
 from minigpt.models.cache import KVCache, LayerCache
 from minigpt.models.llama_config import LlamaConfig
+from minigpt.models.model import Model
 from minigpt.models.module import Module
 from minigpt.models.ops import (
     Array,
@@ -115,7 +116,7 @@ class Body(Module):
         return self.norm(x)
 
 
-class Llama(Module):
+class Llama(Model):
     """The model: tokens to logits.
 
     Args:
@@ -123,12 +124,18 @@ class Llama(Module):
         weights: the tensors of `config.shapes()` by key, as any kind of array.
     """
 
+    config: LlamaConfig
+
     def __init__(self, config: LlamaConfig, weights: Weights) -> None:
         super().__init__("")
         self.config = config
         self.model = Body(config, weights, "model")
         tied = config.tie_word_embeddings
         self.lm_head = Head(self.model.embed_tokens.weight if tied else weights["lm_head.weight"])
+
+    @property
+    def last_norm(self) -> RMSNorm:
+        return self.model.norm
 
     def new_cache(self, batch: Any, capacity: Any) -> KVCache:
         """An empty cache for `batch` sequences of at most `capacity` tokens."""
