@@ -10,8 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from minigpt.errors import InputError, did_you_mean
-from minigpt.storage.files import beside, replace
-from minigpt.storage.outputs import check_apart
+from minigpt.storage.files import check_apart, filled
 
 SHIPPED = "shakespeare"
 WEIGHTS = (  # names whose weights are known to be on the hub, or here
@@ -54,10 +53,7 @@ def find(model: str, revision: str | None = None) -> Checkpoint:
         InputError: there is no such model, it has no safetensors, or the hub cannot be reached.
     """
     fetch, tensors = _source(model, revision)
-    config = _config(model, fetch)
-    tokenizer = fetch("tokenizer.json")
-    if tokenizer is None:
-        raise _lacks(model, "tokenizer.json", fetch)
+    config, tokenizer = (_fetched(model, n, fetch) for n in ("config.json", "tokenizer.json"))
     return Checkpoint(model, config, tokenizer, tensors or _tensors(model, fetch))
 
 
@@ -67,7 +63,7 @@ def find_config(model: str) -> Path:
     Raises:
         InputError: there is no such model, it has none, or the hub cannot be reached.
     """
-    return _config(model, _source(model, None)[0])
+    return _fetched(model, "config.json", _source(model, None)[0])
 
 
 def _source(model: str, revision: str | None) -> tuple[Fetch, tuple[Path, ...]]:
@@ -125,21 +121,19 @@ def download(model: str, revision: str | None = None, to: Path | None = None) ->
         if to is None:
             return checkpoint.config.parent
         check_apart([to / file.name for file in checkpoint.files], checkpoint.files)
-        with beside(to / checkpoint.config.name) as part:  # all of it, or nothing
+        with filled(to, last=checkpoint.config.name) as part:
             for file in checkpoint.files:
                 shutil.copyfile(file, part / file.name)
-            for file in checkpoint.files:
-                replace(part / file.name, to / file.name)
     except OSError as error:
         raise InputError(f"{to} cannot be written: {error.strerror or error}") from None
     return to
 
 
-def _config(model: str, fetch: Fetch) -> Path:
-    config = fetch("config.json")
-    if config is None:
-        raise _lacks(model, "config.json", fetch)
-    return config
+def _fetched(model: str, name: str, fetch: Fetch) -> Path:
+    file = fetch(name)
+    if file is None:
+        raise _lacks(model, name, fetch)
+    return file
 
 
 def _lacks(model: str, what: str, fetch: Fetch) -> InputError:

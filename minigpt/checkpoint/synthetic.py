@@ -5,6 +5,7 @@ Text that one generates is noise; what it costs is not.
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from minigpt.errors import InputError
 from minigpt.models.gpt2_config import GPT2Config
-from minigpt.storage.files import beside, replace
+from minigpt.storage.files import filled
 
 Report = Callable[[int, int], None]  # bytes written so far, bytes in all
 
@@ -37,17 +38,13 @@ def write_checkpoint(
     Raises:
         InputError: it cannot be written.
     """
-    sizes = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "eos_token_id")
-    values = {"model_type": "gpt2"} | {name: getattr(config, name) for name in sizes}
+    values = {"model_type": "gpt2"} | asdict(config)
     try:
-        with beside(folder) as part:
+        with filled(folder, last="config.json") as part:  # a model is one once it has that
             _write_tensors(config, part / "model.safetensors", dtype, seed, progress)
             tokenizer = make_tokenizer(config.vocab_size, merges).to_str(pretty=True)
             (part / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
             (part / "config.json").write_text(json.dumps(values, indent=2) + "\n")
-            folder.mkdir(exist_ok=True)
-            for name in ("model.safetensors", "tokenizer.json", "config.json"):
-                replace(part / name, folder / name)  # a model is one once it has its config.json
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}") from None
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from minigpt.storage.files import cache_folder
@@ -13,7 +14,7 @@ from minigpt.storage.private import PrivateFolder
 
 LIMIT = 32 * 10**9  # bytes of packed weights and kernels that stay when packed weights are written
 PACKED, KERNELS = "packed", "kernels"  # folders of the cache
-COPIES = {"bench": "copy for another engine", "random": "random weights"}  # those of `bench`
+COPIES = {"bench": "copy for another engine", "random": "random weights"}  # folders of `bench`
 NOBODYS = "no model: not finished, or of another version"
 FINISHED = 3600.0  # seconds after which packed weights without a record get none any more
 
@@ -58,7 +59,8 @@ def kept() -> list[Kept]:
     Raises:
         OSError: it cannot be read, or others may write to it.
     """
-    found = [*_packs(), *_kernels(), *_copies()]
+    copies = (_each(folder, what) for folder, what in COPIES.items())
+    found = chain(_packs(), _kernels(), *copies)
     return sorted(found, key=lambda one: one.used, reverse=True)
 
 
@@ -89,46 +91,37 @@ def _packs() -> Iterator[Kept]:
     with PrivateFolder(PACKED) as folder:
         names = [name for name in folder.names() if not name.startswith(".")]
         for stem in dict.fromkeys(name.rpartition(".")[0] or name for name in sorted(names)):
-            beside = f"{stem}.json"
+            record = f"{stem}.json"
             paths = [folder.path / name for name in names if name.startswith(stem)]
             what, of = "packed weights", NOBODYS
-            if beside in names and (record := folder.read(beside)):
-                about = json.loads(record)["about"]
+            if record in names and (text := folder.read(record)):
+                about = json.loads(text)["about"]
                 files = about["files"]
                 what = f"{about['dtype']} weights"
                 of = files[0] if len(files) == 1 else str(Path(files[0]).parent)
-            touched = [p for p in paths if p.name == beside] or paths
-            yield _entry(PACKED, stem, what, of, paths, touched)
+            yield _entry(PACKED, stem, what, of, paths)
+
+
+def _each(folder: str, what: str, of: str = "") -> Iterator[Kept]:
+    """What is in a folder of the cache, each by itself; of the model of its name unless of `of`."""
+    with suppress(FileNotFoundError):
+        for path in sorted((cache_folder() / folder).iterdir()):
+            if not path.name.startswith("."):
+                yield _entry(folder, path.name, what, of or path.name, [path])
 
 
 def _kernels() -> Iterator[Kept]:
-    folder = cache_folder() / KERNELS
-    for path in _inside(folder):
-        yield _entry(KERNELS, path.name, "compiled kernels", "all models", [path], [path])
+    return _each(KERNELS, "compiled kernels", "all models")
 
 
-def _copies() -> Iterator[Kept]:
-    for name, what in COPIES.items():
-        for path in _inside(cache_folder() / name):
-            yield _entry(name, path.name, what, path.name, [path], [path])
-
-
-def _inside(folder: Path) -> list[Path]:
-    with suppress(FileNotFoundError):
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    return []
-
-
-def _entry(
-    folder: str, name: str, what: str, of: str, paths: list[Path], touched: list[Path]
-) -> Kept:
+def _entry(folder: str, name: str, what: str, of: str, paths: list[Path]) -> Kept:
     nbytes, used = 0, 0.0
     for path in paths:
         for file in (path, *(path.rglob("*") if not path.is_symlink() else ())):
             with suppress(FileNotFoundError):  # somebody is at it
                 status = file.lstat()
                 nbytes += 0 if file.is_dir() else status.st_size
-    for path in touched:
+    for path in [path for path in paths if path.suffix == ".json"] or paths:  # a pack's record
         with suppress(FileNotFoundError):
             used = max(used, path.lstat().st_mtime)
     return Kept(folder, name, what, of, tuple(paths), nbytes, used)
