@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from minigpt.checkpoint.dtypes import CODES
 from minigpt.errors import InputError
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.storage.files import filled
@@ -51,11 +52,10 @@ def write_checkpoint(
 
 def _write_tensors(config: GPT2Config, path: Path, dtype: str, seed: int, progress: Report) -> None:
     """All tensors of `config`, one by one, with normally distributed values, as initialised."""
-    names = {"float32": "F32", "float16": "F16"}
     itemsize, offset, header = np.dtype(dtype).itemsize, 0, {}
     for key, shape in config.shapes().items():
         end = offset + int(np.prod(shape)) * itemsize
-        header[key] = {"dtype": names[dtype], "shape": shape, "data_offsets": [offset, end]}
+        header[key] = {"dtype": CODES[dtype], "shape": shape, "data_offsets": [offset, end]}
         offset = end
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)
@@ -76,9 +76,7 @@ def make_tokenizer(vocab_size: int, merges: Path | None = None) -> Tokenizer:
     With GPT-2's own merges (its vocab.bpe) ids are GPT-2's; without, the 256 bytes come first and
     fillers that no text contains make up the rest.
     """
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    symbols = [*map(chr, printable), *(chr(256 + i) for i in range(len(others)))]
+    symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
     pairs: list[Any] = []
     if merges:
         lines = merges.read_text(encoding="utf-8").splitlines()
