@@ -22,14 +22,14 @@ class Architecture(NamedTuple):
     Attributes:
         model_type: its name in a config.json.
         config: the class of its configurations.
-        read: (values of a config.json, its path) -> configuration.
+        read: the reader of its config.json.
         model: the class of its models, of a configuration, weights and options.
         presets: configurations of its well-known models, by their names here.
     """
 
     model_type: str
     config: type[Config]
-    read: Callable[[Values, Path], Config]
+    read: Callable[[Values], Config]
     model: type[Any]
     presets: Mapping[str, Config]
 
@@ -64,4 +64,4 @@ def read(path: Path) -> Config:
     if not isinstance(kind, str) or kind not in _BY_TYPE:
         known = ", ".join(_BY_TYPE)
         raise InputError(f"{path}: model_type is {kind!r}; known architectures are {known}")
-    return _BY_TYPE[kind].read(values, path)
+    return _BY_TYPE[kind].read(Values(values, path))

@@ -230,10 +230,7 @@ class Deepseek(Decoder):
         super().__init__(config, weights, layers)
 
     def new_cache(self, batch: Any, capacity: Any) -> KVCache:
-        """An empty cache for `batch` sequences of at most `capacity` tokens.
-
-        Compressed, its keys are the rotary ones and its values the latents, of one head.
-        """
+        """As of every model; compressed, keys are the rotary ones and values the latents."""
         config = self.config
         if self.compresses:
             heads, key, value = 1, config.qk_rope_head_dim, config.kv_lora_rank

@@ -1,19 +1,9 @@
 """Configurations of DeepSeek V3 and R1: their fields are the keys of a Hugging Face config.json."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Self
 
-from minigpt.errors import InputError
-from minigpt.models.config import (
-    MANY,
-    Values,
-    divides,
-    fixed,
-    numbers,
-    size_or_none,
-    sizes,
-    switches,
-)
+from minigpt.models.config import MANY, Values
 from minigpt.models.llama_config import DecoderConfig, Shapes, biases, decoder_values
 from minigpt.models.rope import YarnScaling
 
@@ -132,7 +122,7 @@ _V3 = DeepseekConfig(
 DEEPSEEK_SIZES = {"deepseek-v3": _V3, "deepseek-r1": _V3}  # R1 is V3, trained further
 
 # What a DeepSeek config.json may also say, and the only values that this model computes.
-_FIXED = {
+_COMPUTED = {
     "hidden_act": ("silu",),
     "scoring_func": ("sigmoid",),
     "topk_method": ("noaux_tc",),
@@ -141,44 +131,32 @@ _FIXED = {
 }
 
 
-def deepseek_config(values: Values, source: Any) -> DeepseekConfig:
-    """The configuration that a config.json of model type "deepseek_v3" holds.
-
-    Args:
-        values: what the file says.
-        source: its path, for errors.
+def deepseek_config(values: Values) -> DeepseekConfig:
+    """The configuration in a config.json of model type "deepseek_v3".
 
     Raises:
         InputError: it has values that cannot be, or that this model does not compute.
     """
-    values = {k: v for k, v in values.items() if v is not None}  # null is the default
-    fixed(values, _FIXED, source)
+    values = values.without_null()
+    values.require(_COMPUTED)
     own = [f.name for f in fields(DeepseekConfig) if f.type is int]
     own.remove("first_k_dense_replace")
-    given = decoder_values(values, source)
-    given |= sizes(values, own, source) | sizes(values, ["n_routed_experts"], source, most=MANY)
-    given |= sizes(values, ["first_k_dense_replace"], source, least=0)
-    given |= numbers(values, ["routed_scaling_factor"], source, 0)
-    given |= switches(values, ["norm_topk_prob"], source)
-    given["q_lora_rank"] = size_or_none(values, "q_lora_rank", source)
+    given = decoder_values(values) | values.sizes(*own)
+    given |= values.sizes("n_routed_experts", most=MANY)
+    given |= values.sizes("first_k_dense_replace", least=0)
+    given |= values.numbers("routed_scaling_factor", least=0) | values.switches("norm_topk_prob")
+    given["q_lora_rank"] = values.size_or_none("q_lora_rank")
     config = DeepseekConfig(**given)
-    divides(config, "n_routed_experts", "n_group", source)
-    _possible(config, source)
-    return config
-
-
-def _possible(config: DeepseekConfig, source: Any) -> None:
-    group = config.n_routed_experts // config.n_group
+    values.require_multiple(config, "n_routed_experts", "n_group")
+    group, met = config.n_routed_experts // config.n_group, config.num_experts_per_tok
+    choice = config.topk_group * group
     if group < 2:
-        raise InputError(f"{source}: a group of experts has {group}; routing looks at its best two")
+        raise values.error(f"a group of experts has {group}; routing looks at its best two")
     if config.topk_group > config.n_group:
-        raise InputError(f"{source}: topk_group {config.topk_group} of n_group {config.n_group}")
-    if config.num_experts_per_tok > config.topk_group * group:
-        raise InputError(
-            f"{source}: num_experts_per_tok is {config.num_experts_per_tok}, but a token may "
-            f"choose from {config.topk_group * group} experts"
-        )
-    if config.qk_rope_head_dim % 2:
-        raise InputError(
-            f"{source}: qk_rope_head_dim {config.qk_rope_head_dim} is odd; pairs need it even"
-        )
+        raise values.error(f"topk_group {config.topk_group} of n_group {config.n_group}")
+    if met > choice:
+        what = f"num_experts_per_tok is {met}, but a token may choose from {choice} experts"
+        raise values.error(what)
+    if config.rope_dim % 2:
+        raise values.error(f"qk_rope_head_dim {config.rope_dim} is odd; pairs need it even")
+    return config

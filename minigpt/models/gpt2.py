@@ -124,11 +124,7 @@ class GPT2(Model):
     def forward(
         self, tokens: Array, cache: KVCache, logits: Literal["last", "all"] = "last"
     ) -> Array:
-        """One forward pass of T new tokens (B, T), after the N that `cache` holds.
-
-        Returns:
-            The logits of the last position (B, 1, V), or of all of them (B, T, V).
-        """
+        """One forward pass of T new tokens (B, T), after the N that `cache` holds."""
         T, N = tokens.shape[1], cache.length
         x = self.wte(tokens)  # (B, T, C)
         with scope("wpe"):

@@ -3,17 +3,7 @@
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from typing import Any, Self
 
-from minigpt.models.config import (
-    MANY,
-    Config,
-    Values,
-    divides,
-    fixed,
-    numbers,
-    size_or_none,
-    sizes,
-    switches,
-)
+from minigpt.models.config import MANY, Config, Values
 
 
 @dataclass(frozen=True)
@@ -96,7 +86,7 @@ GPT2_SIZES = {
 }
 
 # What a GPT-2 config.json may also say, and the only values that this model computes.
-_FIXED = {
+_COMPUTED = {
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
     "scale_attn_weights": (True,),
     "scale_attn_by_inverse_layer_idx": (False,),
@@ -104,26 +94,22 @@ _FIXED = {
 }
 
 
-def gpt2_config(values: Values, source: Any) -> GPT2Config:
-    """The configuration that a config.json of model type "gpt2" holds.
-
-    Args:
-        values: what the file says; what it leaves out is as in the smallest GPT-2.
-        source: its path, for errors.
+def gpt2_config(values: Values) -> GPT2Config:
+    """The configuration in a config.json of model type "gpt2"; what it leaves out is as in `gpt2`.
 
     Raises:
         InputError: it has values that cannot be, or that this model does not compute.
     """
-    fixed(values, _FIXED, source)
-    values = {**asdict(GPT2Config()), **values}
+    values.require(_COMPUTED)
+    values = values.over(asdict(GPT2Config()))
     given: dict[str, Any] = {
-        **sizes(values, ("vocab_size", "n_positions", "n_embd", "n_head"), source),
-        **sizes(values, ["n_layer"], source, most=MANY),
-        **numbers(values, ["layer_norm_epsilon"], source, 0, 1),
-        **switches(values, ["tie_word_embeddings"], source),
-        "n_inner": size_or_none(values, "n_inner", source),
-        "eos_token_id": size_or_none(values, "eos_token_id", source, least=0),
+        **values.sizes("vocab_size", "n_positions", "n_embd", "n_head"),
+        **values.sizes("n_layer", most=MANY),
+        **values.numbers("layer_norm_epsilon", least=0, below=1),
+        **values.switches("tie_word_embeddings"),
+        "n_inner": values.size_or_none("n_inner"),
+        "eos_token_id": values.size_or_none("eos_token_id", least=0),
     }
     config = GPT2Config(**given)
-    divides(config, "n_embd", "n_head", source)
+    values.require_multiple(config, "n_embd", "n_head")
     return config

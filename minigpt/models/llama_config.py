@@ -4,18 +4,7 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from minigpt.errors import InputError
-from minigpt.models.config import (
-    MANY,
-    Config,
-    Values,
-    divides,
-    end_tokens,
-    fixed,
-    numbers,
-    sizes,
-    switches,
-)
+from minigpt.models.config import MANY, Config, Values
 from minigpt.models.rope import UNSCALED, Llama3Scaling, Scaling, read_rope
 
 Shapes = dict[str, tuple[Any, ...]]
@@ -158,46 +147,41 @@ LLAMA_SIZES = {
 }
 
 
-def decoder_values(values: Values, source: Any) -> dict[str, Any]:
-    """Those of `values` that are fields of `DecoderConfig`, checked.
+def decoder_values(values: Values) -> dict[str, Any]:
+    """Those that are fields of `DecoderConfig`.
 
     Raises:
         InputError: one cannot be.
     """
-    names = ("vocab_size", "hidden_size", "intermediate_size", "num_attention_heads")
-    theta, scaling = read_rope(values, source)
+    theta, scaling = read_rope(values)
     return {
-        **sizes(values, (*names, "max_position_embeddings"), source),
-        **sizes(values, ["num_hidden_layers"], source, most=MANY),
-        **numbers(values, ["rms_norm_eps"], source, 0, 1),
-        **switches(values, ("attention_bias", "tie_word_embeddings"), source),
+        **values.sizes("vocab_size", "hidden_size", "intermediate_size", "num_attention_heads"),
+        **values.sizes("max_position_embeddings"),
+        **values.sizes("num_hidden_layers", most=MANY),
+        **values.numbers("rms_norm_eps", least=0, below=1),
+        **values.switches("attention_bias", "tie_word_embeddings"),
         "rope_theta": theta,
         "rope_scaling": scaling,
-        "eos_token_id": end_tokens(values, source),
+        "eos_token_id": values.end_tokens(),
     }
 
 
-def llama_config(values: Values, source: Any) -> LlamaConfig:
-    """The configuration that a config.json of model type "llama" holds.
-
-    Args:
-        values: what the file says.
-        source: its path, for errors.
+def llama_config(values: Values) -> LlamaConfig:
+    """The configuration in a config.json of model type "llama".
 
     Raises:
         InputError: it has values that cannot be, or that this model does not compute.
     """
-    values = {k: v for k, v in values.items() if v is not None}  # null is the default
-    fixed(values, {"hidden_act": ("silu",)}, source)
-    given = decoder_values(values, source)
+    values = values.without_null()
+    values.require({"hidden_act": ("silu",)})
+    given = decoder_values(values)
     heads = given["num_attention_heads"]
     defaults = {"num_key_value_heads": heads, "head_dim": given["hidden_size"] // heads}
-    given |= sizes({**defaults, **values}, defaults, source)
-    given |= switches(values, ["mlp_bias"], source)
+    given |= values.over(defaults).sizes(*defaults) | values.switches("mlp_bias")
     config = LlamaConfig(**given)
-    divides(config, "num_attention_heads", "num_key_value_heads", source)
-    if "head_dim" not in values:
-        divides(config, "hidden_size", "num_attention_heads", source)
+    values.require_multiple(config, "num_attention_heads", "num_key_value_heads")
+    if "head_dim" not in values.given:
+        values.require_multiple(config, "hidden_size", "num_attention_heads")
     if config.head_dim % 2:
-        raise InputError(f"{source}: head_dim {config.head_dim} is odd; rotary pairs need it even")
+        raise values.error(f"head_dim {config.head_dim} is odd; rotary pairs need it even")
     return config

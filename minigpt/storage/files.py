@@ -196,13 +196,13 @@ def check_apart(outputs: Iterable[Path], inputs: Iterable[Path | int]) -> None:
 
 @contextmanager
 def lines(path: Path, name: str) -> Iterator[Callable[[bytes], None]]:
-    """A file that is written line by line: yields what takes a line, without its end.
+    """A file that is written line by line: yields a function that appends one, without its newline.
 
-    What is there at any moment are whole lines, but for the one that is being written; where that
-    fails, the part of it that was written is taken back.
+    At any moment the file consists of whole lines, but for the one that is being written. Where
+    that fails, the part of it that was written is cut off again.
 
     Args:
-        name: of the file, for who reads the error.
+        name: what errors call the file.
 
     Raises:
         InputError: the file cannot be opened, or a line not be written.
@@ -217,7 +217,7 @@ def lines(path: Path, name: str) -> Iterator[Callable[[bytes], None]]:
 
     with refused():
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    whole = 0  # bytes of lines that are whole
+    whole = 0  # bytes of whole lines
 
     def write(line: bytes) -> None:
         nonlocal whole

@@ -21,14 +21,15 @@ FINISHED = 3600.0  # seconds after which packed weights without a record get non
 
 @dataclass(frozen=True)
 class Kept:
-    """Something in the cache that can be made again.
+    """An entry of the cache: something that can be made again.
 
     Attributes:
-        folder, name: of the cache, and in it.
-        what: it is.
-        of: which model.
-        paths: of its files, or of its folder.
-        nbytes: of all of them.
+        folder: which folder of the cache it is in.
+        name: its name there.
+        what: the kind of thing it is.
+        of: the model that it was made from.
+        paths: its files, or its folder.
+        nbytes: the size of all of them.
         used: when it was used last, in seconds since 1970.
     """
 
@@ -41,7 +42,7 @@ class Kept:
     used: float
 
     def remove(self) -> None:
-        """Takes it away. Programs that have it mapped keep what they have.
+        """Removes its files. Programs that have them mapped keep what they have.
 
         Raises:
             OSError: it cannot be removed.
@@ -54,7 +55,7 @@ class Kept:
 
 
 def kept() -> list[Kept]:
-    """All that is in the cache, what was used last first.
+    """All entries of the cache, the one that was used last first.
 
     Raises:
         OSError: it cannot be read, or others may write to it.
@@ -68,7 +69,7 @@ def bound(but: Path | None = None) -> None:
     """Removes packed weights and kernels, those not used for longest first, down to `LIMIT` bytes.
 
     Args:
-        but: a file of what stays, whatever its size.
+        but: a file whose entry stays, whatever its size.
 
     Raises:
         OSError: the cache cannot be read, or something not be removed.
@@ -103,7 +104,7 @@ def _packs() -> Iterator[Kept]:
 
 
 def _each(folder: str, what: str, of: str = "") -> Iterator[Kept]:
-    """What is in a folder of the cache, each by itself; of the model of its name unless of `of`."""
+    """The entries of a folder where each file or folder is one, named as its model unless `of`."""
     with suppress(FileNotFoundError):
         for path in sorted((cache_folder() / folder).iterdir()):
             if not path.name.startswith("."):
