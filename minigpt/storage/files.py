@@ -131,7 +131,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A place to write a file or a folder that becomes `path` at the end, or nothing does.
+    """Yields a path to write a file or a folder to: it becomes `path` at the end, or nothing does.
 
     Others may want the same file at the same time: the last one stands, whole.
 
@@ -146,9 +146,9 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def filled(folder: Path, last: str) -> Iterator[Path]:
-    """A place to write files that go into `folder` at the end, the one named `last` last.
+    """Yields a folder for files that go into `folder` at the end, the one named `last` last.
 
-    Those of their names that are in it are replaced; where the block fails, none is.
+    Files of the same names there are replaced; if the block fails, `folder` is as it was.
 
     Raises:
         OSError: a folder cannot be written, or there is no room.
