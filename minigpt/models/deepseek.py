@@ -224,9 +224,11 @@ class Deepseek(Decoder):
         for i in range(config.num_hidden_layers):
             path = f"model.layers.{i}"
             attention = Attention(config, weights, f"{path}.self_attn", self.compresses)
-            dense, mlp = i < config.first_k_dense_replace, f"{path}.mlp"
-            feed = SwiGLU(weights, mlp) if dense else MoE(config, weights, mlp, assume)
-            layers.append(Block(config, weights, path, attention, feed))
+            if i < config.first_k_dense_replace:
+                mlp: Module = SwiGLU(weights, f"{path}.mlp")
+            else:
+                mlp = MoE(config, weights, f"{path}.mlp", assume)
+            layers.append(Block(config, weights, path, attention, mlp))
         super().__init__(config, weights, layers)
 
     def new_cache(self, batch: Any, capacity: Any) -> KVCache:

@@ -21,7 +21,8 @@ import numpy as np
 
 
 class Experts(Protocol):
-    """What a configuration says of its experts."""
+    """What a configuration says of its experts: how many a layer has, and a token meets there,
+    how many layers have them, and how many parameters one of them has."""
 
     @property
     def n_routed_experts(self) -> int: ...
