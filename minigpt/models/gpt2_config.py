@@ -50,23 +50,17 @@ class GPT2Config(Config):
             "wte.weight": (self.vocab_size, C),
             "wpe.weight": (self.n_positions, C),
         }
-        for i in range(self.n_layer):
-            block: dict[str, tuple[Any, ...]] = {
-                "ln_1.weight": (C,),
-                "ln_1.bias": (C,),
-                "attn.c_attn.weight": (C, 3 * C),
-                "attn.c_attn.bias": (3 * C,),
-                "attn.c_proj.weight": (C, C),
-                "attn.c_proj.bias": (C,),
-                "ln_2.weight": (C,),
-                "ln_2.bias": (C,),
-                "mlp.c_fc.weight": (C, F),
-                "mlp.c_fc.bias": (F,),
-                "mlp.c_proj.weight": (F, C),
-                "mlp.c_proj.bias": (C,),
-            }
-            shapes |= {f"h.{i}.{key}": shape for key, shape in block.items()}
-        shapes |= {"ln_f.weight": (C,), "ln_f.bias": (C,)}
+        block: dict[str, tuple[Any, ...]] = {
+            "ln_1": (C,),
+            "attn.c_attn": (C, 3 * C),
+            "attn.c_proj": (C, C),
+            "ln_2": (C,),
+            "mlp.c_fc": (C, F),
+            "mlp.c_proj": (F, C),
+        }
+        blocks = {f"h.{i}.{part}": block[part] for i in range(self.n_layer) for part in block}
+        for path, shape in (blocks | {"ln_f": (C,)}).items():
+            shapes |= {f"{path}.weight": shape, f"{path}.bias": shape[-1:]}
         if not self.tie_word_embeddings:
             shapes["lm_head.weight"] = (self.vocab_size, C)
         return shapes
