@@ -8,9 +8,9 @@ class InputError(ValueError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """What to add to a complaint about a name: the nearest known one, "" if none other is near.
+    """The end of an error about an unknown name: the nearest known one, or "" if none is near.
 
-    One that begins so is nearer than any that is spelled like it.
+    A known name that begins with the unknown one is nearer than any that is spelled like it.
     """
     from difflib import get_close_matches
 
@@ -23,13 +23,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def without_effect(options: Mapping[str, object], beside: str) -> None:
-    """Refuses options that do nothing beside another one.
+    """Raises InputError if an option was given that does nothing beside another one.
 
     Args:
-        options: values by option; None and False are what nobody gave.
-
-    Raises:
-        InputError: one of them was given.
+        options: values by option; None and False stand for an option that was not given.
+        beside: the other option.
     """
     for option, value in options.items():
         if value is not None and value is not False:

@@ -1,4 +1,4 @@
-"""What the program does without, said in one line."""
+"""Notes: what the program does without and the way out, each said once, in one line."""
 
 import logging
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ log = logging.getLogger("minigpt")
 
 @lru_cache(1000)
 def note(line: str) -> None:
-    """Says a line on standard error, once: what is done without, and the way out.
+    """Says a line on standard error, once in a process.
 
     It is a warning of the logger "minigpt", for programs that want it elsewhere or not at all.
     """

@@ -8,7 +8,16 @@ from minigpt.models.llama_config import LlamaConfig
 
 TINY = {
     "gpt2": GPT2Config(vocab_size=11, n_positions=16, n_embd=8, n_layer=2, n_head=2),
-    "llama": LlamaConfig(11, 12, 10, 2, 4, 2, 6, 16),
+    "llama": LlamaConfig(
+        vocab_size=11,
+        hidden_size=12,
+        intermediate_size=10,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=6,
+        max_position_embeddings=16,
+    ),
     "deepseek": DeepseekConfig(
         vocab_size=11,
         hidden_size=8,

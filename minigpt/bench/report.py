@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from rich.table import Table
 
 from minigpt.bench.engines import ENGINES, PRECISIONS, Entry
-from minigpt.models.architectures import Config
+from minigpt.models.config import Config
 from minigpt.planning.count import forward
 
 

@@ -11,7 +11,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from minigpt.checkpoint.hub import SHIPPED, find
 from minigpt.checkpoint.synthetic import Report, write_checkpoint
 from minigpt.errors import InputError, did_you_mean
-from minigpt.models.architectures import Config, read
+from minigpt.models.architectures import read
+from minigpt.models.config import Config
 from minigpt.models.gpt2_config import GPT2_SIZES
 from minigpt.storage.private import PrivateFolder, unusable
 

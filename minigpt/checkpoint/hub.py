@@ -10,8 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from minigpt.errors import InputError, did_you_mean
-from minigpt.storage.files import beside, replace
-from minigpt.storage.outputs import check_apart
+from minigpt.storage.files import check_apart, filled
 
 SHIPPED = "shakespeare"
 WEIGHTS = (  # names whose weights are known to be on the hub, or here
@@ -53,12 +52,9 @@ def find(model: str, revision: str | None = None) -> Checkpoint:
     Raises:
         InputError: there is no such model, it has no safetensors, or the hub cannot be reached.
     """
-    fetch, tensors = _source(model, revision)
-    config = _config(model, fetch)
-    tokenizer = fetch("tokenizer.json")
-    if tokenizer is None:
-        raise _lacks(model, "tokenizer.json", fetch)
-    return Checkpoint(model, config, tokenizer, tensors or _tensors(model, fetch))
+    fetch = _source(model, revision)
+    config, tokenizer = (_fetched(model, n, fetch) for n in ("config.json", "tokenizer.json"))
+    return Checkpoint(model, config, tokenizer, _tensors(model, fetch))
 
 
 def find_config(model: str) -> Path:
@@ -67,42 +63,49 @@ def find_config(model: str) -> Path:
     Raises:
         InputError: there is no such model, it has none, or the hub cannot be reached.
     """
-    return _config(model, _source(model, None)[0])
+    return _fetched(model, "config.json", _source(model, None))
 
 
-def _source(model: str, revision: str | None) -> tuple[Fetch, tuple[Path, ...]]:
-    """What fetches the files of a model, and those of its tensors if they are known already."""
+def _source(model: str, revision: str | None) -> Fetch:
+    """What fetches the files of a model.
+
+    Raises:
+        InputError: the name is none of a model, or `revision` of one on this machine.
+    """
     try:
         here = _here(model)
     except OSError as error:  # a folder that may not be read, a name too long
         raise InputError(f"{model} cannot be read: {error.strerror}") from None
-    if here and revision is not None:
-        raise InputError(f"{model} is on this machine: only a hub name has revisions")
-    if not here and not _HUB_NAME.fullmatch(model):
+    if here:
+        if revision is not None:
+            raise InputError(f"{model} is on this machine: only a hub name has revisions")
+        return here
+    if not _HUB_NAME.fullmatch(model):
         raise InputError(f"{model!r} is no file, no folder and no hub name")
     for known in WEIGHTS:
-        if not here and model.casefold() == known.rpartition("/")[2].casefold() and model != known:
+        if model.casefold() == known.rpartition("/")[2].casefold() and model != known:
             raise InputError(f"{model!r} is no name of any weights; did you mean {known}?")
-    return here or (_on_hub(model, revision), ())
+    return _on_hub(model, revision)
 
 
-def _here(model: str) -> tuple[Fetch, tuple[Path, ...]] | None:
-    """The same of a model that comes with the package, or is a folder or file."""
+def _here(model: str) -> Fetch | None:
+    """What fetches the files of a model that comes with the package, or is a folder or file."""
     if model == SHIPPED:
         package = Path(__file__).parents[1]
         folders = package / "shipped" / SHIPPED, package.parent / "weights" / SHIPPED
-        return _in_folder(next(f for f in folders if f.is_dir())), ()
+        return _in_folder(next(f for f in folders if f.is_dir()))
     path = Path(os.path.expanduser(model))
     if path.suffix.lower() in PICKLES:
         raise InputError(f"{model} is a pickle and refused: {_REFUSED}")
     if path.is_file():
         if path.suffix != ".safetensors":
             raise InputError(f"{model} is not a .safetensors file")
-        return _in_folder(path.parent), (path,)
+        beside = _in_folder(path.parent)
+        return lambda name: path if name == SINGLE else beside(name)
     if model and path.is_dir():
         empty = not any(path.iterdir())
         if not (empty and _HUB_NAME.fullmatch(model)):  # it may be the one to download into
-            return _in_folder(path), ()
+            return _in_folder(path)
     return None
 
 
@@ -112,34 +115,31 @@ def download(model: str, revision: str | None = None, to: Path | None = None) ->
     Raises:
         InputError: as `find`, or `to` cannot be written.
     """
-    made = to is not None and not to.exists()
+    if to is None:
+        return find(model, revision).config.parent
+    made = not to.exists()
     try:
-        if to is not None:
-            to.mkdir(parents=True, exist_ok=True)  # or fail before the download
+        to.mkdir(parents=True, exist_ok=True)  # or fail before the download
         try:
             checkpoint = find(model, revision)
         except InputError:
-            if to is not None and made:
+            if made:
                 to.rmdir()
             raise
-        if to is None:
-            return checkpoint.config.parent
         check_apart([to / file.name for file in checkpoint.files], checkpoint.files)
-        with beside(to / checkpoint.config.name) as part:  # all of it, or nothing
+        with filled(to, last=checkpoint.config.name) as part:
             for file in checkpoint.files:
                 shutil.copyfile(file, part / file.name)
-            for file in checkpoint.files:
-                replace(part / file.name, to / file.name)
     except OSError as error:
         raise InputError(f"{to} cannot be written: {error.strerror or error}") from None
     return to
 
 
-def _config(model: str, fetch: Fetch) -> Path:
-    config = fetch("config.json")
-    if config is None:
-        raise _lacks(model, "config.json", fetch)
-    return config
+def _fetched(model: str, name: str, fetch: Fetch) -> Path:
+    file = fetch(name)
+    if file is None:
+        raise _lacks(model, name, fetch)
+    return file
 
 
 def _lacks(model: str, what: str, fetch: Fetch) -> InputError:

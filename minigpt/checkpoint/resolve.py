@@ -6,7 +6,8 @@ from pathlib import Path
 
 from minigpt.checkpoint.hub import SHIPPED, find_config
 from minigpt.errors import InputError, did_you_mean
-from minigpt.models.architectures import PRESETS, Config, read
+from minigpt.models.architectures import PRESETS, read
+from minigpt.models.config import Config
 
 NAMES = (*PRESETS, SHIPPED)
 

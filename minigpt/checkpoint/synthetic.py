@@ -5,15 +5,17 @@ Text that one generates is noise; what it costs is not.
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from minigpt.checkpoint.dtypes import CODES
 from minigpt.errors import InputError
 from minigpt.models.gpt2_config import GPT2Config
-from minigpt.storage.files import beside, replace
+from minigpt.storage.files import filled
 
 Report = Callable[[int, int], None]  # bytes written so far, bytes in all
 
@@ -37,28 +39,23 @@ def write_checkpoint(
     Raises:
         InputError: it cannot be written.
     """
-    sizes = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "eos_token_id")
-    values = {"model_type": "gpt2"} | {name: getattr(config, name) for name in sizes}
+    values = {"model_type": "gpt2"} | asdict(config)
     try:
-        with beside(folder) as part:
+        with filled(folder, last="config.json") as part:  # a model is one once it has that
             _write_tensors(config, part / "model.safetensors", dtype, seed, progress)
             tokenizer = make_tokenizer(config.vocab_size, merges).to_str(pretty=True)
             (part / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
             (part / "config.json").write_text(json.dumps(values, indent=2) + "\n")
-            folder.mkdir(exist_ok=True)
-            for name in ("model.safetensors", "tokenizer.json", "config.json"):
-                replace(part / name, folder / name)  # a model is one once it has its config.json
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}") from None
 
 
 def _write_tensors(config: GPT2Config, path: Path, dtype: str, seed: int, progress: Report) -> None:
     """All tensors of `config`, one by one, with normally distributed values, as initialised."""
-    names = {"float32": "F32", "float16": "F16"}
     itemsize, offset, header = np.dtype(dtype).itemsize, 0, {}
     for key, shape in config.shapes().items():
         end = offset + int(np.prod(shape)) * itemsize
-        header[key] = {"dtype": names[dtype], "shape": shape, "data_offsets": [offset, end]}
+        header[key] = {"dtype": CODES[dtype], "shape": shape, "data_offsets": [offset, end]}
         offset = end
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)
@@ -79,9 +76,7 @@ def make_tokenizer(vocab_size: int, merges: Path | None = None) -> Tokenizer:
     With GPT-2's own merges (its vocab.bpe) ids are GPT-2's; without, the 256 bytes come first and
     fillers that no text contains make up the rest.
     """
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    symbols = [*map(chr, printable), *(chr(256 + i) for i in range(len(others)))]
+    symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
     pairs: list[Any] = []
     if merges:
         lines = merges.read_text(encoding="utf-8").splitlines()

@@ -4,23 +4,18 @@ import json
 import mmap
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from minigpt.checkpoint.dtypes import BY_CODE
 from minigpt.errors import InputError
 
-DTYPES: dict[str, Any] = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": ml_dtypes.bfloat16,
-}
+FLOATS = {code: dtype for code, dtype in BY_CODE.items() if code != "I8"}
 
 
 @dataclass(frozen=True)
@@ -57,13 +52,10 @@ class Tensor:
             return flat.astype(dtype).reshape(self.shape)
 
 
-def tensors(
-    file: Path, known: Mapping[str, Any] = DTYPES, ignored: re.Pattern[str] | None = None
-) -> Iterator[tuple[str, Tensor]]:
+def tensors(file: Path, ignored: re.Pattern[str] | None = None) -> Iterator[tuple[str, Tensor]]:
     """The tensors of a safetensors file, by their keys.
 
     Args:
-        known: the dtypes that may be stored, by their names in the file.
         ignored: keys to leave out.
 
     Raises:
@@ -85,9 +77,9 @@ def tensors(
     for key, entry in header.items():
         if ignored and ignored.fullmatch(key):
             continue
-        if entry["dtype"] not in known:
-            names = ", ".join(known)
+        if entry["dtype"] not in FLOATS:
+            names = ", ".join(FLOATS)
             raise InputError(f"{file}: {key} is stored as {entry['dtype']}; known are {names}")
-        dtype, shape = np.dtype(known[entry["dtype"]]), tuple(entry["shape"])
+        dtype, shape = FLOATS[entry["dtype"]], tuple(entry["shape"])
         offset = begin + entry["data_offsets"][0]
         yield key, Tensor(file, mapped, dtype, shape, offset, status)

@@ -27,8 +27,7 @@ from minigpt.inference.generate import EMPTY, Step, check_options, figures, gene
 from minigpt.inference.load import LanguageModel, load
 from minigpt.notes import saying
 from minigpt.schema import SCHEMA
-from minigpt.storage.files import cache_folder
-from minigpt.storage.outputs import STREAMS, check_apart, lines
+from minigpt.storage.files import STREAMS, cache_folder, check_apart, lines
 
 INTERRUPTED = 130  # what a shell makes of Ctrl-C
 STDOUT = Path("-")  # as a log: the records are what is printed

@@ -3,21 +3,16 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import ml_dtypes
 import numpy as np
 
 from counting.composite import composite
 from counting.scope import scope
+from minigpt.checkpoint.dtypes import NUMPY
 
 if TYPE_CHECKING:
     from minigpt.fast.kernels.machine import Machine
 
-DTYPES: dict[str, Any] = {
-    "float32": np.dtype(np.float32),
-    "float16": np.dtype(np.float16),
-    "bfloat16": np.dtype(ml_dtypes.bfloat16),
-    "int8": np.dtype(np.int8),
-}
+DTYPES = {name: NUMPY[name] for name in ("float32", "float16", "bfloat16", "int8")}
 
 TINY = 1e-35  # below it a 127th is no normal float32
 

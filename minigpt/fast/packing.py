@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from minigpt.checkpoint.dtypes import BY_CODE
 from minigpt.errors import InputError
 from minigpt.fast.packed import DTYPES, Parts
 from minigpt.inference.device import Stored
@@ -32,7 +33,6 @@ SAMPLE = 4096  # bytes at both ends and in the middle of a tensor that are compa
 CHUNK = 1 << 20  # bytes of a file that are read at a time
 
 FLOAT = np.dtype(np.float32)
-CODES = {"F32": FLOAT, "F16": DTYPES["float16"], "BF16": DTYPES["bfloat16"], "I8": DTYPES["int8"]}
 
 Record = dict[str, Any]
 
@@ -149,7 +149,7 @@ class Pack:
         found = {}
         for key, entry in self._entries.items():
             begin, end = (len(self._header) + offset for offset in entry["data_offsets"])
-            dtype = CODES[entry["dtype"]]
+            dtype = BY_CODE[entry["dtype"]]
             flat = np.frombuffer(mapped, dtype, (end - begin) // dtype.itemsize, begin)
             found[key] = flat.reshape(entry["shape"])
         return found
@@ -159,7 +159,7 @@ def header(
     stored: Stored, layouts: Mapping[str, str | None], dtype: str
 ) -> tuple[bytes, dict[str, Any]]:
     """That of a safetensors file, and its entries; tensors begin a line of the cache."""
-    codes = {known: code for code, known in CODES.items()}
+    codes = {known: code for code, known in BY_CODE.items()}
     entries: dict[str, Any] = {}
     end = 0
 

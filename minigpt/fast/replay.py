@@ -26,8 +26,9 @@ from minigpt.fast.kernels.threads import ENTRY
 from minigpt.fast.packed import PackedMatrix
 from minigpt.fast.recorded import Recorded, Unrecordable
 from minigpt.fast.tape import Job, Tape
-from minigpt.models.architectures import Model, build
+from minigpt.models.architectures import build
 from minigpt.models.cache import KVCache
+from minigpt.models.model import Model
 
 FEW = 8  # steps that are not worth a recording
 MANY = 32  # tokens of prompts that are

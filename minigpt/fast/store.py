@@ -8,7 +8,7 @@ from minigpt.fast import enabled
 from minigpt.fast.packed import DTYPES, PackedMatrix, Parts, narrowed
 from minigpt.fast.packing import FLOAT, Pack
 from minigpt.inference.device import Held, Progress, Stored
-from minigpt.models.architectures import Config, layout
+from minigpt.models.config import Config
 from minigpt.notes import note
 from minigpt.storage.kept import PACKED
 from minigpt.storage.private import PrivateFolder, unusable
@@ -31,7 +31,7 @@ def held(config: Config, stored: Stored, dtype: str, progress: Progress) -> Held
 
         if machine := here():
             install(machine)
-    layouts = {key: layout(config, key, len(tensor.shape)) for key, tensor in stored.items()}
+    layouts = {key: config.layout(key, len(tensor.shape)) for key, tensor in stored.items()}
     wanted = DTYPES[dtype]
     fit = {
         key

@@ -73,12 +73,10 @@ class Cuda:
 
     def hold(self, config: Any, stored: Stored, dtype: str, progress: Progress) -> Held:
         """The tensors of a checkpoint as the model is to hold them, one after another."""
-        from minigpt.models.architectures import layout
-
         total, done = sum(tensor.nbytes for tensor in stored.values()), 0
         for key, tensor in stored.items():
             # What is cut before it multiplies, a view of these can do too.
-            way = layout(config, key, len(tensor.shape))
+            way = config.layout(key, len(tensor.shape))
             matrix = way is not None or key.endswith("kv_b_proj.weight")
             yield key, self.put(tensor.read(np.dtype(dtype if matrix else np.float32)), matrix)
             done += tensor.nbytes

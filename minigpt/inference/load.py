@@ -19,8 +19,9 @@ from minigpt.checkpoint.tokenizer import read_tokenizer
 from minigpt.errors import InputError
 from minigpt.fast.packed import DTYPES
 from minigpt.inference.device import Device, Forward, place
-from minigpt.models.architectures import Config, Model, build, read
-from minigpt.models.dimensions import layers
+from minigpt.models.architectures import build, read
+from minigpt.models.config import Config
+from minigpt.models.model import Model
 
 # Buffers that old checkpoints carry beside the parameters: the causal mask and its fill value.
 _BUFFERS = re.compile(r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias")
@@ -61,7 +62,7 @@ class LanguageModel:
         config = self.config
         return (
             f"LanguageModel({self.name!r}: {type(self.model).__name__}, {config.parameters:,} "
-            f"parameters in {self.dtype} on {self.device.name}, {layers(config)} layers, context "
+            f"parameters in {self.dtype} on {self.device.name}, {config.layers} layers, context "
             f"{config.n_positions:,}, vocabulary {config.vocab_size:,})"
         )
 

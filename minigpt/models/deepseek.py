@@ -7,41 +7,33 @@
     M  tokens to route, B * T        D  width of a head's values    X  experts
     A  experts that a token meets    R  width of the latents        G  groups of experts
 
-It runs on the kinds of array that GPT-2 runs on, but for symbols: how many experts are met is a
-number.
+Around its attention and its experts it is a Llama. It runs on the kinds of array that GPT-2 runs
+on, but for symbols: how many experts are met is a number.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
 from counting.scope import scope
 from minigpt.models.cache import KVCache, LayerCache
 from minigpt.models.deepseek_config import DeepseekConfig
+from minigpt.models.llama import Block, Decoder
 from minigpt.models.module import Module
 from minigpt.models.ops import (
     Array,
-    Embedding,
-    Head,
     Projection,
     RMSNorm,
-    RotaryEmbedding,
     SwiGLU,
     Turns,
     Weights,
+    merge_heads,
     rope_interleaved,
     sigmoid,
     softmax,
     top_k,
 )
 from minigpt.models.routing import Assumption, Dispatch, assumed, dispatch, expected
-
-
-class Mode(NamedTuple):
-    """How a model runs, beside its sizes: see `Deepseek`."""
-
-    cache: Literal["compressed", "expanded"]
-    assume: Assumption
 
 
 class Attention(Module):
@@ -54,13 +46,14 @@ class Attention(Module):
     cache holds H (P + E + D) numbers a token, in R1 71 times as many, for 2 H (P + E + D) FLOP.
     """
 
-    def __init__(self, config: DeepseekConfig, weights: Weights, path: str, mode: Mode) -> None:
+    def __init__(
+        self, config: DeepseekConfig, weights: Weights, path: str, compressed: bool
+    ) -> None:
         super().__init__(path)
         self.n_head, self.latent = config.num_attention_heads, config.kv_lora_rank
         self.nope, self.rope = config.qk_nope_head_dim, config.qk_rope_head_dim
         self.value = config.v_head_dim
         self.scale = (self.nope + self.rope) ** -0.5 * config.rope_scaling.softmax_factor
-        compressed = mode.cache == "compressed"
         self.attend = self.attend_compressed if compressed else self.attend_expanded
         self.compresses_queries = config.q_lora_rank is not None
         if self.compresses_queries:
@@ -76,7 +69,7 @@ class Attention(Module):
 
     def forward(self, x: Array, turns: Turns, mask: Array, cache: LayerCache) -> Array:
         B, T, _ = x.shape
-        H, P, E, R, D = self.n_head, self.nope, self.rope, self.latent, self.value
+        H, P, E, R = self.n_head, self.nope, self.rope, self.latent
         if self.compresses_queries:
             q = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x)))  # (B, T, H * (P + E))
         else:
@@ -89,7 +82,7 @@ class Attention(Module):
             k_rope = rope_interleaved(kv[..., R:], *turns)  # (B, 1, T, E)
         y = self.attend(q[..., :P], q_rope, latents, k_rope, mask, cache)  # (B, H, T, D)
         with scope("av"):
-            y = y.swapaxes(1, 2).copy().reshape(B, T, H * D)  # heads side by side again
+            y = merge_heads(y)  # (B, T, H * D)
         return self.o_proj(y)
 
     def attend_compressed(
@@ -172,9 +165,11 @@ class MoE(Module):
         dispatch: which tokens met which experts in the last pass.
     """
 
-    def __init__(self, config: DeepseekConfig, weights: Weights, path: str, mode: Mode) -> None:
+    def __init__(
+        self, config: DeepseekConfig, weights: Weights, path: str, assume: Assumption
+    ) -> None:
         super().__init__(path)
-        self.config, self.assume = config, mode.assume
+        self.config, self.assume = config, assume
         self.dispatch: Dispatch | None = None
         self.gate = Gate(config, weights, f"{path}.gate")
         self.experts = [
@@ -205,64 +200,7 @@ class MoE(Module):
             return assumed(self.assume, self.config, chosen.shape[0])
 
 
-class Block(Module):
-    """A transformer block."""
-
-    def __init__(
-        self, config: DeepseekConfig, weights: Weights, path: str, mode: Mode, dense: bool
-    ) -> None:
-        super().__init__(path)
-        epsilon = config.rms_norm_eps
-        self.input_layernorm = RMSNorm(weights, f"{path}.input_layernorm", epsilon)
-        self.self_attn = Attention(config, weights, f"{path}.self_attn", mode)
-        self.post_attention_layernorm = RMSNorm(
-            weights, f"{path}.post_attention_layernorm", epsilon
-        )
-        mlp = f"{path}.mlp"
-        self.mlp = SwiGLU(weights, mlp) if dense else MoE(config, weights, mlp, mode)
-
-    def forward(self, x: Array, turns: Turns, mask: Array, cache: LayerCache) -> Array:
-        x = x + self.self_attn(self.input_layernorm(x), turns, mask, cache)
-        x = x + self.mlp(self.post_attention_layernorm(x))
-        return x
-
-
-class Body(Module):
-    """Tokens to the last block's output, normalised."""
-
-    def __init__(self, config: DeepseekConfig, weights: Weights, path: str, mode: Mode) -> None:
-        super().__init__(path)
-        self.embed_tokens = Embedding(weights, f"{path}.embed_tokens")
-        self.rotary_emb = RotaryEmbedding(
-            self.embed_tokens.weight,
-            f"{path}.rotary_emb",
-            config.qk_rope_head_dim,
-            config.frequencies,
-            interleaved=True,
-            scale=config.rope_scaling.attention_factor,
-        )
-        self.layers = [
-            Block(config, weights, f"{path}.layers.{i}", mode, i < config.first_k_dense_replace)
-            for i in range(config.num_hidden_layers)
-        ]
-        self.norm = RMSNorm(weights, f"{path}.norm", config.rms_norm_eps)
-
-    def forward(
-        self, tokens: Array, cache: KVCache, logits: Literal["last", "all"]
-    ) -> Array:  # (B, T) -> (B, 1 or T, C)
-        T, N = tokens.shape[1], cache.length
-        x = self.embed_tokens(tokens)  # (B, T, C)
-        turns = self.rotary_emb(x, T, N)
-        with scope("mask"):  # query i of the new ones may look at keys 0 to N + i
-            mask = np.tril(np.ones_like(x, bool, shape=(T, N + T)), N)
-        for layer, block in enumerate(self.layers):
-            x = block(x, turns, mask, cache[layer])
-        if logits == "last":
-            x = x[:, -1:]  # (B, 1, C)
-        return self.norm(x)
-
-
-class Deepseek(Module):
+class Deepseek(Decoder):
     """The model: tokens to logits.
 
     Args:
@@ -272,6 +210,8 @@ class Deepseek(Module):
         assume: which experts are met where arrays have no data, see `routing`.
     """
 
+    config: DeepseekConfig
+
     def __init__(
         self,
         config: DeepseekConfig,
@@ -279,32 +219,25 @@ class Deepseek(Module):
         cache: Literal["compressed", "expanded"] = "compressed",
         assume: Assumption = expected,
     ) -> None:
-        super().__init__("")
-        self.config, self.cache = config, cache
-        self.model = Body(config, weights, "model", Mode(cache, assume))
-        tied = config.tie_word_embeddings
-        self.lm_head = Head(self.model.embed_tokens.weight if tied else weights["lm_head.weight"])
+        self.compresses = cache == "compressed"
+        layers = []
+        for i in range(config.num_hidden_layers):
+            path = f"model.layers.{i}"
+            attention = Attention(config, weights, f"{path}.self_attn", self.compresses)
+            if i < config.first_k_dense_replace:
+                mlp: Module = SwiGLU(weights, f"{path}.mlp")
+            else:
+                mlp = MoE(config, weights, f"{path}.mlp", assume)
+            layers.append(Block(config, weights, path, attention, mlp))
+        super().__init__(config, weights, layers)
 
     def new_cache(self, batch: Any, capacity: Any) -> KVCache:
-        """An empty cache for `batch` sequences of at most `capacity` tokens.
-
-        Compressed, its keys are the rotary ones and its values the latents, of one head.
-        """
+        """As of every model; compressed, keys are the rotary ones and values the latents."""
         config = self.config
-        if self.cache == "compressed":
+        if self.compresses:
             heads, key, value = 1, config.qk_rope_head_dim, config.kv_lora_rank
         else:
             heads, value = config.num_attention_heads, config.v_head_dim
             key = config.qk_nope_head_dim + config.qk_rope_head_dim
         shape = (batch, heads, capacity, key)
         return KVCache(self.model.embed_tokens.weight, config.num_hidden_layers, shape, value)
-
-    def forward(
-        self, tokens: Array, cache: KVCache, logits: Literal["last", "all"] = "last"
-    ) -> Array:
-        """One forward pass of T new tokens (B, T), after the N that `cache` holds.
-
-        Returns:
-            The logits of the last position (B, 1, V), or of all of them (B, T, V).
-        """
-        return self.lm_head(self.model(tokens, cache, logits))

@@ -1,24 +1,18 @@
 """Configurations of DeepSeek V3 and R1: their fields are the keys of a Hugging Face config.json."""
 
-import math
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
-from minigpt.errors import InputError
-from minigpt.models.config import Values, divides, end_tokens, fixed, numbers, sizes, switches
-from minigpt.models.rope import UNSCALED, Scaling, YarnScaling, read_rope
+from minigpt.models.config import MANY, Values
+from minigpt.models.llama_config import DecoderConfig, Shapes, biases, decoder_values
+from minigpt.models.rope import YarnScaling
 
 
-@dataclass(frozen=True)
-class DeepseekConfig:
+@dataclass(frozen=True, kw_only=True)
+class DeepseekConfig(DecoderConfig):
     """The sizes of a DeepSeek V3, without the layer that predicts a second token."""
 
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int  # of the feed-forward of dense layers
     moe_intermediate_size: int  # of each expert
-    num_hidden_layers: int
-    num_attention_heads: int
     q_lora_rank: int | None  # width of compressed queries; None does not compress them
     kv_lora_rank: int  # width of compressed keys and values
     qk_nope_head_dim: int  # of a head's queries and keys, without position
@@ -30,92 +24,76 @@ class DeepseekConfig:
     n_group: int  # groups of experts
     topk_group: int  # of which a token may choose from so many
     first_k_dense_replace: int  # layers before the first with experts
-    max_position_embeddings: int
     routed_scaling_factor: float = 2.5
     norm_topk_prob: bool = True
-    rms_norm_eps: float = 1e-6
-    rope_theta: float = 10000.0
-    rope_scaling: Scaling = UNSCALED
-    attention_bias: bool = False
-    eos_token_id: int | tuple[int, ...] | None = None
-    tie_word_embeddings: bool = False
 
     @property
-    def n_positions(self) -> int:
-        """The longest context, by the name that GPT-2 gives it."""
-        return self.max_position_embeddings
+    def kv_heads(self) -> int:
+        return 1
 
     @property
-    def frequencies(self) -> list[float]:
-        """Radians a position by which each pair of a rotary key turns."""
-        return self.rope_scaling.stretch(self.rope_theta, self.qk_rope_head_dim)
+    def rope_dim(self) -> int:
+        return self.qk_rope_head_dim
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every tensor of a checkpoint, by its key."""
-        shapes: dict[str, tuple[int, ...]] = {
-            "model.embed_tokens.weight": (self.vocab_size, self.hidden_size)
-        }
-        attention, mlp, moe = self._attention(), self._feed_forward(), self._experts()
-        for i in range(self.num_hidden_layers):
-            block = {**attention, **(mlp if i < self.first_k_dense_replace else moe)}
-            shapes |= {f"model.layers.{i}.{key}": shape for key, shape in block.items()}
-        shapes["model.norm.weight"] = (self.hidden_size,)
-        if not self.tie_word_embeddings:
-            shapes["lm_head.weight"] = (self.vocab_size, self.hidden_size)
-        return shapes
+    @property
+    def rope_interleave(self) -> bool:
+        return True
 
-    def _attention(self) -> dict[str, tuple[int, ...]]:
-        C, H, R = self.hidden_size, self.num_attention_heads, self.kv_lora_rank
+    @property
+    def latent_cache(self) -> bool:
+        return True
+
+    @property
+    def experts(self) -> Self:
+        return self
+
+    @property
+    def expert_layers(self) -> int:
+        """The number of layers that have experts."""
+        return max(0, self.num_hidden_layers - self.first_k_dense_replace)
+
+    @property
+    def expert_parameters(self) -> int:
+        """The number of parameters of a routed expert."""
+        return 3 * self.hidden_size * self.moe_intermediate_size
+
+    def short(self) -> Self:
+        few = self.first_k_dense_replace + 2
+        return replace(self, num_hidden_layers=min(few, self.num_hidden_layers))
+
+    def layout(self, key: str, ndim: int) -> str | None:
+        if key.endswith("kv_b_proj.weight"):
+            return None  # cut in two before it multiplies
+        return super().layout(key, ndim)
+
+    def blocks(self) -> list[Shapes]:
+        dense = min(self.first_k_dense_replace, self.num_hidden_layers)
+        attention = self._attention()
+        mlp = attention | self.swiglu("mlp", self.intermediate_size)
+        return [mlp] * dense + [attention | self._experts()] * (self.num_hidden_layers - dense)
+
+    def _attention(self) -> Shapes:
+        C, H, Q, R = self.hidden_size, self.num_attention_heads, self.q_lora_rank, self.kv_lora_rank
         P, E, D = self.qk_nope_head_dim, self.qk_rope_head_dim, self.v_head_dim
-        shapes: dict[str, tuple[int, ...]]
-        if self.q_lora_rank is None:
-            shapes = {"q_proj.weight": (H * (P + E), C)}
+        narrow: Shapes = {"kv_a_proj_with_mqa.weight": (R + E, C), "o_proj.weight": (C, H * D)}
+        others: Shapes = {"kv_a_layernorm.weight": (R,), "kv_b_proj.weight": (H * (P + D), R)}
+        if Q is None:
+            others["q_proj.weight"] = (H * (P + E), C)
         else:
-            shapes = {
-                "q_a_proj.weight": (self.q_lora_rank, C),
-                "q_a_layernorm.weight": (self.q_lora_rank,),
-                "q_b_proj.weight": (H * (P + E), self.q_lora_rank),
-            }
-        shapes |= {
-            "kv_a_proj_with_mqa.weight": (R + E, C),
-            "kv_a_layernorm.weight": (R,),
-            "kv_b_proj.weight": (H * (P + D), R),
-            "o_proj.weight": (C, H * D),
-        }
-        if self.attention_bias:
-            biased = shapes.keys() & {
-                "q_a_proj.weight",
-                "kv_a_proj_with_mqa.weight",
-                "o_proj.weight",
-            }
-            shapes |= {key.replace("weight", "bias"): shapes[key][:1] for key in biased}
-        return {f"self_attn.{key}": shape for key, shape in shapes.items()} | {
-            "input_layernorm.weight": (C,),
-            "post_attention_layernorm.weight": (C,),
-        }
+            narrow["q_a_proj.weight"] = (Q, C)
+            others |= {"q_a_layernorm.weight": (Q,), "q_b_proj.weight": (H * (P + E), Q)}
+        shapes = narrow | others | (biases(narrow) if self.attention_bias else {})
+        return {f"self_attn.{key}": shape for key, shape in shapes.items()}
 
-    def _feed_forward(self, path: str = "mlp", width: int | None = None) -> dict[str, Any]:
-        C, F = self.hidden_size, width or self.intermediate_size
-        return {
-            f"{path}.gate_proj.weight": (F, C),
-            f"{path}.up_proj.weight": (F, C),
-            f"{path}.down_proj.weight": (C, F),
-        }
-
-    def _experts(self) -> dict[str, tuple[int, ...]]:
-        shapes = {
+    def _experts(self) -> Shapes:
+        shapes: Shapes = {
             "mlp.gate.weight": (self.n_routed_experts, self.hidden_size),
             "mlp.gate.e_score_correction_bias": (self.n_routed_experts,),
         }
         for expert in range(self.n_routed_experts):
-            shapes |= self._feed_forward(f"mlp.experts.{expert}", self.moe_intermediate_size)
+            shapes |= self.swiglu(f"mlp.experts.{expert}", self.moe_intermediate_size)
         width = self.n_shared_experts * self.moe_intermediate_size
-        return shapes | self._feed_forward("mlp.shared_experts", width)
-
-    @property
-    def parameters(self) -> int:
-        """The number of parameters, the biases of the routing included; a tied head counts once."""
-        return sum(math.prod(shape) for shape in self.shapes().values())
+        return shapes | self.swiglu("mlp.shared_experts", width)
 
 
 _V3 = DeepseekConfig(
@@ -144,60 +122,41 @@ _V3 = DeepseekConfig(
 DEEPSEEK_SIZES = {"deepseek-v3": _V3, "deepseek-r1": _V3}  # R1 is V3, trained further
 
 # What a DeepSeek config.json may also say, and the only values that this model computes.
-_FIXED = {
-    "hidden_act": "silu",
-    "scoring_func": "sigmoid",
-    "topk_method": "noaux_tc",
-    "moe_layer_freq": 1,
-    "rope_interleave": True,
+_COMPUTED = {
+    "hidden_act": ("silu",),
+    "scoring_func": ("sigmoid",),
+    "topk_method": ("noaux_tc",),
+    "moe_layer_freq": (1,),
+    "rope_interleave": (True,),
 }
 
 
-def deepseek_config(values: Values, source: Any) -> DeepseekConfig:
-    """The configuration that a config.json of model type "deepseek_v3" holds.
-
-    Args:
-        values: what the file says.
-        source: its path, for errors.
+def deepseek_config(values: Values) -> DeepseekConfig:
+    """The configuration in a config.json of model type "deepseek_v3".
 
     Raises:
         InputError: it has values that cannot be, or that this model does not compute.
     """
-    values = {k: v for k, v in values.items() if v is not None}  # null is the default
-    fixed(values, _FIXED, source)
-    names = [f.name for f in fields(DeepseekConfig) if f.type is int]
-    names.remove("first_k_dense_replace")
-    given: dict[str, Any] = dict(sizes(values, names, source))
-    given |= sizes(values, ["first_k_dense_replace"], source, least=0)
-    given |= {"q_lora_rank": None, **sizes(values, values.keys() & {"q_lora_rank"}, source)}
-    given |= numbers(values, ["routed_scaling_factor"], source, 0)
-    given |= numbers(values, ["rms_norm_eps"], source, 0, 1)
-    truths = ("norm_topk_prob", "attention_bias", "tie_word_embeddings")
-    given |= switches(values, truths, source)
-    theta, scaling = read_rope(values, source)
-    config = DeepseekConfig(
-        **given,
-        rope_theta=theta,
-        rope_scaling=scaling,
-        eos_token_id=end_tokens(values, source),
-    )
-    divides(config, "n_routed_experts", "n_group", source)
-    _possible(config, source)
-    return config
-
-
-def _possible(config: DeepseekConfig, source: Any) -> None:
-    group = config.n_routed_experts // config.n_group
+    values = values.without_null()
+    values.require(_COMPUTED)
+    own = [f.name for f in fields(DeepseekConfig) if f.type is int]
+    own.remove("first_k_dense_replace")
+    given = decoder_values(values) | values.sizes(*own)
+    given |= values.sizes("n_routed_experts", most=MANY)
+    given |= values.sizes("first_k_dense_replace", least=0)
+    given |= values.numbers("routed_scaling_factor", least=0) | values.switches("norm_topk_prob")
+    given["q_lora_rank"] = values.size_or_none("q_lora_rank")
+    config = DeepseekConfig(**given)
+    values.require_multiple(config, "n_routed_experts", "n_group")
+    group, met = config.n_routed_experts // config.n_group, config.num_experts_per_tok
+    choice = config.topk_group * group
     if group < 2:
-        raise InputError(f"{source}: a group of experts has {group}; routing looks at its best two")
+        raise values.error(f"a group of experts has {group}; routing looks at its best two")
     if config.topk_group > config.n_group:
-        raise InputError(f"{source}: topk_group {config.topk_group} of n_group {config.n_group}")
-    if config.num_experts_per_tok > config.topk_group * group:
-        raise InputError(
-            f"{source}: num_experts_per_tok is {config.num_experts_per_tok}, but a token may "
-            f"choose from {config.topk_group * group} experts"
-        )
-    if config.qk_rope_head_dim % 2:
-        raise InputError(
-            f"{source}: qk_rope_head_dim {config.qk_rope_head_dim} is odd; pairs need it even"
-        )
+        raise values.error(f"topk_group {config.topk_group} of n_group {config.n_group}")
+    if met > choice:
+        what = f"num_experts_per_tok is {met}, but a token may choose from {choice} experts"
+        raise values.error(what)
+    if config.rope_dim % 2:
+        raise values.error(f"qk_rope_head_dim {config.rope_dim} is odd; pairs need it even")
+    return config

@@ -5,7 +5,7 @@
     N  tokens already in the cache   C  width of the model, H * D  F  width of the feed-forward
     S  keys to look at, N + T
 
-The same text runs on any array that answers NumPy's functions: NumPy, CuPy, shapes only, symbolic
+The same code runs on any array that answers NumPy's functions: NumPy, CuPy, shapes only, symbolic
 shapes, counting scalars; bare or `Counted`.
 """
 
@@ -16,6 +16,7 @@ import numpy as np
 from counting.scope import scope
 from minigpt.models.cache import KVCache, LayerCache
 from minigpt.models.gpt2_config import GPT2Config
+from minigpt.models.model import Model
 from minigpt.models.module import Module
 from minigpt.models.ops import (
     Array,
@@ -83,13 +84,15 @@ class Block(Module):
         return x
 
 
-class GPT2(Module):
+class GPT2(Model):
     """The model: tokens to logits.
 
     Args:
         config: its sizes.
         weights: the tensors of `config.shapes()` by key, as any kind of array.
     """
+
+    config: GPT2Config
 
     def __init__(self, config: GPT2Config, weights: Weights) -> None:
         super().__init__("")
@@ -100,6 +103,10 @@ class GPT2(Module):
         self.ln_f = LayerNorm(weights, "ln_f", config.layer_norm_epsilon)
         tied = config.tie_word_embeddings
         self.lm_head = Head(self.wte.weight if tied else weights["lm_head.weight"])
+
+    @property
+    def last_norm(self) -> LayerNorm:
+        return self.ln_f
 
     def new_cache(self, batch: Any, capacity: Any) -> KVCache:
         """An empty cache for `batch` sequences of at most `capacity` tokens.
@@ -117,11 +124,7 @@ class GPT2(Module):
     def forward(
         self, tokens: Array, cache: KVCache, logits: Literal["last", "all"] = "last"
     ) -> Array:
-        """One forward pass of T new tokens (B, T), after the N that `cache` holds.
-
-        Returns:
-            The logits of the last position (B, 1, V), or of all of them (B, T, V).
-        """
+        """One forward pass of T new tokens (B, T), after the N that `cache` holds."""
         T, N = tokens.shape[1], cache.length
         x = self.wte(tokens)  # (B, T, C)
         with scope("wpe"):

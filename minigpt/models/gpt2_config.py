@@ -1,15 +1,13 @@
-"""Model configurations: their fields are the keys of a Hugging Face config.json."""
+"""Configurations of GPT-2: their fields are the keys of a Hugging Face config.json."""
 
-import json
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import KW_ONLY, asdict, dataclass, replace
+from typing import Any, Self
 
-from minigpt.errors import InputError
+from minigpt.models.config import MANY, Config, Values
 
 
 @dataclass(frozen=True)
-class GPT2Config:
+class GPT2Config(Config):
     """The sizes of a GPT-2. For a symbolic run they are SymPy expressions, `n_embd = H * D`."""
 
     vocab_size: Any = 50257
@@ -19,8 +17,21 @@ class GPT2Config:
     n_head: Any = 12
     n_inner: Any = None  # width of the feed-forward layer; None is 4 * n_embd
     layer_norm_epsilon: float = 1e-5
+    _: KW_ONLY
     eos_token_id: int | None = 50256
     tie_word_embeddings: bool = True
+
+    @property
+    def layers(self) -> Any:
+        return self.n_layer
+
+    @property
+    def width(self) -> Any:
+        return self.n_embd
+
+    @property
+    def kv_heads(self) -> Any:
+        return self.n_head
 
     @property
     def head_dim(self) -> Any:
@@ -30,44 +41,35 @@ class GPT2Config:
     def ffn_dim(self) -> Any:
         return 4 * self.n_embd if self.n_inner is None else self.n_inner
 
+    def short(self) -> Self:
+        return replace(self, n_layer=min(2, self.n_layer))
+
     def shapes(self) -> dict[str, tuple[Any, ...]]:
-        """The shape of every tensor of a checkpoint, by its key."""
         C, F = self.n_embd, self.ffn_dim
         shapes: dict[str, tuple[Any, ...]] = {
             "wte.weight": (self.vocab_size, C),
             "wpe.weight": (self.n_positions, C),
         }
-        for i in range(self.n_layer):
-            block: dict[str, tuple[Any, ...]] = {
-                "ln_1.weight": (C,),
-                "ln_1.bias": (C,),
-                "attn.c_attn.weight": (C, 3 * C),
-                "attn.c_attn.bias": (3 * C,),
-                "attn.c_proj.weight": (C, C),
-                "attn.c_proj.bias": (C,),
-                "ln_2.weight": (C,),
-                "ln_2.bias": (C,),
-                "mlp.c_fc.weight": (C, F),
-                "mlp.c_fc.bias": (F,),
-                "mlp.c_proj.weight": (F, C),
-                "mlp.c_proj.bias": (C,),
-            }
-            shapes |= {f"h.{i}.{key}": shape for key, shape in block.items()}
-        shapes |= {"ln_f.weight": (C,), "ln_f.bias": (C,)}
+        block: dict[str, tuple[Any, ...]] = {
+            "ln_1": (C,),
+            "attn.c_attn": (C, 3 * C),
+            "attn.c_proj": (C, C),
+            "ln_2": (C,),
+            "mlp.c_fc": (C, F),
+            "mlp.c_proj": (F, C),
+        }
+        blocks = {f"h.{i}.{part}": block[part] for i in range(self.n_layer) for part in block}
+        for path, shape in (blocks | {"ln_f": (C,)}).items():
+            shapes |= {f"{path}.weight": shape, f"{path}.bias": shape[-1:]}
         if not self.tie_word_embeddings:
             shapes["lm_head.weight"] = (self.vocab_size, C)
         return shapes
 
-    @property
-    def parameters(self) -> Any:
-        """The number of parameters; a tied head counts once."""
-        total = 0
-        for shape in self.shapes().values():
-            count = 1
-            for dim in shape:
-                count *= dim
-            total += count
-        return total
+    def layout(self, key: str, ndim: int) -> str | None:
+        if key == "wpe.weight":
+            return None  # added
+        found = super().layout(key, ndim)
+        return "columns" if found and key.startswith("h.") else found
 
 
 GPT2_SIZES = {
@@ -78,7 +80,7 @@ GPT2_SIZES = {
 }
 
 # What a GPT-2 config.json may also say, and the only values that this model computes.
-_FIXED = {
+_COMPUTED = {
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
     "scale_attn_weights": (True,),
     "scale_attn_by_inverse_layer_idx": (False,),
@@ -86,44 +88,22 @@ _FIXED = {
 }
 
 
-def read_config(path: Path) -> GPT2Config:
-    """The configuration in a config.json.
+def gpt2_config(values: Values) -> GPT2Config:
+    """The configuration in a config.json of model type "gpt2"; what it leaves out is as in `gpt2`.
 
     Raises:
-        InputError: it is unreadable, of another architecture, or has values that cannot be.
+        InputError: it has values that cannot be, or that this model does not compute.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {error}") from None
-    if not isinstance(values, dict) or values.get("model_type") != "gpt2":
-        found = values.get("model_type") if isinstance(values, dict) else values
-        raise InputError(
-            f"{path} is not a GPT-2 configuration: model_type is {found!r}, not 'gpt2'"
-        )
-    for key, allowed in _FIXED.items():
-        if values.get(key, allowed[0]) not in allowed:
-            raise InputError(f"{path}: {key} is {values[key]!r}; only {allowed[0]!r} is supported")
-    given = {f.name: values[f.name] for f in fields(GPT2Config) if f.name in values}
+    values.require(_COMPUTED)
+    values = values.over(asdict(GPT2Config()))
+    given: dict[str, Any] = {
+        **values.sizes("vocab_size", "n_positions", "n_embd", "n_head"),
+        **values.sizes("n_layer", most=MANY),
+        **values.numbers("layer_norm_epsilon", least=0, below=1),
+        **values.switches("tie_word_embeddings"),
+        "n_inner": values.size_or_none("n_inner"),
+        "eos_token_id": values.size_or_none("eos_token_id", least=0),
+    }
     config = GPT2Config(**given)
-    for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner"):
-        size = getattr(config, name)
-        if name == "n_inner" and size is None:
-            continue
-        most = 10_000 if name == "n_layer" else 2**31 - 1
-        if type(size) is not int or not 0 < size <= most:
-            raise InputError(f"{path}: {name} is {size!r}; it must be a number from 1 to {most}")
-    if config.n_embd % config.n_head:
-        raise InputError(
-            f"{path}: n_embd {config.n_embd} does not divide into n_head {config.n_head} heads"
-        )
-    if type(config.tie_word_embeddings) is not bool:
-        raise InputError(
-            f"{path}: tie_word_embeddings is {config.tie_word_embeddings!r}, not true or false"
-        )
-    epsilon, end = config.layer_norm_epsilon, config.eos_token_id
-    if type(epsilon) not in (int, float) or not 0 <= epsilon < 1:
-        raise InputError(f"{path}: layer_norm_epsilon is {epsilon!r}; it must be from 0 to 1")
-    if end is not None and (type(end) is not int or end < 0):  # one past the vocabulary never comes
-        raise InputError(f"{path}: eos_token_id is {end!r}, not the number of a token")
+    values.require_multiple(config, "n_embd", "n_head")
     return config

@@ -14,7 +14,8 @@ import numpy as np
 
 from counting.scope import scope
 from minigpt.models.cache import KVCache, LayerCache
-from minigpt.models.llama_config import LlamaConfig
+from minigpt.models.llama_config import DecoderConfig, LlamaConfig
+from minigpt.models.model import Model
 from minigpt.models.module import Module
 from minigpt.models.ops import (
     Array,
@@ -63,17 +64,18 @@ class Attention(Module):
 
 
 class Block(Module):
-    """A transformer block."""
+    """A transformer block: tokens look at each other, then each is fed forward alone."""
 
-    def __init__(self, config: LlamaConfig, weights: Weights, path: str) -> None:
+    def __init__(
+        self, config: DecoderConfig, weights: Weights, path: str, self_attn: Module, mlp: Module
+    ) -> None:
         super().__init__(path)
         epsilon = config.rms_norm_eps
         self.input_layernorm = RMSNorm(weights, f"{path}.input_layernorm", epsilon)
-        self.self_attn = Attention(config, weights, f"{path}.self_attn")
-        self.post_attention_layernorm = RMSNorm(
-            weights, f"{path}.post_attention_layernorm", epsilon
-        )
-        self.mlp = SwiGLU(weights, f"{path}.mlp")
+        self.self_attn = self_attn
+        after = f"{path}.post_attention_layernorm"
+        self.post_attention_layernorm = RMSNorm(weights, after, epsilon)
+        self.mlp = mlp
 
     def forward(self, x: Array, turns: Turns, mask: Array, cache: LayerCache) -> Array:
         x = x + self.self_attn(self.input_layernorm(x), turns, mask, cache)
@@ -84,21 +86,19 @@ class Block(Module):
 class Body(Module):
     """Tokens to the last block's output, normalised."""
 
-    def __init__(self, config: LlamaConfig, weights: Weights, path: str) -> None:
-        super().__init__(path)
-        self.embed_tokens = Embedding(weights, f"{path}.embed_tokens")
+    def __init__(self, config: DecoderConfig, weights: Weights, layers: list[Block]) -> None:
+        super().__init__("model")
+        self.embed_tokens = Embedding(weights, "model.embed_tokens")
         self.rotary_emb = RotaryEmbedding(
             self.embed_tokens.weight,
-            f"{path}.rotary_emb",
-            config.head_dim,
+            "model.rotary_emb",
+            config.rope_dim,
             config.frequencies,
+            interleaved=config.rope_interleave,
             scale=config.rope_scaling.attention_factor,
         )
-        self.layers = [
-            Block(config, weights, f"{path}.layers.{layer}")
-            for layer in range(config.num_hidden_layers)
-        ]
-        self.norm = RMSNorm(weights, f"{path}.norm", config.rms_norm_eps)
+        self.layers = layers
+        self.norm = RMSNorm(weights, "model.norm", config.rms_norm_eps)
 
     def forward(
         self, tokens: Array, cache: KVCache, logits: Literal["last", "all"]
@@ -115,7 +115,33 @@ class Body(Module):
         return self.norm(x)
 
 
-class Llama(Module):
+class Decoder(Model):
+    """What Llama and its relatives are around their blocks.
+
+    Args:
+        config: its sizes.
+        weights: the tensors of `config.shapes()` by key, as any kind of array.
+        layers: its blocks, of the paths `model.layers.0`, `model.layers.1`, …
+    """
+
+    def __init__(self, config: DecoderConfig, weights: Weights, layers: list[Block]) -> None:
+        super().__init__("")
+        self.config = config
+        self.model = Body(config, weights, layers)
+        tied = config.tie_word_embeddings
+        self.lm_head = Head(self.model.embed_tokens.weight if tied else weights["lm_head.weight"])
+
+    @property
+    def last_norm(self) -> RMSNorm:
+        return self.model.norm
+
+    def forward(
+        self, tokens: Array, cache: KVCache, logits: Literal["last", "all"] = "last"
+    ) -> Array:  # (B, T) -> (B, 1 or T, V)
+        return self.lm_head(self.model(tokens, cache, logits))
+
+
+class Llama(Decoder):
     """The model: tokens to logits.
 
     Args:
@@ -123,25 +149,18 @@ class Llama(Module):
         weights: the tensors of `config.shapes()` by key, as any kind of array.
     """
 
+    config: LlamaConfig
+
     def __init__(self, config: LlamaConfig, weights: Weights) -> None:
-        super().__init__("")
-        self.config = config
-        self.model = Body(config, weights, "model")
-        tied = config.tie_word_embeddings
-        self.lm_head = Head(self.model.embed_tokens.weight if tied else weights["lm_head.weight"])
+        layers = []
+        for i in range(config.num_hidden_layers):
+            path = f"model.layers.{i}"
+            attention = Attention(config, weights, f"{path}.self_attn")
+            mlp = SwiGLU(weights, f"{path}.mlp")
+            layers.append(Block(config, weights, path, attention, mlp))
+        super().__init__(config, weights, layers)
 
     def new_cache(self, batch: Any, capacity: Any) -> KVCache:
-        """An empty cache for `batch` sequences of at most `capacity` tokens."""
         config = self.config
         shape = (batch, config.num_key_value_heads, capacity, config.head_dim)
         return KVCache(self.model.embed_tokens.weight, config.num_hidden_layers, shape)
-
-    def forward(
-        self, tokens: Array, cache: KVCache, logits: Literal["last", "all"] = "last"
-    ) -> Array:
-        """One forward pass of T new tokens (B, T), after the N that `cache` holds.
-
-        Returns:
-            The logits of the last position (B, 1, V), or of all of them (B, T, V).
-        """
-        return self.lm_head(self.model(tokens, cache, logits))

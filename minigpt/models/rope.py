@@ -8,8 +8,7 @@ import math
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
-from minigpt.errors import InputError
-from minigpt.models.config import Values, numbers, sizes
+from minigpt.models.config import Values
 
 
 def frequencies(theta: float, dim: int) -> list[float]:
@@ -19,11 +18,11 @@ def frequencies(theta: float, dim: int) -> list[float]:
 
 @dataclass(frozen=True)
 class Scaling:
-    """How a model reaches beyond the context that it was first trained on; this one does not.
+    """How a model reaches beyond the context that it was first trained on: here, not at all.
 
     Attributes:
-        attention_factor: of cosines and sines.
-        softmax_factor: of DeepSeek's scores.
+        attention_factor: what cosines and sines are multiplied by.
+        softmax_factor: what DeepSeek's scores are multiplied by.
     """
 
     @property
@@ -115,38 +114,39 @@ _KINDS: dict[str, type[Llama3Scaling] | type[YarnScaling]] = {
 }
 
 
-def read_rope(values: Values, source: Any) -> tuple[float, Scaling]:
+def read_rope(values: Values) -> tuple[float, Scaling]:
     """Theta and scaling from a config.json, whether of old style (`rope_scaling`) or of new.
 
     Raises:
         InputError: it is a kind that is not computed here, or has values that cannot be.
     """
-    given = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    given = values.given.get("rope_parameters") or values.given.get("rope_scaling") or {}
     if not isinstance(given, dict):
-        raise InputError(f"{source}: the rotary parameters are {given!r}, not an object")
-    bases = {"rope_theta": 10000.0, **values, **given}
-    theta = numbers(bases, ["rope_theta"], source, least=2)["rope_theta"]
+        raise values.error(f"the rotary parameters are {given!r}, not an object")
+    rope = Values({**values.given, **given}, values.source).over({"rope_theta": 10000.0})
+    theta = rope.numbers("rope_theta", least=2)["rope_theta"]
     kind = given.get("rope_type", given.get("type", "default"))
     if kind == "default":
         return theta, UNSCALED
     if kind not in _KINDS:
         supported = ", ".join(["default", *_KINDS])
-        raise InputError(f"{source}: rotary scaling is {kind!r}; supported are {supported}")
+        raise values.error(f"rotary scaling is {kind!r}; supported are {supported}")
     expected = {field.name: field for field in fields(_KINDS[kind])}
     known = {"rope_type", "type", "rope_theta", *expected}
     given = {name: value for name, value in given.items() if value is not None}
     if unknown := given.keys() - known:
-        raise InputError(f"{source}: {kind} rotary scaling with {min(unknown)} is not supported")
-    given.setdefault(_OLD, values.get("max_position_embeddings"))
+        raise values.error(f"{kind} rotary scaling with {min(unknown)} is not supported")
+    given.setdefault(_OLD, values.given.get("max_position_embeddings"))
     for name, field in expected.items():
         if field.default is MISSING and name not in given:
-            raise InputError(f"{source}: {kind} rotary scaling lacks {name}")
-    checked: dict[str, Any] = dict(sizes(given, [_OLD], source))
+            raise values.error(f"{kind} rotary scaling lacks {name}")
+    rope = Values(given, values.source)
+    checked: dict[str, Any] = dict(rope.sizes(_OLD))
     for name in expected.keys() - {_OLD}:
-        checked |= numbers(given, [name], source, least=0 if name.startswith("mscale") else 1e-6)
+        checked |= rope.numbers(name, least=0 if name.startswith("mscale") else 1e-6)
     scaling = _KINDS[kind](**checked)
     if isinstance(scaling, Llama3Scaling) and scaling.low_freq_factor >= scaling.high_freq_factor:
-        raise InputError(f"{source}: low_freq_factor is not below high_freq_factor")
+        raise values.error("low_freq_factor is not below high_freq_factor")
     if scaling.factor < 1:
-        raise InputError(f"{source}: the factor of rotary scaling is {scaling.factor}, below 1")
+        raise values.error(f"the factor of rotary scaling is {scaling.factor}, below 1")
     return theta, scaling

@@ -21,13 +21,20 @@ import numpy as np
 
 
 class Experts(Protocol):
-    """What a configuration says of its experts."""
+    """What a configuration says of its experts: how many a layer has, and a token meets there,
+    how many layers have them, and how many parameters one of them has."""
 
     @property
     def n_routed_experts(self) -> int: ...
 
     @property
     def num_experts_per_tok(self) -> int: ...
+
+    @property
+    def expert_layers(self) -> int: ...
+
+    @property
+    def expert_parameters(self) -> int: ...
 
 
 Assumption = Callable[[Any, int], np.ndarray]  # configuration, tokens -> experts (tokens, k)

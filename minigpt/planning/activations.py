@@ -11,8 +11,7 @@ from typing import Any
 
 from counting.array import observing
 from counting.ledger import Charge
-from minigpt.models.architectures import Config
-from minigpt.models.dimensions import short
+from minigpt.models.config import Config
 from minigpt.planning.count import forward, ready
 
 FUSED = ("mask", "qk", "softmax")
@@ -21,7 +20,7 @@ FUSED = ("mask", "qk", "softmax")
 
 def as_written(config: Config, T: int, N: int, B: int, dtype: str) -> int:
     """The most bytes alive in a pass of T new tokens of each of B sequences after N."""
-    few = short(config)  # activations do not pile up over layers
+    few = config.short()  # activations do not pile up over layers
     return int(forward(few, T, N, B, logits="last", dtype=dtype).peak["activations"])
 
 
@@ -30,7 +29,7 @@ def fused(
     config: Config, T: int, N: int, B: int, dtype: str, unstored: tuple[str, ...] = FUSED
 ) -> int:
     """The same without the arrays that are made in scopes of the names `unstored`."""
-    ledger, run = ready(short(config), T, N, B, "last", dtype)
+    ledger, run = ready(config.short(), T, N, B, "last", dtype)
     live = most = int(ledger.live_bytes["activations"])  # what the model keeps for itself
 
     def gone(nbytes: int) -> None:

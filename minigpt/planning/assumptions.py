@@ -1,6 +1,5 @@
 """What the figures of a plan rest on, each assumption in words."""
 
-from minigpt.models.deepseek_config import DeepseekConfig
 from minigpt.models.routing import expected_experts
 from minigpt.planning.plan import OVERHEAD_RANGE, Plan
 from minigpt.planning.roofline import PHASE_SECONDS
@@ -40,9 +39,10 @@ def _floor(made: Plan) -> list[str]:
         "each weight is read once a pass, each cached token once, nothing else moves; "
         f"{made.gpu.cache / 2**20:.4g} MiB a GPU may still be in its cache from the pass before",
     ]
-    if isinstance(made.config, DeepseekConfig):
-        experts = made.config.num_experts_per_tok
-        told.append(f"all tokens of a pass meet the same {experts} experts of a layer")
+    if experts := made.config.experts:
+        met = experts.num_experts_per_tok
+        told.append(f"all tokens of a pass meet the same {met} experts of a layer")
+    if made.config.latent_cache:
         told.append("a prompt attends to latents or to keys made of them, whichever costs less")
     if made.gpus > 1:
         told.append(
@@ -57,13 +57,13 @@ def _estimate(made: Plan) -> list[str]:
         f"products run at the dense {made.dtype}/float32 rate",
         "all weights are read from memory in each pass; arithmetic and reading overlap",
     ]
-    if isinstance(made.config, DeepseekConfig):
+    if experts := made.config.experts:
         decoding, prompt = (
-            round(expected_experts(made.config, tokens)) for tokens in (made.batch, made.prompt)
+            round(expected_experts(experts, tokens)) for tokens in (made.batch, made.prompt)
         )
         told.append(
             f"tokens choose experts independently and uniformly: {decoding} of a layer's "
-            f"{made.config.n_routed_experts} are met on average in decoding, {prompt} by the prompt"
+            f"{experts.n_routed_experts} are met on average in decoding, {prompt} by the prompt"
         )
     if made.gpus > 1:
         told.append(

@@ -13,7 +13,8 @@ from counting.views import flops, matmul
 from minigpt.checkpoint.resolve import resolve
 from minigpt.commands.terminal import console
 from minigpt.errors import InputError
-from minigpt.models.architectures import Config, build
+from minigpt.models.architectures import build
+from minigpt.models.config import Config
 from minigpt.models.deepseek_config import DeepseekConfig
 from minigpt.models.routing import Assumption, bound, expected, expected_experts, most_experts
 from minigpt.planning.forward import Forward

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from minigpt.errors import InputError, did_you_mean
-from minigpt.models.config import numbers, switches
+from minigpt.models.config import Values
 from minigpt.planning.accelerators import GPUS, Accelerator
 
 __all__ = ["GPUS", "RTX_3060", "Accelerator", "catalogue", "find", "read", "this_cpu"]
@@ -75,14 +75,15 @@ def read(path: Path) -> Accelerator:
     texts |= {name: values[name] for name in texts.keys() & values.keys()}
     if wrong := [name for name, value in texts.items() if not isinstance(value, str)]:
         raise InputError(f"{path}: {wrong[0]} is {texts[wrong[0]]!r}; it must be text")
-    given = numbers({"bandwidth": None, **values}, ["bandwidth", "link_bandwidth"], path, 1)
+    checked = Values({"bandwidth": None, **values}, path)
+    given = checked.numbers("bandwidth", "link_bandwidth", least=1)
     sizes = {"memory": None, "nominal_memory": 0, "cache": 0}
     sizes |= {name: values[name] for name in sizes.keys() & values.keys()}
     for name, size in sizes.items():
         if type(size) is not int or size < (name == "memory"):
             raise InputError(f"{path}: {name} is {size!r}; it must be a number of bytes")
-    flops = numbers(values["flops"], values["flops"], path, 1)
-    measured = switches(values, ["measured"], path)
+    flops = Values(values["flops"], path).numbers(*values["flops"], least=1)
+    measured = checked.switches("measured")
     return Accelerator(flops=flops, **sizes, **texts, **given, **measured)  # type: ignore[arg-type]
 
 

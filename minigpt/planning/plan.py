@@ -12,8 +12,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from minigpt.errors import InputError
-from minigpt.models.architectures import Config
-from minigpt.models.deepseek_config import DeepseekConfig
+from minigpt.models.config import Config
 from minigpt.models.routing import expected_experts
 from minigpt.planning.accelerators import BITS, GPUS, Accelerator
 from minigpt.planning.activations import as_written, fused
@@ -201,13 +200,12 @@ class Plan:
 
     @property
     def _unmet_bytes(self) -> int:
-        config = self.config
-        if not isinstance(config, DeepseekConfig):
+        experts = self.config.experts
+        if experts is None:
             return 0
-        unmet = config.n_routed_experts - round(expected_experts(config, self.batch))
-        expert = 3 * config.hidden_size * config.moe_intermediate_size
-        sparse = config.num_hidden_layers - config.first_k_dense_replace
-        return sparse * unmet * expert * BITS[self.weights_dtype] // 8
+        unmet = experts.n_routed_experts - round(expected_experts(experts, self.batch))
+        parameters = experts.expert_layers * unmet * experts.expert_parameters
+        return parameters * BITS[self.weights_dtype] // 8
 
 
 def plan(

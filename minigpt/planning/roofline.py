@@ -25,9 +25,7 @@ import numpy as np
 
 from counting import Counts
 from counting.views import matmul
-from minigpt.models.architectures import Config
-from minigpt.models.deepseek_config import DeepseekConfig
-from minigpt.models.dimensions import kv_heads, layers, short, width
+from minigpt.models.config import Config
 from minigpt.models.routing import fewest
 from minigpt.planning.accelerators import BITS, Accelerator
 from minigpt.planning.count import DTYPES, forward, layer
@@ -121,22 +119,22 @@ class Roofline:
     @property
     def share(self) -> float:
         """The part of the cache that a GPU holds: whole heads; a latent cache has but one."""
-        heads = kv_heads(self.config)
+        heads = self.config.kv_heads
         return math.ceil(heads / self.gpus) / heads
 
     @property
     def kv_bytes_per_token(self) -> int:
         """Bytes of cache for one token, of all its heads."""
-        few = short(self.config)
+        few = self.config.short()
         written = forward(few, dtype=self.dtype).counts.bytes_written["kv_cache"]
-        return int(written) // layers(few) * layers(self.config)
+        return int(written) // few.layers * self.config.layers
 
     def floor(self, T: int, N: int, B: int) -> Floor:
         """One pass of T new tokens of each of B sequences after N, logits of the last position.
 
         T is 1, or N is 0.
         """
-        G, L = self.gpus, layers(self.config)
+        G, L = self.gpus, self.config.layers
         ways, alone = self._ways(T, N, B), self._ways(1, N + T - 1, B)
         flops = min(_flops(way, T, N) - _flops(_last_block(way), T, N) for way in ways)
         flops += min(_flops(_last_block(way), 1, N + T - 1) for way in alone)
@@ -157,7 +155,7 @@ class Roofline:
         )
 
     def _estimate(self, T: int, N: int, B: int) -> Estimate:
-        G, L = self.gpus, layers(self.config)
+        G, L = self.gpus, self.config.layers
         counts = self._counts(T, N, B)
         flops = min(_flops(way, T, N) for way in self._ways(T, N, B))
         weights = self._held(counts.bytes_read["weights"])
@@ -185,7 +183,7 @@ class Roofline:
         arithmetic, so it is as few as can be.
         """
         yield self._counts(T, N, B, assume=fewest)
-        if isinstance(self.config, DeepseekConfig) and N == 0:
+        if self.config.latent_cache and N == 0:
             yield self._counts(T, N, B, assume=fewest, cache="expanded")
 
     def _held(self, nbytes: int) -> int:
@@ -194,7 +192,7 @@ class Roofline:
 
     @property
     def _token_bytes(self) -> int:
-        return width(self.config) * np.dtype(DTYPES[self.dtype]).itemsize
+        return self.config.width * np.dtype(DTYPES[self.dtype]).itemsize
 
 
 def _flops(counts: Counts, T: int, N: int) -> int:

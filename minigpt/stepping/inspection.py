@@ -17,13 +17,10 @@ from counting.stepping.debugger import below
 from counting.stepping.frames import callers
 from counting.views import flops
 from minigpt.inference.device import to_host
-from minigpt.models.architectures import Config, Model
 from minigpt.models.cache import KVCache
-from minigpt.models.deepseek import Deepseek
-from minigpt.models.dimensions import width
-from minigpt.models.gpt2 import GPT2
+from minigpt.models.config import Config
 from minigpt.models.gpt2_config import GPT2Config
-from minigpt.models.llama import Llama
+from minigpt.models.model import Model
 from minigpt.models.module import Module
 from minigpt.planning.forward import forward, sizes
 
@@ -39,7 +36,7 @@ def layer_of(path: str) -> str | None:
 def model_of(frame: FrameType) -> Model | None:
     """The model that runs."""
     for above in callers(frame):
-        if isinstance(part := above.f_locals.get("self"), GPT2 | Llama | Deepseek):
+        if isinstance(part := above.f_locals.get("self"), Model):
             return part
     return None
 
@@ -93,12 +90,11 @@ def logit_lens(frame: FrameType, top: int = 5) -> Lens | None:
         part, x = above.f_locals.get("self"), above.f_locals.get("x")
         if isinstance(part, Module) and type(x) is Counted:
             whole = part is model or part is getattr(model, "model", None)
-            if (whole or layer_of(part.path) == part.path) and x.shape[-1] == width(model.config):
+            if (whole or layer_of(part.path) == part.path) and x.shape[-1] == model.config.width:
                 break
     else:
         return None
-    norm = model.ln_f if isinstance(model, GPT2) else model.model.norm
-    logits = to_host(model.lm_head(norm(x[:, -1:])).data)[0, -1].astype(np.float64)
+    logits = to_host(model.lm_head(model.last_norm(x[:, -1:])).data)[0, -1].astype(np.float64)
     weights = np.exp(logits - logits.max())
     order = np.argsort(-weights, kind="stable")[:top]
     share = weights / weights.sum()

@@ -19,13 +19,14 @@ from minigpt.inference.generate import Step, generate
 from minigpt.inference.generate import _steps as generation_steps
 from minigpt.inference.load import LanguageModel
 from minigpt.models import cache, deepseek, gpt2, llama, ops, rope, routing
+from minigpt.models.architectures import ARCHITECTURES
 from minigpt.models.module import Module
 from minigpt.planning.forward import forward
 from minigpt.stepping.inspection import layer_of
 
 _CODE = (cache, deepseek, gpt2, llama, ops, rope, routing)  # modules that models are written in
 _FILES = {str(module.__file__) for module in _CODE}
-_PASSES = {model.forward.__code__ for model in (gpt2.GPT2, llama.Llama, deepseek.Deepseek)}
+_PASSES = {row.model.forward.__code__ for row in ARCHITECTURES}
 
 
 def is_model(file: str) -> bool:

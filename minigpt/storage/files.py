@@ -1,15 +1,19 @@
-"""Where files that can be made again are kept, and how files are written: whole or not at all."""
+"""How files are written: whole or not at all, whole lines or none, never one that is read."""
 
 import fcntl
 import os
 import pwd
 import shutil
+import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from minigpt.errors import InputError
+
+STREAMS = {0: "standard input", 1: "standard output", 2: "standard error"}
 PART = ".part"  # how the name of what is not whole yet ends
 FORGOTTEN = 86_400.0  # seconds after which nobody is at it any more, where no lock can tell
 
@@ -127,7 +131,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A place to write a file or a folder that becomes `path` at the end, or nothing does.
+    """Yields a path to write a file or a folder to: it becomes `path` at the end, or nothing does.
 
     Others may want the same file at the same time: the last one stands, whole.
 
@@ -138,3 +142,106 @@ def written_whole(path: Path) -> Iterator[Path]:
         part = folder / path.name
         yield part
         replace(part, path)
+
+
+@contextmanager
+def filled(folder: Path, last: str) -> Iterator[Path]:
+    """Yields a folder for files that go into `folder` at the end, the one named `last` last.
+
+    Files of the same names there are replaced; if the block fails, `folder` is as it was.
+
+    Raises:
+        OSError: a folder cannot be written, or there is no room.
+    """
+    with beside(folder / last if folder.is_dir() else folder) as part:
+        yield part
+        folder.mkdir(exist_ok=True)
+        for file in sorted(part.iterdir(), key=lambda file: file.name == last):
+            replace(file, folder / file.name)
+
+
+def check_apart(outputs: Iterable[Path], inputs: Iterable[Path | int]) -> None:
+    """Checks, before anything is opened, that no output is one of the inputs by another name.
+
+    A name may be a symbolic or a hard link, differ in case where that is no difference, or be one
+    of an open file (`/dev/stdin`). Only files are compared: to write to a device or a pipe destroys
+    nothing.
+
+    Args:
+        inputs: paths, and numbers of open streams.
+
+    Raises:
+        InputError: an output is an input, or cannot be looked at.
+    """
+    existing = {}
+    for output in outputs:
+        try:
+            status = output.stat()
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise InputError(f"{output} cannot be written: {_why(error)}") from None
+        if stat.S_ISREG(status.st_mode):
+            existing[status.st_dev, status.st_ino] = output
+    for each in inputs if existing else ():
+        with suppress(OSError):  # what is not there, or is closed, is not read
+            status = os.stat(each)
+            if (same := existing.get((status.st_dev, status.st_ino))) is not None:
+                what = STREAMS[each] if isinstance(each, int) else each
+                raise InputError(
+                    f"{same} cannot be written: it is the same file as {what}, which is in use; "
+                    "choose another"
+                )
+
+
+@contextmanager
+def lines(path: Path, name: str) -> Iterator[Callable[[bytes], None]]:
+    """A file that is written line by line: yields a function that appends one, without its newline.
+
+    At any moment the file consists of whole lines, but for the one that is being written. Where
+    that fails, the part of it that was written is cut off again.
+
+    Args:
+        name: what errors call the file.
+
+    Raises:
+        InputError: the file cannot be opened, or a line not be written.
+    """
+
+    @contextmanager
+    def refused() -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"cannot write {name}: {_why(error)}") from None
+
+    with refused():
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    whole = 0  # bytes of whole lines
+
+    def write(line: bytes) -> None:
+        nonlocal whole
+        rest = line + b"\n"
+        size = len(rest)
+        with refused():
+            try:
+                while rest:  # a disk that is nearly full takes a part
+                    rest = rest[os.write(file, rest) :]
+            except BaseException:
+                with suppress(OSError):  # of a pipe or a device nothing can be taken back
+                    os.ftruncate(file, whole)
+                raise
+        whole += size
+
+    try:
+        yield write
+    except BaseException:
+        with suppress(OSError):
+            os.close(file)
+        raise
+    with refused():
+        os.close(file)  # a disk of another machine may say only here that it is full
+
+
+def _why(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or str(error)

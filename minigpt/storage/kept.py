@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from minigpt.storage.files import cache_folder
@@ -13,21 +14,22 @@ from minigpt.storage.private import PrivateFolder
 
 LIMIT = 32 * 10**9  # bytes of packed weights and kernels that stay when packed weights are written
 PACKED, KERNELS = "packed", "kernels"  # folders of the cache
-COPIES = {"bench": "copy for another engine", "random": "random weights"}  # those of `bench`
+COPIES = {"bench": "copy for another engine", "random": "random weights"}  # folders of `bench`
 NOBODYS = "no model: not finished, or of another version"
 FINISHED = 3600.0  # seconds after which packed weights without a record get none any more
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Something in the cache that can be made again.
+    """An entry of the cache: something that can be made again.
 
     Attributes:
-        folder, name: of the cache, and in it.
-        what: it is.
-        of: which model.
-        paths: of its files, or of its folder.
-        nbytes: of all of them.
+        folder: which folder of the cache it is in.
+        name: its name there.
+        what: the kind of thing it is.
+        of: the model that it was made from.
+        paths: its files, or its folder.
+        nbytes: the size of all of them.
         used: when it was used last, in seconds since 1970.
     """
 
@@ -40,7 +42,7 @@ class Kept:
     used: float
 
     def remove(self) -> None:
-        """Takes it away. Programs that have it mapped keep what they have.
+        """Removes its files. Programs that have them mapped keep what they have.
 
         Raises:
             OSError: it cannot be removed.
@@ -53,12 +55,13 @@ class Kept:
 
 
 def kept() -> list[Kept]:
-    """All that is in the cache, what was used last first.
+    """All entries of the cache, the one that was used last first.
 
     Raises:
         OSError: it cannot be read, or others may write to it.
     """
-    found = [*_packs(), *_kernels(), *_copies()]
+    copies = (_each(folder, what) for folder, what in COPIES.items())
+    found = chain(_packs(), _kernels(), *copies)
     return sorted(found, key=lambda one: one.used, reverse=True)
 
 
@@ -66,7 +69,7 @@ def bound(but: Path | None = None) -> None:
     """Removes packed weights and kernels, those not used for longest first, down to `LIMIT` bytes.
 
     Args:
-        but: a file of what stays, whatever its size.
+        but: a file whose entry stays, whatever its size.
 
     Raises:
         OSError: the cache cannot be read, or something not be removed.
@@ -89,46 +92,37 @@ def _packs() -> Iterator[Kept]:
     with PrivateFolder(PACKED) as folder:
         names = [name for name in folder.names() if not name.startswith(".")]
         for stem in dict.fromkeys(name.rpartition(".")[0] or name for name in sorted(names)):
-            beside = f"{stem}.json"
+            record = f"{stem}.json"
             paths = [folder.path / name for name in names if name.startswith(stem)]
             what, of = "packed weights", NOBODYS
-            if beside in names and (record := folder.read(beside)):
-                about = json.loads(record)["about"]
+            if record in names and (text := folder.read(record)):
+                about = json.loads(text)["about"]
                 files = about["files"]
                 what = f"{about['dtype']} weights"
                 of = files[0] if len(files) == 1 else str(Path(files[0]).parent)
-            touched = [p for p in paths if p.name == beside] or paths
-            yield _entry(PACKED, stem, what, of, paths, touched)
+            yield _entry(PACKED, stem, what, of, paths)
+
+
+def _each(folder: str, what: str, of: str = "") -> Iterator[Kept]:
+    """The entries of a folder where each file or folder is one, named as its model unless `of`."""
+    with suppress(FileNotFoundError):
+        for path in sorted((cache_folder() / folder).iterdir()):
+            if not path.name.startswith("."):
+                yield _entry(folder, path.name, what, of or path.name, [path])
 
 
 def _kernels() -> Iterator[Kept]:
-    folder = cache_folder() / KERNELS
-    for path in _inside(folder):
-        yield _entry(KERNELS, path.name, "compiled kernels", "all models", [path], [path])
+    return _each(KERNELS, "compiled kernels", "all models")
 
 
-def _copies() -> Iterator[Kept]:
-    for name, what in COPIES.items():
-        for path in _inside(cache_folder() / name):
-            yield _entry(name, path.name, what, path.name, [path], [path])
-
-
-def _inside(folder: Path) -> list[Path]:
-    with suppress(FileNotFoundError):
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    return []
-
-
-def _entry(
-    folder: str, name: str, what: str, of: str, paths: list[Path], touched: list[Path]
-) -> Kept:
+def _entry(folder: str, name: str, what: str, of: str, paths: list[Path]) -> Kept:
     nbytes, used = 0, 0.0
     for path in paths:
         for file in (path, *(path.rglob("*") if not path.is_symlink() else ())):
             with suppress(FileNotFoundError):  # somebody is at it
                 status = file.lstat()
                 nbytes += 0 if file.is_dir() else status.st_size
-    for path in touched:
+    for path in [path for path in paths if path.suffix == ".json"] or paths:  # a pack's record
         with suppress(FileNotFoundError):
             used = max(used, path.lstat().st_mtime)
     return Kept(folder, name, what, of, tuple(paths), nbytes, used)

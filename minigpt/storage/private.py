@@ -11,7 +11,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Self
 
 from minigpt.notes import note
@@ -19,6 +18,7 @@ from minigpt.storage.files import beside, cache_folder, sweep, written_whole
 
 DIGEST = hashlib.sha256().digest_size
 MOST = 1 << 28  # bytes of a sealed file
+REASONS = {errno.ELOOP: "it is a link", errno.ENOTDIR: "it is a link, or no folder"}
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe would wait for a writer
 
@@ -64,12 +64,7 @@ class PrivateFolder:
             sweep(path)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._opened.close()
 
     def open(self, name: str) -> BinaryIO:
@@ -173,9 +168,6 @@ def _write(path: Path, content: bytes) -> None:
         stream.write(content)
 
 
-REASONS = {errno.ELOOP: "it is a link", errno.ENOTDIR: "it is a link, or no folder"}
-
-
 @contextmanager
 def _about(path: Path) -> Iterator[None]:
     """A `with` block whose OSErrors name `path`, and say why in plain words."""
@@ -189,12 +181,9 @@ def _about(path: Path) -> Iterator[None]:
 def _folder(path: Path, above: int) -> int:
     """A folder in the one that is open, opened too, and made if there is none."""
     with _about(path):
-        try:
-            return os.open(path.name, FOLDER, dir_fd=above)
-        except FileNotFoundError:
-            with suppress(FileExistsError):
-                os.mkdir(path.name, 0o700, dir_fd=above)
-            return os.open(path.name, FOLDER, dir_fd=above)
+        with suppress(FileExistsError):
+            os.mkdir(path.name, 0o700, dir_fd=above)
+        return os.open(path.name, FOLDER, dir_fd=above)
 
 
 def _file(path: Path, above: int) -> BinaryIO:

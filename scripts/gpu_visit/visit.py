@@ -12,7 +12,6 @@ from counting import Counted, Ledger, category
 from counting.cupy_memory import Pool
 from minigpt.fast.cublas_array import CublasArray
 from minigpt.inference.device import Cuda
-from minigpt.models.architectures import layout
 from minigpt.models.gpt2 import GPT2
 from minigpt.models.gpt2_config import GPT2Config
 
@@ -56,7 +55,7 @@ class Visit:
         values = self.rng.standard_normal(shape, dtype=np.float32) * 0.02
         if ".ln_" in f".{key}" and key.endswith("weight"):
             values = values + 1.0
-        matrix = layout(self.config, key, len(shape))
+        matrix = self.config.layout(key, len(shape))
         return CublasArray(values.astype(np.float16)) if matrix else values
 
     def host_weights(self) -> dict[str, np.ndarray]:

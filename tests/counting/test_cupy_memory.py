@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from counting import Counted, Ledger, category, observing, scope
 from minigpt.inference.device import place
-from minigpt.models.architectures import build, layout
+from minigpt.models.architectures import build
 from minigpt.models.gpt2_config import GPT2Config
 
 shared = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -33,7 +33,7 @@ def ledger_and_pool_agree(config, batch, dtype, T):
         with category("weights"):
             weights = {}
             for key, shape in config.shapes().items():
-                matrix = layout(config, key, len(shape)) is not None
+                matrix = config.layout(key, len(shape)) is not None
                 array = np.zeros(shape, dtype if matrix else np.float32)
                 weights[key] = Counted(device.put(array, matrix), ledger)
         model = build(config, weights)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from counting import Counted, Ledger, category
 from counting.array import observing
 from minigpt import generate, load
-from minigpt.models.architectures import build, layout
+from minigpt.models.architectures import build
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.models.llama_config import LlamaConfig
 
@@ -53,7 +53,7 @@ def subject(config, dtype, counts, seed=0):
     install(machine)
     weights = {}
     for key, shape in config.shapes().items():
-        way, array = layout(config, key, len(shape)), make(shape, np.float32)
+        way, array = config.layout(key, len(shape)), make(shape, np.float32)
         if way:
             rows, scale = narrowed(
                 np.ascontiguousarray(array.T) if way == "columns" else array, dtype

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from counting import COSTS, Counted, Ledger, Uncounted, category
 from minigpt import InputError, generate, load
 from minigpt.inference.device import place, to_host
-from minigpt.models.architectures import build, layout
+from minigpt.models.architectures import build
 from minigpt.models.cache import KVCache
 from minigpt.models.gpt2_config import GPT2Config
 
@@ -33,7 +33,7 @@ def weight_bytes(size):
     """Of the shipped model, its matrices of `size` bytes an element, the rest of 4."""
     config = load().config
     shapes = config.shapes().items()
-    return sum(math.prod(s) * (size if layout(config, key, len(s)) else 4) for key, s in shapes)
+    return sum(math.prod(s) * (size if config.layout(key, len(s)) else 4) for key, s in shapes)
 
 
 # The model's text, unchanged.
@@ -64,7 +64,7 @@ def on_device(model, dtype):
 
 
 def multiplies(config, key, x):
-    return layout(config, key, x.ndim) or key.endswith("kv_b_proj.weight")
+    return config.layout(key, x.ndim) or key.endswith("kv_b_proj.weight")
 
 
 def passes(case, weights, prompts):

@@ -147,7 +147,16 @@ def test_decoding_says_what_one_prefill_says(config, seed, first):
 def test_the_formula_read_off_a_run_on_symbols():
     B, T, N, K, G, C, F, V = sympy.symbols("B T N K G C F V", integer=True, positive=True)
     D = sympy.Symbol("D", integer=True, positive=True, even=True)
-    config = LlamaConfig(V, C, F, 1, K * G, K, D, N + T)
+    config = LlamaConfig(
+        vocab_size=V,
+        hidden_size=C,
+        intermediate_size=F,
+        num_hidden_layers=1,
+        num_attention_heads=K * G,
+        num_key_value_heads=K,
+        head_dim=D,
+        max_position_embeddings=N + T,
+    )
     counts = run(config, ShapeArray, (T,), B, cached=N).forward
     H, L = K * G, 1
     layer = 2 * C * H * D + 2 * C * K * D + 3 * C * F + 2 * H * D * (N + T)
@@ -312,6 +321,7 @@ def test_a_config_json_of_transformers_is_read(torch, tmp_path, config):
         ({"hidden_size": "absent"}, "hidden_size is missing"),
         ({"hidden_size": 4096.0}, "hidden_size is 4096.0; it must be a positive whole number"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
+        ({"num_hidden_layers": 2**30}, "it must be a positive whole number up to 10000"),
         ({"num_key_value_heads": 5}, "num_attention_heads 32 is not a multiple"),
         ({"num_attention_heads": 24}, "hidden_size 4096 is not a multiple"),
         ({"head_dim": 127}, "head_dim 127 is odd"),

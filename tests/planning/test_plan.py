@@ -17,7 +17,6 @@ from minigpt.errors import InputError
 from minigpt.formulas.article.tables import markdown
 from minigpt.inference.device import Cuda
 from minigpt.models.architectures import PRESETS
-from minigpt.models.dimensions import short
 from minigpt.planning.accelerators import Accelerator
 from minigpt.planning.activations import as_written, fused
 from minigpt.planning.count import forward
@@ -105,8 +104,8 @@ def test_the_largest_fits_and_one_more_does_not(model, context, batch):
 def test_activations_do_not_pile_up_over_layers(name, T):
     field = "n_layer" if name == "gpt2" else "num_hidden_layers"
     deep = replace(TINY[name], **{field: 6})
-    few, all_ = (forward(c, T, 3, 2, logits="last").peak for c in (short(deep), deep))
-    assert short(deep) != deep
+    few, all_ = (forward(c, T, 3, 2, logits="last").peak for c in (deep.short(), deep))
+    assert deep.short() != deep
     assert few["activations"] == all_["activations"]
 
 

@@ -9,15 +9,32 @@ from hypothesis import strategies as st
 
 from counting.views import matmul
 from minigpt.models.architectures import PRESETS
-from minigpt.models.dimensions import layers
 from minigpt.models.llama_config import LlamaConfig
 from minigpt.planning.accelerators import BITS, GPUS
 from minigpt.planning.count import forward
 from minigpt.planning.plan import HELD, plan
 from minigpt.planning.roofline import Roofline
 
-LLAMA_2_7B = LlamaConfig(32000, 4096, 11008, 32, 32, 32, 128, 4096)
-TINY_LLAMA = LlamaConfig(32000, 2048, 5632, 22, 32, 4, 64, 2048)
+LLAMA_2_7B = LlamaConfig(
+    vocab_size=32000,
+    hidden_size=4096,
+    intermediate_size=11008,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=32,
+    head_dim=128,
+    max_position_embeddings=4096,
+)
+TINY_LLAMA = LlamaConfig(
+    vocab_size=32000,
+    hidden_size=2048,
+    intermediate_size=5632,
+    num_hidden_layers=22,
+    num_attention_heads=32,
+    num_key_value_heads=4,
+    head_dim=64,
+    max_position_embeddings=2048,
+)
 BENCHMARKS = "XiongjieDai/GPU-Benchmarks-on-LLM-Inference, README, llama.cpp, May 2024"
 EXLLAMA = "turboderp/exllamav2, README, 4.0 bits a weight"
 
@@ -121,7 +138,7 @@ def test_of_the_last_block_a_prompt_needs_one_position(name, T):
         assert floor.flops < floor.estimate.flops
         return
     field = "n_layer" if name == "gpt2" else "num_hidden_layers"
-    shallow = Roofline(replace(config, **{field: layers(config) - 1}), it.gpu, 1, "float16", "int8")
+    shallow = Roofline(replace(config, **{field: config.layers - 1}), it.gpu, 1, "float16", "int8")
     token = it.floor(1, T - 1, 1).flops - shallow.floor(1, T - 1, 1).flops  # in the last block
     assert floor.flops == shallow.floor(T, 0, 1).estimate.flops + token
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigpt import InputError, cli
-from minigpt.storage.outputs import check_apart, lines
+from minigpt.storage.files import check_apart, lines
 
 SHARDS = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 FILES = {"one": ("config.json", "tokenizer.json", SINGLE)}

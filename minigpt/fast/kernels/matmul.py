@@ -6,6 +6,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from minigpt.checkpoint.dtypes import NUMPY
 from minigpt.fast.kernels.job import STORED, job, rounded, vectors, widened
 from minigpt.fast.kernels.llvm import (
     BFloatType,
@@ -21,7 +22,6 @@ from minigpt.fast.kernels.llvm import (
     whole,
 )
 
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
 LINE = 64  # bytes of the cache that come at once
 AHEAD = 3072  # bytes from the one in use to the one asked for: a prefetch takes that long
 CHAINS = 4  # sums that are added to in turn: an addition waits for the one before in its chain
@@ -69,7 +69,7 @@ def product(module: ir.Module, target: Target, dtype: str, pairs: bool = False) 
                 width = chains * step
                 stop = b.and_(d, whole(-width))
                 with b.loop(done, stop, width, *totals) as (i, totals, become):
-                    for line in range(0, width * BYTES[dtype], LINE):
+                    for line in range(0, width * NUMPY[dtype].itemsize, LINE):
                         b.prefetch(b.at(b.at(w, i, element), AHEAD + line, i8))
                     become += totals
                     for k in range(chains):

@@ -25,7 +25,6 @@ from minigpt.formulas.article.answer import (
     xl,
 )
 from minigpt.formulas.closed_forms import L
-from minigpt.models.dimensions import layers, width
 from minigpt.models.ops import merge_heads
 from minigpt.planning.forward import component
 
@@ -189,7 +188,7 @@ def _rest_of_a_block() -> Iterator[Answer]:
     yield condition(
         f"`{block.executed_form}`: {more:.1f} % more at {CONTEXT} keys in GPT-2 XL; without "
         f"attention's products it is {' and '.join(whole)}",
-        f"while n is far below 6 d = {6 * width(xl())}; and of GPT-2",
+        f"while n is far below 6 d = {6 * xl().width}; and of GPT-2",
         r"6.d_{model}^2 + 4.d_{model} + 2.d_{model}.n_{heads} + 2.d_{model}^2 + 16.d_{model}^2"
         r"  \approx 24.d_{model}^2 \tag{7}",
     )
@@ -205,7 +204,7 @@ def _rest_of_a_block() -> Iterator[Answer]:
         "so we can ignore all the terms with the $d_{model}$ coefficient.",
     )
     norms = flops(counts.where("*ln_*")) + sum(
-        flops(counts.where(f"h.{i}")) for i in range(layers(xl()))
+        flops(counts.where(f"h.{i}")) for i in range(xl().layers)
     )
     yield right(
         f"{form('norms', 'residual', view='all')} operations, {percent(norms, flops(counts))} of "
@@ -242,7 +241,7 @@ def table() -> Iterator[Answer]:
     models |= {f"Llama 3.1 {name}": config for name, config in LLAMAS.items()}
     yield right(
         "; ".join(
-            f"{name}: {layers(c)} layers, d = {width(c)}, {c.parameters:,} parameters"
+            f"{name}: {c.layers} layers, d = {c.width}, {c.parameters:,} parameters"
             for name, c in models.items()
         ),
         "the configurations that run here; names round the parameters, 1.55B down",
@@ -266,7 +265,7 @@ def _evaluated(name: str, config: Any, quote: str) -> Answer:
     """A row of the table: `quote` is its vocabulary and its FLOP."""
     vocabulary, _, said = quote.split()
     one, full = matmul(token(config)), matmul(token(config, CONTEXT))
-    formula = (24 * layers(config) + 2 * int(vocabulary)) * width(config) ** 2
+    formula = (24 * config.layers + 2 * int(vocabulary)) * config.width**2
     return wrong(
         f"{si(one)}FLOP for {name} at one key, {si(full)}FLOP at {CONTEXT}; {said} is "
         f"{float(said[:-1]) * 1e12 / one:.0f} times the first",

@@ -22,7 +22,6 @@ from minigpt.formulas.article.answer import (
 from minigpt.formulas.claims import GPU, n
 from minigpt.formulas.closed_forms import B, L, N, T
 from minigpt.models.architectures import PRESETS
-from minigpt.models.dimensions import layers, width
 from minigpt.planning.count import forward
 
 CONTEXT = xl().n_positions
@@ -185,7 +184,7 @@ def kv_cache() -> Iterator[Answer]:
     for (name, config), quote in zip(LLAMAS.items(), quotes, strict=True):
         yield wrong(
             f"{1000 * _kv(config) / 1e9:.3f} GB for 1000 tokens of Llama 3.1 {name}",
-            f"(10) gives {4 * layers(config) * width(config) / 1e6:.4g}; but "
+            f"(10) gives {4 * config.layers * config.width / 1e6:.4g}; but "
             f"{config.num_attention_heads} heads share {config.num_key_value_heads} keys and "
             "values",
             quote,
@@ -213,7 +212,7 @@ def _growth() -> Iterator[Answer]:
     large: Any = LLAMAS["405B"]
     yield condition(
         f"{wider:g} times with twice the d in GPT-2; from Llama 3.1 8B to 405B d grows "
-        f"{width(large) / width(small):g}-fold, layers {layers(large) / layers(small):.2f}-fold "
+        f"{large.width / small.width:g}-fold, layers {large.layers / small.layers:.2f}-fold "
         f"and the cache of a token {_kv(large) / _kv(small):.2f}-fold: with the layers alone",
         "true where each head has keys and values; the heads of both Llamas share "
         f"{small.num_key_value_heads} of them, equally wide",

@@ -6,7 +6,6 @@ from typing import Any
 from minigpt.commands.plan import gigabytes
 from minigpt.formulas.claims import GPU
 from minigpt.models.architectures import PRESETS
-from minigpt.models.dimensions import layers, width
 from minigpt.planning.count import count
 from minigpt.planning.plan import plan
 
@@ -42,7 +41,7 @@ def _models() -> list[Row]:
     for name, (flop, cache) in ARTICLE.items():
         config = PRESETS[name]
         one, more = count(name), count(name, past=999)
-        sizes = (layers(config), width(config), config.vocab_size, config.parameters)
+        sizes = (config.layers, config.width, config.vocab_size, config.parameters)
         flops = (f"{found['matmul_flops'] / 1e9:,.2f} G" for found in (one, more))
         kv = f"{one['kv_bytes_per_token'] * 1000 / 1e9:.3f} GB"
         rows.append((name, *(f"{n:,}" for n in sizes), *flops, flop, kv, cache))

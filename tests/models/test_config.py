@@ -1,0 +1,73 @@
+"""What every configuration says, held against the tensors and the cache of its model."""
+
+import math
+import re
+
+import pytest
+from configs import TINY
+
+from counting import ShapeArray
+from minigpt.models.architectures import ARCHITECTURES, PRESETS, build
+
+CONFIGS = TINY | PRESETS
+LAYER = re.compile(r".*?\.(\d+)\.")
+
+
+def on_shapes(config):
+    return build(config, {key: ShapeArray(shape, "f4") for key, shape in config.shapes().items()})
+
+
+def layer(key):
+    found = LAYER.match(key)
+    return found and int(found[1])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_layers_and_width_are_those_of_the_tensors(name):
+    config = CONFIGS[name]
+    shapes = config.shapes()
+    assert {layer(key) for key in shapes} - {None} == {*range(config.layers)}
+    assert next(iter(shapes.values())) == (config.vocab_size, config.width)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_heads_are_those_of_the_cache(name):
+    config = TINY[name]
+    cache = on_shapes(config).new_cache(2, config.n_positions)
+    assert len(cache.layers) == config.layers
+    assert cache[0].k.shape[:3] == (2, config.kv_heads, config.n_positions)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_short_model_has_every_kind_of_layer(name):
+    config = CONFIGS[name]
+
+    def kinds(config):
+        blocks = {}
+        for key, shape in config.shapes().items():
+            if (i := layer(key)) is not None:
+                blocks.setdefault(i, []).append((key.split(f".{i}.", 1)[1], shape))
+        return {tuple(block) for block in blocks.values()}
+
+    assert kinds(config.short()) == kinds(config)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_experts_are_those_of_the_tensors(name):
+    config = CONFIGS[name]
+    found = {}
+    for key, shape in config.shapes().items():
+        if expert := re.search(r"\.experts\.(\d+)\.", key):
+            found.setdefault((layer(key), expert[1]), []).append(math.prod(shape))
+    experts = config.experts
+    assert (experts is not None) == bool(found)
+    if experts is not None:
+        assert len(found) == experts.expert_layers * experts.n_routed_experts
+        assert {sum(sizes) for sizes in found.values()} == {experts.expert_parameters}
+
+
+@pytest.mark.parametrize("row", ARCHITECTURES, ids=lambda row: row.model_type)
+def test_a_row_is_of_one_family(row):
+    assert {type(config) for config in row.presets.values()} == {row.config}
+    config = next(config for config in TINY.values() if type(config) is row.config)
+    assert type(on_shapes(config)) is row.model
