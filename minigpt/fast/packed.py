@@ -79,7 +79,7 @@ class PackedMatrix:
         self.multiply: Callable[[np.ndarray], np.ndarray] = self._multiply_in_numpy
         if machine:
             kernel = machine.product(stored, scale, turned)
-            self.multiply = kernel or machine.otherwise(self.multiply)
+            self.multiply = kernel or machine.executor.fallback(self.multiply)
 
     def __repr__(self) -> str:
         return f"PackedMatrix({self.shape} {self.dtype}, {self.nbytes} B)"

@@ -18,14 +18,16 @@ import numpy as np
 
 from counting import Counted, Ledger, category
 from counting.array import entered
+from counting.composite import fused
 from counting.growing import Growing, Line, counted
 from counting.pricing import describe
 from counting.scope import place
+from minigpt.fast.fused import fused_kernels
 from minigpt.fast.kernels.machine import Machine
 from minigpt.fast.kernels.threads import ENTRY
 from minigpt.fast.packed import PackedMatrix
-from minigpt.fast.recorded import Recorded, Unrecordable
-from minigpt.fast.tape import Job, Tape
+from minigpt.fast.recorded import Recorded
+from minigpt.fast.tape import Job, Tape, Unrecordable
 from minigpt.models.architectures import Model, build
 from minigpt.models.cache import KVCache
 
@@ -51,6 +53,9 @@ class Replayed:
         model: the model.
         weights: that it was built from, all bare or all counted.
         machine: what runs.
+
+    Attributes:
+        kernels: the fused kernels that run in the place of composites.
     """
 
     def __init__(self, model: Model, weights: Mapping[str, Any], machine: Machine) -> None:
@@ -58,6 +63,7 @@ class Replayed:
         self.weights, self.machine = weights, machine
         ledgers = {array.ledger for array in weights.values() if isinstance(array, Counted)}
         self.ledger: Ledger | None = ledgers.pop() if ledgers else None
+        self.kernels = fused_kernels(machine)
         self._refused: set[Any] = set()  # kinds of passes that cannot be recorded
         self._steps: WeakKeyDictionary[KVCache, _Pass] = WeakKeyDictionary()
 
@@ -65,7 +71,7 @@ class Replayed:
         """As `model(tokens, cache, logits)`."""
         followed = watched() or (self.ledger is not None and self.ledger.observer)
         if followed or not self._fits(tokens, cache):
-            return self.model(tokens, cache, logits)  # what the text refuses, it shall refuse
+            return self._as_written(tokens, cache, logits)  # what that refuses, it shall refuse
         failed = None
         if (kind := (tokens.shape, logits)) not in self._refused:
             try:
@@ -73,10 +79,15 @@ class Replayed:
                     return found.run(tokens, cache)
             except (Unrecordable, ValueError):
                 failed = kind
-        result = self.model(tokens, cache, logits)
-        if failed:  # and the text did not
+        result = self._as_written(tokens, cache, logits)
+        if failed:  # and the code did not
             self._refused.add(failed)
         return result
+
+    def _as_written(self, tokens: np.ndarray, cache: KVCache, logits: str) -> Any:
+        """The model's own code, fused kernels in the place of composites."""
+        with fused(self.kernels):
+            return self.model(tokens, cache, logits)
 
     def _fits(self, tokens: Any, cache: KVCache) -> bool:
         """Whether this is an ordinary pass: nothing for the text to refuse or to do otherwise."""
@@ -140,11 +151,11 @@ class _Pass:
         given.layers = [copy(layer) for layer in cache.layers]
         self._cached = [_bare(x) for x in _arrays(cache)]
         for layer in given.layers:
-            layer.k = counts(tape.given(_bare(layer.k)), "kv_cache")
-            layer.v = counts(tape.given(_bare(layer.v)), "kv_cache")
+            layer.k = counts(Recorded(_bare(layer.k), tape), "kv_cache")
+            layer.v = counts(Recorded(_bare(layer.v), tape), "kv_cache")
 
         def text() -> Any:
-            return model(tape.given(self._tokens), given, logits)
+            return model(Recorded(self._tokens, tape), given, logits)
 
         numbers, runs = [], []
         for n in positions:
@@ -201,7 +212,7 @@ def _bare(array: Any) -> Any:
 
 
 def _on(tape: Tape, array: Any) -> Any:
-    return array.on(tape) if isinstance(array, PackedMatrix) else array
+    return array.on(tape.machine) if isinstance(array, PackedMatrix) else array
 
 
 def _numbers(jobs: list[Job]) -> np.ndarray:

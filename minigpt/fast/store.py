@@ -26,11 +26,9 @@ def held(config: Config, stored: Stored, dtype: str, progress: Progress) -> Held
     """
     machine = None
     if enabled():
-        from minigpt.fast.fused import install
         from minigpt.fast.kernels.machine import here
 
-        if machine := here():
-            install(machine)
+        machine = here()
     layouts = {key: layout(config, key, len(tensor.shape)) for key, tensor in stored.items()}
     wanted = DTYPES[dtype]
     fit = {

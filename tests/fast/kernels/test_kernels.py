@@ -19,7 +19,7 @@ pytest.importorskip("llvmlite")
 
 import llvmlite.binding as llvm
 
-from minigpt.fast.fused import install
+from minigpt.fast.fused import fused_kernels
 from minigpt.fast.kernels.llvm import Target, function, i64, whole
 from minigpt.fast.kernels.machine import MANY, address, here, kernels
 from minigpt.fast.packed import DTYPES
@@ -186,12 +186,11 @@ def shapes(draw):
 @given(shape=shapes(), size=st.sampled_from((0.01, 1, 10, 1e4)), seed=SEEDS)
 @example(shape=(3, 4096), size=1, seed=0)  # more than a thread takes at a time
 def test_elementwise(machine, name, shape, size, seed):
-    install(machine)
     function = getattr(ops, name)
     x = normal(np.random.default_rng(seed), *shape) * np.float32(size)
     with np.errstate(over="ignore"):
         exact = ELEMENTS[name](x.astype(np.float64))
-        found, text = function(x), function.function(x)
+        found, text = fused_kernels(machine)[function](x), function.function(x)
     # exp's argument is off by some U, relatively; x is at most 0.37 / argument times that.
     assert_near(found, exact, 8 * U * np.abs(x))
     assert_near(found, text, 16 * U * np.abs(x))
@@ -199,14 +198,14 @@ def test_elementwise(machine, name, shape, size, seed):
 
 @pytest.mark.parametrize("name", ELEMENTS)
 def test_elementwise_of_what_is_no_ordinary_number(machine, name):
-    install(machine)
     x = np.array(
         [np.nan, np.inf, -np.inf, 0, 3e38, -3e38, 1e-40, -100, 88, -88, 90, 1e5, -1e5] * 16
     )
     x = x.astype(np.float32)
     function = getattr(ops, name)
     with np.errstate(all="ignore"):
-        np.testing.assert_allclose(function(x), function.function(x), rtol=1e-6, atol=1e-30)
+        found = fused_kernels(machine)[function](x)
+        np.testing.assert_allclose(found, function.function(x), rtol=1e-6, atol=1e-30)
 
 
 NORMS = st.tuples(st.sampled_from((0, 0, 1, 100)), st.sampled_from((0, 1e-3, 1, 1e3)))
@@ -215,7 +214,6 @@ NORMS = st.tuples(st.sampled_from((0, 0, 1, 100)), st.sampled_from((0, 1e-3, 1, 
 @EXAMPLES
 @given(shape=shapes(), spread=NORMS, seed=SEEDS)
 def test_layer_norm(machine, shape, spread, seed):
-    install(machine)
     rng, d = np.random.default_rng(seed), shape[-1]
     x = normal(rng, *shape) * np.float32(spread[1]) + np.float32(spread[0])
     weight, bias, epsilon = normal(rng, d), normal(rng, d), 1e-5
@@ -228,26 +226,26 @@ def test_layer_norm(machine, shape, spread, seed):
     worst = off.max(-1, keepdims=True)
     bound = np.abs(weight) * factor * off + np.abs(scaled) * (chain(d) + (worst * factor) ** 2)
     bound += 2 * U * np.abs(scaled + bias)
-    assert_near(ops.layer_norm(x, weight, bias, epsilon), scaled + bias, 2 * bound)
+    found = fused_kernels(machine)[ops.layer_norm](x, weight, bias, epsilon)
+    assert_near(found, scaled + bias, 2 * bound)
 
 
 @EXAMPLES
 @given(shape=shapes(), spread=NORMS, seed=SEEDS)
 def test_rms_norm(machine, shape, spread, seed):
-    install(machine)
     rng = np.random.default_rng(seed)
     x = normal(rng, *shape) * np.float32(spread[1]) + np.float32(spread[0])
     weight, epsilon = normal(rng, shape[-1]), 1e-6
     wide = x.astype(np.float64)
     expected = wide / np.sqrt((wide**2).mean(-1, keepdims=True) + epsilon) * weight
-    found = ops.rms_norm(x, weight, epsilon)
+    found = fused_kernels(machine)[ops.rms_norm](x, weight, epsilon)
     assert_near(found, expected, chain(shape[-1]) * np.abs(expected))
 
 
 @pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
 def test_norms_refuse_or_spread_weights_as_numpy_does(machine, name):
-    install(machine)
     function = getattr(ops, name)
+    kernel = fused_kernels(machine)[function]
     x = normal(np.random.default_rng(0), 2, 64)
 
     def weights(*shape):
@@ -255,10 +253,10 @@ def test_norms_refuse_or_spread_weights_as_numpy_does(machine, name):
         return (given, given, 1e-5) if name == "layer_norm" else (given, 1e-5)
 
     with pytest.raises(ValueError, match="broadcast"):
-        function(x, *weights(32))
+        kernel(x, *weights(32))
     for shape in ((2, 64), (1, 64), (1,)):
         expected = function.function(x, *weights(*shape))
-        np.testing.assert_allclose(function(x, *weights(*shape)), expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(kernel(x, *weights(*shape)), expected, rtol=1e-5, atol=1e-6)
 
 
 # Attention.
@@ -309,31 +307,31 @@ def exact_attention(q, k, v, mask):
 @EXAMPLES
 @given(case=attentions())
 def test_attention(machine, case):
-    install(machine)
-    found = ops.attention(*case)
+    attention = fused_kernels(machine)[ops.attention]
+    found = attention(*case)
     expected, bound = exact_attention(*case)
     assert_near(found, expected, bound)
 
 
 def test_attention_runs_in_the_kernel_for_what_models_give(machine):
     """Nothing here reaches the text."""
-    install(machine)
     rng = np.random.default_rng(0)
     with mock.patch.object(ops.attention, "function", side_effect=AssertionError):
+        attention = fused_kernels(machine)[ops.attention]
         for dtype in KEYS:
             k = normal(rng, 2, 3, 20, 32).astype(dtype)[:, :, :17]
             q = normal(rng, 2, 5, 3, 32).swapaxes(1, 2)
             mask = np.tril(np.ones((5, 17), bool), 12)
-            assert ops.attention(q, k, k, mask).shape == (2, 3, 5, 32)
+            assert attention(q, k, k, mask).shape == (2, 3, 5, 32)
             q = normal(rng, 2, 3, 4, 1, 32)
-            assert ops.attention(q, k[:, :, None], k[:, :, None], mask[:1]).shape == q.shape
+            assert attention(q, k[:, :, None], k[:, :, None], mask[:1]).shape == q.shape
 
 
 @EXAMPLES
 @given(data=st.data(), seed=SEEDS)
 def test_attention_of_anything_else_is_what_its_text_gives(machine, data, seed):
     """Wherever it runs: other dtypes, widths, strides and ways to broadcast."""
-    install(machine)
+    attention = fused_kernels(machine)[ops.attention]
     rng = np.random.default_rng(seed)
     pick = lambda *choices: data.draw(st.sampled_from(choices))  # noqa: E731
     H, T, S, D = pick(1, 2), pick(1, 3), pick(1, 19), pick(5, 16, 32)
@@ -346,23 +344,23 @@ def test_attention_of_anything_else_is_what_its_text_gives(machine, data, seed):
     mask = np.tril(np.ones((T, S), bool), S - T) if S >= T else np.ones((T, S), bool)
     mask = pick(mask, np.asfortranarray(mask), mask[:, :1] | np.ones(S, bool), np.ones(S, bool))
     expected = ops.attention.function(q, k, v, mask)
-    found = ops.attention(q, k, v, mask)
+    found = attention(q, k, v, mask)
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_attention_of_heads_too_wide_for_a_stack(machine):
-    install(machine)
+    attention = fused_kernels(machine)[ops.attention]
     x = normal(np.random.default_rng(0), 1, 1, 20, 1 << 16)
-    found = ops.attention(x, x, x, np.tril(np.ones((20, 20), bool)))
+    found = attention(x, x, x, np.tril(np.ones((20, 20), bool)))
     np.testing.assert_allclose(found, x, rtol=1e-5)  # each is nearest to itself
 
 
 def test_a_query_that_sees_nothing_finds_no_number(machine):
-    install(machine)
+    attention = fused_kernels(machine)[ops.attention]
     x = normal(np.random.default_rng(0), 1, 2, 3, 16)
     mask = np.array([[1, 0, 0], [0, 0, 0], [1, 1, 1]], bool)
-    found = ops.attention(x, x, x, mask)
+    found = attention(x, x, x, mask)
     assert np.isnan(found[:, :, 1]).all()
     assert np.isfinite(found[:, :, ::2]).all()
 
@@ -370,11 +368,11 @@ def test_a_query_that_sees_nothing_finds_no_number(machine):
 @pytest.mark.parametrize("where", ["q", "k", "v"])
 def test_damage_is_not_hidden(machine, where):
     """What is no number in what a query sees is none in what it finds."""
-    install(machine)
+    attention = fused_kernels(machine)[ops.attention]
     rng = np.random.default_rng(0)
     given = {name: normal(rng, 1, 1, 20, 16) for name in "qkv"}
     given[where][0, 0, 3, 5] = np.nan
-    found = ops.attention(*given.values(), np.tril(np.ones((20, 20), bool)))
+    found = attention(*given.values(), np.tril(np.ones((20, 20), bool)))
     expected = ops.attention.function(*given.values(), np.tril(np.ones((20, 20), bool)))
     assert np.isnan(expected).any()
     assert (np.isnan(found) == np.isnan(expected)).all()
