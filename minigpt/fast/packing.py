@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from minigpt.checkpoint.tensors import Stored
 from minigpt.errors import InputError
 from minigpt.fast.packed import DTYPES, Parts
-from minigpt.inference.device import Stored
 from minigpt.notes import note
 from minigpt.storage.files import written_whole
 from minigpt.storage.kept import bound
