@@ -46,7 +46,6 @@ class Tape:
         self.kernels = {**fused_kernels(self.machine), gathered: self._gathered}
         self._jobs: list[Job] = []
         self._slots: list[np.ndarray] = []
-        self._number: dict[int, int] = {}  # of a slot, by its address
         self._free: list[int] = []
         self._others: list[Any] = []  # arrays from elsewhere that jobs read
         self._taken: list[int] = []  # slots that the operation under way has taken
@@ -113,7 +112,7 @@ class Tape:
 
     def output(self, data: np.ndarray) -> int:
         """The slot of an operation's output; the others that it took, its scratch, are released."""
-        number = self._number[address(data)]
+        number = next(n for n in self._taken if address(self._slots[n]) == address(data))
         self._free += [other for other in self._taken if other != number]
         self._taken.clear()
         return number
@@ -154,7 +153,6 @@ class Tape:
         memory = np.empty(size + LINE, np.uint8)
         begin = -address(memory) % LINE
         self._slots.append(memory[begin : begin + max(1, size)])
-        self._number[address(self._slots[-1])] = len(self._slots) - 1
         return len(self._slots) - 1
 
     def _gathered(self, rows: np.ndarray, *scale_and_index: np.ndarray) -> np.ndarray:

@@ -13,20 +13,9 @@ from typing import Any
 from llvmlite import ir
 
 from minigpt.fast.kernels.job import STORED, job, widened
-from minigpt.fast.kernels.llvm import (
-    Builder,
-    Target,
-    constant,
-    f32,
-    i1,
-    i8,
-    i32,
-    i64,
-    pointer,
-    vector,
-    whole,
-)
+from minigpt.fast.kernels.llvm import Builder, Target
 from minigpt.fast.kernels.pointwise import exp
+from minigpt.fast.kernels.types import constant, f32, i1, i8, i32, i64, pointer, vector, whole
 
 WORDS = "qqqqqqqqqqf"  # q, k, v, mask, y, T, S, D, group, head, scale
 _TYPES = (pointer, pointer, pointer, pointer, pointer, i64, i64, i64, i64, i64, f32)

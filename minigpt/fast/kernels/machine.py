@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from llvmlite import ir
 
-from minigpt.fast.kernels import attention, job, matmul, pointwise, rows, threads
+from minigpt.fast.kernels import attention, job, matmul, pointwise, rows, threads, types
 from minigpt.fast.kernels.llvm import Target
 
 SHARE = 1 << 18  # bytes of a weight that a thread takes at a time
@@ -25,8 +25,9 @@ BLAS = 128  # rows from which on BLAS multiplies faster by columns
 SOME = 1 << 13  # numbers that a thread takes at a time of what is done to each
 MANY = 16  # rows from which on it pays to round x to bfloat16 first
 
+Multiply = Callable[[np.ndarray], np.ndarray]
 
-_MODULES = (attention, pointwise, job, rows, threads, matmul)
+_MODULES = (attention, job, matmul, pointwise, rows, threads, types)
 
 
 def kernels(module: ir.Module, target: Target) -> None:
@@ -53,7 +54,7 @@ def kernels(module: ir.Module, target: Target) -> None:
 
 
 class Executor(Protocol):
-    """What takes the jobs of kernels."""
+    """What takes the jobs of kernels: threads, or a tape."""
 
     def run(self, job: int, words: bytes, total: int, chunk: int) -> None:
         """Runs or records the job at an address over range(total), `chunk` at a time."""
@@ -71,8 +72,8 @@ class Machine:
     Attributes:
         lanes: numbers in a vector.
         pairs: whether two products of bfloat16 are one operation.
-        pool: the threads.
-        executor: what takes the jobs, the threads if it is no other.
+        pool: of the threads.
+        executor: what takes the jobs: the pool, unless another is asked for by `on`.
     """
 
     def __init__(self, target: Target, cores: int | None = None) -> None:
@@ -104,7 +105,7 @@ class Machine:
 
     def product(
         self, stored: np.ndarray, scale: np.ndarray | None, turned: bool
-    ) -> Callable[[np.ndarray], np.ndarray] | None:
+    ) -> Multiply | None:
         """`x @ stored.T * scale` if turned, or `x @ stored`, x (..., d); None if no kernel fits.
 
         The arrays must stay where they are.
@@ -114,9 +115,7 @@ class Machine:
             return None
         return self._product_by_rows(stored, scale) if turned else self._product_by_columns(stored)
 
-    def _product_by_rows(
-        self, stored: np.ndarray, scale: np.ndarray | None
-    ) -> Callable[[np.ndarray], np.ndarray]:
+    def _product_by_rows(self, stored: np.ndarray, scale: np.ndarray | None) -> Multiply:
         (out, d), name = stored.shape, stored.dtype.name
         one_by_one, pairs = self.job(f"product_{name}", "q" * 9), None
         if name == "bfloat16" and self.pairs and d % 32 == 0:
@@ -126,7 +125,7 @@ class Machine:
         several = max(4, BLOCK // (d * 4) // 4 * 4)
 
         def multiply(x: np.ndarray) -> np.ndarray:
-            x, y, n = self._operand_and_result(x, d, out)
+            x, y, n = self._ready(x, d, out)
             run, given, block = one_by_one, x, several
             if pairs is not None and n >= MANY:
                 run, given, block = pairs, self.executor.empty(x.shape, np.uint16), 2 * several
@@ -139,7 +138,7 @@ class Machine:
 
         return multiply
 
-    def _product_by_columns(self, stored: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    def _product_by_columns(self, stored: np.ndarray) -> Multiply:
         d, out = stored.shape
         run, weight = self.job(f"product_by_columns_{stored.dtype.name}", "qqqqqq"), address(stored)
         units = out // self.lanes
@@ -149,15 +148,13 @@ class Machine:
         def multiply(x: np.ndarray) -> np.ndarray:
             if stored.dtype == x.dtype == np.float32 and x.size >= BLAS * d:
                 return blas(x.reshape(-1, d), stored).reshape(*x.shape[:-1], out)
-            x, y, n = self._operand_and_result(x, d, out)
+            x, y, n = self._ready(x, d, out)
             run(units, share, weight, address(x), address(y), d, out, n)
             return y
 
         return multiply
 
-    def _operand_and_result(
-        self, x: np.ndarray, d: int, out: int
-    ) -> tuple[np.ndarray, np.ndarray, int]:
+    def _ready(self, x: np.ndarray, d: int, out: int) -> tuple[np.ndarray, np.ndarray, int]:
         """x (..., d) as kernels read it, an array for the result (..., out), and the rows of x."""
         if x.dtype != np.float32 or not x.flags.c_contiguous:
             x = np.ascontiguousarray(x, np.float32)

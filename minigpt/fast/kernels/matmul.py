@@ -7,10 +7,9 @@ from typing import Any
 from llvmlite import ir
 
 from minigpt.fast.kernels.job import STORED, job, rounded, vectors, widened
-from minigpt.fast.kernels.llvm import (
+from minigpt.fast.kernels.llvm import Builder, Target
+from minigpt.fast.kernels.types import (
     BFloatType,
-    Builder,
-    Target,
     constant,
     f32,
     i8,

@@ -7,7 +7,8 @@ from typing import Any
 from llvmlite import ir
 
 from minigpt.fast.kernels.job import job, vectors
-from minigpt.fast.kernels.llvm import Builder, Target, constant, f32, i32, i64, pointer, vector
+from minigpt.fast.kernels.llvm import Builder, Target
+from minigpt.fast.kernels.types import constant, f32, i32, i64, pointer, vector
 
 
 def exp(b: Builder, x: Any) -> Any:

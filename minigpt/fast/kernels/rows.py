@@ -10,7 +10,8 @@ from typing import Any
 from llvmlite import ir
 
 from minigpt.fast.kernels.job import STORED, job, rounded, widened
-from minigpt.fast.kernels.llvm import Builder, Target, f16, f32, i64, pointer, vector, whole
+from minigpt.fast.kernels.llvm import Builder, Target
+from minigpt.fast.kernels.types import f16, f32, i64, pointer, vector, whole
 
 AXES = 4  # of rows that a kernel walks, each with a stride of its own
 

@@ -16,17 +16,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from minigpt.fast.kernels.llvm import (
-    Builder,
-    Code,
-    Target,
-    function,
-    i32,
-    i64,
-    pointer,
-    void,
-    whole,
-)
+from minigpt.fast.kernels.llvm import Builder, Code, Target, function
+from minigpt.fast.kernels.types import i32, i64, pointer, void, whole
 
 # Where things are in the shared state, in words of 64 bits; what threads contend for lies apart.
 ENTRY = 4  # words of a call of `run` on a tape: job, words, total, chunk

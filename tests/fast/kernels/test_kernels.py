@@ -20,8 +20,9 @@ pytest.importorskip("llvmlite")
 import llvmlite.binding as llvm
 
 from minigpt.fast.fused import fused_kernels
-from minigpt.fast.kernels.llvm import Target, function, i64, whole
+from minigpt.fast.kernels.llvm import Target, function
 from minigpt.fast.kernels.machine import MANY, address, here, kernels
+from minigpt.fast.kernels.types import i64, whole
 from minigpt.fast.packed import DTYPES
 from minigpt.models import ops
 

@@ -12,7 +12,8 @@ from checkpoints import environment, minigpt
 pytest.importorskip("llvmlite")
 
 from minigpt import notes
-from minigpt.fast.kernels.llvm import Target, function, i64, whole
+from minigpt.fast.kernels.llvm import Target, function
+from minigpt.fast.kernels.types import i64, whole
 
 STRANGER = 12345
 
