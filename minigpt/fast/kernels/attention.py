@@ -118,9 +118,9 @@ class _Tile:
         like = vector(f32, lanes)
         self.lowest, self.none = constant(-math.inf, like), constant(0.0, like)
         self.turned, self.found, self.keys, self.values = (
-            b.room(f32, b.mul(self.D, self.wide)) for _ in range(4)
+            b.scratch(f32, b.mul(self.D, self.wide)) for _ in range(4)
         )
-        self.scores = b.room(f32, whole(lanes * lanes))
+        self.scores = b.scratch(f32, whole(lanes * lanes))
         self.most, self.summed, self.some, self.every = map(b.alloca, (like, like, i1, i1))
 
     def attend(self, item: Any) -> None:
@@ -216,14 +216,14 @@ class _Tile:
                 total = b.elementwise("fma", p, number, total)
             b.write(total, self.found, place, f32)
 
-    def _float_rows(self, base: Any, room: Any, start: Any) -> list[Any]:
-        """Where rows (D,) of keys or values of a block are as float32: in `room`, if made so."""
+    def _float_rows(self, base: Any, scratch: Any, start: Any) -> list[Any]:
+        """Where rows (D,) of keys or values of a block are as float32, made so in `scratch`."""
         b, D, lanes = self.b, self.D, self.lanes
         last = b.sub(self.S, whole(1))
         at = [b.mul(b.least(b.add(start, whole(n)), last), D) for n in range(lanes)]
         if self.dtype == "float32":
             return [b.at(base, row, f32) for row in at]
-        rows = [b.at(room, b.mul(whole(n), D), f32) for n in range(lanes)]
+        rows = [b.at(scratch, b.mul(whole(n), D), f32) for n in range(lanes)]
         for to, row in zip(rows, at, strict=True):
             with b.loop(0, D, lanes) as (i, _, _):
                 b.write(widened(b, base, b.add(row, i), self.dtype, lanes), to, i, f32)

@@ -31,8 +31,8 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
     def write(self, value: Any, base: Any, index: Any, element: Any) -> None:
         self.store(value, self.at(base, index, element), align=1)
 
-    def room(self, element: Any, number: Any) -> Any:
-        """The address of room for so many elements, until the function ends."""
+    def scratch(self, element: Any, number: Any) -> Any:
+        """The address of so many elements on the stack, until the function ends."""
         made = self.alloca(element, size=number)
         made.type = pointer  # llvmlite still has pointers that know what they point to
         return made
