@@ -80,19 +80,21 @@ class _Attention:
             return self._fallback(q, k, v, mask)
         q = _contiguous(self._machine, q)
         looks = tuple((x.shape, x.strides, x.dtype) for x in (q, k, v, mask))
-        if looks not in self._plans:
+        try:
+            plan = self._plans[looks]
+        except KeyError:
             if len(self._plans) > PLANS:
                 self._plans.clear()
-            self._plans[looks] = self._plan(q, k, v, mask)
-        if self._plans[looks] is None:
+            plan = self._plans[looks] = self._plan(q, k, v, mask)
+        if plan is None:
             return self._fallback(q, k, v, mask)
-        job, items, sizes = self._plans[looks]
+        job, items, sizes = plan
         y = self._empty(q.shape, FLOAT)
         job(items, 1, *map(address, (q, k, v, mask, y)), *sizes)
         return y
 
     def _plan(self, q: Any, k: Any, v: Any, mask: Any) -> Any:
-        """The job of such a call, how many items it has, and its words beside addresses."""
+        """The job, how many items it has, its words beside addresses; None if no kernel fits."""
         head = _head_stride(k)
         if (
             not _fits(self._machine, q)

@@ -18,7 +18,7 @@ COPIED = 1 << 29  # bytes at most that are copied: private memory gets huge page
 RELAID = 1 << 30  # bytes of float32 at most that are packed for rows in order, 15 % faster to read
 
 
-def hold(config: Config, stored: Stored, dtype: str, progress: Progress | None) -> Held:
+def hold(config: Config, stored: Stored, dtype: str, progress: Progress) -> Held:
     """The tensors by key, each matrix that multiplies as a `PackedMatrix` of `dtype`.
 
     Where nothing has to be converted, tensors are mapped from the checkpoint. The others are
@@ -35,12 +35,9 @@ def hold(config: Config, stored: Stored, dtype: str, progress: Progress | None) 
     if wanted == FLOAT and not (kernels and SMALL <= size <= RELAID):
         unfit = {}  # `x @ w` reads columns too
     total = sum(tensor.nbytes for tensor in stored.values())
-
-    def said(done: int) -> None:
-        if progress:
-            progress(done, total)
-
-    packed = _packed(unfit, layouts, dtype, size, said) if unfit else {}
+    packed: Mapping[str, Parts] = {}
+    if unfit:
+        packed = _packed(unfit, layouts, dtype, size, lambda done: progress(done, total))
     for key, tensor in stored.items():
         way = layouts[key]
         if key in packed:
@@ -51,7 +48,7 @@ def hold(config: Config, stored: Stored, dtype: str, progress: Progress | None) 
             yield key, PackedMatrix(_copied(array, size) if packed else array, machine=kernels)
         else:
             yield key, tensor.read(FLOAT)
-    said(total)
+    progress(total, total)
 
 
 def _packed(

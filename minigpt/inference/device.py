@@ -18,7 +18,7 @@ class Host:
 
     name = "cpu"
 
-    def hold(self, config: Any, stored: Stored, dtype: str, progress: Progress | None) -> Held:
+    def hold(self, config: Any, stored: Stored, dtype: str, progress: Progress) -> Held:
         """The tensors of a checkpoint, mapped, or packed in `dtype`."""
         from minigpt.fast.store import hold
 
@@ -63,7 +63,7 @@ class Cuda:
         self.name = properties["name"].decode()
         self.capability = int(self._cupy.cuda.Device().compute_capability)
 
-    def hold(self, config: Any, stored: Stored, dtype: str, progress: Progress | None) -> Held:
+    def hold(self, config: Any, stored: Stored, dtype: str, progress: Progress) -> Held:
         """The tensors of a checkpoint on the GPU, those that multiply in `dtype`."""
         from minigpt.models.architectures import layout
 
@@ -74,8 +74,7 @@ class Cuda:
             matrix = way is not None or key.endswith("kv_b_proj.weight")
             yield key, self.put(tensor.read(np.dtype(dtype if matrix else np.float32)), matrix)
             done += tensor.nbytes
-            if progress:
-                progress(done, total)
+            progress(done, total)
 
     def put(self, array: np.ndarray, matrix: bool = False) -> Any:
         """A host array on the GPU, by way of pinned memory; a `matrix` as one that multiplies."""

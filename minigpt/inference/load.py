@@ -44,7 +44,7 @@ class Device(Protocol):
 
     name: str
 
-    def hold(self, config: Any, stored: Stored, dtype: str, progress: Progress | None) -> Held:
+    def hold(self, config: Any, stored: Stored, dtype: str, progress: Progress) -> Held:
         """The tensors of a checkpoint as the model is to hold them, one after another."""
 
     def forward(self, model: Any, weights: Mapping[str, Any]) -> Forward:
@@ -141,10 +141,11 @@ def load(
             stored[key] = tensor
     config, stored = _fit(config, stored, checkpoint.config)
     require(target, config, dtype, Sizes())
+    said = progress or (lambda done, total: None)
     ledger = Ledger()
     weights = {}
     with category("weights"):
-        for key, array in target.hold(config, stored, dtype, progress):
+        for key, array in target.hold(config, stored, dtype, said):
             weights[key] = Counted(array, ledger)
     built = build(config, weights)
     forward = target.forward(built, weights)

@@ -1,4 +1,4 @@
-"""What lies between products, each kernel beside the NumPy line that it must equal."""
+"""Activations and norms, each kernel beside the NumPy line that it must equal."""
 
 import math
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Rows that are added, multiplied, copied or gathered, each kernel beside the NumPy line it equals.
 
-What NumPy does well enough one by one has kernels for the passes that are recorded, `tape.py`.
+NumPy does these well enough one by one; a pass that is recorded, `tape.py`, needs kernels for all.
 """
 
 from collections.abc import Callable
