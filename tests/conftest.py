@@ -13,21 +13,10 @@ import pytest
 from helpers import DRAWN
 from hypothesis import settings
 
-from counting.composite import composite
 from minigpt import cli
-from minigpt.models import ops
 
 settings.register_profile("ci", deadline=None, print_blob=True)
 settings.load_profile("ci")
-
-
-@pytest.fixture(autouse=True)
-def _no_kernels_left_behind():
-    """A model that was loaded put kernels in the place of composites, for all models."""
-    yield
-    for part in vars(ops).values():
-        if isinstance(part, composite):
-            part.run = part.function
 
 
 @pytest.fixture
@@ -69,7 +58,7 @@ def machine(request):
         pytest.skip("this processor has no AVX2")
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setenv("XDG_CACHE_HOME", folder)
-        return Machine(Target(AVX2), threads=1 if "one" in request.param else 2)
+        return Machine(Target(AVX2), cores=1 if "one" in request.param else 2)
 
 
 def pytest_terminal_summary(terminalreporter):

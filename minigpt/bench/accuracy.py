@@ -181,7 +181,7 @@ def _logits(lm: LanguageModel, window: Sequence[int]) -> np.ndarray:
     """Of what follows each token of a window but the last, (T, V)."""
     given = np.array([window[:-1]])
     with np.errstate(all="ignore"):  # what is not finite is said here
-        found = lm.model(given, lm.model.new_cache(1, given.shape[1]), "all").data[0]
+        found = lm.forward(given, lm.model.new_cache(1, given.shape[1]), "all").data[0]
     if not np.isfinite(found).all():
         raise InputError(f"the logits of {lm.name} in {lm.dtype} are not finite")
     return found

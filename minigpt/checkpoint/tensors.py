@@ -4,7 +4,7 @@ import json
 import mmap
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,11 @@ class Tensor:
         flat = np.fromfile(self.file, self.dtype, self.count, offset=self.offset)
         with np.errstate(over="ignore"):  # infinities show in the logits
             return flat.astype(dtype).reshape(self.shape)
+
+
+Stored = Mapping[str, Tensor]  # a checkpoint: key -> tensor
+Held = Iterator[tuple[str, Any]]  # keys, and arrays as a model is to hold them
+Progress = Callable[[int, int], None]  # is told the bytes done, and those in all
 
 
 def tensors(file: Path, ignored: re.Pattern[str] | None = None) -> Iterator[tuple[str, Tensor]]:

@@ -19,7 +19,7 @@ class CublasArray:
 
     CuPy's own product of float16 gives float16, and of more than two dimensions first copies both
     operands to float32. Here the left operand is rounded to what is stored, this one is read in
-    place, whatever its strides, sums are float32 and so is the result. So a model's text needs no
+    place, whatever its strides, sums are float32 and so is the result. So a model's code needs no
     casts: between two products everything is float32.
 
     It answers `x @ a`, `np.take`, `np.copyto` into it, `np.empty_like` (without a dtype
@@ -70,7 +70,7 @@ class CublasArray:
         return CublasArray(data)
 
     def reference(self, function: Any) -> Any:
-        """The text of what `function` of it does, where that is not one operation, or None."""
+        """The code that prices `function` of it, where that is not one operation, or None."""
         return _rows if function is np.take and self.dtype != np.float32 else None
 
     @property

@@ -1,6 +1,6 @@
-"""Kernels in the place of composites: each gives what the composite's own text gives.
+"""Fused kernels in the place of composites: each gives what the composite's own code gives.
 
-Where a kernel does not fit (another array, dtype or width), the text itself runs.
+Where a kernel does not fit (another array, dtype or width), the fallback runs: the code itself.
 """
 
 from collections.abc import Callable
@@ -17,81 +17,90 @@ from minigpt.models import ops
 
 FLOAT = np.dtype(np.float32)
 KEYS = ("float32", "float16", "bfloat16")  # what keys and values may be stored in
+PLANS = 1000  # calls of attention that are remembered: one for each number of keys
 Run = Callable[..., Any]
 
 
-def install(machine: Machine) -> None:
-    """Puts the kernels of `machine` in the place of the composites of `ops`."""
-    for function, run in twins(machine).items():
-        function.run = run
-
-
-def twins(machine: Machine) -> dict[composite, Run]:
+def fused_kernels(machine: Machine) -> dict[composite, Run]:
     """What runs in the place of the composites of `ops`, on `machine`."""
-    lanes, empty = machine.lanes, machine.empty
+    return {
+        ops.gelu: _elementwise(machine, ops.gelu),
+        ops.silu: _elementwise(machine, ops.silu),
+        ops.layer_norm: _norm(machine, ops.layer_norm, weights=2),
+        ops.rms_norm: _norm(machine, ops.rms_norm, weights=1),
+        ops.attention: _Attention(machine),
+    }
 
-    def fits(x: Any) -> bool:
-        return (
-            type(x) is np.ndarray
-            and x.dtype == FLOAT
-            and x.flags.c_contiguous
-            and x.size > 0
-            and x.shape[-1:] != ()
-            and x.shape[-1] % lanes == 0
+
+def _elementwise(machine: Machine, function: composite) -> Run:
+    job, lanes = machine.job(function.function.__name__, "qq"), machine.lanes
+    empty, fallback = machine.executor.empty, machine.executor.fallback(function.function)
+
+    def run(x: Any) -> Any:
+        x = _contiguous(machine, x)
+        if not _fits(machine, x):
+            return fallback(x)
+        y = empty(x.shape, FLOAT)
+        job(x.size // lanes, SOME // lanes, address(x), address(y))
+        return y
+
+    return run
+
+
+def _norm(machine: Machine, function: composite, weights: int) -> Run:
+    job = machine.job(function.function.__name__, "qq" + "q" * weights + "qf")
+    empty, fallback = machine.executor.empty, machine.executor.fallback(function.function)
+
+    def run(x: Any, *others: Any) -> Any:
+        *given, epsilon = others
+        x = _contiguous(machine, x)
+        if not (_fits(machine, x) and all(_fits(machine, w, x.shape[-1:]) for w in given)):
+            return fallback(x, *others)
+        y, d = empty(x.shape, FLOAT), x.shape[-1]
+        job(x.size // d, max(1, SOME // d), *map(address, (x, *given, y)), d, epsilon)
+        return y
+
+    return run
+
+
+class _Attention:
+    """`ops.attention`: queries one by one, or as many of a head together as fill a vector."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine, self._empty = machine, machine.executor.empty
+        self._fallback = machine.executor.fallback(ops.attention.function)
+        self._one_by_one, self._together = (
+            {DTYPES[name]: machine.job(f"attention_{name}{way}", WORDS) for name in KEYS}
+            for way in ("", "_together")
         )
+        self._plans: dict[Any, Any] = {}  # by what the arrays of a call look like
 
-    def in_a_row(x: Any) -> Any:
-        """`x`, copied if its numbers do not lie one after another."""
-        if type(x) is np.ndarray and x.dtype == FLOAT and x.ndim and not x.flags.c_contiguous:
-            y = empty(x.shape, FLOAT)
-            return y if machine.move(copy_float32, y, x) else x
-        return x
+    def __call__(self, q: Any, k: Any, v: Any, mask: Any) -> Any:
+        if not (type(q) is type(k) is type(v) is type(mask) is np.ndarray):
+            return self._fallback(q, k, v, mask)
+        q = _contiguous(self._machine, q)
+        looks = tuple((x.shape, x.strides, x.dtype) for x in (q, k, v, mask))
+        try:
+            plan = self._plans[looks]
+        except KeyError:
+            if len(self._plans) > PLANS:
+                self._plans.clear()
+            plan = self._plans[looks] = self._plan(q, k, v, mask)
+        if plan is None:
+            return self._fallback(q, k, v, mask)
+        job, items, sizes = plan
+        y = self._empty(q.shape, FLOAT)
+        job(items, 1, *map(address, (q, k, v, mask, y)), *sizes)
+        return y
 
-    def elementwise(twin_of: composite) -> Run:
-        job = machine.job(twin_of.function.__name__, "qq")
-        text = machine.otherwise(twin_of.function)
-
-        def run(x: Any) -> Any:
-            x = in_a_row(x)
-            if not fits(x):
-                return text(x)
-            y = empty(x.shape, FLOAT)
-            job(x.size // lanes, SOME // lanes, address(x), address(y))
-            return y
-
-        return run
-
-    def norm(twin_of: composite, parameters: int) -> Run:
-        job = machine.job(twin_of.function.__name__, "qq" + "q" * parameters + "qf")
-        text = machine.otherwise(twin_of.function)
-
-        def run(x: Any, *others: Any) -> Any:
-            *weights, epsilon = others
-            x = in_a_row(x)
-            if not (fits(x) and all(fits(w) and w.shape == x.shape[-1:] for w in weights)):
-                return text(x, *others)
-            y, d = empty(x.shape, FLOAT), x.shape[-1]
-            places = [address(array) for array in (x, *weights, y)]
-            job(x.size // d, max(1, SOME // d), *places, d, epsilon)
-            return y
-
-        return run
-
-    one_by_one, together = (
-        {DTYPES[name]: machine.job(f"attention_{name}{way}", WORDS) for name in KEYS}
-        for way in ("", "_together")
-    )
-
-    text = machine.otherwise(ops.attention.function)
-    plans: dict[Any, Any] = {}  # what a call takes beside addresses, by what its arrays look like
-
-    def plan(q: Any, k: Any, v: Any, mask: Any) -> Any:
-        head = _from_head_to_head(k)
+    def _plan(self, q: Any, k: Any, v: Any, mask: Any) -> Any:
+        """The job, how many items it has, its words beside addresses; None if no kernel fits."""
+        head = _head_stride(k)
         if (
-            not fits(q)
+            not _fits(self._machine, q)
             or q.ndim < 3
             or head is None
-            or k.dtype not in together
+            or k.dtype not in self._together
             or (k.shape, k.strides, k.dtype) != (v.shape, v.strides, v.dtype)
             or (*k.shape[:-3], k.shape[-1]) != (*q.shape[:-3], q.shape[-1])
             or k.shape[-3] not in (1, q.shape[-3])
@@ -104,35 +113,32 @@ def twins(machine: Machine) -> dict[composite, Run]:
         sizes = (T, S, D, q.shape[-3] // k.shape[-3], head, D**-0.5)
         queries = q.size // D
         if T < TOGETHER or D > WIDE:
-            return one_by_one[k.dtype], queries, sizes
-        return together[k.dtype], queries // T * -(-T // lanes), sizes
-
-    def attention(q: Any, k: Any, v: Any, mask: Any) -> Any:
-        if not (type(q) is type(k) is type(v) is type(mask) is np.ndarray):
-            return text(q, k, v, mask)
-        q = in_a_row(q)
-        looks = tuple((x.shape, x.strides, x.dtype) for x in (q, k, v, mask))
-        if looks not in plans:
-            if len(plans) > 1000:  # one for each number of keys
-                plans.clear()
-            plans[looks] = plan(q, k, v, mask)
-        if plans[looks] is None:
-            return text(q, k, v, mask)
-        job, items, sizes = plans[looks]
-        y = empty(q.shape, FLOAT)
-        job(items, 1, *map(address, (q, k, v, mask, y)), *sizes)
-        return y
-
-    return {
-        ops.gelu: elementwise(ops.gelu),
-        ops.silu: elementwise(ops.silu),
-        ops.layer_norm: norm(ops.layer_norm, 2),
-        ops.rms_norm: norm(ops.rms_norm, 1),
-        ops.attention: attention,
-    }
+            return self._one_by_one[k.dtype], queries, sizes
+        return self._together[k.dtype], queries // T * -(-T // self._machine.lanes), sizes
 
 
-def _from_head_to_head(x: Any) -> int | None:
+def _fits(machine: Machine, x: Any, shape: tuple[int, ...] | None = None) -> bool:
+    """Whether kernels take an operand: rows of float32 that fill vectors, maybe of this shape."""
+    return (
+        type(x) is np.ndarray
+        and x.dtype == FLOAT
+        and x.flags.c_contiguous
+        and x.size > 0
+        and x.shape[-1:] != ()
+        and x.shape[-1] % machine.lanes == 0
+        and shape in (None, x.shape)
+    )
+
+
+def _contiguous(machine: Machine, x: Any) -> Any:
+    """`x`, copied by a kernel if its numbers do not lie one after another."""
+    if type(x) is np.ndarray and x.dtype == FLOAT and x.ndim and not x.flags.c_contiguous:
+        y = machine.executor.empty(x.shape, FLOAT)
+        return y if machine.move(copy_float32, y, x) else x
+    return x
+
+
+def _head_stride(x: Any) -> int | None:
     """Elements from one (S, D) of x (..., S, D) to the next, if that is one number."""
     if (
         type(x) is not np.ndarray

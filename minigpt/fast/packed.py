@@ -39,7 +39,7 @@ def narrowed(rows: np.ndarray, dtype: str) -> Parts:
 class PackedMatrix:
     """A matrix that answers what a model asks of a weight: `x @ w`, `w.T`, the rows `w[tokens]`.
 
-    Anything else raises TypeError. It is float32 to whom it meets: x (..., in) and what comes out.
+    Anything else raises TypeError. What it multiplies, x (..., in), and what it gives are float32.
 
     Args:
         stored: float32, bfloat16, float16 or int8.
@@ -47,18 +47,6 @@ class PackedMatrix:
         turned: whether the matrix is the transpose of `stored`.
         machine: what multiplies; NumPy without it.
     """
-
-    __slots__ = (
-        "dtype",
-        "machine",
-        "multiply",
-        "nbytes",
-        "ndim",
-        "scale",
-        "shape",
-        "stored",
-        "turned",
-    )
 
     def __init__(
         self,
@@ -74,7 +62,7 @@ class PackedMatrix:
         self.multiply: Callable[[np.ndarray], np.ndarray] = self._multiply_in_numpy
         if machine:
             kernel = machine.product(stored, scale, turned)
-            self.multiply = kernel or machine.otherwise(self.multiply)
+            self.multiply = kernel or machine.executor.fallback(self.multiply)
 
     def __repr__(self) -> str:
         return f"PackedMatrix({self.shape} {self.dtype}, {self.nbytes} B)"
@@ -89,11 +77,11 @@ class PackedMatrix:
 
     @property
     def parts(self) -> tuple[np.ndarray, ...]:
-        """The arrays that it consists of, as the texts of `reference` take them."""
+        """The arrays that it consists of, as what `reference` gives takes them."""
         return (self.stored,) if self.scale is None else (self.stored, self.scale)
 
     def reference(self, function: Any) -> Callable[..., Any] | None:
-        """The text that prices `function` of it, or None where its own price is right."""
+        """The code that prices `function` of it, or None where its own price is right."""
         if self.dtype == np.float32:
             return None
         if function is np.take:

@@ -20,9 +20,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from minigpt.checkpoint.dtypes import BY_CODE
+from minigpt.checkpoint.tensors import Stored
 from minigpt.errors import InputError
 from minigpt.fast.packed import DTYPES, Parts
-from minigpt.inference.device import Stored
 from minigpt.notes import note
 from minigpt.storage.files import written_whole
 from minigpt.storage.kept import bound
@@ -62,12 +62,12 @@ class Pack:
         }
         seed = "\0".join((dtype, *self._files))
         name = hashlib.sha256(seed.encode(errors="surrogateescape")).hexdigest()[:32]
-        self._file, self._beside = f"{name}.safetensors", f"{name}.json"
+        self._file, self._record = f"{name}.safetensors", f"{name}.json"  # names in the folder
 
     def found(self) -> dict[str, np.ndarray] | None:
         """The packed arrays by key, mapped; None if they are not there as they should be."""
-        text = self._folder.read(self._beside)
-        record: Record = json.loads(text) if text else {}
+        found = self._folder.read(self._record)
+        record: Record = json.loads(found) if found else {}
         if record.get("about") != self._about:
             return None
         try:
@@ -85,7 +85,7 @@ class Pack:
                     return None
                 with suppress(OSError):  # it was right, and will be looked at again
                     self._keep(record | {"stamps": stamps})
-            self._folder.used(self._beside)
+            self._folder.used(self._record)
             return self._arrays(stream)
 
     def write(self, content: Iterator[tuple[str, Parts]]) -> dict[str, np.ndarray]:
@@ -142,7 +142,7 @@ class Pack:
                 raise InputError(f"{file} changed while it was read: load it again")
 
     def _keep(self, record: Record) -> None:
-        self._folder.write(self._beside, json.dumps(record).encode())
+        self._folder.write(self._record, json.dumps(record).encode())
 
     def _arrays(self, stream: BinaryIO) -> dict[str, np.ndarray]:
         mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
@@ -158,7 +158,10 @@ class Pack:
 def header(
     stored: Stored, layouts: Mapping[str, str | None], dtype: str
 ) -> tuple[bytes, dict[str, Any]]:
-    """That of a safetensors file, and its entries; tensors begin a line of the cache."""
+    """The header of the safetensors file of a pack, and its entries by key.
+
+    The first tensor begins a line of the cache.
+    """
     codes = {known: code for code, known in BY_CODE.items()}
     entries: dict[str, Any] = {}
     end = 0
@@ -179,12 +182,12 @@ def header(
 
 
 def stamp(status: os.stat_result) -> list[int]:
-    """What changes when somebody writes to a file, or puts another one in its place."""
+    """Numbers that change when somebody writes to a file, or puts another one in its place."""
     return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def whole(stream: BinaryIO, parts: Iterable[tuple[int, int, str]]) -> bool:
-    """Whether a file consists of some parts: (offset, bytes, digest) of each, in order."""
+    """Whether a file is whole: it ends with the last of its parts, each (offset, bytes, digest)."""
     *_, (begin, nbytes, _) = parts = list(parts)
     fd = stream.fileno()
     return os.fstat(fd).st_size == begin + nbytes and all(_compared(fd, parts))
@@ -216,7 +219,7 @@ def _compared(fd: int, places: Iterable[tuple[int, int, str]]) -> Iterator[bool]
 
 
 def _digest(fd: int, offset: int, nbytes: int) -> str:
-    """Of a part of a file, read without moving where others read."""
+    """The digest of a part of a file, read without moving where others read."""
     found, end = hashlib.sha256(), offset + nbytes
     while offset < end and (read := os.pread(fd, min(CHUNK, end - offset), offset)):
         found.update(read)

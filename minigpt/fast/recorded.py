@@ -1,65 +1,58 @@
 """An array whose numbers are not there yet: what it is asked for becomes jobs on a tape.
 
-It is one more kind of array under a model's text.
+It is one more kind of array under a model's code.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from counting.composite import composite
 from minigpt.fast.fused import FLOAT
-from minigpt.fast.kernels import rows as moves
+from minigpt.fast.kernels import rows
 from minigpt.fast.packed import DTYPES, PackedMatrix
+from minigpt.fast.tape import Tape, Unrecordable
 
-if TYPE_CHECKING:
-    from minigpt.fast.tape import Tape
-
-
-ELEMENTWISE: dict[np.ufunc, moves.Formula] = {
-    np.add: moves.add,
-    np.multiply: moves.multiply,
-    np.cos: moves.cos,
-    np.sin: moves.sin,
+ELEMENTWISE: dict[np.ufunc, rows.Formula] = {
+    np.add: rows.add,
+    np.multiply: rows.multiply,
+    np.cos: rows.cos,
+    np.sin: rows.sin,
 }
 COPIES = {
-    DTYPES["float32"]: moves.copy_float32,
-    DTYPES["bfloat16"]: moves.copy_bfloat16,
-    DTYPES["float16"]: moves.copy_float16,
+    DTYPES["float32"]: rows.copy_float32,
+    DTYPES["bfloat16"]: rows.copy_bfloat16,
+    DTYPES["float16"]: rows.copy_float16,
 }
-
-
-class Unrecordable(TypeError):
-    """Something that no kernel does, or that depends on the numbers themselves."""
 
 
 class Recorded(NDArrayOperatorsMixin):
     """An array whose numbers jobs on a tape will give.
 
     Args:
-        data: where they will be.
-        place: number of the place that is free once this array and all its views are gone.
+        data: where they will be, or are already if it has neither a slot nor another to view.
+        slot: of the tape, released once this array and all its views are gone.
         constant: whether `data` holds them already, for they depend on shapes alone.
         whole: what this is a view of.
     """
 
-    __slots__ = ("constant", "data", "place", "tape", "whole")
+    __slots__ = ("constant", "data", "slot", "tape", "whole")
 
     def __init__(
         self,
         data: np.ndarray,
-        tape: "Tape",
-        place: int | None,
+        tape: Tape,
+        slot: int | None = None,
         constant: bool = False,
         whole: "Recorded | None" = None,
     ) -> None:
-        self.data, self.tape, self.place = data, tape, place
+        self.data, self.tape, self.slot = data, tape, slot
         self.constant, self.whole = constant, whole
 
     def __del__(self) -> None:
-        if self.place is not None:
-            self.tape.free(self.place)
+        if self.slot is not None:
+            self.tape.release(self.slot)
 
     shape = property(lambda self: self.data.shape)
     dtype = property(lambda self: self.data.dtype)
@@ -74,29 +67,21 @@ class Recorded(NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if method == "__call__" and not options:
             if all(map(_constant, inputs)):
-                return self.tape.constant(ufunc(*map(_bare, inputs)))
+                return self._constant(ufunc(*map(_bare, inputs)))
             x, y = inputs if len(inputs) == 2 else (None, None)
             if ufunc is np.matmul and isinstance(x, Recorded) and isinstance(y, PackedMatrix):
                 if not (x.data.flags.c_contiguous and _float(x)):
                     x = x.copy()
-                return self.tape.result(self.tape.operand(y).multiply(x.data))
+                return self._output(self.tape.keep(y).multiply(x.data))
             if ufunc in ELEMENTWISE:
-                return self._moved(ELEMENTWISE[ufunc], *map(self._operand, inputs))
+                return self._by_rows(ELEMENTWISE[ufunc], *map(self._number, inputs))
         raise Unrecordable(f"no kernel for numpy.{ufunc.__name__}")
-
-    def _operand(self, x: Any) -> Any:
-        """An operand as an array."""
-        if isinstance(x, int | np.integer):
-            return self.tape.position(int(x))
-        return self.tape.operand(
-            self.tape.constant(np.full(1, x, FLOAT)) if isinstance(x, float) else x
-        )
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         if function is np.ones_like or all(
             isinstance(x, int | np.integer) or _constant(x) for x in args
         ):
-            return self.tape.constant(function(*map(_bare, args), **options))
+            return self._constant(function(*map(_bare, args), **options))
         if function is np.copyto and not options:
             return args[0].__setitem__(..., args[1])
         if function is np.copy and options == {"order": "C"}:
@@ -104,26 +89,47 @@ class Recorded(NDArrayOperatorsMixin):
         raise Unrecordable(f"no kernel for numpy.{function.__name__} with {options}")
 
     def __composite__(self, function: composite, *operands: Any) -> Any:
-        twin = self.tape.twins.get(function)
-        if twin is None:
+        kernel = self.tape.kernels.get(function)
+        if kernel is None:
             return function.function(*operands)
-        return self.tape.result(twin(*map(self.tape.operand, operands)))
+        return self._output(kernel(*map(self._operand, operands)))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         to = self.data[index]
-        moved = _float(value) and to.dtype in COPIES and to.ndim
-        if not (moved and self.tape.move(COPIES[to.dtype], to, self.tape.operand(value))):
+        fits = _float(value) and to.dtype in COPIES and to.ndim
+        move = self.tape.machine.move
+        if not (fits and move(COPIES[to.dtype], to, self._operand(value))):
             raise Unrecordable("no kernel copies this")
 
     def copy(self) -> "Recorded":
-        return self._moved(moves.copy_float32, self.data)
+        return self._by_rows(rows.copy_float32, self.data)
 
-    def _moved(self, formula: moves.Formula, *operands: Any) -> "Recorded":
+    def _by_rows(self, formula: rows.Formula, *operands: Any) -> "Recorded":
         if all(map(_float, operands)):
-            to = self.tape.empty(np.broadcast_shapes(*(x.shape for x in operands)), FLOAT)
-            if to.ndim and self.tape.move(formula, to, *operands):
-                return self.tape.result(to)
+            shape = np.broadcast_shapes(*(x.shape for x in operands))
+            to = self.tape.empty(shape, FLOAT)
+            if self.tape.machine.move(formula, to, *operands):
+                return self._output(to)
         raise Unrecordable(f"no kernel for {formula.__name__} of this")
+
+    def _operand(self, x: Any) -> Any:
+        """What kernels see of an operand."""
+        return x.data if isinstance(x, Recorded) else self.tape.keep(x)
+
+    def _number(self, x: Any) -> Any:
+        """An operand, a number among them as an array (1,)."""
+        if isinstance(x, int | np.integer):
+            return self.tape.position(int(x))
+        if isinstance(x, float):
+            return self.tape.constant(np.full(1, x, FLOAT))
+        return self._operand(x)
+
+    def _output(self, data: np.ndarray) -> "Recorded":
+        """The output of an operation."""
+        return Recorded(data, self.tape, self.tape.output(data))
+
+    def _constant(self, data: np.ndarray) -> "Recorded":
+        return Recorded(self.tape.constant(data), self.tape, constant=True)
 
     def _view(self, data: np.ndarray) -> "Recorded":
         whole = self if self.whole is None else self.whole

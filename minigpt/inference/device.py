@@ -1,78 +1,70 @@
 """Where arrays live: this machine's memory, or that of an NVIDIA GPU by way of CuPy."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
-from minigpt.checkpoint.tensors import Tensor
+from minigpt.checkpoint.tensors import Held, Progress, Stored
 from minigpt.errors import InputError
-
-Stored = Mapping[str, Tensor]
-Progress = Callable[[int, int], None] | None  # bytes done, bytes in all
-Held = Iterator[tuple[str, Any]]
-Forward = Callable[..., Any]  # (tokens, cache, logits="last") -> logits, as a model is called
 
 STAGING = 32 * 2**20  # bytes of pinned memory that weights pass through
 
 
 class Host:
-    """This machine: arrays stay what they are, time is the wall clock."""
+    """This machine: arrays stay what they are, time is the wall clock. See `load.Device`."""
 
     name = "cpu"
 
     def hold(self, config: Any, stored: Stored, dtype: str, progress: Progress) -> Held:
-        """The tensors of a checkpoint as the model is to hold them, one after another."""
-        from minigpt.fast.store import held
+        """The tensors of a checkpoint, mapped, or packed in `dtype`."""
+        from minigpt.fast.store import hold
 
-        return held(config, stored, dtype, progress)
+        return hold(config, stored, dtype, progress)
 
-    def forward(self, model: Any, weights: Mapping[str, Any]) -> Forward:
-        """How passes of a model of these weights run: decode steps recorded, if kernels fit."""
-        from minigpt.fast import enabled
+    def forward(self, model: Any, weights: Mapping[str, Any]) -> Any:
+        """With kernels if there are any, decode steps recorded."""
+        from minigpt.fast import machine
 
-        if enabled():
-            from minigpt.fast.kernels.machine import here
+        if kernels := machine():
             from minigpt.fast.replay import Replayed
 
-            if machine := here():
-                return Replayed(model, weights, machine)
+            return Replayed(model, weights, kernels)
         return model
 
-    def require(self, config: Any, **sizes: int) -> None:
-        """Nothing: the operating system says when memory runs out."""
+    def free(self) -> None:
+        """It is not known: the operating system says when memory runs out."""
 
     def stopwatch(self) -> Callable[[], float]:
-        """Starts a measurement; what it gives ends it and says the seconds."""
+        """By the wall clock."""
         began = time.perf_counter()
         return lambda: time.perf_counter() - began
 
 
 class Cuda:
-    """The current NVIDIA GPU.
+    """The current NVIDIA GPU. See `load.Device`.
 
     Attributes:
         name: what its driver calls it.
         capability: of its instruction set, 86 for 8.6.
-        dtype: of the matrices and the KV cache that it is to hold, "float32" or "float16".
 
     Raises:
-        InputError: CuPy, its libraries, the driver or the GPU is missing or too old.
+        InputError: CuPy, its libraries, the driver or the GPU is missing or too old; or the dtype
+            of matrices and KV cache is not to be "float32" or "float16".
     """
 
     def __init__(self, dtype: str = "float16") -> None:
         if dtype not in ("float32", "float16"):
             raise InputError(f"--device cuda holds weights in float32 or float16, not in {dtype}")
-        self.dtype = dtype
         self._cupy = _cupy()
         properties = self._cupy.cuda.runtime.getDeviceProperties(self._cupy.cuda.get_device_id())
         self.name = properties["name"].decode()
         self.capability = int(self._cupy.cuda.Device().compute_capability)
 
     def hold(self, config: Any, stored: Stored, dtype: str, progress: Progress) -> Held:
-        """The tensors of a checkpoint as the model is to hold them, one after another."""
+        """The tensors of a checkpoint on the GPU, those that multiply in `dtype`."""
         total, done = sum(tensor.nbytes for tensor in stored.values()), 0
         for key, tensor in stored.items():
             # What is cut before it multiplies, a view of these can do too.
@@ -80,8 +72,7 @@ class Cuda:
             matrix = way is not None or key.endswith("kv_b_proj.weight")
             yield key, self.put(tensor.read(np.dtype(dtype if matrix else np.float32)), matrix)
             done += tensor.nbytes
-            if progress:
-                progress(done, total)
+            progress(done, total)
 
     def put(self, array: np.ndarray, matrix: bool = False) -> Any:
         """A host array on the GPU, by way of pinned memory; a `matrix` as one that multiplies."""
@@ -100,44 +91,17 @@ class Cuda:
             cuda.get_current_stream().synchronize()  # the next part is staged in the same place
         return CublasArray(target) if matrix else target
 
-    def forward(self, model: Any, weights: Mapping[str, Any]) -> Forward:
-        """How passes of a model of these weights run: as the model's text says."""
+    def forward(self, model: Any, weights: Mapping[str, Any]) -> Any:
+        """The model itself."""
         return model
 
-    def require(
-        self, config: Any, batch: int = 1, context: int = 1, prompt: int = 1, loaded: bool = False
-    ) -> None:
-        """Asks for memory before it is taken.
-
-        Args:
-            config: of the model.
-            batch, context, prompt: sequences, tokens of each that are cached, and that come at
-                once, as in `plan`.
-            loaded: whether the weights are there already.
-
-        Raises:
-            InputError: less is free than needed.
-        """
-        from minigpt.planning.hardware import Accelerator
-        from minigpt.planning.plan import Plan
-
-        here = Accelerator(self.name, {}, 0.0, 0, "")
-        sizes = context, batch, prompt, 0  # the context of CUDA is there already
-        held = Plan("", config, here, 1, self.dtype, self.dtype, *sizes).memory_as_written
-        run = Plan("", config, here, 1, "float32", "float32", *sizes).memory_as_written
-        # Activations are float32, and attention is not fused here.
-        needed = held.kv_cache + run.activations + (0 if loaded else held.weights)
+    def free(self) -> int:
+        """What the driver has left, and what CuPy's pool holds ready."""
         pool = self._cupy.get_default_memory_pool()
-        free = self._cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
-        if needed > free:
-            what = f"{batch} x {context} tokens" if loaded else f"the model in {self.dtype}"
-            raise InputError(
-                f"{what} needs {needed:,} bytes on {self.name}, and {free:,} are free: a smaller "
-                "model or dtype, fewer tokens, or another GPU (minigpt plan says which)"
-            )
+        return int(self._cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes())
 
     def stopwatch(self) -> Callable[[], float]:
-        """Starts a measurement by CUDA events; what it gives ends it and says the seconds."""
+        """By CUDA events."""
         cuda = self._cupy.cuda
         began, ended = cuda.Event(), cuda.Event()
         began.record()
@@ -150,11 +114,8 @@ class Cuda:
         return stop
 
 
-Device = Host | Cuda
-
-
-def place(device: str, dtype: str = "float32") -> Device:
-    """The device called "cpu" or "cuda", ready to be used.
+def place(device: str, dtype: str = "float32") -> Host | Cuda:
+    """The device called "cpu" or "cuda", ready to be used for matrices of `dtype`.
 
     Raises:
         InputError: there is no such device here.

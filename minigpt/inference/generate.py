@@ -11,7 +11,7 @@ from counting.views import flops, matmul
 from minigpt.checkpoint.tokenizer import TextStream
 from minigpt.errors import InputError
 from minigpt.inference.device import to_host
-from minigpt.inference.load import LanguageModel
+from minigpt.inference.load import LanguageModel, Sizes, require
 from minigpt.inference.sample import sample
 from minigpt.schema import SCHEMA
 
@@ -147,8 +147,9 @@ def generate(
             rows = (Counted(row, lm.sampling) for row in logits)
             return [sample(row, rng, temperature, top_k, top_p) for row in rows]
 
-    sizes = {"context": tokens.shape[1] + max_new_tokens - 1, "prompt": tokens.shape[1]}
-    lm.device.require(lm.config, batch=len(prompts), loaded=True, **sizes)
+    batch, length = tokens.shape
+    sizes = Sizes(batch, length + max_new_tokens - 1, length)
+    require(lm.device, lm.config, lm.dtype, sizes, loaded=True)
     end = () if ignore_eos else lm.config.eos_token_id
     ends = end if isinstance(end, tuple) else (end,)
     return _steps(lm, tokens, max_new_tokens, draw, ends)

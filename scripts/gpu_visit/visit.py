@@ -12,6 +12,7 @@ from counting import Counted, Ledger, category
 from counting.cupy_memory import Pool
 from minigpt.fast.cublas_array import CublasArray
 from minigpt.inference.device import Cuda
+from minigpt.inference.load import Sizes, require
 from minigpt.models.gpt2 import GPT2
 from minigpt.models.gpt2_config import GPT2Config
 
@@ -38,7 +39,8 @@ class Visit:
         self.prompt = config.n_positions // 2
         self.rounds = 3 if dry else 30
         self.device = Cuda("float16")
-        self.device.require(config, context=config.n_positions, prompt=self.prompt)
+        sizes = Sizes(context=config.n_positions, prompt=self.prompt)
+        require(self.device, config, "float16", sizes)
         self.pool, self.ledger = Pool(), Ledger()
         self.results: dict[str, Result] = {}
         self.rng = cupy.random.default_rng(0)

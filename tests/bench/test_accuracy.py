@@ -33,7 +33,7 @@ def predicted(lm, tokens):
         window = np.array(tokens[begin : begin + CONFIG.n_positions])
         if len(window) > 1:
             cache = lm.model.new_cache(1, CONFIG.n_positions)
-            logits.append(lm.model(window[None, :-1], cache, "all").data[0].astype(np.float64))
+            logits.append(lm.forward(window[None, :-1], cache, "all").data[0].astype(np.float64))
             following.append(window[1:])
     return np.concatenate(logits), np.concatenate(following)
 

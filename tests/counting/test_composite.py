@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counting import Counted, Ledger, ShapeArray, Uncounted, category, scope
-from counting.composite import composite
+from counting.composite import composite, fused
 
 
 @composite
@@ -66,6 +66,24 @@ def test_on_arrays_that_do_not_count_it_is_the_function():
     assert spread(x, weight, 2.0).tobytes() == spread.function(x, weight, 2.0).tobytes()
     assert spread(ShapeArray((2, 3)), weight, 2.0).shape == (2, 4)
     assert spread.__doc__.startswith("Takes room")
+
+
+def test_in_a_block_a_fused_kernel_runs_in_its_place_at_the_same_price():
+    bare = array((2, 3)), array((3, 4)), 2.0
+    x, weight = (Counted(part, Ledger()) for part in bare[:2])
+    weight = Counted(weight.data, x.ledger)
+    sevens = np.full((2, 4), 7, np.float32)
+    before = spread(x, weight, 2.0)
+    with fused({spread: lambda *operands: sevens}):
+        assert spread(*bare) is sevens
+        inside = spread(x, weight, 2.0)
+        with fused({}):
+            assert np.array_equal(spread(*bare), before.data)
+        assert spread(*bare) is sevens
+    assert inside.data is sevens
+    assert inside.charge.cost == before.charge.cost
+    assert np.array_equal(spread(*bare), before.data)
+    assert np.array_equal(spread(x, weight, 2.0).data, before.data)
 
 
 def test_a_composite_of_scalars_executes_what_it_is_charged():

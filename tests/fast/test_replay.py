@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from counting import Counted, Ledger, category
 from counting.array import observing
+from counting.composite import fused
 from minigpt import generate, load
 from minigpt.models.architectures import build
 from minigpt.models.gpt2_config import GPT2Config
@@ -22,7 +23,7 @@ from minigpt.models.llama_config import LlamaConfig
 pytest.importorskip("llvmlite")
 
 from minigpt.fast import replay
-from minigpt.fast.fused import install
+from minigpt.fast.fused import fused_kernels
 from minigpt.fast.kernels.machine import here
 from minigpt.fast.packed import DTYPES, PackedMatrix, narrowed
 from minigpt.fast.recorded import Recorded
@@ -43,14 +44,27 @@ def _not_followed(monkeypatch):
 class Subject:
     """A model in kernels, by its text and replayed, bare and counted, on the same arrays."""
 
-    text: Any
+    text: "InKernels"
     replayed: Any
     ledger: Ledger | None
 
 
+@dataclass
+class InKernels:
+    """A model whose text runs with fused kernels in the place of composites."""
+
+    model: Any
+
+    def __call__(self, *given):
+        with fused(fused_kernels(here())):
+            return self.model(*given)
+
+    def new_cache(self, *sizes):
+        return self.model.new_cache(*sizes)
+
+
 def subject(config, dtype, counts, seed=0):
     make, machine, ledger = numbers(seed, config.vocab_size), here(), Ledger()
-    install(machine)
     weights = {}
     for key, shape in config.shapes().items():
         way, array = config.layout(key, len(shape)), make(shape, np.float32)
@@ -62,7 +76,7 @@ def subject(config, dtype, counts, seed=0):
         with category("weights"):
             weights[key] = Counted(array, ledger) if counts else array
     model = build(config, weights)
-    return Subject(model, Replayed(model, weights, machine), ledger if counts else None)
+    return Subject(InKernels(model), Replayed(model, weights, machine), ledger if counts else None)
 
 
 @st.composite
@@ -289,11 +303,12 @@ def test_other_categories_are_charged_as_the_text_charges_them():
 def test_many_passes_are_the_sum_of_their_records(monkeypatch):
     """However they are folded into rows."""
     monkeypatch.setattr("counting.ledger.UNSETTLED", 300)
+    monkeypatch.setattr(replay, "MANY", 32)
     each, parts = subject(CONFIG, "int8", True), []
     start = before = each.ledger.snapshot()
     for seed in range(3):
         cache = each.text.new_cache(1, 64)
-        for T in (MANY, 1, 1, 1, 2, 1):
+        for T in (32, 1, 1, 1, 2, 1):
             each.replayed(np.full((1, T), seed), cache)
             after = each.ledger.snapshot()
             parts.append(dict(after - before))

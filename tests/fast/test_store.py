@@ -9,15 +9,18 @@ from unittest import mock
 import numpy as np
 import pytest
 from checkpoints import SINGLE, checkpoint, environment, sharded, tensors
+from helpers import SMALL, run
 from packs import MATRICES, NARROW, assert_holds, files, no_packing, packed, prepared, tokens
 from safetensors.numpy import load_file
 
+from counting import ShapeArray
 from counting.composite import composite
 from minigpt import load
 from minigpt.fast import enabled, packing, store
 from minigpt.fast.packed import DTYPES, PackedMatrix, narrowed
 from minigpt.fast.packing import Pack
 from minigpt.models import ops
+from minigpt.models.architectures import build
 
 
 @pytest.fixture
@@ -273,10 +276,9 @@ def test_the_command_packs_once(folder):
 # Without kernels.
 
 
-def twins():
-    """The composites in whose place a kernel stands."""
-    parts = vars(ops).items()
-    return {k for k, x in parts if isinstance(x, composite) and x.run is not x.function}
+def kernels(lm):
+    """The composites in whose place a fused kernel runs."""
+    return {function.__name__ for function in getattr(lm.forward, "kernels", ())}
 
 
 @pytest.mark.parametrize("how", ["MINIGPT_FAST=0", "no llvmlite"])
@@ -288,7 +290,7 @@ def test_without_kernels_numpy_does_the_work(folder, monkeypatch, how, dtype):
         monkeypatch.setitem(sys.modules, "llvmlite", None)
     assert not enabled()
     lm = load(folder, dtype=dtype)
-    assert twins() == set()
+    assert kernels(lm) == set()
     weight = lm.model.wte.weight.data
     if dtype == "float32":
         assert type(weight) is np.ndarray
@@ -301,26 +303,57 @@ def test_with_llvmlite_kernels_do_it(folder):
     pytest.importorskip("llvmlite")
     lm = load(folder)
     assert lm.model.wte.weight.data.machine is not None
-    assert {"attention", "layer_norm", "rms_norm", "gelu", "silu"} <= twins()
+    assert kernels(lm) == {"attention", "layer_norm", "rms_norm", "gelu", "silu"}
+
+
+def wide(folder):
+    """A checkpoint of a model whose widths are whole vectors."""
+    from minigpt.checkpoint.synthetic import write_checkpoint
+    from minigpt.models.gpt2_config import GPT2Config
+
+    write_checkpoint(GPT2Config(300, 64, 64, 2, 4, eos_token_id=299), folder.parent / "wide")
+    return folder.parent / "wide"
+
+
+def logits(lm):
+    """Of a prompt of 40 tokens."""
+    return lm.forward(np.arange(40)[None], lm.model.new_cache(1, 40), "all").data
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_kernels_say_what_numpy_says(folder, monkeypatch, dtype):
-    """The same logits, but for rounding, of a model whose widths are whole vectors."""
+    """The same logits, but for rounding."""
     pytest.importorskip("llvmlite")
-    from minigpt.checkpoint.synthetic import write_checkpoint
-    from minigpt.models.gpt2_config import GPT2Config
-
-    config = GPT2Config(300, 64, 64, 2, 4, eos_token_id=299)
-    write_checkpoint(config, folder.parent / "wide")
-    prompt = np.arange(40)[None]
+    model = wide(folder)
     monkeypatch.setenv("MINIGPT_FAST", "0")
-    plain = load(folder.parent / "wide", dtype=dtype)
-    expected = plain.model(prompt, plain.model.new_cache(1, 40), "all").data
+    expected = logits(load(model, dtype=dtype))
     monkeypatch.setenv("MINIGPT_FAST", "1")
-    fast = load(folder.parent / "wide", dtype=dtype)
-    found = fast.model(prompt, fast.model.new_cache(1, 40), "all").data
-    assert twins()
+    fast = load(model, dtype=dtype)
+    found = logits(fast)
+    assert kernels(fast)
     # In 16 bits a cached key may round the other way; with bfloat16, x is rounded too.
     steps = {"float32": 2e-5, "int8": 2e-5, "float16": 2e-3, "bfloat16": 2e-2}
     assert np.abs(found - expected).max() <= steps[dtype] * np.abs(expected).max()
+
+
+def test_a_model_that_loads_changes_no_other(folder, monkeypatch):
+    pytest.importorskip("llvmlite")
+
+    def state():
+        composites = {k: dict(vars(x)) for k, x in vars(ops).items() if isinstance(x, composite)}
+        return dict(vars(ops)), composites
+
+    model, before, on_shapes = wide(folder), state(), run(SMALL["gpt2"], ShapeArray).record
+    fast = load(model)
+    said = logits(fast)
+    monkeypatch.setenv("MINIGPT_FAST", "0")
+    plain = load(model)
+    weights = load_file(model / SINGLE)
+    bare = build(plain.config, weights)
+    exact = bare(np.arange(40)[None], bare.new_cache(1, 40), "all")
+    assert state() == before
+    assert run(SMALL["gpt2"], ShapeArray).record == on_shapes
+    assert plain.forward is plain.model
+    assert np.array_equal(logits(plain), exact)
+    assert np.array_equal(logits(fast), said)
+    assert not np.array_equal(said, exact), "by kernels, which round otherwise"

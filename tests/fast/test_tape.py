@@ -10,8 +10,8 @@ pytest.importorskip("llvmlite")
 
 from minigpt.fast.kernels.machine import here
 from minigpt.fast.kernels.rows import FORMULAS, add, copy_bfloat16, copy_float16, cos, sin
-from minigpt.fast.recorded import Unrecordable
-from minigpt.fast.tape import Tape
+from minigpt.fast.recorded import Recorded
+from minigpt.fast.tape import Tape, Unrecordable
 
 COPIED = {copy_bfloat16: ml_dtypes.bfloat16, copy_float16: np.float16}
 
@@ -84,7 +84,7 @@ def test_rows_that_no_kernel_goes_along(machine):
 )
 def test_what_no_kernel_does_is_not_recorded(text):
     tape = Tape(here())
-    x = tape.given(np.ones((2, 32), np.float32))
+    x = Recorded(np.ones((2, 32), np.float32), tape)
     with pytest.raises(Unrecordable):
         tape.record(lambda: text(x))
 
@@ -93,7 +93,7 @@ def test_places_are_used_again_once_nobody_looks_at_them():
     tape = Tape(here())
 
     def text():
-        x = tape.given(np.ones((2, 32), np.float32))
+        x = Recorded(np.ones((2, 32), np.float32), tape)
         places = []
         for _ in range(4):
             x = x + x

@@ -16,6 +16,7 @@ from minigpt.commands.plan import document, run, verdict
 from minigpt.errors import InputError
 from minigpt.formulas.article.tables import markdown
 from minigpt.inference.device import Cuda
+from minigpt.inference.load import Sizes, require
 from minigpt.models.architectures import PRESETS
 from minigpt.planning.accelerators import Accelerator
 from minigpt.planning.activations import as_written, fused
@@ -183,8 +184,8 @@ def test_a_long_prompt_fits_with_fused_attention_and_says_that_it_takes_that():
 
 def test_this_projects_own_run_on_a_gpu_asks_for_all_scores():
     cuda = Cuda.__new__(Cuda)
-    cuda.name, cuda.dtype = "stand-in", "float16"
-    config, sizes = PRESETS["gpt2"], {"batch": 1, "context": 1024, "prompt": 1024}
+    cuda.name = "stand-in"
+    config, sizes = PRESETS["gpt2"], Sizes(batch=1, context=1024, prompt=1024)
     scores = as_written(config, 1024, 0, 1, "float32")
     needed = 2 * config.parameters + 1024 * 36_864 + scores
 
@@ -194,7 +195,7 @@ def test_this_projects_own_run_on_a_gpu_asks_for_all_scores():
         cuda._cupy = SimpleNamespace(
             cuda=SimpleNamespace(runtime=runtime), get_default_memory_pool=lambda: pool
         )
-        cuda.require(config, **sizes)
+        require(cuda, config, "float16", sizes)
 
     with_free(needed)
     with pytest.raises(InputError, match=f"needs {needed:,} bytes"):

@@ -13,19 +13,9 @@ from typing import Any
 from llvmlite import ir
 
 from minigpt.fast.kernels.job import STORED, job, widened
-from minigpt.fast.kernels.llvm import (
-    Target,
-    constant,
-    f32,
-    i1,
-    i8,
-    i32,
-    i64,
-    pointer,
-    vector,
-    whole,
-)
+from minigpt.fast.kernels.llvm import Builder, Target
 from minigpt.fast.kernels.pointwise import exp
+from minigpt.fast.kernels.types import constant, f32, i1, i8, i32, i64, pointer, vector, whole
 
 WORDS = "qqqqqqqqqqf"  # q, k, v, mask, y, T, S, D, group, head, scale
 _TYPES = (pointer, pointer, pointer, pointer, pointer, i64, i64, i64, i64, i64, f32)
@@ -108,98 +98,133 @@ def together(module: ir.Module, target: Target, dtype: str) -> None:
 
     Nothing is added up across lanes then, and what is read of a key serves all of the queries.
     """
-    lanes, element = target.lanes, STORED[dtype]
-    like, wide = vector(f32, lanes), whole(lanes)
-    lowest, none = constant(-math.inf, like), constant(0.0, like)
     with job(module, f"attention_{dtype}_together", *_TYPES) as (b, words, begin, end):
-        q, k, v, mask, y, T, S, D, group, head, scale = words
-        # Queries and what they find, turned: a vector is one number of each. Keys and values of a
-        # block as float32. The scores of a block, a vector for each key.
-        turned, found, *wider = (b.room(f32, b.mul(D, wide)) for _ in range(4))
-        scores = b.room(f32, whole(lanes * lanes))
-        most, summed, some, every = (b.alloca(kind) for kind in (like, like, i1, i1))
-
-        def float_rows(base: Any, room: Any, at: list[Any]) -> list[Any]:
-            """Where rows (D,) of keys or values are as float32."""
-            if dtype == "float32":
-                return [b.at(base, b.mul(row, D), f32) for row in at]
-            rows = [b.at(room, b.mul(whole(n), D), f32) for n in range(lanes)]
-            for to, row in zip(rows, at, strict=True):
-                with b.loop(0, D, lanes) as (i, _, _):
-                    b.write(widened(b, base, b.add(b.mul(row, D), i), dtype, lanes), to, i, f32)
-            return rows
-
-        def block(ks: Any, vs: Any, seen: list[Any], start: Any) -> None:
-            """What all queries find among the keys from `start` on."""
-            at = [b.least(b.add(start, whole(n)), b.sub(S, whole(1))) for n in range(lanes)]
-            keys = float_rows(ks, wider[0], at)
-            for few in range(0, lanes, CHAINS):
-                with b.loop(0, D, 1, *[none] * CHAINS) as (i, totals, become):
-                    part = b.read(turned, b.mul(i, wide), f32, lanes)
-                    for key, total in zip(keys[few:], totals, strict=False):
-                        number = b.spread(b.read(key, i, f32), lanes)
-                        become.append(b.elementwise("fma", number, part, total))
-                for n, total in enumerate(totals, few):
-                    b.write(b.fmul(total, b.spread(scale, lanes)), scores, n * lanes, f32)
-            with b.if_then(b.not_(b.load(every))), b.loop(0, lanes, 1) as (n, _, _):
-                key = b.add(start, n)
-                near = b.least(key, b.sub(S, whole(1)))
-                for lane, row in enumerate(seen):
-                    place = b.add(b.mul(n, wide), whole(lane))
-                    bit = b.trunc(b.read(row, near, i8), i1)
-                    allowed = b.and_(bit, b.icmp_signed("<", key, S))
-                    score = b.read(scores, place, f32)
-                    b.write(b.select(allowed, score, constant(-math.inf, f32)), scores, place, f32)
-            each = [b.read(scores, n * lanes, f32, lanes) for n in range(lanes)]
-            before = b.load(most)
-            now = reduce(lambda x, y: b.elementwise("maxnum", x, y), each, before)
-            base = b.select(b.fcmp_ordered("==", now, lowest), none, now)  # nothing seen so far
-            keep = exp(b, b.fsub(before, base))  # of the sums so far
-            ps = [exp(b, b.fsub(score, base)) for score in each]
-            b.store(now, most)
-            b.store(reduce(b.fadd, ps, b.fmul(b.load(summed), keep)), summed)
-            values = float_rows(vs, wider[1], at)
-            with b.loop(0, D, 1) as (i, _, _):
-                total = b.fmul(b.read(found, b.mul(i, wide), f32, lanes), keep)
-                for p, value in zip(ps, values, strict=True):
-                    number = b.spread(b.read(value, i, f32), lanes)
-                    total = b.elementwise("fma", p, number, total)
-                b.write(total, found, b.mul(i, wide), f32)
-
+        tile = _Tile(b, words, target.lanes, dtype)
         with b.loop(begin, end, 1) as (item, _, _):
-            tiles = b.sdiv(b.add(T, whole(lanes - 1)), wide)
-            which, first = b.sdiv(item, tiles), b.mul(b.srem(item, tiles), wide)
-            x, to = (b.at(base, b.mul(which, b.mul(T, D)), f32) for base in (q, y))
-            offset = b.mul(b.sdiv(which, group), head)
-            ks, vs = b.at(k, offset, element), b.at(v, offset, element)
-            rows = [b.least(b.add(first, whole(n)), b.sub(T, whole(1))) for n in range(lanes)]
-            seen = [b.at(mask, b.mul(row, S), i8) for row in rows]
-            for n, row in enumerate(rows):
-                with b.loop(0, D, 1) as (i, _, _):
-                    number = b.read(x, b.add(b.mul(row, D), i), f32)
-                    b.write(number, turned, b.add(b.mul(i, wide), whole(n)), f32)
+            tile.attend(item)
+
+
+class _Tile:
+    """Code that answers as many queries of one head as a vector has lanes.
+
+    Queries and what they find are turned, (D, lanes): a vector is one number of each. Blocks of as
+    many keys and values are made float32; `scores` of a block are a vector for each key.
+    """
+
+    def __init__(self, b: Builder, words: list[Any], lanes: int, dtype: str) -> None:
+        self.b, self.lanes, self.dtype, self.wide = b, lanes, dtype, whole(lanes)
+        self.q, self.k, self.v, self.mask, self.y, *sizes = words
+        self.T, self.S, self.D, self.group, self.head, self.scale = sizes
+        like = vector(f32, lanes)
+        self.lowest, self.none = constant(-math.inf, like), constant(0.0, like)
+        self.turned, self.found, self.keys, self.values = (
+            b.scratch(f32, b.mul(self.D, self.wide)) for _ in range(4)
+        )
+        self.scores = b.scratch(f32, whole(lanes * lanes))
+        self.most, self.summed, self.some, self.every = map(b.alloca, (like, like, i1, i1))
+
+    def attend(self, item: Any) -> None:
+        """`softmax(np.where(mask, q @ k.T * scale, -inf)) @ v` for the queries of a tile."""
+        b, T, D, wide = self.b, self.T, self.D, self.wide
+        tiles = b.sdiv(b.add(T, whole(self.lanes - 1)), wide)
+        which, first = b.sdiv(item, tiles), b.mul(b.srem(item, tiles), wide)
+        x, to = (b.at(base, b.mul(which, b.mul(T, D)), f32) for base in (self.q, self.y))
+        offset = b.mul(b.sdiv(which, self.group), self.head)
+        ks, vs = (b.at(base, offset, STORED[self.dtype]) for base in (self.k, self.v))
+        rows = [b.least(b.add(first, whole(n)), b.sub(T, whole(1))) for n in range(self.lanes)]
+        seen = [b.at(self.mask, b.mul(row, self.S), i8) for row in rows]
+        for n, row in enumerate(rows):
             with b.loop(0, D, 1) as (i, _, _):
-                b.write(none, found, b.mul(i, wide), f32)
-            b.store(lowest, most)
-            b.store(none, summed)
-            with b.loop(0, S, lanes) as (start, _, _):
-                b.store(constant(1, i1), some)
-                b.store(constant(0, i1), every)
-                with b.if_then(b.icmp_signed("<=", b.add(start, wide), S)):
-                    bits = ir.IntType(8 * lanes)
-                    marks = [b.load(b.at(row, start, i8), typ=bits, align=1) for row in seen]
-                    ones = constant(int.from_bytes(bytes([1] * lanes), "little"), bits)
-                    b.store(b.icmp_unsigned("!=", reduce(b.or_, marks), constant(0, bits)), some)
-                    b.store(b.icmp_unsigned("==", reduce(b.and_, marks), ones), every)
-                with b.if_then(b.load(some)):
-                    block(ks, vs, seen, start)
-            factors = b.fdiv(constant(1.0, like), b.load(summed))
-            with b.loop(0, D, 1) as (i, _, _):
-                place = b.mul(i, wide)
-                b.write(b.fmul(b.read(found, place, f32, lanes), factors), found, place, f32)
-            with (
-                b.loop(0, b.least(wide, b.sub(T, first)), 1) as (n, _, _),
-                b.loop(0, D, 1) as (i, _, _),
-            ):
-                number = b.read(found, b.add(b.mul(i, wide), n), f32)
-                b.write(number, to, b.add(b.mul(b.add(first, n), D), i), f32)
+                number = b.read(x, b.add(b.mul(row, D), i), f32)
+                b.write(number, self.turned, b.add(b.mul(i, wide), whole(n)), f32)
+        with b.loop(0, D, 1) as (i, _, _):
+            b.write(self.none, self.found, b.mul(i, wide), f32)
+        b.store(self.lowest, self.most)
+        b.store(self.none, self.summed)
+        with b.loop(0, self.S, self.lanes) as (start, _, _):
+            self._look(seen, start)
+            with b.if_then(b.load(self.some)):
+                self._score(ks, seen, start)
+                self._add(vs, start)
+        factors = b.fdiv(constant(1.0, self.none.type), b.load(self.summed))
+        with b.loop(0, D, 1) as (i, _, _):
+            place = b.mul(i, wide)
+            b.write(
+                b.fmul(b.read(self.found, place, f32, self.lanes), factors), self.found, place, f32
+            )
+        with (
+            b.loop(0, b.least(wide, b.sub(T, first)), 1) as (n, _, _),
+            b.loop(0, D, 1) as (i, _, _),
+        ):
+            number = b.read(self.found, b.add(b.mul(i, wide), n), f32)
+            b.write(number, to, b.add(b.mul(b.add(first, n), D), i), f32)
+
+    def _look(self, seen: list[Any], start: Any) -> None:
+        """Whether some query sees a key of the block from `start` on, and whether all see all."""
+        b = self.b
+        b.store(constant(1, i1), self.some)
+        b.store(constant(0, i1), self.every)
+        with b.if_then(b.icmp_signed("<=", b.add(start, self.wide), self.S)):
+            bits = ir.IntType(8 * self.lanes)
+            marks = [b.load(b.at(row, start, i8), typ=bits, align=1) for row in seen]
+            ones = constant(int.from_bytes(bytes([1] * self.lanes), "little"), bits)
+            some = b.icmp_unsigned("!=", reduce(b.or_, marks), constant(0, bits))
+            b.store(some, self.some)
+            b.store(b.icmp_unsigned("==", reduce(b.and_, marks), ones), self.every)
+
+    def _score(self, ks: Any, seen: list[Any], start: Any) -> None:
+        """`scores = np.where(mask, q @ k.T * scale, -inf)` of a block."""
+        b, lanes = self.b, self.lanes
+        keys = self._float_rows(ks, self.keys, start)
+        for few in range(0, lanes, CHAINS):
+            with b.loop(0, self.D, 1, *[self.none] * CHAINS) as (i, totals, become):
+                part = b.read(self.turned, b.mul(i, self.wide), f32, lanes)
+                for key, total in zip(keys[few:], totals, strict=False):
+                    number = b.spread(b.read(key, i, f32), lanes)
+                    become.append(b.elementwise("fma", number, part, total))
+            for n, total in enumerate(totals, few):
+                b.write(b.fmul(total, b.spread(self.scale, lanes)), self.scores, n * lanes, f32)
+        with b.if_then(b.not_(b.load(self.every))), b.loop(0, lanes, 1) as (n, _, _):
+            key = b.add(start, n)
+            near = b.least(key, b.sub(self.S, whole(1)))
+            for lane, row in enumerate(seen):
+                place = b.add(b.mul(n, self.wide), whole(lane))
+                bit = b.trunc(b.read(row, near, i8), i1)
+                allowed = b.and_(bit, b.icmp_signed("<", key, self.S))
+                score = b.read(self.scores, place, f32)
+                score = b.select(allowed, score, constant(-math.inf, f32))
+                b.write(score, self.scores, place, f32)
+
+    def _add(self, vs: Any, start: Any) -> None:
+        """`found += np.exp(scores) @ v` of a block, relative to the largest score so far."""
+        b, lanes = self.b, self.lanes
+        scores = [b.read(self.scores, n * lanes, f32, lanes) for n in range(lanes)]
+        before = b.load(self.most)
+        now = reduce(lambda x, y: b.elementwise("maxnum", x, y), scores, before)
+        unseen = b.fcmp_ordered("==", now, self.lowest)
+        base = b.select(unseen, self.none, now)
+        keep = exp(b, b.fsub(before, base))  # of the sums so far
+        ps = [exp(b, b.fsub(score, base)) for score in scores]
+        b.store(now, self.most)
+        b.store(reduce(b.fadd, ps, b.fmul(b.load(self.summed), keep)), self.summed)
+        values = self._float_rows(vs, self.values, start)
+        with b.loop(0, self.D, 1) as (i, _, _):
+            place = b.mul(i, self.wide)
+            total = b.fmul(b.read(self.found, place, f32, lanes), keep)
+            for p, value in zip(ps, values, strict=True):
+                number = b.spread(b.read(value, i, f32), lanes)
+                total = b.elementwise("fma", p, number, total)
+            b.write(total, self.found, place, f32)
+
+    def _float_rows(self, base: Any, scratch: Any, start: Any) -> list[Any]:
+        """Where rows (D,) of keys or values of a block are as float32, made so in `scratch`."""
+        b, D, lanes = self.b, self.D, self.lanes
+        last = b.sub(self.S, whole(1))
+        at = [b.mul(b.least(b.add(start, whole(n)), last), D) for n in range(lanes)]
+        if self.dtype == "float32":
+            return [b.at(base, row, f32) for row in at]
+        rows = [b.at(scratch, b.mul(whole(n), D), f32) for n in range(lanes)]
+        for to, row in zip(rows, at, strict=True):
+            with b.loop(0, D, lanes) as (i, _, _):
+                b.write(widened(b, base, b.add(row, i), self.dtype, lanes), to, i, f32)
+        return rows

@@ -11,12 +11,11 @@ from typing import Any
 
 from llvmlite import ir
 
-from minigpt.fast.kernels.llvm import (
-    Builder,
+from minigpt.fast.kernels.llvm import Builder, function
+from minigpt.fast.kernels.types import (
     constant,
     f16,
     f32,
-    function,
     i8,
     i16,
     i32,

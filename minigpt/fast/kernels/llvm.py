@@ -10,40 +10,10 @@ import llvmlite
 import llvmlite.binding as llvm
 from llvmlite import ir
 
+from minigpt.fast.kernels.types import constant, f32, i32, i64, pointer, vector, void, whole
 from minigpt.notes import note
 from minigpt.storage.kept import KERNELS
 from minigpt.storage.private import PrivateFolder, unusable
-
-i1, i8, i16, i32, i64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
-f16, f32 = ir.HalfType(), ir.FloatType()
-pointer, void = ir.PointerType(), ir.VoidType()
-
-
-def vector(element: Any, lanes: int) -> Any:
-    return ir.VectorType(element, lanes)
-
-
-def constant(value: float, like: Any) -> Any:
-    """A constant of type `like`; in every lane if that is a vector."""
-    return ir.Constant(like, [value] * like.count if isinstance(like, ir.VectorType) else value)
-
-
-def whole(number: Any) -> Any:
-    """A Python int as a constant of 64 bits."""
-    return constant(number, i64) if isinstance(number, int) else number
-
-
-class BFloatType(ir.Type):  # type: ignore[misc]
-    """bfloat16, which llvmlite lacks."""
-
-    def _to_string(self) -> str:
-        return "bfloat"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, BFloatType)
-
-    def __hash__(self) -> int:
-        return hash(BFloatType)
 
 
 class Builder(ir.IRBuilder):  # type: ignore[misc]
@@ -61,8 +31,8 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
     def write(self, value: Any, base: Any, index: Any, element: Any) -> None:
         self.store(value, self.at(base, index, element), align=1)
 
-    def room(self, element: Any, number: Any) -> Any:
-        """The address of room for so many elements, until the function ends."""
+    def scratch(self, element: Any, number: Any) -> Any:
+        """The address of so many elements on the stack, until the function ends."""
         made = self.alloca(element, size=number)
         made.type = pointer  # llvmlite still has pointers that know what they point to
         return made

@@ -1,24 +1,23 @@
-"""What runs the kernels: compiled once for this machine, on the cores that this process may use."""
+"""The kernels as functions of arrays, compiled once for this machine; an executor takes their jobs.
+
+Threads are one executor: they run a job at once, on the cores that this process may use. A tape is
+another, `fast/tape.py`: it records jobs, to be run later.
+"""
 
 import ctypes
 import struct
 from collections.abc import Callable
+from copy import copy
 from functools import cache, lru_cache
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from llvmlite import ir
 
-from minigpt.fast.kernels import attention
-from minigpt.fast.kernels import job as jobs
-from minigpt.fast.kernels import matmul as products
-from minigpt.fast.kernels import pointwise as between
-from minigpt.fast.kernels import rows as moves
-from minigpt.fast.kernels import threads as pool
+from minigpt.fast.kernels import attention, job, matmul, pointwise, rows, threads, types
 from minigpt.fast.kernels.llvm import Target
-from minigpt.fast.kernels.threads import Pool
 
 SHARE = 1 << 18  # bytes of a weight that a thread takes at a time
 BLOCK = 1 << 17  # bytes of rows of x that stay in the cache while weights pass by
@@ -26,31 +25,45 @@ BLAS = 128  # rows from which on BLAS multiplies faster by columns
 SOME = 1 << 13  # numbers that a thread takes at a time of what is done to each
 MANY = 16  # rows from which on it pays to round x to bfloat16 first
 
+Multiply = Callable[[np.ndarray], np.ndarray]
 
-_ROOMS = (attention, between, jobs, moves, pool, products)
+_MODULES = (attention, job, matmul, pointwise, rows, threads, types)
 
 
 def kernels(module: ir.Module, target: Target) -> None:
-    """All kernels, and what shares them out."""
-    pool.sharing(module, target)
-    for dtype in jobs.STORED:
-        products.product(module, target, dtype)
+    """Puts all kernels into a module, and what shares them out among threads."""
+    threads.sharing(module, target)
+    for dtype in job.STORED:
+        matmul.product(module, target, dtype)
     for dtype in ("float32", "bfloat16", "float16"):
-        products.product_by_columns(module, target, dtype)
+        matmul.product_by_columns(module, target, dtype)
         attention.one_by_one(module, target, dtype)
         attention.together(module, target, dtype)
-    if products.PAIRS_FEATURE in target.features:
-        products.product(module, target, "bfloat16", pairs=True)
-    products.narrow(module, target)
-    for formula in (between.gelu, between.silu):
-        between.elementwise(module, target, formula)
-    between.layer_norm(module, target)
-    between.rms_norm(module, target)
-    for row_formula in moves.FORMULAS:
-        moves.by_rows(module, target, row_formula)
-    moves.position(module)
-    for dtype in jobs.STORED:
-        moves.gathered(module, target, dtype)
+    if matmul.PAIRS_FEATURE in target.features:
+        matmul.product(module, target, "bfloat16", pairs=True)
+    matmul.narrow(module, target)
+    for formula in (pointwise.gelu, pointwise.silu):
+        pointwise.elementwise(module, target, formula)
+    pointwise.layer_norm(module, target)
+    pointwise.rms_norm(module, target)
+    for row_formula in rows.FORMULAS:
+        rows.by_rows(module, target, row_formula)
+    rows.position(module)
+    for dtype in job.STORED:
+        rows.gathered(module, target, dtype)
+
+
+class Executor(Protocol):
+    """What takes the jobs of kernels: threads, or a tape."""
+
+    def run(self, job: int, words: bytes, total: int, chunk: int) -> None:
+        """Runs or records the job at an address over range(total), `chunk` at a time."""
+
+    def empty(self, shape: Any, dtype: Any) -> np.ndarray:
+        """An array that a job writes its results into."""
+
+    def fallback(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """What runs in place of `function`, which is in NumPy, where no kernel fits."""
 
 
 class Machine:
@@ -59,24 +72,22 @@ class Machine:
     Attributes:
         lanes: numbers in a vector.
         pairs: whether two products of bfloat16 are one operation.
-        threads: how many there are.
-        pool: what they share.
-        run: what a job is handed to, (address, words, total, chunk).
-        empty: what makes the arrays that results are written into.
-        otherwise: what takes the place of a function in NumPy where no kernel fits.
+        pool: of the threads.
+        executor: what takes the jobs: the pool, unless another is asked for by `on`.
     """
 
-    def __init__(self, target: Target, threads: int | None = None) -> None:
-        sources = [Path(str(room.__file__)) for room in _ROOMS]
+    def __init__(self, target: Target, cores: int | None = None) -> None:
+        sources = [Path(str(module.__file__)) for module in _MODULES]
         self._code = target.load(kernels, [*sources, Path(__file__)])
-        self.pool = Pool(self._code, threads)
-        self.lanes, self.pairs = target.lanes, products.PAIRS_FEATURE in target.features
-        self.threads = self.pool.threads
-        self.run: Callable[[int, bytes, int, int], None] = self.pool.run
-        self.empty: Callable[..., np.ndarray] = np.empty
-        self.otherwise: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: (
-            function
-        )
+        self.lanes, self.pairs = target.lanes, matmul.PAIRS_FEATURE in target.features
+        self.pool = threads.Pool(self._code, cores)
+        self.executor: Executor = self.pool
+
+    def on(self, executor: Executor) -> "Machine":
+        """The same kernels, whose jobs another executor takes."""
+        other = copy(self)
+        other.executor = executor
+        return other
 
     def job(self, name: str, words: str) -> Callable[..., None]:
         """A kernel as a function: of the range to cover, of how much at a time, and its words.
@@ -84,7 +95,7 @@ class Machine:
         Args:
             words: their types in order: q a whole number or an address, f a float.
         """
-        address, run = self._code[name], self.run
+        address, run = self._code[name], self.executor.run
         pack = struct.Struct("".join({"q": "q", "f": "f4x"}[word] for word in words)).pack
 
         def call(total: int, chunk: int, *values: Any) -> None:
@@ -94,7 +105,7 @@ class Machine:
 
     def product(
         self, stored: np.ndarray, scale: np.ndarray | None, turned: bool
-    ) -> Callable[[np.ndarray], np.ndarray] | None:
+    ) -> Multiply | None:
         """`x @ stored.T * scale` if turned, or `x @ stored`, x (..., d); None if no kernel fits.
 
         The arrays must stay where they are.
@@ -102,54 +113,58 @@ class Machine:
         out, d = stored.shape if turned else stored.shape[::-1]
         if d % self.lanes or (not turned and out % self.lanes):
             return None
-        name, width = stored.dtype.name, stored.itemsize
-        place = address(stored)
-        if not turned:
-            job = self.job(f"product_by_columns_{name}", "qqqqqq")
-            units = out // self.lanes
-            share = max(1, -(-units // self.threads))
-            blas = self.otherwise(np.matmul)
+        return self._product_by_rows(stored, scale) if turned else self._product_by_columns(stored)
 
-            def by_columns(x: np.ndarray) -> np.ndarray:
-                if stored.dtype == x.dtype == np.float32 and x.size >= BLAS * d:
-                    return blas(x.reshape(-1, d), stored).reshape(*x.shape[:-1], out)
-                x, y, n = self._rows(x, d, out)
-                job(units, share, place, address(x), address(y), d, out, n)
-                return y
-
-            return by_columns
-        by_rows, pairs = self.job(f"product_{name}", "q" * 9), None
+    def _product_by_rows(self, stored: np.ndarray, scale: np.ndarray | None) -> Multiply:
+        (out, d), name = stored.shape, stored.dtype.name
+        one_by_one, pairs = self.job(f"product_{name}", "q" * 9), None
         if name == "bfloat16" and self.pairs and d % 32 == 0:
             pairs, narrow = self.job("product_pairs", "q" * 9), self.job("narrow", "qq")
-        factors = 0 if scale is None else address(scale)
-        share = max(4, SHARE // (d * width) // 4 * 4)
-        block = max(4, BLOCK // (d * 4) // 4 * 4)
+        weight, factors = address(stored), 0 if scale is None else address(scale)
+        share = max(4, SHARE // (d * stored.itemsize) // 4 * 4)
+        several = max(4, BLOCK // (d * 4) // 4 * 4)
 
         def multiply(x: np.ndarray) -> np.ndarray:
-            x, y, n = self._rows(x, d, out)
-            job, given, rows = by_rows, x, block
+            x, y, n = self._ready(x, d, out)
+            run, given, block = one_by_one, x, several
             if pairs is not None and n >= MANY:
-                job, given, rows = pairs, self.empty(x.shape, np.uint16), 2 * block
+                run, given, block = pairs, self.executor.empty(x.shape, np.uint16), 2 * several
                 units = x.size // self.lanes
                 narrow(units, max(1, units // 64), address(x), address(given))
-            tiles = -(-out // share) * -(-n // rows)
-            sizes = d, out, n, rows, share
-            job(tiles, 1, place, factors, address(given), address(y), *sizes)
+            tiles = -(-out // share) * -(-n // block)
+            sizes = d, out, n, block, share
+            run(tiles, 1, weight, factors, address(given), address(y), *sizes)
             return y
 
         return multiply
 
-    def _rows(self, x: np.ndarray, d: int, out: int) -> tuple[np.ndarray, np.ndarray, int]:
-        """x (..., d) as a kernel reads it, room for the result (..., out), and how many rows."""
+    def _product_by_columns(self, stored: np.ndarray) -> Multiply:
+        d, out = stored.shape
+        run, weight = self.job(f"product_by_columns_{stored.dtype.name}", "qqqqqq"), address(stored)
+        units = out // self.lanes
+        share = max(1, -(-units // self.pool.threads))
+        blas = self.executor.fallback(np.matmul)
+
+        def multiply(x: np.ndarray) -> np.ndarray:
+            if stored.dtype == x.dtype == np.float32 and x.size >= BLAS * d:
+                return blas(x.reshape(-1, d), stored).reshape(*x.shape[:-1], out)
+            x, y, n = self._ready(x, d, out)
+            run(units, share, weight, address(x), address(y), d, out, n)
+            return y
+
+        return multiply
+
+    def _ready(self, x: np.ndarray, d: int, out: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """x (..., d) as kernels read it, an array for the result (..., out), and the rows of x."""
         if x.dtype != np.float32 or not x.flags.c_contiguous:
             x = np.ascontiguousarray(x, np.float32)
-        return x, self.empty((*x.shape[:-1], out), np.float32), x.size // d
+        return x, self.executor.empty((*x.shape[:-1], out), np.float32), x.size // d
 
-    def move(self, formula: moves.Formula, to: np.ndarray, *operands: np.ndarray) -> bool:
+    def move(self, formula: rows.Formula, to: np.ndarray, *operands: np.ndarray) -> bool:
         """`to[...] = formula(*operands)`; False, and nothing done, if no kernel fits.
 
         Args:
-            formula: one of `moves.FORMULAS`.
+            formula: one of `rows.FORMULAS`.
             operands: of float32, wherever their rows lie, broadcast to the shape of `to`.
         """
         arrays = (to, *operands)
@@ -158,15 +173,15 @@ class Machine:
             return False
         if (walk := _walk(to.shape, *looks)) is None:
             return False
-        rows, d, sizes = walk
+        n, d, sizes = walk
         words = [*map(address, arrays), d, *sizes]
-        self.job(formula.__name__, "q" * len(words))(rows, max(1, SOME // max(1, d)), *words)
+        self.job(formula.__name__, "q" * len(words))(n, max(1, SOME // max(1, d)), *words)
         return True
 
 
 @lru_cache(1000)
 def _walk(shape: tuple[int, ...], *looks: Any) -> tuple[int, int, list[int]] | None:
-    """How `moves.by_rows` goes over arrays: how many rows, their length, and its other sizes.
+    """How `rows.by_rows` goes over arrays: how many rows, their length, and its other sizes.
 
     Args:
         shape: of what they are broadcast to.
@@ -185,8 +200,8 @@ def _walk(shape: tuple[int, ...], *looks: Any) -> tuple[int, int, list[int]] | N
             axes[-1] = [axes[-1][0] * n, *steps]  # one after another: as good as one axis
         elif n != 1:
             axes.append([n, *steps])
-    axes = [[1] + [0] * len(strides)] * (moves.AXES - len(axes)) + axes
-    if len(axes) > moves.AXES:
+    axes = [[1] + [0] * len(strides)] * (rows.AXES - len(axes)) + axes
+    if len(axes) > rows.AXES:
         return None
     counts, *along = zip(*axes, strict=True)
     sizes = list(counts[1:])

@@ -8,10 +8,9 @@ from llvmlite import ir
 
 from minigpt.checkpoint.dtypes import NUMPY
 from minigpt.fast.kernels.job import STORED, job, rounded, vectors, widened
-from minigpt.fast.kernels.llvm import (
+from minigpt.fast.kernels.llvm import Builder, Target
+from minigpt.fast.kernels.types import (
     BFloatType,
-    Builder,
-    Target,
     constant,
     f32,
     i8,
@@ -37,83 +36,94 @@ def product(module: ir.Module, target: Target, dtype: str, pairs: bool = False) 
     rows and x are bfloat16. `share` rows of the weight meet `block` rows of x, and after them the
     next ones: both stay in the cache meanwhile. Four by four, they meet in registers.
     """
-    lanes, element = target.lanes, STORED[dtype]
-    step = 32 if pairs else lanes
-    bfloat, none = BFloatType(), constant(0.0, vector(f32, 16 if pairs else lanes))
-    name = f"product_{'pairs' if pairs else dtype}"
     types = (pointer, pointer, pointer, pointer, i64, i64, i64, i64, i64)
-    with job(module, name, *types) as (b, words, begin, end):
-        rows, scale, x, y, d, out, n, block, share = words
-
-        def part(base: Any, i: Any, dtype: str) -> Any:
-            return b.read(base, i, bfloat, 32) if pairs else widened(b, base, i, dtype, lanes)
-
-        def add_product(w: Any, x: Any, total: Any) -> Any:
-            if pairs:
-                return b.intrinsic(PAIRS, total.type, total, w, x)
-            return b.elementwise("fma", w, x, total)
-
-        def row(base: Any, number: Any, element: Any) -> Any:
-            return b.at(base, b.mul(number, d), element)
-
-        def finish(totals: Any, j: Any, r: Any) -> None:
-            value = b.total(totals)
-            if dtype == "int8":
-                value = b.fmul(value, b.read(scale, r, f32))
-            b.write(value, y, b.add(b.mul(j, out), r), f32)
-
-        def alone(r: Any) -> None:
-            """One row of x: weights stream by in order, in four chains of additions."""
-            w, totals, done = row(rows, r, element), [none] * CHAINS, whole(0)
-            for chains in (CHAINS, 1):
-                width = chains * step
-                stop = b.and_(d, whole(-width))
-                with b.loop(done, stop, width, *totals) as (i, totals, become):
-                    for line in range(0, width * NUMPY[dtype].itemsize, LINE):
-                        b.prefetch(b.at(b.at(w, i, element), AHEAD + line, i8))
-                    become += totals
-                    for k in range(chains):
-                        at = b.add(i, whole(k * step))
-                        parts = part(w, at, dtype), part(x, at, "float32")
-                        become[k] = add_product(*parts, totals[k])
-                done = stop
-            finish(reduce(b.fadd, totals), whole(0), r)
-
-        def tile(j: Any, x_rows: int, r: Any, w_rows: int) -> None:
-            """Some rows of x with some of the weight, each with each, in registers."""
-            js, rs = (
-                [b.add(first, whole(k)) for k in range(n)]
-                for first, n in ((j, x_rows), (r, w_rows))
-            )
-            xs = [row(x, at, i16 if pairs else f32) for at in js]
-            ws = [row(rows, at, element) for at in rs]
-            later = [row(rows, b.add(at, whole(w_rows)), element) for at in rs]
-            with b.loop(0, d, step, *[none] * (x_rows * w_rows)) as (i, totals, become):
-                for w in later:
-                    b.prefetch(b.at(w, i, element))
-                w_parts = [part(w, i, dtype) for w in ws]
-                x_parts = [part(base, i, "float32") for base in xs]
-                each = [(w_part, x_part) for x_part in x_parts for w_part in w_parts]
-                become += [
-                    add_product(w, x, total) for (w, x), total in zip(each, totals, strict=True)
-                ]
-            for total, (at, to) in zip(totals, [(at, to) for at in js for to in rs], strict=True):
-                finish(total, at, to)
-
+    with job(module, f"product_{'pairs' if pairs else dtype}", *types) as (b, words, begin, end):
+        code, (*_, out, n, block, share) = _Product(b, words, target, dtype, pairs), words
         blocks = b.sdiv(b.add(n, b.sub(block, whole(1))), block)
         with b.loop(begin, end, 1) as (number, _, _):
-            first_row, first = (
-                b.mul(b.sdiv(number, blocks), share),
-                b.mul(b.srem(number, blocks), block),
-            )
+            first_row = b.mul(b.sdiv(number, blocks), share)
+            first = b.mul(b.srem(number, blocks), block)
             last_row, last = b.least(b.add(first_row, share), out), b.least(b.add(first, block), n)
             with b.if_else(b.icmp_signed("==", n, whole(1))) as (single, several):
                 with single, b.loop(first_row, last_row, 1) as (r, _, _):
-                    alone(r)
+                    code.alone(r)
                 with several:
                     for r, w_rows in _by(b, first_row, last_row, (4, 1)):
-                        for j, x_rows in _by(b, first, last, (4, 2, 1) if lanes == 16 else (2, 1)):
-                            tile(j, x_rows, r, w_rows)
+                        widths = (4, 2, 1) if target.lanes == 16 else (2, 1)
+                        for j, x_rows in _by(b, first, last, widths):
+                            code.tile(j, x_rows, r, w_rows)
+
+
+class _Product:
+    """Code for `product`: one row of x with one of the weight, or some with some."""
+
+    def __init__(
+        self, b: Builder, words: list[Any], target: Target, dtype: str, pairs: bool
+    ) -> None:
+        self.rows, self.scale, self.x, self.y, self.d, self.out, *_ = words
+        self.b, self.dtype, self.pairs, self.lanes = b, dtype, pairs, target.lanes
+        self.step = 32 if pairs else self.lanes
+        self.none = constant(0.0, vector(f32, 16 if pairs else self.lanes))
+
+    def alone(self, r: Any) -> None:
+        """One row of x: weights stream by in order, in four chains of additions."""
+        b, w = self.b, self._weight(r)
+        totals, done = [self.none] * CHAINS, whole(0)
+        for chains in (CHAINS, 1):
+            width = chains * self.step
+            stop = b.and_(self.d, whole(-width))
+            with b.loop(done, stop, width, *totals) as (i, totals, become):
+                for line in range(0, width * NUMPY[self.dtype].itemsize, LINE):
+                    b.prefetch(b.at(b.at(w, i, STORED[self.dtype]), AHEAD + line, i8))
+                become += totals
+                for k in range(chains):
+                    at = b.add(i, whole(k * self.step))
+                    parts = self._part(w, at, self.dtype), self._part(self.x, at, "float32")
+                    become[k] = self._add_product(*parts, totals[k])
+            done = stop
+        self._finish(reduce(b.fadd, totals), whole(0), r)
+
+    def tile(self, j: Any, x_rows: int, r: Any, w_rows: int) -> None:
+        """Some rows of x with some of the weight, each with each, in registers."""
+        b = self.b
+        js, rs = (
+            [b.add(first, whole(k)) for k in range(n)] for first, n in ((j, x_rows), (r, w_rows))
+        )
+        given = i16 if self.pairs else f32
+        xs = [b.at(self.x, b.mul(at, self.d), given) for at in js]
+        ws = [self._weight(at) for at in rs]
+        later = [self._weight(b.add(at, whole(w_rows))) for at in rs]
+        with b.loop(0, self.d, self.step, *[self.none] * (x_rows * w_rows)) as (i, totals, become):
+            for w in later:
+                b.prefetch(b.at(w, i, STORED[self.dtype]))
+            w_parts = [self._part(w, i, self.dtype) for w in ws]
+            x_parts = [self._part(x, i, "float32") for x in xs]
+            each = [(w, x) for x in x_parts for w in w_parts]
+            become += [
+                self._add_product(w, x, total) for (w, x), total in zip(each, totals, strict=True)
+            ]
+        for total, (at, to) in zip(totals, [(at, to) for at in js for to in rs], strict=True):
+            self._finish(total, at, to)
+
+    def _weight(self, row: Any) -> Any:
+        return self.b.at(self.rows, self.b.mul(row, self.d), STORED[self.dtype])
+
+    def _part(self, base: Any, i: Any, dtype: str) -> Any:
+        if self.pairs:
+            return self.b.read(base, i, BFloatType(), 32)
+        return widened(self.b, base, i, dtype, self.lanes)
+
+    def _add_product(self, w: Any, x: Any, total: Any) -> Any:
+        if self.pairs:
+            return self.b.intrinsic(PAIRS, total.type, total, w, x)
+        return self.b.elementwise("fma", w, x, total)
+
+    def _finish(self, totals: Any, j: Any, r: Any) -> None:
+        """`y[j, r] = totals.sum() * scale[r]`"""
+        b, value = self.b, self.b.total(totals)
+        if self.dtype == "int8":
+            value = b.fmul(value, b.read(self.scale, r, f32))
+        b.write(value, self.y, b.add(b.mul(j, self.out), r), f32)
 
 
 def product_by_columns(module: ir.Module, target: Target, dtype: str) -> None:

@@ -1,4 +1,4 @@
-"""What lies between products, each kernel beside the NumPy line that it must equal."""
+"""Activations and norms, each kernel beside the NumPy line that it must equal."""
 
 import math
 from collections.abc import Callable
@@ -7,16 +7,8 @@ from typing import Any
 from llvmlite import ir
 
 from minigpt.fast.kernels.job import job, vectors
-from minigpt.fast.kernels.llvm import (
-    Builder,
-    Target,
-    constant,
-    f32,
-    i32,
-    i64,
-    pointer,
-    vector,
-)
+from minigpt.fast.kernels.llvm import Builder, Target
+from minigpt.fast.kernels.types import constant, f32, i32, i64, pointer, vector
 
 
 def exp(b: Builder, x: Any) -> Any:

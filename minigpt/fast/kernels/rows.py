@@ -1,6 +1,6 @@
 """Rows that are added, multiplied, copied or gathered, each kernel beside the NumPy line it equals.
 
-What NumPy does well enough one by one has kernels for the passes that are recorded, `tape.py`.
+NumPy does these well enough one by one; a pass that is recorded, `tape.py`, needs kernels for all.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,8 @@ from typing import Any
 from llvmlite import ir
 
 from minigpt.fast.kernels.job import STORED, job, rounded, widened
-from minigpt.fast.kernels.llvm import Builder, Target, f16, f32, i64, pointer, vector, whole
+from minigpt.fast.kernels.llvm import Builder, Target
+from minigpt.fast.kernels.types import f16, f32, i64, pointer, vector, whole
 
 AXES = 4  # of rows that a kernel walks, each with a stride of its own
 

@@ -16,17 +16,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from minigpt.fast.kernels.llvm import (
-    Builder,
-    Code,
-    Target,
-    function,
-    i32,
-    i64,
-    pointer,
-    void,
-    whole,
-)
+from minigpt.fast.kernels.llvm import Builder, Code, Target, function
+from minigpt.fast.kernels.types import i32, i64, pointer, void, whole
 
 # Where things are in the shared state, in words of 64 bits; what threads contend for lies apart.
 ENTRY = 4  # words of a call of `run` on a tape: job, words, total, chunk
@@ -34,6 +25,8 @@ TICKET, DONE, BUSY, JOB, WORDS, TOTAL, CHUNK, SIZE = 0, 8, 16, 24, 25, 26, 27, 3
 # The ticket's bits, from below: the next chunk, the number of chunks, the generation.
 NEXT_BITS = 20
 NEXT = (1 << NEXT_BITS) - 1
+
+_WORK = ir.PointerType(ir.FunctionType(void, [pointer, i64, i64]))  # a job
 
 SLICE = 32  # jobs of a tape between two looks of Python at what happened: Ctrl-C, for one
 AWAKE = 60_000  # rounds of waiting before a helper sleeps, about a millisecond
@@ -43,7 +36,14 @@ def sharing(module: ir.Module, target: Target) -> None:
     """`run(state, job, words, total, chunk)` and `replay(state, tape, n)`, n of those, for callers;
     `serve(state, rounds)` for helpers.
     """
-    work = ir.PointerType(ir.FunctionType(void, [pointer, i64, i64]))
+    _help_out(module)
+    _run(module, target)
+    _replay(module)
+    _serve(module, target)
+
+
+def _help_out(module: ir.Module) -> None:
+    """`help_out(state)`: chunks of the job under way, until none is left."""
     with function(module, "help_out", void, pointer) as (b, (state,)):
         again, mine, none = (b.append_basic_block(name) for name in ("again", "mine", "none"))
         b.branch(again)
@@ -55,7 +55,7 @@ def sharing(module: ir.Module, target: Target) -> None:
         )
         b.cbranch(b.icmp_signed("<", chunk, chunks), mine, none)
         b.position_at_end(mine)
-        job, words = b.read(state, JOB, work), b.read(state, WORDS, pointer)
+        job, words = b.read(state, JOB, _WORK), b.read(state, WORDS, pointer)
         size, total = b.read(state, CHUNK, i64), b.read(state, TOTAL, i64)
         begin = b.mul(chunk, size)
         b.call(job, [words, begin, b.least(b.add(begin, size), total)])
@@ -63,13 +63,14 @@ def sharing(module: ir.Module, target: Target) -> None:
         b.branch(again)
         b.position_at_end(none)
         b.ret_void()
-    help_out = module.globals["help_out"]
 
+
+def _run(module: ir.Module, target: Target) -> None:
     types = (pointer, pointer, pointer, i64, i64)
     with function(module, "run", void, *types) as (b, (state, job, words, total, size)):
         held = b.alloca(pointer)
         b.store(job, held)
-        alone = b.load(held, typ=work)
+        alone = b.load(held, typ=_WORK)
         with b.if_then(b.icmp_signed("<=", total, size)):
             b.call(alone, [words, whole(0), total])
             b.ret_void()
@@ -85,12 +86,14 @@ def sharing(module: ir.Module, target: Target) -> None:
         generation = b.add(_generation(b, state), whole(1))
         ticket = b.or_(b.shl(generation, whole(2 * NEXT_BITS)), b.shl(chunks, whole(NEXT_BITS)))
         b.atomic_rmw("xchg", b.at(state, TICKET, i64), ticket, "acq_rel")
-        b.call(help_out, [state])
+        b.call(module.globals["help_out"], [state])
         with _waiting(b, target) as (_, until):
             until(b.icmp_signed("==", _now(b, state, DONE), chunks))
         b.atomic_rmw("xchg", b.at(state, BUSY, i64), whole(0), "acq_rel")
         b.ret_void()
 
+
+def _replay(module: ir.Module) -> None:
     with function(module, "replay", void, pointer, pointer, i64) as (b, (state, tape, n)):
         with b.loop(0, n, 1) as (k, _, _):
             entry = b.at(tape, b.mul(k, whole(ENTRY)), i64)
@@ -98,12 +101,14 @@ def sharing(module: ir.Module, target: Target) -> None:
             b.call(module.globals["run"], [state, *given])
         b.ret_void()
 
+
+def _serve(module: ir.Module, target: Target) -> None:
     with function(module, "serve", void, pointer, i64) as (b, (state, rounds)):
         again, idle = b.append_basic_block("again"), b.append_basic_block("idle")
         b.branch(again)
         b.position_at_end(again)
         seen = _generation(b, state)
-        b.call(help_out, [state])
+        b.call(module.globals["help_out"], [state])
         with _waiting(b, target) as (waited, until):
             new = b.icmp_signed("!=", _generation(b, state), seen)
             until(b.or_(new, b.icmp_signed(">", waited, rounds)))
@@ -146,7 +151,7 @@ def _waiting(b: Builder, target: Target) -> Iterator[tuple[Any, Callable[[Any], 
 
 
 class Pool:
-    """Threads on the cores that this process may use, the caller's among them.
+    """Threads on the cores that this process may use, the caller's among them: an `Executor`.
 
     Args:
         code: with what `sharing` made.
@@ -181,6 +186,12 @@ class Pool:
         if chunk < total:
             self._call()
         self._run(self._state, job, words, total, fitting(total, chunk))
+
+    empty = staticmethod(np.empty)
+
+    def fallback(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """What runs in place of a function in NumPy where no kernel fits: itself."""
+        return function
 
     def replay(self, tape: np.ndarray) -> None:
         """Jobs (n, ENTRY) of int64 one after another, as `run` takes them, but by address."""

@@ -11,7 +11,7 @@ from roundings import EXAMPLES, SEEDS, U, assert_near, chain, normal
 
 pytest.importorskip("llvmlite")
 
-from minigpt.fast.fused import install
+from minigpt.fast.fused import fused_kernels
 from minigpt.models import ops
 
 KEYS = [np.dtype(dtype) for dtype in (np.float32, np.float16, ml_dtypes.bfloat16)]
@@ -62,31 +62,31 @@ def exact_attention(q, k, v, mask):
 @EXAMPLES
 @given(case=attentions())
 def test_attention(machine, case):
-    install(machine)
-    found = ops.attention(*case)
+    attention = fused_kernels(machine)[ops.attention]
+    found = attention(*case)
     expected, bound = exact_attention(*case)
     assert_near(found, expected, bound)
 
 
 def test_attention_runs_in_the_kernel_for_what_models_give(machine):
     """Nothing here reaches the text."""
-    install(machine)
     rng = np.random.default_rng(0)
     with mock.patch.object(ops.attention, "function", side_effect=AssertionError):
+        attention = fused_kernels(machine)[ops.attention]
         for dtype in KEYS:
             k = normal(rng, 2, 3, 20, 32).astype(dtype)[:, :, :17]
             q = normal(rng, 2, 5, 3, 32).swapaxes(1, 2)
             mask = np.tril(np.ones((5, 17), bool), 12)
-            assert ops.attention(q, k, k, mask).shape == (2, 3, 5, 32)
+            assert attention(q, k, k, mask).shape == (2, 3, 5, 32)
             q = normal(rng, 2, 3, 4, 1, 32)
-            assert ops.attention(q, k[:, :, None], k[:, :, None], mask[:1]).shape == q.shape
+            assert attention(q, k[:, :, None], k[:, :, None], mask[:1]).shape == q.shape
 
 
 @EXAMPLES
 @given(data=st.data(), seed=SEEDS)
 def test_attention_of_anything_else_is_what_its_text_gives(machine, data, seed):
     """Wherever it runs: other dtypes, widths, strides and ways to broadcast."""
-    install(machine)
+    attention = fused_kernels(machine)[ops.attention]
     rng = np.random.default_rng(seed)
     pick = lambda *choices: data.draw(st.sampled_from(choices))  # noqa: E731
     H, T, S, D = pick(1, 2), pick(1, 3), pick(1, 19), pick(5, 16, 32)
@@ -99,23 +99,23 @@ def test_attention_of_anything_else_is_what_its_text_gives(machine, data, seed):
     mask = np.tril(np.ones((T, S), bool), S - T) if S >= T else np.ones((T, S), bool)
     mask = pick(mask, np.asfortranarray(mask), mask[:, :1] | np.ones(S, bool), np.ones(S, bool))
     expected = ops.attention.function(q, k, v, mask)
-    found = ops.attention(q, k, v, mask)
+    found = attention(q, k, v, mask)
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_attention_of_heads_too_wide_for_a_stack(machine):
-    install(machine)
+    attention = fused_kernels(machine)[ops.attention]
     x = normal(np.random.default_rng(0), 1, 1, 20, 1 << 16)
-    found = ops.attention(x, x, x, np.tril(np.ones((20, 20), bool)))
+    found = attention(x, x, x, np.tril(np.ones((20, 20), bool)))
     np.testing.assert_allclose(found, x, rtol=1e-5)  # each is nearest to itself
 
 
 def test_a_query_that_sees_nothing_finds_no_number(machine):
-    install(machine)
+    attention = fused_kernels(machine)[ops.attention]
     x = normal(np.random.default_rng(0), 1, 2, 3, 16)
     mask = np.array([[1, 0, 0], [0, 0, 0], [1, 1, 1]], bool)
-    found = ops.attention(x, x, x, mask)
+    found = attention(x, x, x, mask)
     assert np.isnan(found[:, :, 1]).all()
     assert np.isfinite(found[:, :, ::2]).all()
 
@@ -123,11 +123,11 @@ def test_a_query_that_sees_nothing_finds_no_number(machine):
 @pytest.mark.parametrize("where", ["q", "k", "v"])
 def test_damage_is_not_hidden(machine, where):
     """What is no number in what a query sees is none in what it finds."""
-    install(machine)
+    attention = fused_kernels(machine)[ops.attention]
     rng = np.random.default_rng(0)
     given = {name: normal(rng, 1, 1, 20, 16) for name in "qkv"}
     given[where][0, 0, 3, 5] = np.nan
-    found = ops.attention(*given.values(), np.tril(np.ones((20, 20), bool)))
+    found = attention(*given.values(), np.tril(np.ones((20, 20), bool)))
     expected = ops.attention.function(*given.values(), np.tril(np.ones((20, 20), bool)))
     assert np.isnan(expected).any()
     assert (np.isnan(found) == np.isnan(expected)).all()

@@ -12,7 +12,8 @@ from checkpoints import environment, minigpt
 pytest.importorskip("llvmlite")
 
 from minigpt import notes
-from minigpt.fast.kernels.llvm import Target, function, i64, whole
+from minigpt.fast.kernels.llvm import Target, function
+from minigpt.fast.kernels.types import i64, whole
 
 STRANGER = 12345
 
@@ -186,3 +187,37 @@ def test_a_second_load_says_nothing_more(unusable, monkeypatch, caplog):
     for _ in range(2):
         Target().load(giving(42), [])
     assert len(caplog.records) == 1
+
+
+def test_compiled_code_is_kept_and_what_is_damaged_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    build = giving(42)
+    assert answer(Target().load(build, [])) == 42
+    assert answer(Target().load(build, [])) == 42
+    assert build.call_count == 1
+    [file] = tmp_path.rglob("*.o")
+    whole_file = file.read_bytes()
+    half, last = whole_file[: len(whole_file) // 2], bytes([whole_file[-1] ^ 1])
+    for damaged in (b"", half, whole_file[:-1] + last):
+        file.write_bytes(damaged)
+        assert answer(Target().load(build, [])) == 42
+        assert file.read_bytes() == whole_file
+    assert build.call_count == 4
+
+
+def test_compiled_code_is_for_its_sources_and_its_processor(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    source, build = tmp_path / "source.py", giving(42)
+    for text in ("one", "two"):
+        source.write_text(text)
+        Target().load(build, [source])
+    Target(["sse2"]).load(build, [source])
+    assert (build.call_count, len(list(tmp_path.rglob("*.o")))) == (3, 3)
+    assert {path.suffix for path in tmp_path.rglob("*.*")} == {".py", ".o"}
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert answer(Target().load(giving(42), [])) == 42
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -9,7 +9,7 @@ from roundings import EXAMPLES, SEEDS, SIZES, U, assert_near, chain, normal
 
 pytest.importorskip("llvmlite")
 
-from minigpt.fast.fused import install
+from minigpt.fast.fused import fused_kernels
 from minigpt.fast.kernels.machine import address
 from minigpt.models import ops
 
@@ -78,12 +78,11 @@ def shapes(draw):
 @given(shape=shapes(), size=st.sampled_from((0.01, 1, 10, 1e4)), seed=SEEDS)
 @example(shape=(3, 4096), size=1, seed=0)  # more than a thread takes at a time
 def test_elementwise(machine, name, shape, size, seed):
-    install(machine)
     function = getattr(ops, name)
     x = normal(np.random.default_rng(seed), *shape) * np.float32(size)
     with np.errstate(over="ignore"):
         exact = ELEMENTS[name](x.astype(np.float64))
-        found, text = function(x), function.function(x)
+        found, text = fused_kernels(machine)[function](x), function.function(x)
     # exp's argument is off by some U, relatively; x is at most 0.37 / argument times that.
     assert_near(found, exact, 8 * U * np.abs(x))
     assert_near(found, text, 16 * U * np.abs(x))
@@ -91,14 +90,14 @@ def test_elementwise(machine, name, shape, size, seed):
 
 @pytest.mark.parametrize("name", ELEMENTS)
 def test_elementwise_of_what_is_no_ordinary_number(machine, name):
-    install(machine)
     x = np.array(
         [np.nan, np.inf, -np.inf, 0, 3e38, -3e38, 1e-40, -100, 88, -88, 90, 1e5, -1e5] * 16
     )
     x = x.astype(np.float32)
     function = getattr(ops, name)
     with np.errstate(all="ignore"):
-        np.testing.assert_allclose(function(x), function.function(x), rtol=1e-6, atol=1e-30)
+        found = fused_kernels(machine)[function](x)
+        np.testing.assert_allclose(found, function.function(x), rtol=1e-6, atol=1e-30)
 
 
 NORMS = st.tuples(st.sampled_from((0, 0, 1, 100)), st.sampled_from((0, 1e-3, 1, 1e3)))
@@ -107,7 +106,6 @@ NORMS = st.tuples(st.sampled_from((0, 0, 1, 100)), st.sampled_from((0, 1e-3, 1, 
 @EXAMPLES
 @given(shape=shapes(), spread=NORMS, seed=SEEDS)
 def test_layer_norm(machine, shape, spread, seed):
-    install(machine)
     rng, d = np.random.default_rng(seed), shape[-1]
     x = normal(rng, *shape) * np.float32(spread[1]) + np.float32(spread[0])
     weight, bias, epsilon = normal(rng, d), normal(rng, d), 1e-5
@@ -120,26 +118,26 @@ def test_layer_norm(machine, shape, spread, seed):
     worst = off.max(-1, keepdims=True)
     bound = np.abs(weight) * factor * off + np.abs(scaled) * (chain(d) + (worst * factor) ** 2)
     bound += 2 * U * np.abs(scaled + bias)
-    assert_near(ops.layer_norm(x, weight, bias, epsilon), scaled + bias, 2 * bound)
+    found = fused_kernels(machine)[ops.layer_norm](x, weight, bias, epsilon)
+    assert_near(found, scaled + bias, 2 * bound)
 
 
 @EXAMPLES
 @given(shape=shapes(), spread=NORMS, seed=SEEDS)
 def test_rms_norm(machine, shape, spread, seed):
-    install(machine)
     rng = np.random.default_rng(seed)
     x = normal(rng, *shape) * np.float32(spread[1]) + np.float32(spread[0])
     weight, epsilon = normal(rng, shape[-1]), 1e-6
     wide = x.astype(np.float64)
     expected = wide / np.sqrt((wide**2).mean(-1, keepdims=True) + epsilon) * weight
-    found = ops.rms_norm(x, weight, epsilon)
+    found = fused_kernels(machine)[ops.rms_norm](x, weight, epsilon)
     assert_near(found, expected, chain(shape[-1]) * np.abs(expected))
 
 
 @pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
 def test_norms_refuse_or_spread_weights_as_numpy_does(machine, name):
-    install(machine)
     function = getattr(ops, name)
+    kernel = fused_kernels(machine)[function]
     x = normal(np.random.default_rng(0), 2, 64)
 
     def weights(*shape):
@@ -147,7 +145,7 @@ def test_norms_refuse_or_spread_weights_as_numpy_does(machine, name):
         return (given, given, 1e-5) if name == "layer_norm" else (given, 1e-5)
 
     with pytest.raises(ValueError, match="broadcast"):
-        function(x, *weights(32))
+        kernel(x, *weights(32))
     for shape in ((2, 64), (1, 64), (1,)):
         expected = function.function(x, *weights(*shape))
-        np.testing.assert_allclose(function(x, *weights(*shape)), expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(kernel(x, *weights(*shape)), expected, rtol=1e-5, atol=1e-6)

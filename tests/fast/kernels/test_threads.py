@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 pytest.importorskip("llvmlite")
 
-from minigpt.fast.kernels.llvm import Code, Target, function, i64, pointer, void, whole
+from minigpt.fast.kernels.llvm import Code, Target, function
 from minigpt.fast.kernels.threads import Pool, sharing
+from minigpt.fast.kernels.types import i64, pointer, void, whole
 
 MOST = 5000  # items of a job
 GUARD = 8  # words after them, which no job may touch
