@@ -2,8 +2,9 @@
 
 from counting.array import Counted, observing, trace
 from counting.costs import COSTS, KINDS, Cost
+from counting.counts import Counts
 from counting.interval import NotItsTurn, interval
-from counting.ledger import Counts, Ledger
+from counting.ledger import Ledger
 from counting.pricing import Uncounted
 from counting.scalar import Scalar, scalars
 from counting.scope import category, scope

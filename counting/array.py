@@ -12,13 +12,15 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from counting import show
 from counting.calls import spelled
+from counting.charge import Charge
 from counting.composite import composite
 from counting.costs import COSTS, Shape, Uncounted, views
+from counting.counts import Counts
 from counting.dtypes import admitted
 from counting.indexing import at, is_value, shares
 from counting.interval import NotItsTurn
 from counting.leaving import Guarded, leave, leaving, refuse_the_rest
-from counting.ledger import UNSETTLED, Charge, Counts, Ledger
+from counting.ledger import UNSETTLED, Ledger
 from counting.pricing import UNKNOWN, describe, fingerprint, no_row, price
 from counting.scope import place
 from counting.shapes import ShapeArray
@@ -48,7 +50,7 @@ def operator(function: np.ufunc) -> Callable[[Any, Any], Any]:
         ledger.paths.append(path)
         ledger.log.append(charge)
         result = _new(Counted)
-        result.data, result.spec, result.base = data, charge.result, None  # type: ignore[assignment]
+        result.data, result.spec, result.base = data, charge.result, None
         result.path, result.charge = path, charge
         return result
 

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from counting.ledger import Along, Amounts, Charge, Counts, Ledger, Spec
+from counting.charge import Along, Amounts, Charge, Spec
+from counting.counts import Counts
+from counting.ledger import Ledger
 from counting.memory import levels
 
 

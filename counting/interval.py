@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import get_ident
 
-from counting.ledger import Counts, Ledger
+from counting.counts import Counts
+from counting.ledger import Ledger
 
 
 class NotItsTurn(RuntimeError):

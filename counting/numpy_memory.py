@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from counting.ledger import Charge, Ledger
+from counting.charge import Charge
+from counting.ledger import Ledger
 from counting.scope import place
 
 _FRAMES = 12  # how far back `by_file` looks for a file

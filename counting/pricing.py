@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from counting import scalar
+from counting.charge import Charge, Spec
 from counting.composite import composite
 from counting.costs import COSTS, Cost, executed, size, views
 from counting.costs import Uncounted as Uncounted
 from counting.dtypes import admitted, arithmetic, require
-from counting.ledger import Charge, Ledger, Spec
+from counting.ledger import Ledger
 from counting.memory import levels, occupied
 from counting.scope import at
 from counting.scope import category as in_category

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from counting import show, table
 from counting.array import Counted
-from counting.ledger import Counts
+from counting.counts import Counts
 from counting.stepping.operation import condition
 from counting.stepping.stepper import Stepper
 from counting.views import flops

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from counting.array import Counted, observing
+from counting.charge import Charge
 from counting.costs import Cost
 from counting.leaving import leaving
-from counting.ledger import Charge, Ledger
+from counting.ledger import Ledger
 
 
 @dataclass(frozen=True)

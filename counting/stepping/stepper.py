@@ -13,7 +13,9 @@ from types import CodeType, FrameType
 from typing import Any
 
 from counting.array import Counted, observing
-from counting.ledger import Charge, Counts, Ledger
+from counting.charge import Charge
+from counting.counts import Counts
+from counting.ledger import Ledger
 from counting.scope import place
 from counting.stepping.frames import COPIED, callers, forget_variables, ledger_of, not_machinery
 from counting.stepping.operation import Operation, operation, uncounted

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from counting.array import observing
-from counting.ledger import Charge
+from counting.charge import Charge
 from minigpt.models.config import Config
 from minigpt.planning.count import forward, ready
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from counting.array import Counted, observing
+from counting.charge import Charge
 from counting.interval import interval
-from counting.ledger import Charge
 from counting.stepping.operation import Operation, operation
 from minigpt.errors import InputError
 from minigpt.inference.generate import encode

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from counting.array import Counted
-from counting.ledger import Counts
+from counting.counts import Counts
 from counting.stepping.debugger import below
 from counting.stepping.frames import callers
 from counting.views import flops
