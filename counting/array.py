@@ -93,12 +93,11 @@ class Counted(Guarded, NDArrayOperatorsMixin):
         self.data = data
         self.charge: Charge | None = None
         self.base = None
-        ledger.paths.append(self.path)
-        ledger.log.append(Charge("", (), (), {}, self.spec, describe))  # born at no cost
+        ledger.log.append(self.spec.born)
 
     def __del__(self) -> None:
         if self.base is None:
-            self.spec.ledger.log.append(self.spec)
+            self.spec.ledger.log.append(self.spec.freed)
 
     ledger: Ledger = property(lambda self: self.spec.ledger)  # type: ignore[assignment]
     shape: Shape = property(lambda self: self.spec.shape)  # type: ignore[assignment]

@@ -6,8 +6,9 @@ from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
-from counting.charge import Along, Charge, Spec
+from counting.charge import Along, Charge
 from counting.costs import KINDS, OUTSIDE, Cost
+from counting.memory import Event
 
 Key = tuple[str, str]  # path and operation, for example ("h.3.attn.qk", "matmul")
 
@@ -115,10 +116,10 @@ class Moment(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """Operations in order: the path of each, and the log, where charges stand for them."""
+    """A part of a log: its events, and the path of each charge among them."""
 
     paths: list[str]
-    entries: list[Spec | Charge]
+    events: list[Event]
 
 
 def _difference(
@@ -142,8 +143,8 @@ def fold(
 ) -> Mapping[Key, tuple[Any, ...]]:
     """The rows that some segments of a log add up to, on top of those of `base`."""
     calls: Counter[tuple[str, Charge]] = Counter()
-    for paths, entries in log[start:stop]:
-        charges = (entry for entry in entries if type(entry) is Charge)
+    for paths, events in log[start:stop]:
+        charges = (event for event in events if type(event) is Charge)
         calls.update(zip(paths, charges, strict=True))
     rows: dict[Key, Any] = {key: list(row) for key, row in (base or {}).items()}
     added: list[tuple[str, Any, int]] = []

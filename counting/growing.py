@@ -70,7 +70,7 @@ class Growing:
 
     def __init__(self, runs: Sequence[tuple[int, Run]]) -> None:
         (_, first), *_ = runs
-        self._keys, self._columns = list(first.counts), first.counts.columns
+        self._keys = list(first.counts)
         if any(list(run.counts) != self._keys for _, run in runs):
             raise ValueError("not the same operations at each size")
         self._rows = Line([(n, np.array(list(run.counts.values()))) for n, run in runs])
@@ -85,10 +85,9 @@ class Growing:
             result: what it gives.
         """
         totals = self._totals(n).tolist()
-        kinds = dict(zip(self._columns, totals, strict=True))
         held = int(self._held(n).max())
         rows = Along(self, n)
-        return Charge(name, rows, _filled(totals), kinds, result, self.charge, held, (held,))
+        return Charge(name, rows, _filled(totals), result, self.charge, (held,))
 
     def __len__(self) -> int:
         return len(self._keys)

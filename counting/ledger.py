@@ -7,10 +7,9 @@ from threading import RLock, get_ident
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
-from counting.charge import Charge, Spec
-from counting.costs import KINDS, OUTSIDE
+from counting.charge import OPERATIONS, Charge, Spec
 from counting.counts import Counts, Key, Moment, Segment, fold, grouped, told
-from counting.memory import Usage
+from counting.memory import Event, Usage
 
 CATEGORIES = ("weights", "kv_cache", "activations")
 
@@ -39,15 +38,15 @@ class Ledger:
 
     def __init__(self, categories: Iterable[str] = CATEGORIES) -> None:
         self.memory = {name: Usage() for name in categories}
-        names: list[Any] = ["calls", "dots", *KINDS, *OUTSIDE]
+        names: list[Any] = [*OPERATIONS]
         names += [(way, name) for way in ("read", "written") for name in self.memory]
         self.columns: dict[Any, int] = {name: i for i, name in enumerate(names)}
         self._totals: list[Any] = [0] * len(names)
-        # What happened, and nothing else: a run appends and goes on. In `log` a charge stands for
-        # an operation, its path in `paths`, and a spec for bytes given back. Totals and memory are
-        # entered when somebody asks, all at once; rows only when somebody asks for rows.
-        self.log: list[Spec | Charge] = []
-        self.paths: list[str] = []
+        # What happened, and nothing else: a run appends and goes on. The path of each charge in
+        # `log` is in `paths`. Totals and memory are entered when somebody asks, all at once; rows
+        # only when somebody asks for rows.
+        self.log: list[Event] = []
+        self.paths: list[str] = []  # first, so that `settle` never finds a charge without
         self._entered: list[Segment] = []
         self._waiting = 0  # events in `_entered`, and rows that they are to become
         self._base: Mapping[Key, tuple[Any, ...]] = {}  # rows of what came before `_entered`
@@ -55,7 +54,7 @@ class Ledger:
         self.charges: dict[Any, Charge] = {}
         self.hot = self.charges  # where operators look; nowhere, while each is to be observed
         self.specs: dict[Any, Spec] = {}
-        self.described: WeakSet[Spec] | None = None  # since a checkpoint, if there was one
+        self.described: WeakSet[Spec] = WeakSet()  # since the last checkpoint
         # Those of each thread, the last of which hears; see `array.observing`.
         self.observers: dict[int, list[Callable[..., None]]] = {}
         # The interval under way, see `interval.py`: its thread, and what those inside it counted.
@@ -72,24 +71,25 @@ class Ledger:
     def settle(self) -> None:
         """Enters what happened since the last time into totals and memory."""
         with self.moment:
-            entries = self.log[:]
-            if not entries:
+            events = self.log[:]
+            if not events:
                 return
             # Whose turn it is may go on meanwhile: there may be more of both by now.
-            del self.log[: len(entries)]
-            times, charges = Counter(entries), 0
-            self._waiting += len(entries)
-            for entry, n in times.items():
-                if type(entry) is Charge:
+            del self.log[: len(events)]
+            times, charges = Counter(events), 0
+            self._waiting += len(events)
+            for event, n in times.items():
+                if type(event) is Charge:
                     charges += n
-                    self._waiting += n * len(entry.rows)
-                    for column, amount in entry.amounts:
+                    self._waiting += n * len(event.rows)
+                    for column, amount in event.amounts:
                         self._totals[column] += n * amount
             paths = self.paths[:charges]
             del self.paths[:charges]
-            for usage in {entry.usage for entry in times} - {None}:
-                usage.enter([entry for entry in entries if entry.usage is usage])  # type: ignore[union-attr]
-            self._entered.append(Segment(paths, entries))
+            for usage in {event.usage for event in times}:
+                if usage:
+                    usage.enter([event for event in events if event.usage is usage])
+            self._entered.append(Segment(paths, events))
             if self._waiting > UNSETTLED:
                 done = self._entered
                 self._base = fold(self.columns, done, 0, len(done), self._base)
@@ -129,8 +129,8 @@ class Ledger:
         """
         with self.moment:
             self.settle()
-            for spec in self.described or ():
-                spec.grows = 0
+            for spec in self.described:
+                spec.freed.grows = 0
             self._describe_anew()
             totals, entered, self._waiting, self._base, memory = checkpoint
             self._totals, self._entered = [*totals], [*entered]

@@ -85,6 +85,7 @@ def describe(ledger: Ledger, data: Any, category: str) -> Spec:
             raise ValueError(f"unknown category {category!r}; this ledger knows {known}")
         spec = Spec(ledger, data.shape, data.dtype, category, looks[3])
         ledger.specs[key] = spec
+        ledger.described.add(spec)
     return spec
 
 
@@ -133,17 +134,14 @@ def price(
     if text is None:
         amounts = _amounts(function, known, numbers, result)
         columns = _by_column(ledger, amounts)
-        return Charge(name, (("", name, columns),), columns, amounts, result, run), data
+        return Charge(name, (("", name, columns),), columns, result, run), data
     scratch = Ledger(ledger.memory)
     operands = list(_on_shapes(known, bare, scratch, counted))
-    found, transient, held = _traced(
-        partial(text, *operands, **options), operands, scratch, category
-    )
+    found, held = _traced(partial(text, *operands, **options), operands, scratch, category)
     rows = _joined(found, name)
-    totals = _sum(rows.values())
     priced = tuple((*key, _by_column(ledger, amounts)) for key, amounts in rows.items())
-    columns = _by_column(ledger, totals)
-    return Charge(name, priced, columns, totals, result, run, transient, held), data
+    columns = _by_column(ledger, _sum(rows.values()))
+    return Charge(name, priced, columns, result, run, held), data
 
 
 def _runner(
@@ -194,8 +192,11 @@ def _on_shapes(
 
 def _traced(
     text: Callable[[], Any], operands: Sequence[Any], scratch: Ledger, category: str
-) -> tuple[dict[tuple[str, str], Amounts], Any, tuple[int, ...]]:
-    """What `text` adds to a ledger, by path and operation, and the bytes it held: most, and all."""
+) -> tuple[dict[tuple[str, str], Amounts], tuple[Any, ...]]:
+    """What `text` adds to a ledger, by path and operation, and its `levels` of memory.
+
+    Of symbols the most alone is known, which is no more than one of the levels.
+    """
     held, before = scratch.live_bytes[category], scratch.snapshot()
     with at(""), in_category(category):
         result = text()
@@ -205,7 +206,7 @@ def _traced(
     counts = scratch.snapshot() - before
     rows = {key: dict(zip(counts.columns, row, strict=True)) for key, row in counts.items()}
     most = scratch.peak_bytes[category] - held
-    return rows, most, tuple(levels(events)) if type(most) is int else ()
+    return rows, tuple(levels(events)) if type(most) is int else (most,)
 
 
 def _joined(rows: dict[tuple[str, str], Amounts], name: str) -> dict[tuple[str, str], Amounts]:

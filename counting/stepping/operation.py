@@ -134,7 +134,7 @@ def _uncharged(ledger: Ledger) -> Iterator[None]:
         i = len(ledger.log) - 1
         while ledger.log[i] is not charge:  # the end of an array may have come after
             i -= 1
-        ledger.log[i] = Charge("", (), (), Cost(), charge.result, charge.run)
+        ledger.log[i] = Charge("", (), (), charge.result, charge.run)
 
     try:
         with observing(ledger, discard):
