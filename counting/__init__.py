@@ -1,10 +1,10 @@
 """An instrument for any NumPy program: arrays that count every operation and track every byte."""
 
-from counting.array import Counted, observing, trace
+from counting.array import Counted, trace
 from counting.costs import COSTS, KINDS, Cost
 from counting.counts import Counts
 from counting.interval import NotItsTurn, interval
-from counting.ledger import Ledger
+from counting.ledger import Ledger, observing
 from counting.pricing import Uncounted
 from counting.scalar import Scalar, scalars
 from counting.scope import category, scope

@@ -2,7 +2,6 @@
 
 import operator as operators
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from math import prod
 from threading import get_ident
 from typing import Any
@@ -304,39 +303,17 @@ def entered(ledger: Ledger, path: str, charge: Charge, data: Any) -> Counted | N
         raise NotItsTurn
     if len(ledger.log) > UNSETTLED:
         ledger.settle()
-    ledger.paths.append(path)
-    ledger.log.append(charge)
+    if not ledger.observers or ledger.charging:
+        ledger.paths.append(path)
+        ledger.log.append(charge)
+    elif charge.result:
+        ledger.log.append(charge.result.born)
     if charge.result is None:
         return None
     result = _new(Counted)
     result.data, result.spec, result.base = data, charge.result, None
     result.path, result.charge = path, charge
     return result
-
-
-Observer = Callable[[str, Charge, tuple[Any, ...], Counted | None], None]
-
-
-@contextmanager
-def observing(ledger: Ledger, observer: Observer) -> Iterator[None]:
-    """A `with` block in which `observer(path, charge, operands, result)` hears of each operation.
-
-    It hears of those of its thread, once the operation has run and is recorded. Composites run
-    open, operation by operation, and the ledger's totals are the same as they would be closed. Of
-    several the last hears, whatever the order in which others end.
-    """
-    thread = get_ident()
-    with ledger.moment:
-        ledger.observers.setdefault(thread, []).append(observer)
-    try:
-        ledger.hot = {}
-        yield
-    finally:
-        with ledger.moment:
-            ledger.observers[thread].remove(observer)
-            if not ledger.observers[thread]:
-                del ledger.observers[thread]
-            ledger.hot = {} if ledger.observers else ledger.charges
 
 
 def view(x: Counted, data: Any) -> Counted:

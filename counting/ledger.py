@@ -1,7 +1,8 @@
 """The record of a run. It only records: conventions are in `views.py`, tables in `table.py`."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from threading import RLock, get_ident
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from counting.memory import Event, Usage
 CATEGORIES = ("weights", "kv_cache", "activations")
 
 UNSETTLED = 100_000  # events that wait in a log, and events and rows that wait to become rows
+
+Observer = Callable[[str, Charge, tuple[Any, ...], Any], None]
 
 
 class Checkpoint(NamedTuple):
@@ -55,22 +58,55 @@ class Ledger:
         self.hot = self.charges  # where operators look; nowhere, while each is to be observed
         self.specs: dict[Any, Spec] = {}
         self.described: WeakSet[Spec] = WeakSet()  # since the last checkpoint
-        # Those of each thread, the last of which hears; see `array.observing`.
-        self.observers: dict[int, list[Callable[..., None]]] = {}
-        # The interval under way, see `interval.py`: its thread, and what those inside it counted.
-        self.turn, self.thread = RLock(), 0
-        self.inside: list[Counts] | None = None
-        self.moment = RLock()  # held for one only: while events are entered, observers change
+        self.observers: dict[int, list[Observer]] = {}  # of each thread; see `observing`
+        self.intervals: list[Any] = []  # under way, the innermost last; see `interval`
+        self.thread = 0  # whose turn it is, in an interval
+        self._turn = RLock()
+        self._moment = RLock()  # held for one only: while events are entered, observers change
 
     @property
-    def observer(self) -> Callable[..., None] | None:
+    def observer(self) -> Observer | None:
         """What hears of the operations of this thread, if anything does."""
         hearing = self.observers.get(get_ident())
         return hearing[-1] if hearing else None
 
+    @property
+    def charging(self) -> bool:
+        """Whether operations of this thread are charged; else it is in a block of `uncharged`."""
+        return _deaf not in self.observers.get(get_ident(), ())
+
+    @contextmanager
+    def uncharged(self) -> Iterator[None]:
+        """A `with` block in which this thread's operations cost nothing, and none is observed.
+
+        Arrays that are kept afterwards count as live; peaks know nothing of those that are not.
+        """
+        peaks = self.peak_bytes
+        try:
+            with observing(self, _deaf):
+                yield
+        finally:
+            with self._moment:
+                for name, live in self.live_bytes.items():
+                    self.memory[name].peak = max(peaks[name], live)
+
+    @contextmanager
+    def turn(self, thread: int) -> Iterator[None]:
+        """A `with` block in which one thread computes; other threads wait for their turn here."""
+        with self._turn:
+            before, self.thread = self.thread, thread
+            try:
+                yield
+            except BaseException:
+                self.settle()
+                self.paths.clear()  # an operation that was interrupted has left its path, no charge
+                raise
+            finally:
+                self.thread = before
+
     def settle(self) -> None:
         """Enters what happened since the last time into totals and memory."""
-        with self.moment:
+        with self._moment:
             events = self.log[:]
             if not events:
                 return
@@ -98,14 +134,14 @@ class Ledger:
     @property
     def live_bytes(self) -> dict[str, Any]:
         """Bytes alive now, by category."""
-        with self.moment:
+        with self._moment:
             self.settle()
             return {name: usage.live for name, usage in self.memory.items()}
 
     @property
     def peak_bytes(self) -> dict[str, Any]:
         """The most bytes that were alive at once, category by category, since the start."""
-        with self.moment:
+        with self._moment:
             self.settle()
             return {name: usage.peak for name, usage in self.memory.items()}
 
@@ -115,7 +151,7 @@ class Ledger:
 
     def checkpoint(self) -> Checkpoint:
         """What it holds now, to which `restore` can take it back."""
-        with self.moment:
+        with self._moment:
             self.settle()
             self._describe_anew()
             memory = {name: (usage.live, usage.peak) for name, usage in self.memory.items()}
@@ -127,7 +163,7 @@ class Ledger:
         Arrays made since are not alive for it, however long somebody holds them, and their ends
         are none. Arrays made before are taken to be alive still.
         """
-        with self.moment:
+        with self._moment:
             self.settle()
             for spec in self.described:
                 spec.freed.grows = 0
@@ -145,8 +181,34 @@ class Ledger:
 
     def snapshot(self) -> Counts:
         """What was counted so far; the difference of two snapshots is what ran between them."""
-        with self.moment:
+        with self._moment:
             self.settle()
             log, stop, base = self._entered, len(self._entered), self._base
             found = partial(fold, self.columns, log, 0, stop, base)
             return Counts(self.columns, found, list(self._totals), Moment(log, stop))
+
+
+def _deaf(path: str, charge: Charge, operands: tuple[Any, ...], result: Any) -> None:
+    """The observer of what is not charged: others do not hear of it while this one does."""
+
+
+@contextmanager
+def observing(ledger: Ledger, observer: Observer) -> Iterator[None]:
+    """A `with` block in which `observer(path, charge, operands, result)` hears of each operation.
+
+    It hears of those of its thread, once the operation has run and is recorded. Composites run
+    open, operation by operation, and the ledger's totals are the same as they would be closed. Of
+    several the last hears, whatever the order in which others end.
+    """
+    thread = get_ident()
+    with ledger._moment:
+        ledger.observers.setdefault(thread, []).append(observer)
+    try:
+        ledger.hot = {}
+        yield
+    finally:
+        with ledger._moment:
+            ledger.observers[thread].remove(observer)
+            if not ledger.observers[thread]:
+                del ledger.observers[thread]
+            ledger.hot = {} if ledger.observers else ledger.charges

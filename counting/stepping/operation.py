@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from counting.array import Counted, observing
+from counting.array import Counted
 from counting.charge import Charge
 from counting.costs import Cost
 from counting.leaving import leaving
@@ -120,25 +120,7 @@ def uncounted(ledger: Ledger | None = None) -> Iterator[None]:
     """
     token = leaving.set(True)
     try:
-        with nullcontext() if ledger is None else _uncharged(ledger):
+        with nullcontext() if ledger is None else ledger.uncharged():
             yield
     finally:
         leaving.reset(token)
-
-
-@contextmanager
-def _uncharged(ledger: Ledger) -> Iterator[None]:
-    peaks = ledger.peak_bytes
-
-    def discard(path: str, charge: Charge, operands: Any, result: Any) -> None:
-        i = len(ledger.log) - 1
-        while ledger.log[i] is not charge:  # the end of an array may have come after
-            i -= 1
-        ledger.log[i] = Charge("", (), (), charge.result, charge.run)
-
-    try:
-        with observing(ledger, discard):
-            yield
-    finally:
-        for name, live in ledger.live_bytes.items():
-            ledger.memory[name].peak = max(peaks[name], live)

@@ -12,10 +12,10 @@ from fnmatch import fnmatchcase
 from types import CodeType, FrameType
 from typing import Any
 
-from counting.array import Counted, observing
+from counting.array import Counted
 from counting.charge import Charge
 from counting.counts import Counts
-from counting.ledger import Ledger
+from counting.ledger import Ledger, observing
 from counting.scope import place
 from counting.stepping.frames import COPIED, callers, forget_variables, ledger_of, not_machinery
 from counting.stepping.operation import Operation, operation, uncounted

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from counting.array import Counted, observing
+from counting import Counted, observing
 from counting.charge import Charge
 from counting.interval import interval
 from counting.stepping.operation import Operation, operation

@@ -5,7 +5,7 @@ from typing import Any
 
 import cupy
 
-from counting.array import observing
+from counting import observing
 from counting.charge import Charge
 from counting.views import matmul
 from gpu_visit.peer import peer

@@ -7,7 +7,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 
-from counting import Counted, Ledger, Uncounted, uncounted
+from counting import Counted, Ledger, Uncounted, observing, uncounted
 
 NAMES = {"np": np, "copy": copy, "math": math, "BytesIO": BytesIO}
 EXPRESSIONS = """x > 0
@@ -107,6 +107,17 @@ def test_outside_of_the_block_all_is_refused_as_ever():
         x > 0  # noqa: B015
     with pytest.raises(AttributeError, match=r"have no std: .* x\.data\.std"):
         x.std()
+
+
+def test_what_observes_within_the_block_hears_of_operations_that_are_not_charged():
+    ledger, heard = Ledger(), []
+    x = Counted(np.ones((2, 3), np.float32), ledger)
+    before = ledger.snapshot()
+    with uncounted(ledger), observing(ledger, lambda path, charge, *_: heard.append(charge)):
+        y = x + x
+    assert [charge.operation for charge in heard] == ["add"]
+    assert not ledger.snapshot() - before
+    assert ledger.live_bytes["activations"] == x.nbytes + y.nbytes
 
 
 def test_without_a_ledger_the_table_is_charged_and_the_rest_may_leave():
