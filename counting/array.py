@@ -293,7 +293,7 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
     return result
 
 
-def entered(ledger: Ledger, path: str, charge: Charge, data: Any) -> Counted | None:
+def entered(ledger: Ledger, path: str, charge: Charge, data: Any) -> Any:
     """Records a call that gave `data`, which comes back counted; None if it wrote in place.
 
     Raises:

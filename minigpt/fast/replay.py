@@ -17,9 +17,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from counting import Counted, Ledger, category
-from counting.array import entered
 from counting.growing import Growing, Line, counted
-from counting.pricing import describe
 from counting.scope import place
 from minigpt.fast.kernels.machine import Machine
 from minigpt.fast.kernels.threads import ENTRY
@@ -157,7 +155,7 @@ class _Pass:
                 jobs, (run, found) = tape.record(lambda: counted(ledger, text))
                 runs.append((n, run))
             numbers.append((n, _numbers(jobs)))
-        self._price = Growing(runs) if runs else None
+        self._price = Growing("forward", runs) if runs else None
         self._logits, self._path = _bare(_bare(found)), getattr(found, "path", "")
         self._held = tape.end()
         line = Line(numbers)
@@ -187,10 +185,7 @@ class _Pass:
         found = self._logits.copy()  # their place is that of the next ones
         if self._ledger is None or self._price is None:
             return found
-        charge = self._price.charge("forward", n, describe(self._ledger, found, "activations"))
-        logits = entered(self._ledger, "", charge, found)
-        logits.path = self._path  # type: ignore[union-attr]
-        return logits
+        return self._price.enter(self._ledger, self._path, n, found)
 
 
 def _arrays(cache: KVCache) -> list[Any]:
