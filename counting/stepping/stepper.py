@@ -335,29 +335,3 @@ class Stepper(bdb.Bdb):
             if above is not frame or event in ("operation", "end"):
                 forget_variables(above)
         self._go_on(frame, traced=event in ("line", "return", "exception"))
-
-
-@contextmanager
-def stop_at(glob: str, ledger: Ledger | None = None) -> Iterator[None]:
-    """A `with` block in which a debugger opens on each line that enters a path that matches.
-
-    >>> with stop_at("h.*.attn.qk"):
-    ...     model(tokens, cache)
-
-    `quit` at its prompt ends the program, quietly, as SystemExit does.
-
-    Args:
-        ledger: of what is counted; if None, that of the first counted array that is met.
-    """
-    from counting.stepping.debugger import (
-        Debugger,  # with pdb, which takes longer to import than the rest
-    )
-
-    debugger = Debugger()
-    debugger.inline = True
-    debugger.always = glob
-    debugger.run_to_path(glob)
-    if ledger:
-        debugger.observe(ledger)
-    with debugger.stepping():
-        yield
