@@ -56,6 +56,21 @@ def operator(function: np.ufunc) -> Callable[[Any, Any], Any]:
     return method
 
 
+def reflected(function: np.ufunc) -> Callable[[Any, Any], Any]:
+    """As `operator`, called by NumPy or Python with the array on the right."""
+    return lambda self, other: apply(function, other, self)
+
+
+def reduction(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that calls `function` as NumPy's arrays do, `axis` first."""
+
+    def method(self: "Counted", axis: Any = None, keepdims: bool = False, **options: Any) -> Any:
+        given = {"axis": axis, "keepdims": keepdims, **options}
+        return self.__array_function__(function, (), (self,), given)
+
+    return method
+
+
 class Counted(Guarded, NDArrayOperatorsMixin):
     """An array whose every operation is priced by `COSTS` and recorded in its ledger.
 
@@ -161,20 +176,11 @@ class Counted(Guarded, NDArrayOperatorsMixin):
     __truediv__ = operator(np.divide)
     __matmul__ = operator(np.matmul)
 
-    def __radd__(self, other: Any) -> "Counted":
-        return apply(np.add, other, self)
-
-    def __rsub__(self, other: Any) -> "Counted":
-        return apply(np.subtract, other, self)
-
-    def __rmul__(self, other: Any) -> "Counted":
-        return apply(np.multiply, other, self)
-
-    def __rtruediv__(self, other: Any) -> "Counted":
-        return apply(np.divide, other, self)
-
-    def __rmatmul__(self, other: Any) -> "Counted":
-        return apply(np.matmul, other, self)
+    __radd__ = reflected(np.add)
+    __rsub__ = reflected(np.subtract)
+    __rmul__ = reflected(np.multiply)
+    __rtruediv__ = reflected(np.divide)
+    __rmatmul__ = reflected(np.matmul)
 
     def __getitem__(self, index: Any) -> "Counted":
         """A view where NumPy gives a view; a copy, and priced as one, where it gives a value."""
@@ -207,18 +213,9 @@ class Counted(Guarded, NDArrayOperatorsMixin):
                 raise
             leave(operators.setitem, self, index, value)
 
-    def sum(self, axis: Any = None, keepdims: bool = False, **options: Any) -> "Counted":
-        return self._reduced(np.sum, axis, keepdims, options)
-
-    def max(self, axis: Any = None, keepdims: bool = False, **options: Any) -> "Counted":
-        return self._reduced(np.max, axis, keepdims, options)
-
-    def mean(self, axis: Any = None, keepdims: bool = False, **options: Any) -> "Counted":
-        return self._reduced(np.mean, axis, keepdims, options)
-
-    def _reduced(self, function: Any, axis: Any, keepdims: bool, options: dict[str, Any]) -> Any:
-        given = {"axis": axis, "keepdims": keepdims, **options}
-        return self.__array_function__(function, (), (self,), given)
+    sum = reduction(np.sum)
+    max = reduction(np.max)
+    mean = reduction(np.mean)
 
     def copy(self) -> "Counted":
         return apply(np.copy, self, order="C")
@@ -273,11 +270,7 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
         key = tuple(parts)
         charge = ledger.charges.get(key)
         if charge is None:
-            for x in operands:
-                if type(x) is Counted and x.spec.ledger is not ledger:
-                    raise ValueError("arrays of two ledgers meet: make both with one")
-            specs = [getattr(x, "spec", None) for x in operands]
-            charge, data = price(ledger, category, function, specs, bare, options, Counted)
+            charge, data = price(ledger, category, function, operands, options, Counted)
             if UNKNOWN not in parts:
                 ledger.charges[key] = charge
         else:
