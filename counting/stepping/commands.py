@@ -19,30 +19,16 @@ from counting.views import flops
 
 
 class Commands(Stepper, pdb.Pdb):
-    """What can be asked at the prompt of a `Debugger`; methods `do_…` are its commands.
-
-    Args:
-        own: see `Stepper`.
-        options: of `pdb.Pdb`.
+    """What can be asked at the prompt of a `Debugger`: methods `do_…`, their docstrings the help.
 
     Attributes:
         always: a glob; `continue` runs to the next path that matches.
     """
 
     own_commands: tuple[str, ...] = ("op", "at", "stop", "cost", "ledger", "mem", "look", "source")
-    commands_resuming: ClassVar[list[str]] = [
-        *pdb.Pdb.commands_resuming,
-        "do_op",
-        "do_at",
-        "do_stop",
-    ]
-
-    def __init__(self, own: Callable[[str], bool] | None = None, **options: Any) -> None:
-        super().__init__(own, **options)
-        self.always: str | None = None
-        self._displays: dict[CodeType, dict[str, str]] = {}  # what is displayed, as it was
-
-    # Docstrings are their help.
+    commands_resuming: ClassVar = [*pdb.Pdb.commands_resuming, "do_op", "do_at", "do_stop"]
+    always: str | None = None
+    _displays: dict[CodeType, dict[str, str]]  # what is displayed in a function, as it was
 
     def do_continue(self, arg: str) -> Any:
         """c(ont(inue))
