@@ -27,6 +27,15 @@ def _times(a: Any, b: Any) -> Any:
     return (a and b) if type(a) is type(b) is bool else a * b
 
 
+def _operator(kind: str, operation: Callable[..., Any], swapped: bool = False) -> Any:
+    """A method of `Scalar`: executes `operation`, which counts as one of `kind`."""
+
+    def method(self: "Scalar", *others: Any) -> Any:
+        return self._result(kind, operation, *((*others, self) if swapped else (self, *others)))
+
+    return method
+
+
 class Scalar:
     """A number that enters each operation it takes part in into `tally`, under its kind.
 
@@ -66,28 +75,18 @@ class Scalar:
         self._count("cmp", *values)
         return operation(*values)
 
-    def __add__(self, other: Any) -> "Scalar":
-        return self._result("add", _plus, self, other)
-
-    def __sub__(self, other: Any) -> "Scalar":
-        return self._result("add", operator.sub, self, other)
-
-    def __rsub__(self, other: Any) -> "Scalar":
-        return self._result("add", operator.sub, other, self)
-
-    def __mul__(self, other: Any) -> "Scalar":
-        return self._result("mul", _times, self, other)
-
-    def __truediv__(self, other: Any) -> "Scalar":
-        return self._result("div", operator.truediv, self, other)
-
-    def __rtruediv__(self, other: Any) -> "Scalar":
-        return self._result("div", operator.truediv, other, self)
-
-    __radd__, __rmul__ = __add__, __mul__
-
-    def __neg__(self) -> "Scalar":
-        return self._result("add", operator.neg, self)
+    __add__ = __radd__ = _operator("add", _plus)
+    __sub__ = _operator("add", operator.sub)
+    __rsub__ = _operator("add", operator.sub, swapped=True)
+    __mul__ = __rmul__ = _operator("mul", _times)
+    __truediv__ = _operator("div", operator.truediv)
+    __rtruediv__ = _operator("div", operator.truediv, swapped=True)
+    __neg__ = _operator("add", operator.neg)
+    exp = _operator("exp", math.exp)
+    tanh = _operator("tanh", math.tanh)
+    sqrt = _operator("sqrt", math.sqrt)
+    sin = _operator("sin", math.sin)
+    cos = _operator("cos", math.cos)
 
     def __eq__(self, other: object) -> bool:  # and `!=`, which asks it
         return self._compare(operator.eq, other)
@@ -105,21 +104,6 @@ class Scalar:
 
     def __ge__(self, other: Any) -> bool:
         return self._compare(operator.ge, other)
-
-    def exp(self) -> "Scalar":
-        return self._result("exp", math.exp, self)
-
-    def tanh(self) -> "Scalar":
-        return self._result("tanh", math.tanh, self)
-
-    def sqrt(self) -> "Scalar":
-        return self._result("sqrt", math.sqrt, self)
-
-    def sin(self) -> "Scalar":
-        return self._result("sin", math.sin, self)
-
-    def cos(self) -> "Scalar":
-        return self._result("cos", math.cos, self)
 
     def fma(self, factor: "Scalar", addend: "Scalar") -> "Scalar":
         """self * factor + addend: one fused operation, but two of whole numbers."""
