@@ -57,7 +57,7 @@ def operator(function: np.ufunc) -> Callable[[Any, Any], Any]:
 
 
 def reflected(function: np.ufunc) -> Callable[[Any, Any], Any]:
-    """As `operator`, called by NumPy or Python with the array on the right."""
+    """The method for `other + array`: straight to `apply`."""
     return lambda self, other: apply(function, other, self)
 
 
@@ -287,7 +287,7 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
 
 
 def entered(ledger: Ledger, path: str, charge: Charge, data: Any) -> Any:
-    """Records a call that gave `data`, which comes back counted; None if it wrote in place.
+    """Records a call that gave `data`, and returns that counted; None for a write in place.
 
     Raises:
         NotItsTurn: it is an interval of another thread.
@@ -310,7 +310,7 @@ def entered(ledger: Ledger, path: str, charge: Charge, data: Any) -> Any:
 
 
 def view(x: Counted, data: Any) -> Counted:
-    """`data`, made of the bytes of `x`, as a counted array: moves nothing, records nothing.
+    """Counts `data`, which is made of the bytes of `x`: nothing is moved, nothing recorded.
 
     Raises:
         Uncounted: it is a copy.
@@ -321,7 +321,7 @@ def view(x: Counted, data: Any) -> Counted:
     known = spec.views.get(data.shape) if like else None
     if known is None:
         known = describe(spec.ledger, data, spec.category)
-        # A part of an array whose elements lie apart, and of its dtype, is known by its shape.
+        # Where no elements of `x` share memory, shape and dtype of a part tell its bytes.
         if like and spec.nbytes == x.data.nbytes:
             spec.views[data.shape] = known
     part = _new(Counted)

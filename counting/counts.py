@@ -88,7 +88,7 @@ class Counts(Mapping[Key, tuple[Any, ...]]):
         return Counts(self.columns, {key: self[key] for key in kept})
 
     def by(self, group: Callable[[str], str]) -> dict[str, "Counts"]:
-        """The rows apart by `group(path)`, in the order of their first appearance."""
+        """The rows in groups, by `group(path)`, in the order of their first appearance."""
         groups: dict[str, dict[Key, Any]] = {}
         for key, row in self.items():
             groups.setdefault(group(key[0]), {})[key] = row
@@ -101,7 +101,7 @@ def grouped(n: Any) -> str:
 
 
 def told(counts: Counts) -> str:
-    """What a `repr` leads with: FLOP, a multiply-add as two, the calls they are of, and kinds."""
+    """What a `repr` leads with: FLOP, a multiply-add as two, then calls, then kinds."""
     cost = counts.cost
     said = f"{grouped(sum(cost.values()) + cost.get('fma', 0))} FLOP"
     said += f" in {grouped(counts.total('calls'))} calls"
@@ -141,7 +141,7 @@ def fold(
     stop: int,
     base: Mapping[Key, tuple[Any, ...]] | None = None,
 ) -> Mapping[Key, tuple[Any, ...]]:
-    """The rows that some segments of a log add up to, on top of those of `base`."""
+    """The rows of `base`, and what the segments from `start` to `stop` of a log add to them."""
     calls: Counter[tuple[str, Charge]] = Counter()
     for paths, events in log[start:stop]:
         charges = (event for event in events if type(event) is Charge)

@@ -57,8 +57,8 @@ def counted(ledger: Ledger, function: Callable[[], Any]) -> tuple[Run, Any]:
     """What a call costs whose arrays belong to `ledger`, and the counted array that it gives."""
     before = ledger.snapshot()
     result = function()
-    held = list(levels(event for event in ledger.log if event.usage is result.spec.usage))
-    return Run(ledger.snapshot() - before, held), result
+    events = [event for event in ledger.log if event.usage is result.spec.usage]
+    return Run(ledger.snapshot() - before, list(levels(events))), result
 
 
 class Growing:

@@ -63,7 +63,7 @@ def levels(events: Iterable[Event]) -> Iterator[Any]:
 
 
 def _candidates(live: Any, over: Any) -> list[Any]:
-    """What may be the most: `live`, and what it is with each of the terms that `over` may be."""
+    """What the peak may be: `live`, or `live` and what `over` is, each term of its `Max` apart."""
     import sympy
 
     for term in sympy.Add.make_args(sympy.sympify(over)):
@@ -73,6 +73,7 @@ def _candidates(live: Any, over: Any) -> list[Any]:
 
 
 def _larger(a: Any, b: Any) -> Any:
+    """The larger of two sizes, or `Max(a, b)` where that depends on values of symbols."""
     import sympy
 
     kept = []  # what of `a` may exceed `b`; SymPy's own comparison of polynomials takes seconds

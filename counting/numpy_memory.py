@@ -69,7 +69,7 @@ class Allocations:
         """Live bytes by the file whose code, outside of NumPy and this package, asked for them.
 
         Args:
-            known: files that are named sooner, where they asked for it through others.
+            known: files to name rather than those that they called, if any is on the way.
         """
         found: dict[Path, int] = {}
         for trace in tracemalloc.take_snapshot().traces:

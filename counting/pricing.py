@@ -65,7 +65,7 @@ def form(data: Any) -> tuple[Any, ...]:
     return *looks, parts, tuple(map(data.reference, COSTS))
 
 
-UNKNOWN = object()  # in the place of what a price may depend on: it is not remembered
+UNKNOWN = object()  # stands for an operand without a fingerprint: the price is not remembered
 
 
 def fingerprint(function: Callable[..., Any], x: Any) -> Any:
@@ -92,7 +92,7 @@ def fingerprint(function: Callable[..., Any], x: Any) -> Any:
 
 
 def describe(ledger: Ledger, data: Any, category: str) -> Spec:
-    """What the ledger keeps of all arrays of one form that are for the same.
+    """The spec of an array, which the ledger keeps for all of its form and category.
 
     Raises:
         ValueError: the ledger knows no such category.
@@ -167,11 +167,11 @@ def price(
         return Charge(name, (("", name, columns),), columns, result, run), data
     scratch = Ledger(ledger.memory)
     shapes = list(_on_shapes(known, bare, scratch, counted))
-    found, held = _traced(partial(code, *shapes, **options), shapes, scratch, category)
+    found, moments = _traced(partial(code, *shapes, **options), shapes, scratch, category)
     rows = _joined(found, name)
     priced = tuple((*key, _by_column(ledger, amounts)) for key, amounts in rows.items())
     columns = _by_column(ledger, _sum(rows.values()))
-    return Charge(name, priced, columns, result, run, held), data
+    return Charge(name, priced, columns, result, run, moments), data
 
 
 def _runner(
@@ -196,7 +196,7 @@ def _runner(
 def _one_by_one(
     code: Callable[..., Any], counted: Callable[[Any, Ledger], Any]
 ) -> Callable[..., Any]:
-    """A composite on bare arrays of Scalars, its operations those that are counted."""
+    """A composite on bare arrays of Scalars, each operation run as counted arrays run it."""
 
     def run(*bare: Any) -> Any:
         scratch = Ledger()
@@ -208,7 +208,7 @@ def _one_by_one(
 def _on_shapes(
     specs: Iterable[Spec], bare: Iterable[Any], scratch: Ledger, counted: Callable[..., Any]
 ) -> Iterator[Any]:
-    """The operands without data; one that is packed as the arrays that it consists of."""
+    """The operands on shapes alone, one that is packed as its parts."""
     left = iter(specs)
     for x in bare:
         if not hasattr(x, "shape"):
@@ -227,7 +227,7 @@ def _traced(
 
     Of symbols the most alone is known, which is no more than one of the levels.
     """
-    held, before = scratch.live_bytes[category], scratch.snapshot()
+    alive, before = scratch.live_bytes[category], scratch.snapshot()
     with at(""), in_category(category):
         result = code()
     if any((result if result.base is None else result.base) is x for x in operands):
@@ -235,7 +235,7 @@ def _traced(
     events = [event for event in scratch.log if event.usage is scratch.memory[category]]
     counts = scratch.snapshot() - before
     rows = {key: dict(zip(counts.columns, row, strict=True)) for key, row in counts.items()}
-    most = scratch.peak_bytes[category] - held
+    most = scratch.peak_bytes[category] - alive
     return rows, tuple(levels(events)) if type(most) is int else (most,)
 
 
@@ -275,7 +275,7 @@ def _amounts(
     found: Amounts = {"calls": 1}
     if cost:
         dtypes = [*numbers, *(spec.dtype for spec in specs)]
-        if function is not np.argmax:  # whose result are places
+        if function is not np.argmax:  # whose result are positions
             dtypes.append(result.dtype)
         found |= _executed(function, cost, arithmetic(dtypes), result)
     for way, moved in (("read", reads), ("written", writes)):
