@@ -1,12 +1,13 @@
 """What a ledger's log is made of: the price of a call, arrays that are born and that are freed."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from counting.costs import KINDS, OUTSIDE, Cost, Shape
-from counting.memory import Event
+from counting.memory import Event, Usage
 
 OPERATIONS = ("calls", "dots", *KINDS, *OUTSIDE)  # the first columns of a row, of any ledger
 
@@ -25,41 +26,31 @@ class Freed(Event):
     __slots__ = ()
 
 
+@dataclass(eq=False, repr=False, slots=True, weakref_slot=True)
 class Spec:
     """What pricing needs to know of an array; a ledger keeps one for all that are alike.
 
     Attributes:
+        ledger: theirs, a `Ledger`, which imports this module.
         nbytes: of memory, see `memory.occupied`.
-        usage: the memory of its category.
+        usage: the memory of their category.
         born, freed: the events that begin and end such an array.
         views: what its views look like, by shape.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "born",
-        "category",
-        "dtype",
-        "freed",
-        "ledger",
-        "nbytes",
-        "shape",
-        "usage",
-        "views",
-    )
+    ledger: Any
+    shape: Shape
+    dtype: np.dtype
+    category: str
+    nbytes: Any
+    usage: Usage = field(init=False)
+    born: Born = field(init=False)
+    freed: Freed = field(init=False)
+    views: "dict[Shape, Spec]" = field(init=False, default_factory=dict)
 
-    def __init__(
-        self,
-        ledger: Any,  # a Ledger, which imports this module
-        shape: Shape,
-        dtype: np.dtype,
-        category: str,
-        nbytes: Any,
-    ) -> None:
-        self.ledger, self.shape, self.dtype, self.category = ledger, shape, dtype, category
-        self.nbytes, self.usage = nbytes, ledger.memory[category]
-        self.born, self.freed = Born(self.usage, nbytes), Freed(self.usage, -nbytes)
-        self.views: dict[Shape, Spec] = {}
+    def __post_init__(self) -> None:
+        self.usage = self.ledger.memory[self.category]
+        self.born, self.freed = Born(self.usage, self.nbytes), Freed(self.usage, -self.nbytes)
 
 
 class Along:
@@ -77,6 +68,7 @@ class Along:
         return len(self.price)
 
 
+@dataclass(eq=False, repr=False, slots=True)
 class Charge(Event):
     """The price of a call; in a log, that it ran.
 
@@ -91,22 +83,20 @@ class Charge(Event):
         transient: the most of them.
     """
 
-    __slots__ = ("amounts", "levels", "operation", "over", "result", "rows", "run", "transient")
+    operation: str
+    rows: tuple[tuple[str, str, Amounts], ...] | Along
+    amounts: Amounts
+    result: Spec | None
+    run: Callable[..., Any]
+    levels: tuple[Any, ...] = ()
+    transient: Any = field(init=False)
+    over: Any = field(init=False)
 
-    def __init__(
-        self,
-        operation: str,
-        rows: tuple[tuple[str, str, Amounts], ...] | Along,
-        amounts: Amounts,
-        result: Spec | None,
-        run: Callable[..., Any],
-        levels: tuple[Any, ...] = (),
-    ) -> None:
-        super().__init__(result.usage if result else None, result.nbytes if result else 0)
-        self.operation, self.rows, self.amounts = operation, rows, amounts
-        self.result, self.run, self.levels = result, run, levels
-        self.transient = max(levels, default=0)
-        over = self.transient - self.grows if levels else 0
+    def __post_init__(self) -> None:
+        usage, nbytes = (self.result.usage, self.result.nbytes) if self.result else (None, 0)
+        Event.__init__(self, usage, nbytes)
+        self.transient = max(self.levels, default=0)
+        over = self.transient - nbytes if self.levels else 0
         self.over = over if type(over) is not int or over > 0 else 0
 
     @property
