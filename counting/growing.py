@@ -73,7 +73,8 @@ class Growing:
     """
 
     def __init__(self, name: str, runs: Sequence[tuple[int, Run]]) -> None:
-        self._name, ((_, first), *_) = name, runs
+        (_, first), *_ = runs
+        self._name = name
         self._keys = list(first.counts)
         if any(list(run.counts) != self._keys for _, run in runs):
             raise ValueError("not the same operations at each size")

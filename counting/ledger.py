@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 from counting.charge import OPERATIONS, Charge, Spec
 from counting.counts import Counts, Key, Moment, Segment, fold, grouped, told
-from counting.memory import Event, Usage
+from counting.memory import Event, Usage, larger
 
 CATEGORIES = ("weights", "kv_cache", "activations")
 
@@ -88,7 +88,7 @@ class Ledger:
         finally:
             with self._moment:
                 for name, live in self.live_bytes.items():
-                    self.memory[name].peak = max(peaks[name], live)
+                    self.memory[name].peak = larger(peaks[name], live)
 
     @contextmanager
     def turn(self, thread: int) -> Iterator[None]:
@@ -105,7 +105,7 @@ class Ledger:
                 self.thread = before
 
     def settle(self) -> None:
-        """Enters what happened since the last time into totals and memory."""
+        """Enters the events of the log into totals and memory."""
         with self._moment:
             events = self.log[:]
             if not events:
@@ -160,8 +160,8 @@ class Ledger:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Takes it back to its last checkpoint: nothing that was done since is counted.
 
-        Arrays made since are not alive for it, however long somebody holds them, and their ends
-        are none. Arrays made before are taken to be alive still.
+        Arrays made since do not count as live, however long somebody holds them, and their ends
+        change nothing. Arrays made before are taken to be alive still.
         """
         with self._moment:
             self.settle()
@@ -174,7 +174,7 @@ class Ledger:
                 self.memory[name].live, self.memory[name].peak = live, peak
 
     def _describe_anew(self) -> None:
-        """Lets no array to come share a spec with those that there are."""
+        """Forgets specs, so that no array to come shares one with an array that there is."""
         self.described = WeakSet()
         self.specs.clear()
         self.charges.clear()

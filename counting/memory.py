@@ -50,7 +50,7 @@ class Usage:
         except TypeError:  # symbols: which one is larger is not known, or not known to `>`
             for now, more in zip(live, over, strict=True):
                 for candidate in _candidates(now, more):
-                    self.peak = _larger(self.peak, candidate)
+                    self.peak = larger(self.peak, candidate)
 
 
 def levels(events: Iterable[Event]) -> Iterator[Any]:
@@ -72,8 +72,10 @@ def _candidates(live: Any, over: Any) -> list[Any]:
     return [live, live + over] if over != 0 else [live]
 
 
-def _larger(a: Any, b: Any) -> Any:
+def larger(a: Any, b: Any) -> Any:
     """The larger of two sizes, or `Max(a, b)` where that depends on values of symbols."""
+    if type(a) is type(b) is int:
+        return max(a, b)
     import sympy
 
     kept = []  # what of `a` may exceed `b`; SymPy's own comparison of polynomials takes seconds
