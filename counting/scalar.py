@@ -31,7 +31,24 @@ def _operator(kind: str, operation: Callable[..., Any], swapped: bool = False) -
     """A method of `Scalar`: executes `operation`, which counts as one of `kind`."""
 
     def method(self: "Scalar", *others: Any) -> Any:
-        return self._result(kind, operation, *((*others, self) if swapped else (self, *others)))
+        operands = (*others, self) if swapped else (self, *others)
+        if any(isinstance(x, Complex | np.ndarray) for x in operands):
+            return NotImplemented  # they know how
+        values = [*map(_bare, operands)]
+        value = operation(*values)
+        self._count(kind, *values, value)
+        return Scalar(value, self.tally, exact=True)
+
+    return method
+
+
+def _comparison(operation: Callable[..., bool]) -> Any:
+    """A method of `Scalar` that compares."""
+
+    def method(self: "Scalar", other: Any) -> bool:
+        values = self.value, _bare(other)
+        self._count("cmp", *values)
+        return operation(*values)
 
     return method
 
@@ -62,19 +79,6 @@ class Scalar:
         else:
             self.tally[kind] += 1
 
-    def _result(self, kind: str, operation: Callable[..., Any], *operands: Any) -> Any:
-        if any(isinstance(x, Complex | np.ndarray) for x in operands):
-            return NotImplemented  # they know how
-        values = [*map(_bare, operands)]
-        value = operation(*values)
-        self._count(kind, *values, value)
-        return Scalar(value, self.tally, exact=True)
-
-    def _compare(self, operation: Callable[..., bool], other: Any) -> bool:
-        values = self.value, _bare(other)
-        self._count("cmp", *values)
-        return operation(*values)
-
     __add__ = __radd__ = _operator("add", _plus)
     __sub__ = _operator("add", operator.sub)
     __rsub__ = _operator("add", operator.sub, swapped=True)
@@ -88,22 +92,11 @@ class Scalar:
     sin = _operator("sin", math.sin)
     cos = _operator("cos", math.cos)
 
-    def __eq__(self, other: object) -> bool:  # and `!=`, which asks it
-        return self._compare(operator.eq, other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __lt__(self, other: Any) -> bool:
-        return self._compare(operator.lt, other)
-
-    def __le__(self, other: Any) -> bool:
-        return self._compare(operator.le, other)
-
-    def __gt__(self, other: Any) -> bool:
-        return self._compare(operator.gt, other)
-
-    def __ge__(self, other: Any) -> bool:
-        return self._compare(operator.ge, other)
+    __eq__ = _comparison(operator.eq)  # and `!=`, which asks it
+    __lt__ = _comparison(operator.lt)
+    __le__ = _comparison(operator.le)
+    __gt__ = _comparison(operator.gt)
+    __ge__ = _comparison(operator.ge)
 
     def fma(self, factor: "Scalar", addend: "Scalar") -> "Scalar":
         """self * factor + addend: one fused operation, but two of whole numbers."""
