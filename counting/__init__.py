@@ -1,15 +1,20 @@
 """An instrument for any NumPy program: arrays that count every operation and track every byte."""
 
-from counting.array import Counted, observing, trace
+from typing import TYPE_CHECKING, Any
+
+from counting.array import Counted, trace
 from counting.costs import COSTS, KINDS, Cost
+from counting.counts import Counts
 from counting.interval import NotItsTurn, interval
-from counting.ledger import Counts, Ledger
+from counting.ledger import Ledger, observing
 from counting.pricing import Uncounted
 from counting.scalar import Scalar, scalars
 from counting.scope import category, scope
 from counting.shapes import ShapeArray
 from counting.stepping.operation import uncounted
-from counting.stepping.stepper import stop_at
+
+if TYPE_CHECKING:
+    from counting.stepping.debugger import stop_at
 
 __all__ = [
     "COSTS",
@@ -31,6 +36,15 @@ __all__ = [
     "trace",
     "uncounted",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports `stop_at` when it is asked for: pdb takes longer to import than all the rest."""
+    if name != "stop_at":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from counting.stepping.debugger import stop_at
+
+    return stop_at
 
 
 def __dir__() -> list[str]:

@@ -2,7 +2,6 @@
 
 import operator as operators
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from math import prod
 from threading import get_ident
 from typing import Any
@@ -12,13 +11,15 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from counting import show
 from counting.calls import spelled
+from counting.charge import Charge
 from counting.composite import composite
 from counting.costs import COSTS, Shape, Uncounted, views
+from counting.counts import Counts
 from counting.dtypes import admitted
 from counting.indexing import at, is_value, shares
 from counting.interval import NotItsTurn
 from counting.leaving import Guarded, leave, leaving, refuse_the_rest
-from counting.ledger import UNSETTLED, Charge, Counts, Ledger
+from counting.ledger import UNSETTLED, Ledger
 from counting.pricing import UNKNOWN, describe, fingerprint, no_row, price
 from counting.scope import place
 from counting.shapes import ShapeArray
@@ -48,9 +49,24 @@ def operator(function: np.ufunc) -> Callable[[Any, Any], Any]:
         ledger.paths.append(path)
         ledger.log.append(charge)
         result = _new(Counted)
-        result.data, result.spec, result.base = data, charge.result, None  # type: ignore[assignment]
+        result.data, result.spec, result.base = data, charge.result, None
         result.path, result.charge = path, charge
         return result
+
+    return method
+
+
+def reflected(function: np.ufunc) -> Callable[[Any, Any], Any]:
+    """The method for `other + array`: straight to `apply`."""
+    return lambda self, other: apply(function, other, self)
+
+
+def reduction(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that calls `function` as NumPy's arrays do, `axis` first."""
+
+    def method(self: "Counted", axis: Any = None, keepdims: bool = False, **options: Any) -> Any:
+        given = {"axis": axis, "keepdims": keepdims, **options}
+        return self.__array_function__(function, (), (self,), given)
 
     return method
 
@@ -91,12 +107,11 @@ class Counted(Guarded, NDArrayOperatorsMixin):
         self.data = data
         self.charge: Charge | None = None
         self.base = None
-        ledger.paths.append(self.path)
-        ledger.log.append(Charge("", (), (), {}, self.spec, describe))  # born at no cost
+        ledger.log.append(self.spec.born)
 
     def __del__(self) -> None:
         if self.base is None:
-            self.spec.ledger.log.append(self.spec)
+            self.spec.ledger.log.append(self.spec.freed)
 
     ledger: Ledger = property(lambda self: self.spec.ledger)  # type: ignore[assignment]
     shape: Shape = property(lambda self: self.spec.shape)  # type: ignore[assignment]
@@ -161,20 +176,11 @@ class Counted(Guarded, NDArrayOperatorsMixin):
     __truediv__ = operator(np.divide)
     __matmul__ = operator(np.matmul)
 
-    def __radd__(self, other: Any) -> "Counted":
-        return apply(np.add, other, self)
-
-    def __rsub__(self, other: Any) -> "Counted":
-        return apply(np.subtract, other, self)
-
-    def __rmul__(self, other: Any) -> "Counted":
-        return apply(np.multiply, other, self)
-
-    def __rtruediv__(self, other: Any) -> "Counted":
-        return apply(np.divide, other, self)
-
-    def __rmatmul__(self, other: Any) -> "Counted":
-        return apply(np.matmul, other, self)
+    __radd__ = reflected(np.add)
+    __rsub__ = reflected(np.subtract)
+    __rmul__ = reflected(np.multiply)
+    __rtruediv__ = reflected(np.divide)
+    __rmatmul__ = reflected(np.matmul)
 
     def __getitem__(self, index: Any) -> "Counted":
         """A view where NumPy gives a view; a copy, and priced as one, where it gives a value."""
@@ -207,18 +213,9 @@ class Counted(Guarded, NDArrayOperatorsMixin):
                 raise
             leave(operators.setitem, self, index, value)
 
-    def sum(self, axis: Any = None, keepdims: bool = False, **options: Any) -> "Counted":
-        return self._reduced(np.sum, axis, keepdims, options)
-
-    def max(self, axis: Any = None, keepdims: bool = False, **options: Any) -> "Counted":
-        return self._reduced(np.max, axis, keepdims, options)
-
-    def mean(self, axis: Any = None, keepdims: bool = False, **options: Any) -> "Counted":
-        return self._reduced(np.mean, axis, keepdims, options)
-
-    def _reduced(self, function: Any, axis: Any, keepdims: bool, options: dict[str, Any]) -> Any:
-        given = {"axis": axis, "keepdims": keepdims, **options}
-        return self.__array_function__(function, (), (self,), given)
+    sum = reduction(np.sum)
+    max = reduction(np.max)
+    mean = reduction(np.mean)
 
     def copy(self) -> "Counted":
         return apply(np.copy, self, order="C")
@@ -273,11 +270,7 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
         key = tuple(parts)
         charge = ledger.charges.get(key)
         if charge is None:
-            for x in operands:
-                if type(x) is Counted and x.spec.ledger is not ledger:
-                    raise ValueError("arrays of two ledgers meet: make both with one")
-            specs = [getattr(x, "spec", None) for x in operands]
-            charge, data = price(ledger, category, function, specs, bare, options, Counted)
+            charge, data = price(ledger, category, function, operands, options, Counted)
             if UNKNOWN not in parts:
                 ledger.charges[key] = charge
         else:
@@ -293,8 +286,8 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
     return result
 
 
-def entered(ledger: Ledger, path: str, charge: Charge, data: Any) -> Counted | None:
-    """Records a call that gave `data`, which comes back counted; None if it wrote in place.
+def entered(ledger: Ledger, path: str, charge: Charge, data: Any) -> Any:
+    """Records a call that gave `data`, and returns that counted; None for a write in place.
 
     Raises:
         NotItsTurn: it is an interval of another thread.
@@ -303,8 +296,11 @@ def entered(ledger: Ledger, path: str, charge: Charge, data: Any) -> Counted | N
         raise NotItsTurn
     if len(ledger.log) > UNSETTLED:
         ledger.settle()
-    ledger.paths.append(path)
-    ledger.log.append(charge)
+    if not ledger.observers or ledger.charging:
+        ledger.paths.append(path)
+        ledger.log.append(charge)
+    elif charge.result:
+        ledger.log.append(charge.result.born)
     if charge.result is None:
         return None
     result = _new(Counted)
@@ -313,33 +309,8 @@ def entered(ledger: Ledger, path: str, charge: Charge, data: Any) -> Counted | N
     return result
 
 
-Observer = Callable[[str, Charge, tuple[Any, ...], Counted | None], None]
-
-
-@contextmanager
-def observing(ledger: Ledger, observer: Observer) -> Iterator[None]:
-    """A `with` block in which `observer(path, charge, operands, result)` hears of each operation.
-
-    It hears of those of its thread, once the operation has run and is recorded. Composites run
-    open, operation by operation, and the ledger's totals are the same as they would be closed. Of
-    several the last hears, whatever the order in which others end.
-    """
-    thread = get_ident()
-    with ledger.moment:
-        ledger.observers.setdefault(thread, []).append(observer)
-    try:
-        ledger.hot = {}
-        yield
-    finally:
-        with ledger.moment:
-            ledger.observers[thread].remove(observer)
-            if not ledger.observers[thread]:
-                del ledger.observers[thread]
-            ledger.hot = {} if ledger.observers else ledger.charges
-
-
 def view(x: Counted, data: Any) -> Counted:
-    """`data`, made of the bytes of `x`, as a counted array: moves nothing, records nothing.
+    """Counts `data`, which is made of the bytes of `x`: nothing is moved, nothing recorded.
 
     Raises:
         Uncounted: it is a copy.
@@ -350,7 +321,7 @@ def view(x: Counted, data: Any) -> Counted:
     known = spec.views.get(data.shape) if like else None
     if known is None:
         known = describe(spec.ledger, data, spec.category)
-        # A part of an array whose elements lie apart, and of its dtype, is known by its shape.
+        # Where no elements of `x` share memory, shape and dtype of a part tell its bytes.
         if like and spec.nbytes == x.data.nbytes:
             spec.views[data.shape] = known
     part = _new(Counted)

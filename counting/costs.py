@@ -7,7 +7,7 @@ end; conventions (2mnp, mp(2n-1), MACs) are ways of summing them: `views.py`.
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,35 +25,51 @@ class Uncounted(TypeError):
     """An operation that the table of costs does not know, or one that would leave the count."""
 
 
-class Cost(dict[str, Any]):
+class Cost(Mapping[str, Any]):
     """Counts of operations by kind, a kind that does not occur left out: `Cost(mul=3, add=2)`.
 
-    `a + b` adds kind by kind, `cost * n` repeats. Counts are ints, or SymPy expressions where
-    shapes are symbolic.
+    It is a value: `a + b` adds kind by kind, `cost * n` repeats, nothing changes it. Counts are
+    ints, or SymPy expressions where shapes are symbolic.
+
+    Raises:
+        ValueError: there is no such kind of operation.
     """
 
+    __slots__ = ("_counts",)
+
     def __init__(self, counts: Mapping[str, Any] = {}, /, **more: Any) -> None:
-        super().__init__({k: n for k, n in {**counts, **more}.items() if n != 0})
-        if not self.keys() <= _KNOWN:
-            unknown = min(self.keys() - _KNOWN)
+        self._counts = {kind: n for kind, n in {**counts, **more}.items() if n != 0}
+        if not self._counts.keys() <= _KNOWN:
+            unknown = min(self._counts.keys() - _KNOWN)
             raise ValueError(f"unknown kind of operation {unknown!r}; known: {(*KINDS, *OUTSIDE)}")
 
+    def __getitem__(self, kind: str) -> Any:
+        return self._counts[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._counts)
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost({k: self.get(k, 0) + other.get(k, 0) for k in (*KINDS, *OUTSIDE)})
+        return Cost(
+            {k: self._counts.get(k, 0) + other._counts.get(k, 0) for k in (*KINDS, *OUTSIDE)}
+        )
 
     def __mul__(self, times: Any) -> "Cost":
         return Cost({k: n * times for k, n in self.items()})
 
     def by_kind(self) -> dict[str, Any]:
         """Every kind of FLOP, those that do not occur at 0, and the kinds outside that occur."""
-        return {kind: self.get(kind, 0) for kind in KINDS} | {
+        return {kind: self._counts.get(kind, 0) for kind in KINDS} | {
             kind: self[kind] for kind in OUTSIDE if kind in self
         }
 
     @property
     def flops(self) -> Any:
         """Every floating-point operation once, a fused multiply-add as two."""
-        return sum(self.get(kind, 0) for kind in KINDS) + self.get("fma", 0)
+        return sum(self._counts.get(kind, 0) for kind in KINDS) + self._counts.get("fma", 0)
 
     def __repr__(self) -> str:
         return f"Cost({', '.join(f'{k}={n}' for k, n in self.items())})"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import cupy
 
-from counting.ledger import Charge
+from counting.charge import Charge
 from counting.scope import Place, here
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from counting.costs import Uncounted
 from counting.scalar import Scalar
 
-# Of the operands of an operation and of its result, the last of these is what is executed.
+# An operation executes the last of these that is among its operands and its result.
 ARITHMETIC = ("logic", "int", "float", "complex")
 _KINDS = {"b": "logic", "i": "int", "u": "int", "f": "float", "c": "complex", "O": "float"}
 

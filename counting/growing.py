@@ -1,7 +1,7 @@
 """A call that costs a little more each time, by the same amounts: its price as a line.
 
-A decode step is one: each has one more key to look at than the last. Its text is counted at a few
-sizes, the lines through what is found give the price at every other.
+A decode step is one: each has one more key to look at than the last. Its code is counted at a few
+sizes, and the lines through what is found give the price at every other size.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,15 +9,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from counting.ledger import Along, Amounts, Charge, Counts, Ledger, Spec
+from counting.array import Counted, entered
+from counting.charge import Along, Amounts, Charge
+from counting.counts import Counts
+from counting.ledger import Ledger
 from counting.memory import levels
+from counting.pricing import describe
+from counting.scope import place
 
 
 class Line:
     """Whole numbers that grow evenly with n: `line(n)` is `origin + n * slope`.
 
     Args:
-        points: n and the numbers (...) there; one alone is as good as a level line.
+        points: pairs of n and an array of the numbers there; one pair is a constant.
 
     Raises:
         ValueError: no line goes through all of them.
@@ -41,58 +46,63 @@ class Run(NamedTuple):
 
     Attributes:
         counts: its rows.
-        held: bytes that it held beyond those before, at each moment.
+        levels: of memory, in the category of its result; see `memory.levels`.
     """
 
     counts: Counts
-    held: list[int]
+    levels: list[int]
 
 
 def counted(ledger: Ledger, function: Callable[[], Any]) -> tuple[Run, Any]:
     """What a call costs whose arrays belong to `ledger`, and the counted array that it gives."""
     before = ledger.snapshot()
     result = function()
-    held = list(levels(event for event in ledger.log if event.usage is result.spec.usage))
-    return Run(ledger.snapshot() - before, held), result
+    events = [event for event in ledger.log if event.usage is result.spec.usage]
+    return Run(ledger.snapshot() - before, list(levels(events))), result
 
 
 class Growing:
     """The price of a call as a line.
 
     Args:
-        runs: what it costs at some n.
+        name: of the call.
+        runs: what it was counted to cost at some n.
 
     Raises:
         ValueError: it does not grow evenly with n.
     """
 
-    def __init__(self, runs: Sequence[tuple[int, Run]]) -> None:
+    def __init__(self, name: str, runs: Sequence[tuple[int, Run]]) -> None:
         (_, first), *_ = runs
-        self._keys, self._columns = list(first.counts), first.counts.columns
+        self._name = name
+        self._keys = list(first.counts)
         if any(list(run.counts) != self._keys for _, run in runs):
             raise ValueError("not the same operations at each size")
         self._rows = Line([(n, np.array(list(run.counts.values()))) for n, run in runs])
         self._totals = Line([(n, self._rows(n).sum(axis=0)) for n, _ in runs])
-        self._held = Line([(n, np.array(run.held)) for n, run in runs])
+        self._levels = Line([(n, np.array(run.levels)) for n, run in runs])
 
-    def charge(self, name: str, n: int, result: Spec) -> Charge:
-        """What the call costs at n.
+    def enter(self, ledger: Ledger, path: str, n: int, data: Any) -> Counted:
+        """Charges the call at n, which gave the bare array `data`, and returns that as counted.
 
         Args:
-            name: of the call.
-            result: what it gives.
+            path: where the result says that it was made; rows are entered where they were counted.
+
+        Raises:
+            NotItsTurn: it is an interval of another thread.
         """
-        totals = self._totals(n).tolist()
-        kinds = dict(zip(self._columns, totals, strict=True))
-        held = int(self._held(n).max())
-        rows = Along(self, n)
-        return Charge(name, rows, _filled(totals), kinds, result, self.charge, held, (held,))
+        result = describe(ledger, data, place.get().category)
+        amounts, most = _filled(self._totals(n).tolist()), int(self._levels(n).max())
+        charge = Charge(self._name, Along(self, n), amounts, result, self.enter, (most,))
+        made: Counted = entered(ledger, "", charge, data)
+        made.path = path
+        return made
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def rows(self, times: int, total: int) -> Iterator[tuple[str, str, Amounts]]:
-        """What `times` calls add to each row that were made at numbers of this `total`."""
+        """What `times` calls add to each row whose n sum up to `total`."""
         sums = times * self._rows.origin + total * self._rows.slope
         for key, row in zip(self._keys, sums.tolist(), strict=True):
             yield *key, _filled(row)

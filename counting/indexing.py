@@ -17,7 +17,7 @@ def is_value(part: Any, index: Any) -> bool:
 
 
 def at(data: Any, index: Any) -> Any:
-    """The part of an array that an index means, as an array though it be one element."""
+    """The part of an array that an index means; an array even where that is one element."""
     part = data[index]
     if isinstance(part, type(data)):
         return part

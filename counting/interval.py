@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import get_ident
 
-from counting.ledger import Counts, Ledger
+from counting.counts import Counts
+from counting.ledger import Ledger
 
 
 class NotItsTurn(RuntimeError):
@@ -22,11 +23,15 @@ class Interval:
 
     Attributes:
         before: what was counted when it began.
+        inside: what each interval inside it counted.
         counts: its operations and bytes, without those of intervals inside it; once it has ended.
     """
 
     before: Counts
     counts: Counts
+
+    def __init__(self) -> None:
+        self.inside: list[Counts] = []
 
 
 @contextmanager
@@ -46,20 +51,15 @@ def interval(ledger: Ledger, thread: int | None = None) -> Iterator[Interval]:
         thread: the identity of one that computes in place of the caller, who waits for it.
     """
     found = Interval()
-    with ledger.turn:
-        outer = ledger.thread, ledger.inside
-        ledger.thread, ledger.inside = thread or get_ident(), []
+    with ledger.turn(thread or get_ident()):
+        ledger.intervals.append(found)
         found.before = ledger.snapshot()
         try:
             yield found
-        except BaseException:
-            ledger.settle()
-            ledger.paths.clear()  # an operation that was interrupted has left its path, no charge
-            raise
         finally:
             whole = found.counts = ledger.snapshot() - found.before
-            for counts in ledger.inside:
+            for counts in found.inside:
                 found.counts -= counts
-            ledger.thread, ledger.inside = outer
-            if ledger.inside is not None:
-                ledger.inside.append(whole)
+            ledger.intervals.remove(found)
+            if ledger.intervals:
+                ledger.intervals[-1].inside.append(whole)

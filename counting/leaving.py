@@ -1,4 +1,4 @@
-"""How values would leave the count: refused, but in blocks where they may, as at a prompt."""
+"""Ways for values to leave the count: refused, unless a block lets them, as a prompt does."""
 
 import operator
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 
 from counting.costs import Uncounted
 
-# Whether arrays may leave the count here, see `operations.uncounted`.
+# Whether arrays may leave the count here, see `stepping.operation.uncounted`.
 leaving: ContextVar[bool] = ContextVar("leaving", default=False)
 
 
@@ -23,7 +23,7 @@ def leave(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
 
 
 def _bare(x: Any) -> Any:
-    """`x`, each counted array in it, which is what has a spec, as it is out of the count."""
+    """`x`, with the bare array in the place of each counted one, which is known by its spec."""
     if hasattr(x, "spec"):
         return x.data
     if type(x) in (tuple, list):
@@ -82,7 +82,7 @@ class Guarded:
 
 
 class _Refused:
-    """An attribute of NumPy's arrays that counted ones do not have, and where it is.
+    """An attribute of NumPy's arrays that counted ones do not have; its error says where it is.
 
     One descriptor for each: a `__getattr__` would slow down every attribute that they have.
     """

@@ -9,6 +9,24 @@ from typing import Any
 import numpy as np
 
 
+class Event:
+    """What changes memory.
+
+    Attributes:
+        usage: the memory that it changes, if any.
+        grows: bytes that are alive for good, or none any more if it is negative.
+        over: bytes beyond those that are alive for a moment.
+        levels: bytes alive in it, one moment after another, beyond those before it.
+    """
+
+    __slots__ = ("grows", "usage")
+    over: Any = 0
+    levels: tuple[Any, ...] = ()
+
+    def __init__(self, usage: "Usage | None", grows: Any) -> None:
+        self.usage, self.grows = usage, grows
+
+
 class Usage:
     """Live bytes and their high-water mark since the start.
 
@@ -22,8 +40,8 @@ class Usage:
         self.live: Any = 0
         self.peak: Any = 0
 
-    def enter(self, events: Sequence[Any]) -> None:
-        """Each event in turn makes live bytes grow by `grows`, and for a moment by `over` more."""
+    def enter(self, events: Sequence[Event]) -> None:
+        """Adds the bytes by which each event grows; the peak knows what each was over that."""
         over = [event.over for event in events]
         live = list(accumulate([event.grows for event in events], initial=self.live))[1:]
         self.live = live[-1]
@@ -32,11 +50,11 @@ class Usage:
         except TypeError:  # symbols: which one is larger is not known, or not known to `>`
             for now, more in zip(live, over, strict=True):
                 for candidate in _candidates(now, more):
-                    self.peak = _larger(self.peak, candidate)
+                    self.peak = larger(self.peak, candidate)
 
 
-def levels(events: Iterable[Any]) -> Iterator[Any]:
-    """What is alive at each event, and within each, beyond what was before the first."""
+def levels(events: Iterable[Event]) -> Iterator[Any]:
+    """Live bytes after each event, relative to the start, temporaries inside it included."""
     live = 0
     for event in events:
         yield from (live + level for level in event.levels)
@@ -45,7 +63,7 @@ def levels(events: Iterable[Any]) -> Iterator[Any]:
 
 
 def _candidates(live: Any, over: Any) -> list[Any]:
-    """What may be the most: `live`, and what it is with each of the terms that `over` may be."""
+    """What the peak may be: `live`, or `live` and what `over` is, each term of its `Max` apart."""
     import sympy
 
     for term in sympy.Add.make_args(sympy.sympify(over)):
@@ -54,7 +72,10 @@ def _candidates(live: Any, over: Any) -> list[Any]:
     return [live, live + over] if over != 0 else [live]
 
 
-def _larger(a: Any, b: Any) -> Any:
+def larger(a: Any, b: Any) -> Any:
+    """The larger of two sizes, or `Max(a, b)` where that depends on values of symbols."""
+    if type(a) is type(b) is int:
+        return max(a, b)
     import sympy
 
     kept = []  # what of `a` may exceed `b`; SymPy's own comparison of polynomials takes seconds

@@ -9,14 +9,10 @@ exceptions are pending: tried with ctypes, the exception was lost, then the proc
 import ctypes
 import os
 import tracemalloc
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
-
-from counting.ledger import Charge, Ledger
-from counting.scope import place
 
 _FRAMES = 12  # how far back `by_file` looks for a file
 _OWN = tuple(f"{Path(file).parent}{os.sep}" for file in (__file__, np.__file__))
@@ -73,7 +69,7 @@ class Allocations:
         """Live bytes by the file whose code, outside of NumPy and this package, asked for them.
 
         Args:
-            known: files that are named sooner, where they asked for it through others.
+            known: files to name rather than those that they called, if any is on the way.
         """
         found: dict[Path, int] = {}
         for trace in tracemalloc.take_snapshot().traces:
@@ -82,84 +78,3 @@ class Allocations:
             file = next((f for f in map(Path, others) if f in known), Path(others[0]))
             found[file] = found.get(file, 0) + trace.size
         return found
-
-
-class Moment(NamedTuple):
-    """The most bytes held while an operation ran, over what was held at the start.
-
-    Attributes:
-        path, operation: which, as in `Counts`.
-        ledger: by the ledger: what was alive before, and its temporaries or its result.
-        real: by the allocator.
-    """
-
-    path: str
-    operation: str
-    ledger: int
-    real: int
-
-
-class _Watched(dict[Any, Charge]):
-    """The prices of a ledger; each operation asks for its own just before it runs."""
-
-    def __init__(self, ledger: Ledger, allocations: Allocations) -> None:
-        super().__init__(ledger.charges)
-        self._ledger, self._allocations = ledger, allocations
-        self._start = self._before()
-        self.moments: list[Moment] = []
-        self._running: tuple[str, str, int] | None = None
-
-    def _before(self) -> tuple[int, int]:
-        return sum(self._ledger.live_bytes.values()), self._allocations.live
-
-    def close(self) -> None:
-        """Enters the operation that ran last."""
-        if self._running:
-            real = self._allocations.peak - self._start[1]
-            self.moments.append(Moment(*self._running, real))
-        self._running = None
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        self.close()
-        charge = super().get(key)
-        if charge is not None:
-            held = max(charge.transient, charge.result.nbytes if charge.result else 0)
-            ledger = self._before()[0] - self._start[0] + held
-            self._running = (place.get().path, charge.operation, ledger)
-            self._allocations.reset_peak()
-        return charge
-
-
-def moments(ledger: Ledger, run: Callable[[], Any], allocations: Allocations) -> list[Moment]:
-    """What ledger and allocator say of each operation of `run`, in order.
-
-    It runs twice: finding the prices of operations, the first time, makes small arrays itself.
-    Arrays of `run` must be born inside `allocations`, or the two do not see the same.
-    """
-    run()
-    charges = ledger.charges
-    watched = _Watched(ledger, allocations)
-    ledger.charges = ledger.hot = watched
-    try:
-        run()
-        watched.close()
-    finally:
-        ledger.charges = ledger.hot = charges
-    return watched.moments
-
-
-def transients(moments: list[Moment]) -> dict[str, int]:
-    """The bytes that each operation held beyond what the ledger knows of, at most; none at 0.
-
-    In float32 on NumPy 2.1 and 2.4 they are, each tried alone: for a number among the operands 4,
-    the array that it is made into (more where the result is as small, for it is float64 first);
-    `np.where` with a number 12, both; `np.ones_like` 12 for its 1, of bool 16; `np.mean` 16 for
-    its number of elements; `np.tril` a mask of one byte an element, and its 0; float16 differs in
-    `np.mean`, which adds up in float32. Below 0 would be a temporary of 256 KiB or more that NumPy
-    writes over: `x * x * x` on bare arrays.
-    """
-    beyond: dict[str, int] = {}
-    for moment in moments:
-        if differs := moment.real - moment.ledger:
-            beyond[moment.operation] = max(differs, beyond.get(moment.operation, differs))
-    return beyond

@@ -7,16 +7,17 @@ reads what it gathers.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 
 from counting import scalar
+from counting.charge import Charge, Spec
 from counting.composite import composite
-from counting.costs import COSTS, Cost, executed, size, views
+from counting.costs import COSTS, Cost, Shape, executed, size, views
 from counting.costs import Uncounted as Uncounted
 from counting.dtypes import admitted, arithmetic, require
-from counting.ledger import Charge, Ledger, Spec
+from counting.ledger import Ledger
 from counting.memory import levels, occupied
 from counting.scope import at
 from counting.scope import category as in_category
@@ -27,21 +28,44 @@ CACHED = 50_000  # prices that a ledger keeps; shapes that grow with every token
 Amounts = dict[Any, Any]  # by the names of a ledger's columns
 
 
-def form(data: Any) -> tuple[Any, ...]:
-    """All that bytes and prices of an array may depend on: those of one form share them.
+class Packed(Protocol):
+    """An array of numbers that are kept otherwise, as integers with scales beside them.
 
-    One that is packed may have scales beside its numbers: it counts what it consists of, and what
-    prices each function of it.
+    It answers some of NumPy's functions itself, and says by which code they are to be priced.
     """
-    held = occupied(data) if isinstance(data, np.ndarray) else data.nbytes
-    looks = type(data), data.shape, data.dtype, held
-    if not hasattr(data, "reference"):
+
+    shape: Shape
+    dtype: np.dtype
+    nbytes: int
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """The plain arrays that it consists of."""
+
+    def reference(self, function: Any) -> Callable[..., Any] | None:
+        """Code that does what `function` does of it, its `parts` in its place, and costs as much.
+
+        None where the row of `function` in `COSTS` is right.
+        """
+
+
+def is_packed(x: Any) -> TypeGuard[Packed]:
+    """Whether an array is one; looking for one name is quicker than `isinstance` of a Protocol."""
+    return hasattr(x, "reference")
+
+
+def form(data: Any) -> tuple[Any, ...]:
+    """All that bytes and prices of an array may depend on: those of one form share them."""
+    if isinstance(data, np.ndarray):
+        return type(data), data.shape, data.dtype, occupied(data)
+    looks = type(data), data.shape, data.dtype, data.nbytes
+    if not is_packed(data):
         return looks
     parts = tuple((type(part), part.shape, part.dtype) for part in data.parts)
     return *looks, parts, tuple(map(data.reference, COSTS))
 
 
-UNKNOWN = object()  # in the place of what a price may depend on: it is not remembered
+UNKNOWN = object()  # stands for an operand without a fingerprint: the price is not remembered
 
 
 def fingerprint(function: Callable[..., Any], x: Any) -> Any:
@@ -68,7 +92,7 @@ def fingerprint(function: Callable[..., Any], x: Any) -> Any:
 
 
 def describe(ledger: Ledger, data: Any, category: str) -> Spec:
-    """What the ledger keeps of all arrays of one form that are for the same.
+    """The spec of an array, which the ledger keeps for all of its form and category.
 
     Raises:
         ValueError: the ledger knows no such category.
@@ -84,6 +108,7 @@ def describe(ledger: Ledger, data: Any, category: str) -> Spec:
             raise ValueError(f"unknown category {category!r}; this ledger knows {known}")
         spec = Spec(ledger, data.shape, data.dtype, category, looks[3])
         ledger.specs[key] = spec
+        ledger.described.add(spec)
     return spec
 
 
@@ -96,29 +121,36 @@ def price(
     ledger: Ledger,
     category: str,
     function: Any,
-    specs: Sequence[Spec | None],
-    bare: Sequence[Any],
+    operands: Sequence[Any],
     options: Mapping[str, Any],
-    counted: Callable[[Any, Ledger], Any],
+    counted: Any,
 ) -> tuple[Charge, Any]:
     """The price of a call, and the result of the first one: its shape is part of the price.
 
     Args:
         category: what the result is for.
-        specs: of the operands that count, None of others.
-        bare: the operands.
-        counted: what makes an array count.
+        counted: the type of arrays that are counted; makes one of an array and a ledger.
+
+    Raises:
+        Uncounted: there is no row in `COSTS` for it.
+        ValueError: operands belong to two ledgers.
     """
+    bare: list[Any] = []
     known: list[Spec] = []
     numbers: list[np.dtype] = []
-    for x, spec in zip(bare, specs, strict=True):
-        if spec is not None or hasattr(x, "shape"):
-            known.append(spec or describe(ledger, x, "activations"))
+    for x in operands:
+        bare.append(x.data if type(x) is counted else x)
+        if type(x) is counted:
+            if x.spec.ledger is not ledger:
+                raise ValueError("arrays of two ledgers meet: make both with one")
+            known.append(x.spec)
+        elif hasattr(x, "shape"):
+            known.append(describe(ledger, x, "activations"))
         elif type(x) in (bool, int, float, complex):
             numbers.append(np.dtype(type(x)))
-    if function is np.copyto and specs[0] is None:
+    if function is np.copyto and type(operands[0]) is not counted:
         raise Uncounted("a plain array takes no counted values: count it too, or copy x.data")
-    run, text = _runner(function, bare, counted)
+    run, code = _runner(function, bare, counted)
     data = run(*bare, **options)
     if data is not None and not hasattr(data, "shape"):
         raise Uncounted(f"{function.__name__} of {bare} gives no array")
@@ -129,49 +161,46 @@ def price(
         ledger.charges.clear()
         ledger.specs.clear()
     name = function.__name__
-    if text is None:
+    if code is None:
         amounts = _amounts(function, known, numbers, result)
         columns = _by_column(ledger, amounts)
-        return Charge(name, (("", name, columns),), columns, amounts, result, run), data
+        return Charge(name, (("", name, columns),), columns, result, run), data
     scratch = Ledger(ledger.memory)
-    operands = list(_on_shapes(known, bare, scratch, counted))
-    found, transient, held = _traced(
-        partial(text, *operands, **options), operands, scratch, category
-    )
+    shapes = list(_on_shapes(known, bare, scratch, counted))
+    found, moments = _traced(partial(code, *shapes, **options), shapes, scratch, category)
     rows = _joined(found, name)
-    totals = _sum(rows.values())
     priced = tuple((*key, _by_column(ledger, amounts)) for key, amounts in rows.items())
-    columns = _by_column(ledger, totals)
-    return Charge(name, priced, columns, totals, result, run, transient, held), data
+    columns = _by_column(ledger, _sum(rows.values()))
+    return Charge(name, priced, columns, result, run, moments), data
 
 
 def _runner(
     function: Any, bare: Sequence[Any], counted: Callable[[Any, Ledger], Any]
 ) -> tuple[Callable[..., Any], Callable[..., Any] | None]:
-    """What runs on bare arrays, and the text whose trace is the price, if no row of `COSTS` is.
+    """What runs on bare arrays, and the code whose trace is the price, if no row of `COSTS` is.
 
     Raises:
         Uncounted: `function` has no row.
     """
     on_scalars = any(hasattr(x, "dtype") and x.dtype.kind == "O" for x in bare)
     if isinstance(function, composite):
-        text = function.function
-        return (_one_by_one(text, counted) if on_scalars else function), text
+        code = function.function
+        return (_one_by_one(code, counted) if on_scalars else function), code
     if COSTS.get(function) in (None, views):
         raise no_row(function)
-    packed = next((x for x in bare if hasattr(x, "reference")), None)
+    packed = next(filter(is_packed, bare), None)
     run = scalar.runner(function) if on_scalars else function
     return run, None if packed is None else packed.reference(function)
 
 
 def _one_by_one(
-    text: Callable[..., Any], counted: Callable[[Any, Ledger], Any]
+    code: Callable[..., Any], counted: Callable[[Any, Ledger], Any]
 ) -> Callable[..., Any]:
-    """A composite on bare arrays of Scalars, its operations those that are counted."""
+    """A composite on bare arrays of Scalars, each operation run as counted arrays run it."""
 
     def run(*bare: Any) -> Any:
         scratch = Ledger()
-        return text(*(counted(x, scratch) if hasattr(x, "shape") else x for x in bare)).data
+        return code(*(counted(x, scratch) if hasattr(x, "shape") else x for x in bare)).data
 
     return run
 
@@ -179,32 +208,35 @@ def _one_by_one(
 def _on_shapes(
     specs: Iterable[Spec], bare: Iterable[Any], scratch: Ledger, counted: Callable[..., Any]
 ) -> Iterator[Any]:
-    """The operands without data; one that is packed as the arrays that it consists of."""
+    """The operands on shapes alone, one that is packed as its parts."""
     left = iter(specs)
     for x in bare:
         if not hasattr(x, "shape"):
             yield x
             continue
         with in_category(next(left).category):
-            for part in getattr(x, "parts", (x,)):
+            for part in x.parts if is_packed(x) else (x,):
                 dtype = np.float64 if part.dtype.kind == "O" else part.dtype  # a Scalar is as wide
                 yield counted(ShapeArray(part.shape, dtype), scratch)
 
 
 def _traced(
-    text: Callable[[], Any], operands: Sequence[Any], scratch: Ledger, category: str
-) -> tuple[dict[tuple[str, str], Amounts], Any, tuple[int, ...]]:
-    """What `text` adds to a ledger, by path and operation, and the bytes it held: most, and all."""
-    held, before = scratch.live_bytes[category], scratch.snapshot()
+    code: Callable[[], Any], operands: Sequence[Any], scratch: Ledger, category: str
+) -> tuple[dict[tuple[str, str], Amounts], tuple[Any, ...]]:
+    """What `code` adds to a ledger, by path and operation, and its `levels` of memory.
+
+    Of symbols the most alone is known, which is no more than one of the levels.
+    """
+    alive, before = scratch.live_bytes[category], scratch.snapshot()
     with at(""), in_category(category):
-        result = text()
+        result = code()
     if any((result if result.base is None else result.base) is x for x in operands):
         raise Uncounted("a composite gives a view of its operand, which it does not make: copy it")
     events = [event for event in scratch.log if event.usage is scratch.memory[category]]
     counts = scratch.snapshot() - before
     rows = {key: dict(zip(counts.columns, row, strict=True)) for key, row in counts.items()}
-    most = scratch.peak_bytes[category] - held
-    return rows, most, tuple(levels(events)) if type(most) is int else ()
+    most = scratch.peak_bytes[category] - alive
+    return rows, tuple(levels(events)) if type(most) is int else (most,)
 
 
 def _joined(rows: dict[tuple[str, str], Amounts], name: str) -> dict[tuple[str, str], Amounts]:
@@ -243,7 +275,7 @@ def _amounts(
     found: Amounts = {"calls": 1}
     if cost:
         dtypes = [*numbers, *(spec.dtype for spec in specs)]
-        if function is not np.argmax:  # whose result are places
+        if function is not np.argmax:  # whose result are positions
             dtypes.append(result.dtype)
         found |= _executed(function, cost, arithmetic(dtypes), result)
     for way, moved in (("read", reads), ("written", writes)):

@@ -27,6 +27,32 @@ def _times(a: Any, b: Any) -> Any:
     return (a and b) if type(a) is type(b) is bool else a * b
 
 
+def _operator(kind: str, operation: Callable[..., Any], swapped: bool = False) -> Any:
+    """A method of `Scalar`: executes `operation`, which counts as one of `kind`."""
+
+    def method(self: "Scalar", *others: Any) -> Any:
+        operands = (*others, self) if swapped else (self, *others)
+        if any(isinstance(x, Complex | np.ndarray) for x in operands):
+            return NotImplemented  # they know how
+        values = [*map(_bare, operands)]
+        value = operation(*values)
+        self._count(kind, *values, value)
+        return Scalar(value, self.tally, exact=True)
+
+    return method
+
+
+def _comparison(operation: Callable[..., bool]) -> Any:
+    """A method of `Scalar` that compares."""
+
+    def method(self: "Scalar", other: Any) -> bool:
+        values = self.value, _bare(other)
+        self._count("cmp", *values)
+        return operation(*values)
+
+    return method
+
+
 class Scalar:
     """A number that enters each operation it takes part in into `tally`, under its kind.
 
@@ -53,73 +79,24 @@ class Scalar:
         else:
             self.tally[kind] += 1
 
-    def _result(self, kind: str, operation: Callable[..., Any], *operands: Any) -> Any:
-        if any(isinstance(x, Complex | np.ndarray) for x in operands):
-            return NotImplemented  # they know how
-        values = [*map(_bare, operands)]
-        value = operation(*values)
-        self._count(kind, *values, value)
-        return Scalar(value, self.tally, exact=True)
+    __add__ = __radd__ = _operator("add", _plus)
+    __sub__ = _operator("add", operator.sub)
+    __rsub__ = _operator("add", operator.sub, swapped=True)
+    __mul__ = __rmul__ = _operator("mul", _times)
+    __truediv__ = _operator("div", operator.truediv)
+    __rtruediv__ = _operator("div", operator.truediv, swapped=True)
+    __neg__ = _operator("add", operator.neg)
+    exp = _operator("exp", math.exp)
+    tanh = _operator("tanh", math.tanh)
+    sqrt = _operator("sqrt", math.sqrt)
+    sin = _operator("sin", math.sin)
+    cos = _operator("cos", math.cos)
 
-    def _compare(self, operation: Callable[..., bool], other: Any) -> bool:
-        values = self.value, _bare(other)
-        self._count("cmp", *values)
-        return operation(*values)
-
-    def __add__(self, other: Any) -> "Scalar":
-        return self._result("add", _plus, self, other)
-
-    def __sub__(self, other: Any) -> "Scalar":
-        return self._result("add", operator.sub, self, other)
-
-    def __rsub__(self, other: Any) -> "Scalar":
-        return self._result("add", operator.sub, other, self)
-
-    def __mul__(self, other: Any) -> "Scalar":
-        return self._result("mul", _times, self, other)
-
-    def __truediv__(self, other: Any) -> "Scalar":
-        return self._result("div", operator.truediv, self, other)
-
-    def __rtruediv__(self, other: Any) -> "Scalar":
-        return self._result("div", operator.truediv, other, self)
-
-    __radd__, __rmul__ = __add__, __mul__
-
-    def __neg__(self) -> "Scalar":
-        return self._result("add", operator.neg, self)
-
-    def __eq__(self, other: object) -> bool:  # and `!=`, which asks it
-        return self._compare(operator.eq, other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __lt__(self, other: Any) -> bool:
-        return self._compare(operator.lt, other)
-
-    def __le__(self, other: Any) -> bool:
-        return self._compare(operator.le, other)
-
-    def __gt__(self, other: Any) -> bool:
-        return self._compare(operator.gt, other)
-
-    def __ge__(self, other: Any) -> bool:
-        return self._compare(operator.ge, other)
-
-    def exp(self) -> "Scalar":
-        return self._result("exp", math.exp, self)
-
-    def tanh(self) -> "Scalar":
-        return self._result("tanh", math.tanh, self)
-
-    def sqrt(self) -> "Scalar":
-        return self._result("sqrt", math.sqrt, self)
-
-    def sin(self) -> "Scalar":
-        return self._result("sin", math.sin, self)
-
-    def cos(self) -> "Scalar":
-        return self._result("cos", math.cos, self)
+    __eq__ = _comparison(operator.eq)  # and `!=`, which asks it
+    __lt__ = _comparison(operator.lt)
+    __le__ = _comparison(operator.le)
+    __gt__ = _comparison(operator.gt)
+    __ge__ = _comparison(operator.ge)
 
     def fma(self, factor: "Scalar", addend: "Scalar") -> "Scalar":
         """self * factor + addend: one fused operation, but two of whole numbers."""

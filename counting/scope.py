@@ -83,10 +83,10 @@ _ENTERING = frozenset(("__enter__", "__aenter__", "enter_context", "enter_async_
 
 
 def _opener(frame: FrameType) -> FrameType:
-    """Whose a scope is that is opened in `frame`: the nearest with a `with` block of its own.
+    """The frame that a scope opened in `frame` belongs to: the nearest that wrote a `with` block.
 
-    Not what enters on behalf of another: an `__enter__`, an `ExitStack`, or the generator of a
-    `contextlib.contextmanager`.
+    That is none that enters on behalf of another: an `__enter__`, an `ExitStack`, or the generator
+    of a `contextlib.contextmanager`.
     """
     while outer := frame.f_back:
         generator = frame.f_code.co_flags & _GENERATOR

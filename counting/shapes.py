@@ -16,6 +16,17 @@ from counting.calls import dims, spelled
 from counting.costs import Shape, size
 
 
+def _reduction(function: Callable[..., Any]) -> Callable[..., "ShapeArray"]:
+    def rule(a: "ShapeArray", axis: int | None = None, keepdims: bool = False) -> "ShapeArray":
+        reduced = range(a.ndim) if axis is None else [range(a.ndim)[axis]]
+        kept = [1 if i in reduced else dim for i, dim in enumerate(a.shape)]
+        if not keepdims:
+            kept = [dim for i, dim in enumerate(kept) if i not in reduced]
+        return ShapeArray(tuple(kept), function(np.ones(1, a.dtype)).dtype)
+
+    return rule
+
+
 class ShapeArray(NDArrayOperatorsMixin):
     """A shape and a dtype that stand for an array: `ShapeArray((3, 4), np.float32)`.
 
@@ -100,14 +111,9 @@ class ShapeArray(NDArrayOperatorsMixin):
     def copy(self) -> "ShapeArray":
         return ShapeArray(self.shape, self.dtype)
 
-    def sum(self, axis: int | None = None, keepdims: bool = False) -> "ShapeArray":
-        return _reduce(np.sum)(self, axis, keepdims)
-
-    def max(self, axis: int | None = None, keepdims: bool = False) -> "ShapeArray":
-        return _reduce(np.max)(self, axis, keepdims)
-
-    def mean(self, axis: int | None = None, keepdims: bool = False) -> "ShapeArray":
-        return _reduce(np.mean)(self, axis, keepdims)
+    sum = _reduction(np.sum)
+    max = _reduction(np.max)
+    mean = _reduction(np.mean)
 
 
 def _name(function: Any) -> str:
@@ -157,17 +163,6 @@ def _length(part: slice, dim: Any) -> Any:
         for x in (part.start or 0, dim if part.stop is None else part.stop)
     )
     return stop - start
-
-
-def _reduce(function: Callable[..., Any]) -> Callable[..., ShapeArray]:
-    def rule(a: ShapeArray, axis: int | None = None, keepdims: bool = False) -> ShapeArray:
-        reduced = range(a.ndim) if axis is None else [range(a.ndim)[axis]]
-        kept = [1 if i in reduced else dim for i, dim in enumerate(a.shape)]
-        if not keepdims:
-            kept = [dim for i, dim in enumerate(kept) if i not in reduced]
-        return ShapeArray(tuple(kept), function(np.ones(1, a.dtype)).dtype)
-
-    return rule
 
 
 def _where(condition: Any, x: Any, y: Any) -> ShapeArray:
@@ -256,11 +251,11 @@ def _take_along_axis(arr: ShapeArray, indices: Any, axis: int) -> ShapeArray:
 
 
 SHAPES: dict[Callable[..., Any], Callable[..., Any]] = {
-    np.sum: _reduce(np.sum),
+    np.sum: ShapeArray.sum,
     np.cumsum: _cumsum,
-    np.max: _reduce(np.max),
-    np.argmax: _reduce(np.argmax),
-    np.mean: _reduce(np.mean),
+    np.max: ShapeArray.max,
+    np.argmax: _reduction(np.argmax),
+    np.mean: ShapeArray.mean,
     np.where: _where,
     np.take: _take,
     np.take_along_axis: _take_along_axis,

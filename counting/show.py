@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from counting.ledger import grouped
+from counting.counts import grouped
 from counting.views import flops
 
 SAMPLE = 1 << 22  # elements that statistics look at; of a larger array every k-th

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from counting.ledger import Counts
+from counting.counts import Counts
 from counting.views import flops, matmul
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from counting.ledger import Counts
+from counting.counts import Counts
 
 
 def macs(counts: Counts) -> Any:

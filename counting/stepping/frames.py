@@ -4,16 +4,17 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from inspect import CO_OPTIMIZED
+from pathlib import Path
 from types import FrameType
 
 import numpy as np
 
-import counting
 from counting.array import Counted
 from counting.ledger import Ledger
 
 # What a program calls and is not, by folder: this package, NumPy, the standard library.
-MACHINERY = tuple(f"{os.path.dirname(file)}{os.sep}" for file in (counting.__file__, np.__file__))
+_COUNTING, _NUMPY = Path(__file__).parents[1], Path(np.__file__).parent
+MACHINERY = (f"{_COUNTING}{os.sep}", f"{_NUMPY}{os.sep}")
 _STANDARD = f"{os.path.dirname(os.__file__)}{os.sep}"
 _INSTALLED = ("site-packages", "dist-packages")  # may lie within the standard library's folder
 

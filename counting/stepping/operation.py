@@ -1,4 +1,4 @@
-"""Operations as things, conditions on them, and blocks out of the count."""
+"""Operations that have run, conditions on them, and blocks in which arrays leave the count."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -8,34 +8,47 @@ from typing import Any
 
 import numpy as np
 
-from counting.array import Counted, observing
+from counting.array import Counted
+from counting.charge import Charge
 from counting.costs import Cost
 from counting.leaving import leaving
-from counting.ledger import Charge, Ledger
+from counting.ledger import Ledger
 
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation that has just run.
+    """An operation that has just run, as an observer is told of it.
 
     Attributes:
         number: how many ran before it and with it.
         path: where.
-        name: the function: `matmul`.
+        charge: its price.
         inputs: as it was called with them, arrays and numbers.
         output: what came out, or None for a write in place.
-        counts: what it added to each column of the ledger: "calls", "dots", a kind,
-            ("read", category), ("written", category).
     """
 
     number: int
     path: str
-    name: str
+    charge: Charge
     inputs: tuple[Any, ...]
     output: Counted | None
-    counts: dict[Any, Any]
-    cost: Cost
-    transient: Any
+
+    @property
+    def name(self) -> str:
+        """The function: `matmul`."""
+        return self.charge.operation
+
+    @property
+    def counts(self) -> dict[Any, Any]:
+        """What it added to each column of the ledger, as `Counts.total` names them."""
+        ledger = next(x.ledger for x in self.inputs if type(x) is Counted)
+        amounts = dict(self.charge.amounts)
+        return {name: amounts.get(column, 0) for name, column in ledger.columns.items()}
+
+    @property
+    def cost(self) -> Cost:
+        """Operations by kind."""
+        return self.charge.cost
 
     @property
     def flops(self) -> Any:
@@ -45,23 +58,11 @@ class Operation:
     @property
     def allocation(self) -> Any:
         """Bytes that it allocated: its result, or the most that it held if that is more."""
-        return max(self.output.nbytes if self.output is not None else 0, self.transient)
+        return max(self.charge.grows, self.charge.transient)
 
     def __repr__(self) -> str:
         made = f" -> {self.output!r}" if self.output is not None else ""
         return f"<operation {self.number}, {self.name} at {self.path or 'top'}{made}>"
-
-
-def operation(
-    number: int, path: str, charge: Charge, inputs: tuple[Any, ...], output: Counted | None
-) -> Operation:
-    """What an observer is told, as one thing."""
-    ledger = next(x.ledger for x in inputs if type(x) is Counted)
-    by_name = dict(charge.amounts)
-    counts = {name: by_name.get(column, 0) for name, column in ledger.columns.items()}
-    return Operation(
-        number, path, charge.operation, inputs, output, counts, charge.cost, charge.transient
-    )
 
 
 _CONDITION = re.compile(
@@ -113,31 +114,13 @@ def uncounted(ledger: Ledger | None = None) -> Iterator[None]:
     knows gives counted arrays, as ever.
 
     Args:
-        ledger: one that is charged for nothing in the block, so that one can look at arrays while
-            a program that is measured stands still; an array that outlives the block is live.
-            Without, what the table knows is charged as ever.
+        ledger: is charged for nothing in the block, so that one can look at arrays while a program
+            that is measured stands still; arrays that are kept afterwards count as live. If None,
+            what the table knows is charged as ever.
     """
     token = leaving.set(True)
     try:
-        with nullcontext() if ledger is None else _uncharged(ledger):
+        with nullcontext() if ledger is None else ledger.uncharged():
             yield
     finally:
         leaving.reset(token)
-
-
-@contextmanager
-def _uncharged(ledger: Ledger) -> Iterator[None]:
-    peaks = ledger.peak_bytes
-
-    def discard(path: str, charge: Charge, operands: Any, result: Any) -> None:
-        i = len(ledger.log) - 1
-        while ledger.log[i] is not charge:  # the end of an array may have come after
-            i -= 1
-        ledger.log[i] = Charge("", (), (), Cost(), charge.result, charge.run)
-
-    try:
-        with observing(ledger, discard):
-            yield
-    finally:
-        for name, live in ledger.live_bytes.items():
-            ledger.memory[name].peak = max(peaks[name], live)

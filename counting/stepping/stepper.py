@@ -5,22 +5,22 @@
 
 import bdb
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from types import CodeType, FrameType
 from typing import Any
 
-from counting.array import Counted, observing
-from counting.ledger import Charge, Counts, Ledger
+from counting.array import Counted
+from counting.charge import Charge
+from counting.ledger import Ledger, observing
 from counting.scope import place
+from counting.stepping.figures import Figures
 from counting.stepping.frames import COPIED, callers, forget_variables, ledger_of, not_machinery
-from counting.stepping.operation import Operation, operation, uncounted
-from counting.views import flops
+from counting.stepping.operation import Operation, uncounted
 
 
-class Stepper(bdb.Bdb):
+class Stepper(Figures, bdb.Bdb):
     """A debugger's half that decides where a program stops; subclasses say what is done there.
 
     It stops on lines of the program's own, however deep below counting they are called, and after
@@ -28,7 +28,7 @@ class Stepper(bdb.Bdb):
     says how far to go on: `set_step`, `set_next(frame)`, `set_return(frame)`, `set_continue` and
     `set_quit` of `bdb.Bdb`, or `run_to_line`, `run_to_path` and `run_to_operation`.
 
-    What is counted is the same as without, bytes alive too.
+    What is counted is the same as without, bytes alive too; `Figures` say what.
 
     A function with a local name `__tracebackhide__` is passed through, as pytest does it.
 
@@ -37,14 +37,9 @@ class Stepper(bdb.Bdb):
         options: of the other base classes.
 
     Attributes:
-        ledger: that of the program, once it is known.
         stops: how often it has stopped.
-        number: operations so far.
         operation: that at which it is stopped; None on a line, so that no array lives longer.
-        stretch: what was counted since it stopped before, while it is stopped.
         passing: whether it goes by breakpoints, to where it was told to, until its next stop.
-        lines: how often which charges were made, by path, file and line: each operation once,
-            at the innermost line of the program's own; since the mark.
     """
 
     def __init__(self, own: Callable[[str], bool] | None = None, **options: Any) -> None:
@@ -59,17 +54,10 @@ class Stepper(bdb.Bdb):
         self._operation_wanted: Callable[[Operation], bool] | None = None
         self._watched: FrameType | None = None  # see `_go_on`: its variables are copied anew
         self._path = ""  # of the line of its own before
-        self._before: Counts | None = None
-        self._start: Counts | None = None
-        self._mark: Counts | None = None
         self._standing = False
-        self.ledger: Ledger | None = None
         self.stops = 0
-        self.number = 0
         self.operation: Operation | None = None
-        self.stretch: Counts | None = None
         self.passing = False
-        self.lines: dict[tuple[str, str, int], Counter[Charge]] = {}
 
     # What a subclass does.
 
@@ -112,44 +100,6 @@ class Stepper(bdb.Bdb):
         """Whether it goes on to something that it has not come to."""
         return bool(self._line_wanted or self._operation_wanted)
 
-    @property
-    def counts(self) -> Counts | None:
-        """What was counted since the start; None while no ledger is known."""
-        return self._since(self._start)
-
-    @property
-    def since_mark(self) -> Counts | None:
-        """What was counted since the mark, which the start is if there was no other."""
-        return self._since(self._mark)
-
-    def _since(self, moment: Counts | None) -> Counts | None:
-        if self.ledger is None:
-            return None
-        now = self.ledger.snapshot()
-        return now if moment is None else now - moment
-
-    @property
-    def flops(self) -> Any:
-        """FLOP since the start, a multiply-add as two."""
-        return flops(self.counts) if self.counts is not None else 0
-
-    @property
-    def live(self) -> Any:
-        """Bytes that are live, of every category."""
-        return sum(self.ledger.live_bytes.values()) if self.ledger else 0
-
-    def at_line(self, file: str, line: int, path: str = "*") -> Counts:
-        """What was counted at a line itself, at paths that match a glob."""
-        columns = self.ledger.columns if self.ledger else {}
-        rows: dict[tuple[str, str], list[Any]] = {}
-        for (where, *there), charges in self.lines.items():
-            if there == [file, line] and fnmatchcase(where, path):
-                for charge, times in charges.items():
-                    row = rows.setdefault((where, charge.operation), [0] * len(columns))
-                    for column, amount in charge.amounts:
-                        row[column] += times * amount
-        return Counts(columns, {key: tuple(row) for key, row in rows.items()})
-
     def owns(self, frame: FrameType) -> bool:
         """Whether a frame is the program's own."""
         code = frame.f_code
@@ -167,19 +117,9 @@ class Stepper(bdb.Bdb):
         Args:
             from_now: whether now is the start that figures are counted from, or else the ledger's.
         """
-        self.ledger, self.operation = ledger, None
-        self.number = 0
-        self.mark()
-        self._start = self._before = self._mark
-        if not from_now:
-            self._start = self._mark = None
-            self.number = ledger.snapshot().total("calls")
+        self.operation = None
+        self.begin(ledger, from_now)
         self._observed.enter_context(observing(ledger, self._observer))
-
-    def mark(self) -> None:
-        """Begins the figures anew that are about a part of the run."""
-        self.lines = {}
-        self._mark = self.ledger.snapshot() if self.ledger else None
 
     @contextmanager
     def stepping(self) -> Iterator[None]:
@@ -206,8 +146,8 @@ class Stepper(bdb.Bdb):
     def break_in(self, frame: FrameType) -> None:
         """Stops at the next line of a frame that runs, as `pdb.set_trace` does; observes on.
 
-        Figures are those of the ledger from its start. While it stands still it does nothing: what
-        is computed at a prompt may come by too.
+        Figures are those of the ledger from its start. At a prompt this does nothing, for what is
+        computed there may call it too.
         """
         if self._standing or self.passing:
             return
@@ -228,10 +168,10 @@ class Stepper(bdb.Bdb):
         return bool(self._line_wanted or breaks or self.stoplineno != -1)  # as set_continue has it
 
     def _go_on(self, frame: FrameType, traced: bool = False) -> None:
-        """Has lines come to it if the way to go on needs them, those of the callers too.
+        """Traces lines if the way to go on needs them, those of the callers too.
 
-        Those of the frame whose trace function runs come until its end: a copy of its variables
-        was made, see `frames`, which must not grow old.
+        The frame whose trace function runs is traced until its end: a copy of its variables was
+        made, see `frames`, which each line renews.
         """
         if self.quitting:
             return
@@ -282,7 +222,7 @@ class Stepper(bdb.Bdb):
         return super().dispatch_line(frame)
 
     def user_call(self, frame: FrameType, argument_list: Any) -> None:
-        """Nothing: it stops on the first line instead."""
+        """Does nothing: it stops on the first line instead."""
 
     def user_line(self, frame: FrameType) -> None:
         self._stop(frame, "line", None)
@@ -303,11 +243,10 @@ class Stepper(bdb.Bdb):
         frame = next(filter(self.owns, callers(sys._getframe(1))), None)
         if frame is None:  # made where the program is not to stop
             return
-        line = path, frame.f_code.co_filename, frame.f_lineno
-        self.lines.setdefault(line, Counter())[charge] += 1
+        self.lines[path, frame.f_code.co_filename, frame.f_lineno][charge] += 1
         if self._operation_wanted is None:
             return
-        self.operation = operation(self.number, path, charge, inputs, output)
+        self.operation = Operation(self.number, path, charge, inputs, output)
         if stops := self._operation_wanted(self.operation):
             sys.settrace(None)
             self.set_step()
@@ -320,9 +259,7 @@ class Stepper(bdb.Bdb):
         self._line_wanted = self._operation_wanted = None
         self.passing = False
         self.stops += 1
-        if self.ledger and self._before is not None:
-            now = self.ledger.snapshot()
-            self.stretch, self._before = now - self._before, now
+        self.pause()
         self._standing = True
         try:
             with uncounted(self.ledger):
@@ -333,29 +270,3 @@ class Stepper(bdb.Bdb):
             if above is not frame or event in ("operation", "end"):
                 forget_variables(above)
         self._go_on(frame, traced=event in ("line", "return", "exception"))
-
-
-@contextmanager
-def stop_at(glob: str, ledger: Ledger | None = None) -> Iterator[None]:
-    """A `with` block in which a debugger opens on each line that enters a path that matches.
-
-    >>> with stop_at("h.*.attn.qk"):
-    ...     model(tokens, cache)
-
-    `quit` at its prompt ends the program, quietly, as SystemExit does.
-
-    Args:
-        ledger: of what is counted; if None, that of the first counted array that is met.
-    """
-    from counting.stepping.debugger import (
-        Debugger,  # with pdb, which takes longer to import than the rest
-    )
-
-    debugger = Debugger()
-    debugger.inline = True
-    debugger.always = glob
-    debugger.run_to_path(glob)
-    if ledger:
-        debugger.observe(ledger)
-    with debugger.stepping():
-        yield

@@ -13,8 +13,7 @@ from rich.console import Console, Group
 from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from counting import table
-from counting.array import observing
+from counting import observing, table
 from counting.numpy_memory import Allocations
 from counting.views import flops, matmul
 from minigpt import fast

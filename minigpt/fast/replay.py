@@ -17,10 +17,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from counting import Counted, Ledger, category
-from counting.array import entered
 from counting.composite import fused
 from counting.growing import Growing, Line, counted
-from counting.pricing import describe
 from counting.scope import place
 from minigpt.fast.fused import fused_kernels
 from minigpt.fast.kernels.machine import Machine
@@ -168,7 +166,7 @@ class _Pass:
                 jobs, (price, found) = tape.record(lambda: counted(ledger, run))
                 prices.append((n, price))
             numbers.append((n, _numbers(jobs)))
-        self._price = Growing(prices) if prices else None
+        self._price = Growing("forward", prices) if prices else None
         self._logits, self._path = _bare(_bare(found)), getattr(found, "path", "")
         self._kept = tape.end()
         line = Line(numbers)
@@ -198,10 +196,7 @@ class _Pass:
         found = self._logits.copy()  # the next ones are written into the same slot
         if self._ledger is None or self._price is None:
             return found
-        charge = self._price.charge("forward", n, describe(self._ledger, found, "activations"))
-        logits = entered(self._ledger, "", charge, found)
-        logits.path = self._path  # type: ignore[union-attr]
-        return logits
+        return self._price.enter(self._ledger, self._path, n, found)
 
 
 def _arrays(cache: KVCache) -> list[Any]:

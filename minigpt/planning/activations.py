@@ -9,8 +9,8 @@ import weakref
 from functools import lru_cache
 from typing import Any
 
-from counting.array import observing
-from counting.ledger import Charge
+from counting import observing
+from counting.charge import Charge
 from minigpt.models.config import Config
 from minigpt.planning.count import forward, ready
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from counting.array import Counted, observing
+from counting import Counted, observing
+from counting.charge import Charge
 from counting.interval import interval
-from counting.ledger import Charge
-from counting.stepping.operation import Operation, operation
+from counting.stepping.operation import Operation
 from minigpt.errors import InputError
 from minigpt.inference.generate import encode
 from minigpt.inference.load import LanguageModel
@@ -49,7 +49,7 @@ def steps(
     def observer(path: str, charge: Charge, inputs: tuple[Any, ...], output: Any) -> None:
         nonlocal number
         number += 1
-        ready.put(operation(number, path, charge, inputs, output))
+        ready.put(Operation(number, path, charge, inputs, output))
         if not go_on.get():
             raise _Abandoned
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from counting import show
 from counting.stepping import debugger
-from counting.stepping.debugger import below
+from counting.stepping.commands import below
 from counting.views import flops
 from minigpt.commands.generate import component
 from minigpt.models.module import Module

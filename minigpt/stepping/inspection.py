@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from counting.array import Counted
-from counting.ledger import Counts
-from counting.stepping.debugger import below
+from counting.counts import Counts
+from counting.stepping.commands import below
 from counting.stepping.frames import callers
 from counting.views import flops
 from minigpt.inference.device import to_host

@@ -5,8 +5,8 @@ from typing import Any
 
 import cupy
 
-from counting.array import observing
-from counting.ledger import Charge
+from counting import observing
+from counting.charge import Charge
 from counting.views import matmul
 from gpu_visit.peer import peer
 from gpu_visit.visit import Result, Row, Visit

@@ -5,8 +5,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from counting import Counted, Ledger, ShapeArray, category
-from counting.array import observing
+from counting import Counted, Ledger, ShapeArray, category, observing
 from counting.views import flops, matmul
 from gpu_visit.peer import peer
 from gpu_visit.visit import Result, Row, Visit

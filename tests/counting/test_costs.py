@@ -71,3 +71,18 @@ def test_a_cost_knows_its_kinds():
     assert repr(Cost(mul=3, add=2)) == "Cost(mul=3, add=2)"
     with pytest.raises(ValueError, match="pow"):
         Cost(pow=1)
+
+
+def test_nothing_changes_a_cost():
+    given = {"mul": 3}
+    cost = Cost(given)
+    with pytest.raises(TypeError):
+        cost["pow"] = 1
+    with pytest.raises(TypeError):
+        cost |= {"pow": 1}
+    with pytest.raises(TypeError):
+        del cost["mul"]
+    with pytest.raises(AttributeError):
+        cost.update(pow=1)
+    given["pow"] = 1
+    assert cost == Cost(mul=3) == {"mul": 3}

@@ -6,9 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counting import Counted, Ledger, scope
-from counting.array import entered
 from counting.growing import Growing, Line, counted
-from counting.pricing import describe
 
 SMALL = st.integers(-1000, 1000)
 POINTS = st.lists(st.integers(0, 500), min_size=2, max_size=5, unique=True)
@@ -60,20 +58,18 @@ def test_what_it_costs_at_any_size_is_what_it_is_counted_to_cost_there(points, n
     ledger, closed = Ledger(), Ledger()
     opened = counted(ledger, work(ledger, n))
     work(closed, n)  # whose operands are gone again
-    result = opened[1]
-    spec = describe(closed, result.data, "activations")
-    found, same = counted(
-        closed, lambda: entered(closed, "", Growing(runs).charge("work", n, spec), result.data)
-    )
+    result, price = opened[1], Growing("work", runs)
+    found, same = counted(closed, lambda: price.enter(closed, "long", n, result.data))
     assert dict(found.counts) == dict(opened[0].counts)
     assert list(found.counts) == list(opened[0].counts)
     assert found.counts.cost == opened[0].counts.cost
     assert same.charge.cost == opened[0].counts.cost
-    assert max(found.held) == max(opened[0].held)
+    assert (same.path, same.charge.operation) == ("long", "work")
+    assert max(found.levels) == max(opened[0].levels)
     assert closed.live_bytes["activations"] == same.nbytes == result.nbytes
 
 
 def test_other_operations_at_another_size_are_refused():
     runs = [(n, counted(ledger := Ledger(), work(ledger, n, more=n))[0]) for n in (1, 2)]
     with pytest.raises(ValueError, match="as many"):
-        Growing(runs)
+        Growing("work", runs)

@@ -1,13 +1,17 @@
 """What a ledger holds: rows, their totals and differences, and the conventions that sum them."""
 
+import ast
+
 import numpy as np
 import pytest
 import sympy
+from checkpoints import ROOT
 from helpers import array
 from hypothesis import given
 from hypothesis import strategies as st
 
 from counting import Counted, Ledger, category, scope, trace
+from counting.memory import Usage
 from counting.views import VIEWS
 
 m, n, p = sympy.symbols("m n p", integer=True, positive=True)
@@ -157,3 +161,21 @@ def test_the_views_of_a_softmax():
     assert sympy.expand(VIEWS["all"](counts) - m * (5 * n - 2)) == 0
     assert VIEWS["exact"](counts) == VIEWS["all"](counts)
     assert VIEWS["matmul"](counts) == VIEWS["macs"](counts) == 0
+
+
+def assigned(file):
+    """The attributes that the code of a file sets, of others than `self`."""
+    nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    attributes = (node for node in nodes if isinstance(node, ast.Attribute))
+    changed = (x for x in attributes if not isinstance(x.ctx, ast.Load))
+    return {x.attr for x in changed if not (isinstance(x.value, ast.Name) and x.value.id == "self")}
+
+
+def test_nobody_else_sets_what_a_ledger_holds():
+    own = ROOT / "counting" / "ledger.py"
+    rooms = ("counting", "minigpt", "scripts")
+    files = {file for room in rooms for file in (ROOT / room).rglob("*.py")}
+    state = {*vars(Ledger()), *Usage.__slots__}
+    assert state & assigned(own)
+    wrong = {file.name: state & assigned(file) for file in files - {own}}
+    assert not {name: names for name, names in wrong.items() if names}

@@ -6,8 +6,9 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+import sympy
 
-from counting import Counted, Ledger, Uncounted, uncounted
+from counting import Counted, Ledger, ShapeArray, Uncounted, observing, uncounted
 
 NAMES = {"np": np, "copy": copy, "math": math, "BytesIO": BytesIO}
 EXPRESSIONS = """x > 0
@@ -107,6 +108,30 @@ def test_outside_of_the_block_all_is_refused_as_ever():
         x > 0  # noqa: B015
     with pytest.raises(AttributeError, match=r"have no std: .* x\.data\.std"):
         x.std()
+
+
+def test_what_observes_within_the_block_hears_of_operations_that_are_not_charged():
+    ledger, heard = Ledger(), []
+    x = Counted(np.ones((2, 3), np.float32), ledger)
+    before = ledger.snapshot()
+    with uncounted(ledger), observing(ledger, lambda path, charge, *_: heard.append(charge)):
+        y = x + x
+    assert [charge.operation for charge in heard] == ["add"]
+    assert not ledger.snapshot() - before
+    assert ledger.live_bytes["activations"] == x.nbytes + y.nbytes
+
+
+def test_the_block_is_for_arrays_of_symbols_too():
+    a, b = sympy.symbols("a b", integer=True, positive=True)
+    ledger = Ledger()
+    x, y = (Counted(ShapeArray((n,)), ledger) for n in (a, b))
+    x + x
+    before, live, peak = ledger.snapshot(), ledger.live_bytes, ledger.peak_bytes
+    with uncounted(ledger):
+        kept = np.exp(y)
+    assert not ledger.snapshot() - before
+    assert ledger.live_bytes["activations"] == live["activations"] + kept.nbytes
+    assert ledger.peak_bytes["activations"] == sympy.Max(peak["activations"], 4 * a + 8 * b)
 
 
 def test_without_a_ledger_the_table_is_charged_and_the_rest_may_leave():

@@ -12,8 +12,7 @@ from helpers import DRAWN, numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counting import Counted, Ledger, category
-from counting.array import observing
+from counting import Counted, Ledger, category, observing
 from counting.composite import fused
 from minigpt import generate, load
 from minigpt.models.architectures import build

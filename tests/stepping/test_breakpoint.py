@@ -14,9 +14,9 @@ from helpers import SMALL
 from sessions import SHORT, STEP, Session, ends, operations
 from stepped import small, tokens_of
 
-from counting import Counted, Ledger, ShapeArray, scope
+from counting import Counted, Ledger, ShapeArray, scope, stop_at
 from counting.stepping.debugger import si
-from counting.stepping.stepper import Stepper, stop_at
+from counting.stepping.stepper import Stepper
 from counting.views import flops
 from minigpt import generate, load
 

@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 from stepped import SHORT, Scripted, columns, small, tokens_of
 
 import counting
-from counting.stepping.debugger import below
+from counting.stepping.commands import below
 from minigpt import load, run_with_cache
 from minigpt.stepping.inspection import attention_pattern, expected, kv_cache, logit_lens
 

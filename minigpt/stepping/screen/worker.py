@@ -11,7 +11,8 @@ import numpy as np
 
 from counting import show
 from counting.array import Counted
-from counting.ledger import Charge, Ledger
+from counting.charge import Charge
+from counting.ledger import Ledger
 from counting.stepping.operation import Operation
 from counting.views import flops
 from minigpt.commands.generate import component

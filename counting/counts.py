@@ -1,0 +1,168 @@
+"""Rows by path and operation, their totals, and differences of two moments."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+from counting.charge import Along, Charge
+from counting.costs import KINDS, OUTSIDE, Cost
+from counting.memory import Event
+
+Key = tuple[str, str]  # path and operation, for example ("h.3.attn.qk", "matmul")
+
+
+class Counts(Mapping[Key, tuple[Any, ...]]):
+    """What was counted up to a moment, or between two: `after - before`.
+
+    A mapping from (path, operation) to a row of numbers in the order of `columns`: calls,
+    dot products (elements of matrix products), operations by kind, bytes read and written by
+    category.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[Any, int],
+        rows: Mapping[Key, tuple[Any, ...]] | Callable[[], Mapping[Key, tuple[Any, ...]]],
+        totals: list[Any] | None = None,
+        moment: "Moment | None" = None,
+    ) -> None:
+        self.columns = columns
+        self._found, self._moment = rows, moment
+        if totals is None:
+            none = [0] * len(columns)
+            totals = [sum(column) for column in zip(none, *self._rows.values(), strict=True)]
+        self._totals = totals
+
+    @cached_property
+    def _rows(self) -> Mapping[Key, tuple[Any, ...]]:
+        # Worked out when asked for: the record of a token needs totals alone.
+        return self._found() if callable(self._found) else self._found
+
+    def __getitem__(self, key: Key) -> tuple[Any, ...]:
+        return self._rows[key]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __sub__(self, earlier: "Counts") -> "Counts":
+        if self._moment is None or earlier._moment is None:  # `self` is a choice of rows
+            return Counts(self.columns, _difference(self._rows, earlier._rows))
+        totals = [a - b for a, b in zip(self._totals, earlier._totals, strict=True)]
+        if self._moment.log is earlier._moment.log:
+            start, stop = earlier._moment.stop, self._moment.stop
+            found = partial(fold, self.columns, self._moment.log, start, stop)
+            return Counts(self.columns, found, totals)
+        return Counts(self.columns, lambda: _difference(self._rows, earlier._rows), totals)
+
+    def total(self, column: Any) -> Any:
+        """The sum of a column: "calls", "dots", a kind, ("read", category), ("written", …)."""
+        return self._totals[self.columns[column]]
+
+    @property
+    def cost(self) -> Cost:
+        """Operations by kind."""
+        return Cost({kind: self.total(kind) for kind in (*KINDS, *OUTSIDE)})
+
+    @property
+    def bytes_read(self) -> dict[str, Any]:
+        """Bytes read by category."""
+        return {c[1]: self.total(c) for c in self.columns if c[0] == "read"}
+
+    @property
+    def bytes_written(self) -> dict[str, Any]:
+        """Bytes written by category."""
+        return {c[1]: self.total(c) for c in self.columns if c[0] == "written"}
+
+    def __repr__(self) -> str:
+        read, written = sum(self.bytes_read.values()), sum(self.bytes_written.values())
+        return f"Counts({told(self)}; {grouped(read)} B read, {grouped(written)} B written)"
+
+    def where(self, path: str = "*", operation: str = "*") -> "Counts":
+        """The rows whose path and operation match two globs."""
+        kept = (k for k in self if fnmatchcase(k[0], path) and fnmatchcase(k[1], operation))
+        return Counts(self.columns, {key: self[key] for key in kept})
+
+    def by(self, group: Callable[[str], str]) -> dict[str, "Counts"]:
+        """The rows in groups, by `group(path)`, in the order of their first appearance."""
+        groups: dict[str, dict[Key, Any]] = {}
+        for key, row in self.items():
+            groups.setdefault(group(key[0]), {})[key] = row
+        return {name: Counts(self.columns, rows) for name, rows in groups.items()}
+
+
+def grouped(n: Any) -> str:
+    """A number with its thousands apart; symbols have none."""
+    return f"{n:,}" if isinstance(n, int) else str(n)
+
+
+def told(counts: Counts) -> str:
+    """What a `repr` leads with: FLOP, a multiply-add as two, then calls, then kinds."""
+    cost = counts.cost
+    said = f"{grouped(sum(cost.values()) + cost.get('fma', 0))} FLOP"
+    said += f" in {grouped(counts.total('calls'))} calls"
+    return said + (f": {', '.join(f'{k}={grouped(n)}' for k, n in cost.items())}" if cost else "")
+
+
+class Moment(NamedTuple):
+    """How far a snapshot reaches into the log of its ledger."""
+
+    log: list["Segment"]
+    stop: int
+
+
+class Segment(NamedTuple):
+    """A part of a log: its events, and the path of each charge among them."""
+
+    paths: list[str]
+    events: list[Event]
+
+
+def _difference(
+    rows: Mapping[Key, tuple[Any, ...]], earlier: Mapping[Key, tuple[Any, ...]]
+) -> Mapping[Key, tuple[Any, ...]]:
+    """What `rows` have more than those of their keys in `earlier`."""
+    changed = ((key, row, earlier.get(key)) for key, row in rows.items())
+    return {
+        key: row if old is None else tuple(a - b for a, b in zip(row, old, strict=True))
+        for key, row, old in changed
+        if row != old
+    }
+
+
+def fold(
+    columns: Mapping[Any, int],
+    log: list[Segment],
+    start: int,
+    stop: int,
+    base: Mapping[Key, tuple[Any, ...]] | None = None,
+) -> Mapping[Key, tuple[Any, ...]]:
+    """The rows of `base`, and what the segments from `start` to `stop` of a log add to them."""
+    calls: Counter[tuple[str, Charge]] = Counter()
+    for paths, events in log[start:stop]:
+        charges = (event for event in events if type(event) is Charge)
+        calls.update(zip(paths, charges, strict=True))
+    rows: dict[Key, Any] = {key: list(row) for key, row in (base or {}).items()}
+    added: list[tuple[str, Any, int]] = []
+    grown: dict[tuple[str, Any], list[int]] = {}
+    for (path, charge), times in calls.items():
+        if type(charge.rows) is Along:
+            sums = grown.setdefault((path, charge.rows.price), [0, 0])
+            sums[0] += times
+            sums[1] += times * charge.rows.n
+        else:
+            added.append((path, charge.rows, times))
+    added += [(path, price.rows(*sums), 1) for (path, price), sums in grown.items()]
+    for path, found, times in added:
+        for below, operation, amounts in found:
+            key = (f"{path}.{below}" if path and below else path or below), operation
+            row = rows.get(key)
+            if row is None:
+                row = rows[key] = [0] * len(columns)
+            for column, amount in amounts:
+                row[column] += times * amount
+    return {key: tuple(row) for key, row in rows.items()}
