@@ -525,7 +525,7 @@ def test_after_an_error(tmp_path):
 
 def test_a_breakpoint_in_the_model_is_this_debugger(tmp_path):
     program = (
-        "import sys, minigpt.cli; from minigpt import gpt2; old = gpt2.MLP.forward\n"
+        "import sys, minigpt.cli; from minigpt.models import gpt2; old = gpt2.MLP.forward\n"
         "def forward(self, x):\n    breakpoint()\n    return old(self, x)\n"
         "gpt2.MLP.forward = forward\nsys.argv = ['minigpt', *sys.argv[1:]]\nminigpt.cli.main()\n"
     )
