@@ -151,8 +151,7 @@ def expected(frame: FrameType, path: str) -> Expected | None:
         return None
     (B, T), N, logits = seen["tokens"].shape, seen["N"], seen.get("logits", "last")
     if not isinstance(model.config, GPT2Config):
-        architecture: Any = type(model)
-        run = _on_shapes(model.config, architecture, B, T, N, logits)
+        run = on_shapes(model, B, T, N, logits)
         return Expected(flops(below(run, path) if path else run), "")
     counts = _closed_forms(model.config, logits)
     layer = layer_of(path)
@@ -180,6 +179,12 @@ def _closed_forms(config: GPT2Config, logits: str) -> Counts:
     from minigpt.formulas.closed_forms import formulas
 
     return formulas(config, logits=logits).counts
+
+
+def on_shapes(model: Model, B: int = 1, T: int = 1, N: int = 0, logits: str = "all") -> Counts:
+    """What a pass of such a model counts, see `planning.forward`; it keeps no model alive."""
+    architecture: Any = type(model)
+    return _on_shapes(model.config, architecture, B, T, N, logits)
 
 
 @lru_cache(maxsize=4)

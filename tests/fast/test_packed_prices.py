@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from counting import Counted, Ledger, category
 from minigpt import load
-from minigpt.commands.generate import allocated
+from minigpt.commands.allocator import allocated
 from minigpt.fast.packed import DTYPES, PackedMatrix
 from minigpt.inference.device import witness
 

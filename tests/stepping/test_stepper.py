@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from counting.stepping.operation import condition, uncounted
 from counting.stepping.stepper import Stepper, stop_at
 from minigpt import InputError, generate, load, run_with_cache, steps
 from minigpt.inference.load import LanguageModel
+from minigpt.inference.sample import Sampling
 from minigpt.models.architectures import build
 from minigpt.stepping.debugger import Debugger
 from minigpt.stepping.inspection import attention_pattern, expected, kv_cache, logit_lens
@@ -32,6 +34,7 @@ from minigpt.stepping.stepper import ModelStepper, is_model, paths
 
 PROMPT = "To be, or not to be"
 SHORT = {"max_new_tokens": 3, "seed": 1}
+SAMPLING = Sampling(**SHORT)
 MODELS = Path(minigpt.__file__).parent / "models"  # the clone, or where it was installed to
 ROOMS = {
     str(MODELS / f"{room}.py") for room in ("gpt2", "llama", "deepseek", "ops", "cache", "routing")
@@ -186,7 +189,7 @@ def test_a_whole_token_line_by_line(plain):
             stepper.run_to_token(2) if stepper.token < 2 else stepper.set_continue()
 
     stepper, lm = Scripted(script), load()
-    text = stepper.generate(lm, PROMPT, **SHORT)
+    text = stepper.generate(lm, PROMPT, SAMPLING)
     walked = [state for state in stepper.seen if state.token == 2]
     assert {state.file for state in walked} <= ROOMS
     assert {state.path for state in walked} >= set(paths(lm.model)) - {"mask"}
@@ -212,7 +215,7 @@ def test_it_steps_from_the_call_into_forward():
             stepper.set_return(frame) if inside else stepper.set_step()
 
     stepper = Scripted(script)
-    assert stepper.generate(load(), PROMPT, at="h.2", **SHORT) is None
+    assert stepper.generate(load(), PROMPT, SAMPLING, at="h.2") is None
     first, last = stepper.seen[0], stepper.seen[-1]
     assert (first.path, first.function) == ("h.2", "forward")
     assert (last.path, last.function, last.event) == ("h.2.attn", "forward", "line")
@@ -236,7 +239,7 @@ def test_it_runs_to_what_is_asked_for(go, path):
         go(stepper) if len(stepper.seen) == 1 else stepper.set_quit()
 
     stepper = Scripted(script)
-    stepper.generate(load(), PROMPT, at="h.3.attn.softmax", token=2, **SHORT)
+    stepper.generate(load(), PROMPT, SAMPLING, at="h.3.attn.softmax", token=2)
     first, then = stepper.seen
     assert (first.path, first.token) == ("h.3.attn.softmax", 2)
     assert then.path == path
@@ -254,13 +257,13 @@ def test_a_breakpoint_of_the_user_is_kept_on_the_way():
             stepper.set_quit()
 
     stepper = Scripted(script)
-    stepper.generate(load(), PROMPT, at="h.1.attn", **SHORT)
+    stepper.generate(load(), PROMPT, SAMPLING, at="h.1.attn")
     assert stepper.seen[1].path == "h.1.ln_2"
 
 
 def test_one_that_runs_to_what_never_comes_says_so():
     stepper = Scripted(lambda stepper, frame: stepper.run_to_path("h.0.ln_1"))
-    stepper.generate(load(), PROMPT, at="h.0.ln_1", token=3, **SHORT)
+    stepper.generate(load(), PROMPT, SAMPLING, at="h.0.ln_1", token=3)
     assert [state.event for state in stepper.seen] == ["line", "end"]
     assert stepper.seen[-1].text == "".join(step.text for step in stepper.came)
 
@@ -316,7 +319,7 @@ def test_the_lines_and_the_stretches_add_up_to_the_ledger(plain):
         by_line.append(len(lines))
 
     stepper, lm = Scripted(script), load()
-    stepper.generate(lm, PROMPT, **SHORT)
+    stepper.generate(lm, PROMPT, SAMPLING)
     rest = columns(stepper.stretch)  # up to the end, for token 4 does not come
     summed = {name: sum(one[name] for one in stretches) + rest[name] for name in rest}
     assert summed == columns(plain[1].snapshot()) == columns(lm.ledger.snapshot())
@@ -355,7 +358,7 @@ def test_what_is_read_at_a_stop_is_not_charged_and_right(plain):
         stepper.run_to_layer()
 
     stepper, lm = Scripted(script), load()
-    stepper.generate(lm, PROMPT, token=2, at="h.*", **SHORT)
+    stepper.generate(lm, PROMPT, SAMPLING, token=2, at="h.*")
     assert columns(lm.ledger.snapshot()) == columns(plain[1].snapshot())
     assert lm.ledger.peak_bytes == plain[1].peak_bytes
     found = [one for one in found if one[0].count(".") == 1][:6]
@@ -413,7 +416,7 @@ def test_where_attention_looks():
         stepper.set_next(frame) if len(patterns) < 3 else stepper.set_quit()
 
     stepper = Scripted(script)
-    stepper.generate(load(), PROMPT, at="h.3.attn.softmax", **SHORT)
+    stepper.generate(load(), PROMPT, SAMPLING, at="h.3.attn.softmax")
     assert [pattern is None for _, pattern in patterns] == [True, False, False]
     pattern = patterns[1][1]
     assert pattern.shape == (8, 7, 7)
@@ -447,7 +450,7 @@ def test_back_is_where_it_was():
         return stepper.run_back(int(rng.integers(1, state.number - min(first))))
 
     stepper, lm = Scripted(script), load()
-    text = stepper.generate(lm, PROMPT, **SHORT)
+    text = stepper.generate(lm, PROMPT, SAMPLING)
     assert len(again) == 12
     assert text == PROMPT + "".join(step.text for step in generate(load(), PROMPT, **SHORT))
     assert {state.token for state in again} >= {1, 2}
@@ -458,7 +461,7 @@ def tiny(tmp_path_factory):
     return checkpoint(tmp_path_factory.mktemp("tiny") / "model", tensors())
 
 
-TINY = {"max_new_tokens": 3, "seed": 1, "ignore_eos": True}
+TINY = Sampling(max_new_tokens=3, seed=1, ignore_eos=True)
 
 
 @pytest.fixture(scope="module")
@@ -466,7 +469,7 @@ def each(tiny):
     """Where a tiny model is after each operation, by its number: of one run, with no other stop."""
     stepper = Scripted(each_operation)
     stepper._first = lambda at, token: stepper.run_to_operation()
-    stepper.generate(load(tiny), "abc", **TINY)
+    stepper.generate(load(tiny), "abc", TINY)
     states = {state.number: state for state in stepper.seen if state.event == "operation"}
     assert list(states) == list(range(1, stepper.number + 1))
     return lambda number: states[number]
@@ -516,7 +519,7 @@ def test_whatever_is_typed_memory_at_an_operation_is_what_it_was(lines, tiny, ea
     """However it came there: live and peak bytes of every category, its number, its FLOP."""
     DRAWN["memory after going back is what it was"] += 1
     debugger = Typist(lines)
-    debugger.generate(load(tiny), "abc", **TINY)
+    debugger.generate(load(tiny), "abc", TINY)
     debugger.clear_all_breaks()
     vars(minigpt.models.ops).pop("keep", None), vars(minigpt.models.gpt2).pop("keep", None)
     for kept, state in debugger.seen:
@@ -533,7 +536,7 @@ def test_back_arrives_whatever_breakpoints_lie_between(lines, back, tiny, each):
     """Those of a line, temporary ones, one with a condition; after that they count again."""
     breaks = [f"b {OPS}:{LINEAR}", f"tbreak {OPS}:{NORM}", f"b {OPS}:{VARIANCE}, x.std() > -1"]
     debugger = Typist([*breaks, *lines, "op 60", "op 60", "op 60", f"back {back}", "c"])
-    debugger.generate(load(tiny), "abc", **TINY)
+    debugger.generate(load(tiny), "abc", TINY)
     debugger.clear_all_breaks()
     numbers = [state.number for _, state in debugger.seen]
     last = len(lines) + 3  # the stop at which `back` was typed
@@ -557,7 +560,7 @@ def test_back_to_the_start_and_no_further():
                 stepper.set_quit()
 
     stepper = Scripted(script)
-    assert stepper.generate(load(), PROMPT, **SHORT) is None
+    assert stepper.generate(load(), PROMPT, SAMPLING) is None
     assert stepper.seen[0] == stepper.seen[2]
 
 
@@ -569,7 +572,7 @@ def test_without_a_seed_it_goes_back_to_the_same_text():
         stepper.run_back(stepper.number - 1) if len(texts) == 1 else stepper.run_to_token(4)
 
     stepper = Scripted(script)
-    stepper.generate(load(), PROMPT, token=4, max_new_tokens=4, temperature=5.0)
+    stepper.generate(load(), PROMPT, Sampling(max_new_tokens=4, temperature=5.0), token=4)
     assert texts[0] == texts[-1] != ""
 
 
@@ -610,7 +613,7 @@ def test_a_condition_that_is_none(text):
 )
 def test_what_cannot_be_stopped_at(options, said):
     with pytest.raises(InputError, match=said):
-        Scripted(each_line).generate(load(), PROMPT, **options, **SHORT)
+        Scripted(each_line).generate(load(), PROMPT, SAMPLING, **options)
 
 
 # The library.
@@ -775,6 +778,15 @@ def test_a_breakpoint_in_a_model_opens_it(tmp_path):
     assert "going back needs minigpt step" in out
     assert "if the model ended with x of h.0:" in out
     assert (result.returncode, result.stderr) == (0, b"")
+
+
+def test_paths_keep_no_model_alive():
+    lm = small(SMALL["gpt2"])
+    assert "h.1.attn.qk" in paths(lm.model)
+    dropped = weakref.ref(lm.model)
+    del lm
+    gc.collect()
+    assert dropped() is None
 
 
 def test_files_of_a_model():

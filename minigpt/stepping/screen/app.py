@@ -94,7 +94,7 @@ class Stepping(App[int]):
         self._asked = 0, 0  # the room for a picture that the engine was told of
 
     def compose(self) -> ComposeResult:
-        yield Static(f"loading {self.job.model} …", id="place", markup=False)
+        yield Static(f"loading {self.job.options.model} …", id="place", markup=False)
         with Grid(id="panels"):
             yield Source(id="source")
             yield Layers(id="layers")
@@ -134,9 +134,9 @@ class Stepping(App[int]):
         elif isinstance(what, Ended):
             self._end(what)
         elif isinstance(what, Loading):
-            self._place(f"loading {self.job.model}: {si(what.done)}B of {si(what.total)}B")
+            self._place(f"loading {self.job.options.model}: {si(what.done)}B of {si(what.total)}B")
         elif isinstance(what, Ready):
-            self._place(f"{self.job.model} is loaded: running to where it stops first")
+            self._place(f"{self.job.options.model} is loaded: running to where it stops first")
             self.query_one(Layers).grow(what.paths)
             at = [f"at {path}" for path in what.paths if path]
             self.query_one(Input).suggester = SuggestFromList([*WORDS, *at])

@@ -1,10 +1,12 @@
 """What a screen and the process that computes for it say to each other: plain values."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from minigpt.commands.options import ModelOptions
+from minigpt.inference.sample import Sampling
 from minigpt.stepping.stepper import State
 
 
@@ -12,11 +14,10 @@ class Job(NamedTuple):
     """What to generate, as the command line says it."""
 
     prompt: str
-    model: str
-    place: dict[str, Any]
+    options: ModelOptions
+    sampling: Sampling
     at: str | None
     token: int | None
-    options: dict[str, Any]
 
 
 class Command(NamedTuple):

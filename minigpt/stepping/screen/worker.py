@@ -204,11 +204,11 @@ def _run(connection: Connection, job: Job) -> bool:
             looked = time.monotonic()
             connection.send(Loading(done, total))
 
-    lm = load(job.model, progress=progress, **job.place)
+    lm = load(**job.options._asdict(), progress=progress)
     worker = Worker(connection)
     worker.lm = lm
     order = forward(lm.config, architecture=type(lm.model)).counts
     connection.send(Ready([*dict.fromkeys([*(path for path, _ in order), *worker.paths()])]))
-    text = worker.generate(lm, job.prompt, at=job.at, token=job.token, **job.options)
+    text = worker.generate(lm, job.prompt, job.sampling, job.at, job.token)
     connection.send(Ended(text, missed=worker.waiting))
     return text is not None

@@ -33,6 +33,8 @@ pytest.importorskip("textual", reason="textual is not installed: .[tui]")
 from textual.widgets import Input
 
 from minigpt import generate, load
+from minigpt.commands.options import ModelOptions
+from minigpt.inference.sample import Sampling
 from minigpt.stepping.screen.app import Stepping
 from minigpt.stepping.screen.engine import Engine
 from minigpt.stepping.screen.layers import Layers
@@ -41,7 +43,6 @@ from minigpt.stepping.screen.panels import Memory, Tensor, bars
 from minigpt.stepping.screen.picture import NOTHING, colours, picture
 
 PROMPT = "To be, or not to be"
-PLACE = {"revision": None, "device": "cpu", "dtype": "float32"}
 OPTIONS = {"max_new_tokens": 4, "temperature": 0.0, "top_k": None, "top_p": None, "seed": 1}
 OPTIONS["ignore_eos"] = True
 SIZES = {"80x24": (80, 24), "120x40": (120, 40)}
@@ -89,7 +90,8 @@ class Player:
 
 def play(script, model="shakespeare", size=(80, 24), at=None, token=None, **options):
     """Runs a script at a screen; the app, after it."""
-    job = Job(PROMPT, str(model), PLACE, at, token, OPTIONS | options)
+    sampling = Sampling(**(OPTIONS | options))
+    job = Job(PROMPT, ModelOptions(str(model)), sampling, at, token)
     engine = Engine(job)
 
     async def main():

@@ -1,0 +1,96 @@
+"""What was really allocated in a run, by the allocator's own word, beside what the ledger says."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import RenderableType
+
+from counting.array import observing
+from counting.numpy_memory import Allocations
+from minigpt.commands import pool as pool_text
+from minigpt.inference.load import LanguageModel
+
+# What NumPy's bytes are, by the module that asked for them; of others they are activations.
+_CATEGORIES = {
+    "minigpt.checkpoint.tensors": "weights",
+    "minigpt.fast.store": "weights",
+    "minigpt.models.cache": "kv_cache",
+}
+# What the ledger does not count: tokens and draws; threads, recorded jobs.
+_OUTSIDE = (
+    "minigpt.inference.generate",
+    "minigpt.inference.sample",
+    "minigpt.fast.replay",
+    "minigpt.fast.kernels.machine",
+    "minigpt.fast.kernels.threads",
+)
+
+
+class Witness(Protocol):
+    """An allocator that is asked after each pass."""
+
+    def look(self) -> dict[str, int]:
+        """Live bytes by category, now."""
+
+    def report(self, component: Callable[[str], str]) -> RenderableType:
+        """What else it has to say, as of the last look; `component` is of a path."""
+
+
+@contextmanager
+def witnessing(lm: LanguageModel, allocations: Any) -> Iterator[Witness | None]:
+    """A `with` block in which a model runs that is loaded: its witness, if there is one.
+
+    Args:
+        allocations: what `device.witness` gives, entered, or None.
+    """
+    if allocations is None:
+        yield None
+    elif isinstance(allocations, Allocations):
+        yield _Host(allocations)
+    else:
+        with observing(lm.ledger, allocations):
+            yield _Cuda(lm.device.name, allocations)
+
+
+class _Host:
+    def __init__(self, allocations: Allocations) -> None:
+        self._allocations = allocations
+        allocations.reset_peak()
+
+    def look(self) -> dict[str, int]:
+        return allocated(self._allocations)
+
+    def report(self, component: Callable[[str], str]) -> RenderableType:
+        return f"NumPy's allocator held {self._allocations.peak:,} bytes at most since loading"
+
+
+class _Cuda:
+    def __init__(self, device: str, pool: Any) -> None:
+        self._device, self._pool = device, pool
+        pool.reset_peak()
+        self._moment = pool.now()
+
+    def look(self) -> dict[str, int]:
+        self._moment = self._pool.now()
+        return dict(self._moment.asked)
+
+    def report(self, component: Callable[[str], str]) -> RenderableType:
+        return pool_text.report(self._device, self._moment, self._pool.hidden, component)
+
+
+def allocated(allocations: Allocations) -> dict[str, int]:
+    """Live bytes of NumPy's allocator by category; memory-mapped weights are not among them."""
+
+    def file(name: str) -> Path:
+        return Path(str(sys.modules[name].__file__))
+
+    categories = {file(name): _CATEGORIES[name] for name in _CATEGORIES if name in sys.modules}
+    outside = {file(name) for name in _OUTSIDE if name in sys.modules}
+    found: dict[str, int] = {}
+    for origin, nbytes in allocations.by_file([*categories]).items():
+        category = categories.get(origin, "elsewhere" if origin in outside else "activations")
+        found[category] = found.get(category, 0) + nbytes
+    return found
