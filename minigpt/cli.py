@@ -266,6 +266,11 @@ def _about(error: TyperException, message: str) -> str:
         message += "; text that begins with - comes after --"
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "minigpt"
+    prompt = getattr(context, "params", {}).get("prompt")
+    if isinstance(prompt, str) and (
+        extra := re.search(r"unexpected extra argument.*\((.*)\)", message)
+    ):
+        message += f'; quote the prompt: {command} "{prompt} {extra[1]}"'
     return f"{message.rstrip('.')} (see {command} --help)"
 
 

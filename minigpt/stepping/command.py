@@ -8,6 +8,7 @@ from counting.stepping.frames import ledger_of
 from minigpt.errors import InputError
 from minigpt.inference.generate import continuation
 from minigpt.inference.load import load
+from minigpt.inference.sample import Sampling
 from minigpt.stepping.debugger import Debugger
 from minigpt.stepping.screen.engine import Engine
 from minigpt.stepping.screen.messages import Job
@@ -27,11 +28,11 @@ def run(job: Job) -> int:
             steps = continuation(lm, [job.prompt], job.sampling)
             print(job.prompt + "".join(step.text for step in steps))
         return 0
-    debugger = Debugger()
+    debugger, sampling = Debugger(), job.sampling.seeded()
     before = sys.breakpointhook
     sys.breakpointhook = lambda *_, **__: debugger.break_in(sys._getframe(1))
     try:
-        text = debugger.generate(lm, job.prompt, job.sampling, job.at, job.token)
+        text = debugger.generate(lm, job.prompt, sampling, job.at, job.token)
     finally:
         sys.breakpointhook = before
     if text is None:
@@ -41,6 +42,7 @@ def run(job: Job) -> int:
         first = f"--token {job.token}" if job.at is None else f"--at {job.at}"
         raise InputError(f"the text ended after {len(debugger.came)} tokens, before {first}")
     print(f"{len(debugger.came)} tokens, {debugger.number:,} operations", file=sys.stderr)
+    _say_seed(job.sampling, sampling)
     return 0
 
 
@@ -60,7 +62,7 @@ def show(job: Job) -> int:
         raise InputError("--tui needs textual: pip install -e '.[tui]' in the clone") from None
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise InputError("--tui needs a terminal: leave it out for a prompt")
-    job = job._replace(sampling=job.sampling.seeded())  # to start again is then the same
+    asked, job = job.sampling, job._replace(sampling=job.sampling.seeded())
     engine = Engine(job)
     try:
         screen = Stepping(engine, job)
@@ -70,6 +72,7 @@ def show(job: Job) -> int:
     ended = screen.ended
     if ended and ended.text is not None:
         print(ended.text)
+        _say_seed(asked, job.sampling)
         if ended.missed and screen.view is None:
             raise InputError("the text ended before it came to the first stop: see --at, --token")
     if ended and ended.error:
@@ -80,11 +83,19 @@ def show(job: Job) -> int:
     return status or 0
 
 
+def _say_seed(asked: Sampling, used: Sampling) -> None:
+    if used != asked and used.temperature:
+        print(f"drawn with --seed {used.seed}", file=sys.stderr)
+
+
 def post_mortem(error: BaseException) -> None:
     """Opens the debugger where an error was raised, for `--pdb`."""
-    traceback.print_exception(error)
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     debugger = Debugger()
+    if isinstance(error, InputError):  # its line is said when the command ends
+        debugger.message(f"{type(error).__name__}: {error}")
+    else:
+        traceback.print_exception(error)
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     debugger.ledger = ledger_of(reversed(frames))
     with uncounted(debugger.ledger):
         debugger.interaction(None, error.__traceback__)

@@ -135,9 +135,13 @@ class ModelStepper(Stepper):
                 self.ended = True
                 if self.waiting and self.stops:
                     self._stop(frame, "end", f"the text ended after {len(self.came)} tokens")
+                self.finished(frame)
         except BdbQuit:
             return False
         return not self.quitting
+
+    def finished(self, frame: FrameType) -> None:
+        """Called when the text has ended, while its cache and its last logits are there."""
 
     def _first(self, at: str | None, token: int) -> None:
         def wanted(frame: FrameType, path: str, before: str) -> bool:

@@ -65,12 +65,14 @@ class Ended(NamedTuple):
         error: why, if it did not.
         wrong: whether that is a fault of what was asked for.
         missed: whether it ended while it ran to something that it never met.
+        view: of the end of the text.
     """
 
     text: str | None = None
     error: str = ""
     wrong: bool = False
     missed: bool = False
+    view: "View | None" = None
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ class Worker(Debugger):
         self._looked = 0.0  # when it looked for a message
         self._event = ""
         self._news: list[str] = []
+        self.last: View | None = None  # of a text that has ended
         self._forget()
 
     def _forget(self) -> None:
@@ -72,6 +73,9 @@ class Worker(Debugger):
                 self._connection.send(Running(self.token, self.number, int(self.flops), text))
         super()._observer(path, charge, inputs, output)
 
+    def finished(self, frame: FrameType) -> None:
+        self.last = self._view(frame, "end")
+
     def stopped(self, frame: FrameType, event: str, value: Any) -> None:
         self._event = event
         super().stopped(frame, event, value)
@@ -82,7 +86,7 @@ class Worker(Debugger):
         stop = self._do_queued()
         self._take()  # where it stands; the screen shows that
         while not stop:
-            self._connection.send(self._view())
+            self._connection.send(self._view(self.here, self._event))
             command: Command = self._connection.recv()
             os.environ |= {"COLUMNS": str(command.columns), "LINES": str(command.lines)}
             self._cells = command.cells
@@ -117,12 +121,12 @@ class Worker(Debugger):
         self._said.truncate()
         return said
 
-    def _view(self) -> View:
-        counts, here = self.counts, self.here.f_code.co_filename
+    def _view(self, frame: FrameType, event: str) -> View:
+        counts = self.counts
         assert counts is not None
         lines: dict[int, int] = {}
         for (_, file, line), charges in self.lines.items():
-            if file == here:
+            if file == frame.f_code.co_filename:
                 charged: Any = charges.items()
                 costs = (times * int(flops(charge)) for charge, times in charged)
                 lines[line] = lines.get(line, 0) + sum(costs)
@@ -137,7 +141,7 @@ class Worker(Debugger):
         since, self._told = self._told, len(self._live)
         news, self._news = self._news, []
         return View(
-            state=self.state(self.here, self._event),
+            state=self.state(frame, event),
             most=self.most,
             said="\n".join([*news, self._take()]),
             made=facts(*self._made, self._cells) if self._made else None,
@@ -210,5 +214,5 @@ def _run(connection: Connection, job: Job) -> bool:
     order = forward(lm.config, architecture=type(lm.model)).counts
     connection.send(Ready([*dict.fromkeys([*(path for path, _ in order), *worker.paths()])]))
     text = worker.generate(lm, job.prompt, job.sampling, job.at, job.token)
-    connection.send(Ended(text, missed=worker.waiting))
+    connection.send(Ended(text, missed=worker.waiting, view=worker.last))
     return text is not None

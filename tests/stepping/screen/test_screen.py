@@ -32,6 +32,8 @@ pytest.importorskip("textual", reason="textual is not installed: .[tui]")
 
 from textual.widgets import Input
 
+from counting.stepping.debugger import si
+from counting.views import flops
 from minigpt import generate, load
 from minigpt.commands.options import ModelOptions
 from minigpt.inference.sample import Sampling
@@ -213,6 +215,41 @@ def test_figures_are_those_of_the_ledger():
     play(script)
 
 
+@pytest.mark.parametrize("keys", ["oooo", "nsol"])
+def test_borders_tell_of_what_stands_between_them(keys):
+    """And are those of a screen that is drawn anew."""
+
+    async def script(go):
+        for key in keys:
+            view = await go(key)
+            made, state = view.made, view.state
+            first = go.svg()
+            assert f"{made.operation} at {made.path}" in go.shown
+            assert f"{Path(state.file).name}:{state.line} {state.function}" in go.shown
+            assert f"after each of {state.number:,} operations" in go.shown
+            go.app.refresh(layout=True)
+            await go.pilot.pause()
+            assert text_of(first) == text_of(go.svg())
+
+    play(script, size=(120, 40), at="h.1")
+
+
+def test_at_the_end_of_the_text_the_panels_tell_of_all_of_it():
+    lm = load()
+    list(generate(lm, PROMPT, **OPTIONS))
+    total = lm.ledger.snapshot()
+
+    async def script(go):
+        await go("o", "c")
+        assert go.app.ended.text
+        assert f"ledger · {si(flops(total))}FLOP" in go.shown
+        assert f"after each of {total.total('calls'):,} operations" in go.shown
+        assert "the text has ended" in go.shown
+        assert go.app.query_one(Layers)._below[""] == flops(total)
+
+    play(script, size=(120, 40))
+
+
 # What it says.
 
 
@@ -308,6 +345,29 @@ def test_escape_stops_what_runs(tiny):
         assert not go.app.ended
 
     play(script, tiny, max_new_tokens=450)
+
+
+def test_ctrl_c_stops_what_runs_and_leaves_where_it_stands(tiny):
+    async def script(go):
+        await go.pilot.press("c")
+        await go.until(lambda: running(go))
+        await go("ctrl+c")
+        assert go.app.view.state.event == "operation"
+        assert go.app.return_value is None
+        await go.pilot.press("ctrl+c")
+
+    assert play(script, tiny, max_new_tokens=450).return_value == 130
+
+
+def test_ctrl_c_once_more_leaves_what_does_not_stop(tiny):
+    async def script(go):
+        await go.pilot.press("colon")
+        go.app.query_one(Input).value = "!while True: pass"
+        await go.pilot.press("enter", "ctrl+c")
+        assert go.app.return_value is None
+        await go.pilot.press("ctrl+c")
+
+    assert play(script, tiny).return_value == 130
 
 
 @pytest.mark.parametrize("while_it", ["stands", "runs"])
@@ -556,6 +616,16 @@ def test_the_finished_text_is_printed(tmp_path):
         assert (PROMPT + said).replace("\n", "\r\n") in child.before
         child.wait()
         assert child.exitstatus == 0
+
+
+def test_the_seed_that_was_drawn_is_said_at_the_end(tmp_path):
+    with terminal(tmp_path, "--max-new-tokens", "2") as child:
+        child.expect("token 1/")
+        child.send("c")
+        child.expect("finished")
+        child.send("q")
+        child.expect(r"drawn with --seed \d+\r\n")
+        child.expect(pexpect.EOF)
 
 
 def test_what_is_wrong_is_one_line(tmp_path):
