@@ -38,9 +38,11 @@ def decode(
     json: JsonLast = False,
 ) -> None:
     """Time per token, beside the memory's floor and the peers."""
+    from minigpt.bench.engines import entries
     from minigpt.bench.measure import measure, show
 
-    show(measure("decode", model, engine or (), dtype, rounds, (prompt_tokens,), new_tokens), json)
+    chosen = entries(engine or (), dtype)
+    show(measure("decode", model, chosen, rounds, (prompt_tokens,), new_tokens), json)
 
 
 @app.command()
@@ -56,12 +58,13 @@ def prefill(
     json: JsonLast = False,
 ) -> None:
     """Time per token of a prompt, warm."""
+    from minigpt.bench.engines import entries
     from minigpt.bench.measure import SWEEP, cliff_lines, measure, show
 
     if sweep:
         without_effect({"--tokens": tokens}, "--sweep")
     lengths = SWEEP if sweep else (512 if tokens is None else tokens,)
-    result = measure("prefill", model, engine or (), dtype, rounds, lengths)
+    result = measure("prefill", model, entries(engine or (), dtype), rounds, lengths)
     show(result, json, *(cliff_lines(result) if sweep else ()))
 
 
@@ -78,19 +81,21 @@ def load(
 
     The second start of a process: files are in memory by then.
     """
+    from minigpt.bench.engines import entries
     from minigpt.bench.measure import measure, show
 
-    show(measure("load", model, engine or (), dtype, rounds, (prompt_tokens,)), json)
+    show(measure("load", model, entries(engine or (), dtype), rounds, (prompt_tokens,)), json)
 
 
 @app.command()
 def peers(model: Model = "gpt2", dtype: Dtypes = DTYPES, json: JsonLast = False) -> None:
     """Which peers are installed, and whether their tokens agree."""
-    from minigpt.bench.engines import ENGINES
+    from minigpt.bench.engines import ENGINES, entries
     from minigpt.bench.measure import agreement, measure, show
 
     others = [engine.name for engine in ENGINES.values() if engine.packages and engine.installed]
-    result = measure("decode", model, ["minigpt", *others], dtype, 1, (16,), 32)
+    chosen = entries(["minigpt", *others], dtype)
+    result = measure("decode", model, chosen, 1, (16,), 32)
     show(result, json, *agreement(result))
 
 
