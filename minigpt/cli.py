@@ -267,10 +267,9 @@ def _about(error: TyperException, message: str) -> str:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "minigpt"
     prompt = getattr(context, "params", {}).get("prompt")
-    if isinstance(prompt, str) and (
-        extra := re.search(r"unexpected extra argument.*\((.*)\)", message)
-    ):
-        message += f'; quote the prompt: {command} "{prompt} {extra[1]}"'
+    more = re.match(r"Got unexpected extra .*\((.*)\)", message)
+    if more and isinstance(prompt, str):
+        message += f'; quote the prompt: {command} "{prompt} {more[1]}"'
     return f"{message.rstrip('.')} (see {command} --help)"
 
 

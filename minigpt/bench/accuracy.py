@@ -106,10 +106,10 @@ class _Sums:
 def accuracy(model: str, text: Path | None = None) -> Accuracy:
     """Each dtype against float32, on windows of the model's context that do not overlap.
 
-    The first token of a window is given, the others are predicted. All models are held at once.
+    The first token of a window is given, the others are predicted. All models stay in memory.
 
     Args:
-        model: see `models.subject`.
+        model: see `bench.subject`.
         text: a file of UTF-8 text; what the model itself generates in float32 if not given.
 
     Raises:

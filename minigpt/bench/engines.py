@@ -23,7 +23,7 @@ class Precision(NamedTuple):
     cache: int
 
 
-PRECISIONS = {  # by dtype; the engines of one precision are held against each other
+PRECISIONS = {  # by dtype; engines of one precision are compared
     "float32": Precision(4, 4),
     "bfloat16": Precision(2, 2),
     "float16": Precision(2, 2),

@@ -49,7 +49,7 @@ def measure(
     Args:
         phase: "decode" (after a prompt), "prefill" (warm), or "load": from the start of the
             process to the first token.
-        model: see `subject`.
+        model: see `bench.subject`.
         chosen: see `entries`.
         lengths: of prompts; several for a prefill only.
         new_tokens: generated after the prompt; at least 2 for a decode.

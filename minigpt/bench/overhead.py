@@ -39,7 +39,7 @@ def overhead(
     are new; the counted ones include what it does for a record: snapshot, difference, totals.
 
     Args:
-        model: see `models.subject`.
+        model: see `bench.subject`.
         pairs: how many pairs to time.
         keys: tokens in the cache when the first step begins.
         dtype: see `minigpt.load`.

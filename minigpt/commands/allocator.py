@@ -4,14 +4,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 
 from counting.array import observing
 from counting.numpy_memory import Allocations
-from minigpt.commands import pool as pool_text
+from minigpt.commands import pool
 from minigpt.inference.load import LanguageModel
+
+if TYPE_CHECKING:  # it imports CuPy
+    from counting.cupy_memory import Pool
 
 # What NumPy's bytes are, by the module that asked for them; of others they are activations.
 _CATEGORIES = {
@@ -29,56 +32,49 @@ _OUTSIDE = (
 )
 
 
-class Witness(Protocol):
-    """An allocator that is asked after each pass."""
+class Host:
+    """NumPy's allocator, asked after each pass for what is live."""
 
-    def look(self) -> dict[str, int]:
-        """Live bytes by category, now."""
-
-    def report(self, component: Callable[[str], str]) -> RenderableType:
-        """What else it has to say, as of the last look; `component` is of a path."""
-
-
-@contextmanager
-def witnessing(lm: LanguageModel, allocations: Any) -> Iterator[Witness | None]:
-    """A `with` block in which a model runs that is loaded: its witness, if there is one.
-
-    Args:
-        allocations: what `device.witness` gives, entered, or None.
-    """
-    if allocations is None:
-        yield None
-    elif isinstance(allocations, Allocations):
-        yield _Host(allocations)
-    else:
-        with observing(lm.ledger, allocations):
-            yield _Cuda(lm.device.name, allocations)
-
-
-class _Host:
     def __init__(self, allocations: Allocations) -> None:
         self._allocations = allocations
         allocations.reset_peak()
 
     def look(self) -> dict[str, int]:
+        """Live bytes by category."""
         return allocated(self._allocations)
 
     def report(self, component: Callable[[str], str]) -> RenderableType:
+        """What else it has to say at the end."""
         return f"NumPy's allocator held {self._allocations.peak:,} bytes at most since loading"
 
 
-class _Cuda:
-    def __init__(self, device: str, pool: Any) -> None:
-        self._device, self._pool = device, pool
-        pool.reset_peak()
-        self._moment = pool.now()
+class Cuda:
+    """CuPy's pool and the driver, likewise."""
+
+    def __init__(self, device: str, witness: "Pool") -> None:
+        self._device, self._pool = device, witness
+        witness.reset_peak()
 
     def look(self) -> dict[str, int]:
         self._moment = self._pool.now()
-        return dict(self._moment.asked)
+        return self._moment.asked
 
     def report(self, component: Callable[[str], str]) -> RenderableType:
-        return pool_text.report(self._device, self._moment, self._pool.hidden, component)
+        return pool.report(self._device, self._moment, self._pool.hidden, component)
+
+
+@contextmanager
+def witnessing(
+    lm: LanguageModel, allocations: "Allocations | Pool | None"
+) -> Iterator[Host | Cuda | None]:
+    """A `with` block in which a loaded model runs, and what `device.witness` gave is asked."""
+    if allocations is None:
+        yield None
+    elif isinstance(allocations, Allocations):
+        yield Host(allocations)
+    else:
+        with observing(lm.ledger, allocations):
+            yield Cuda(lm.device.name, allocations)
 
 
 def allocated(allocations: Allocations) -> dict[str, int]:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.filesize import decimal
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from counting import table
 from counting.views import flops, matmul
@@ -20,7 +19,7 @@ from minigpt import fast
 from minigpt.commands.allocator import witnessing
 from minigpt.commands.log import STDOUT, open_log
 from minigpt.commands.options import ModelOptions
-from minigpt.commands.terminal import LiveText, can_show, console
+from minigpt.commands.terminal import LiveText, can_show, console, progress
 from minigpt.commands.times import Times
 from minigpt.errors import InputError, without_effect
 from minigpt.inference.device import witness
@@ -35,13 +34,7 @@ INTERRUPTED = 130  # what a shell makes of Ctrl-C
 
 @dataclass(frozen=True)
 class Output:
-    """What is told of a run, and where.
-
-    Attributes:
-        log: the file of its records, or STDOUT.
-        json: one document, in place of text and tables.
-        quiet: the text alone.
-        trace_allocator: beside the ledger's memory, what was really allocated.
+    """What is told of a generation: the options of `minigpt generate` that are called so.
 
     Raises:
         InputError: one would do nothing beside another.
@@ -77,8 +70,8 @@ def run(prompts: Sequence[str], options: ModelOptions, sampling: Sampling, outpu
         raise InputError(EMPTY)
     seeded = sampling.seeded()
     with witness(options.device) if output.trace_allocator else nullcontext() as allocations:
-        with _loading(options.model, show=output.tables) as progress:
-            lm = load(**options._asdict(), progress=progress)
+        with saying(output.tables), progress(f"loading {options.model}", output.tables) as report:
+            lm = load(**options._asdict(), progress=report)
         times.loaded()
         errors = console(stderr=True)
         if options.device == "cpu" and output.tables and (advice := fast.missing()):
@@ -88,7 +81,7 @@ def run(prompts: Sequence[str], options: ModelOptions, sampling: Sampling, outpu
         last: Step | None = None
         real: dict[str, int] | None = None
         with (
-            witnessing(lm, allocations) as told,
+            witnessing(lm, allocations) as witnessed,
             open_log(output.log, lm) as write,
             _stream(prompts, sampling.max_new_tokens, output) as show,
             _stop_asked() as stopped,
@@ -99,7 +92,7 @@ def run(prompts: Sequence[str], options: ModelOptions, sampling: Sampling, outpu
                 texts[last.sequence] += last.text
                 tokens[last.sequence].append(last.token)
                 times.add(last)
-                real = told.look() if told else None
+                real = witnessed.look() if witnessed else None
                 show(last)
                 if stopped():
                     break
@@ -111,9 +104,9 @@ def run(prompts: Sequence[str], options: ModelOptions, sampling: Sampling, outpu
             errors.print(_tables(lm, last, real, times))
             if sampling != seeded and sampling.temperature:
                 errors.print(f"drawn with --seed {seeded.seed}")
-            if told and last:
+            if witnessed and last:
                 errors.print()
-                errors.print(told.report(component))
+                errors.print(witnessed.report(component))
     return INTERRUPTED if stopped() else 0
 
 
@@ -131,17 +124,6 @@ def _read_prompt(prompt: str) -> str:
     except UnicodeError:
         raise InputError("the prompt is not UTF-8 text") from None
     return prompt
-
-
-@contextmanager
-def _loading(model: str, show: bool) -> Iterator[Callable[[int, int], None]]:
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn()
-    terminal = Console(stderr=True)
-    hidden = not (show and terminal.is_terminal)
-    bar = Progress(*columns, console=terminal, transient=True, disable=hidden)
-    with saying(show), bar:
-        task = bar.add_task(f"loading {model}", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @contextmanager

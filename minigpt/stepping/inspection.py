@@ -44,8 +44,8 @@ def model_of(frame: FrameType) -> Model | None:
     return None
 
 
-class Held(NamedTuple):
-    """What a layer's cache holds: positions filled and reserved, and the bytes of both."""
+class CacheUse(NamedTuple):
+    """How full a layer's cache is: positions filled and reserved, and the bytes of both."""
 
     layer: int
     filled: int
@@ -54,7 +54,7 @@ class Held(NamedTuple):
     reserved_bytes: int
 
 
-def kv_cache(frame: FrameType) -> list[Held]:
+def kv_cache(frame: FrameType) -> list[CacheUse]:
     """The KV cache of the pass that runs, layer by layer; empty if no pass does."""
     for above in callers(frame):
         if isinstance(cache := above.f_locals.get("cache"), KVCache):
@@ -65,7 +65,7 @@ def kv_cache(frame: FrameType) -> list[Held]:
     for i, layer in enumerate(cache.layers):
         reserved = layer.k.nbytes + layer.v.nbytes
         filled = reserved * layer.length // cache.capacity
-        rows.append(Held(i, layer.length, cache.capacity, filled, reserved))
+        rows.append(CacheUse(i, layer.length, cache.capacity, filled, reserved))
     return rows
 
 
@@ -108,7 +108,7 @@ def logit_lens(frame: FrameType, top: int = 5) -> Lens | None:
 def attention_pattern(frame: FrameType) -> np.ndarray | None:
     """How much each query of the layer looks at each key: (H, T, S), of the first sequence.
 
-    None where it is not computed yet, or no longer held.
+    None where it is not computed yet, or let go of already.
     """
     for above in callers(frame):
         pattern = above.f_locals.get("pattern")

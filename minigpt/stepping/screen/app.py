@@ -96,7 +96,7 @@ class Stepping(App[int]):
         self._asked = 0, 0  # the room for a picture that the engine was told of
 
     def compose(self) -> ComposeResult:
-        yield Static(f"loading {self.job.options.model} …", id="place", markup=False)
+        yield Static(f"loading {self.job.options.model} …", id="status", markup=False)
         with Grid(id="panels"):
             yield Source(id="source")
             yield Layers(id="layers")
@@ -132,15 +132,15 @@ class Stepping(App[int]):
         elif isinstance(what, Running):
             self.query_one(Writing).told(what.text)
             figures = f"op {what.number:,} · token {what.token} · {si(what.flops)}FLOP"
-            self._place(f"running · {figures} · Esc stops", "-running")
+            self._tell(f"running · {figures} · Esc stops", "-running")
         elif isinstance(what, Ended):
             self._end(what)
         elif isinstance(what, Loading):
             self._loaded = False
-            self._place(f"loading {self.job.options.model}: {si(what.done)}B of {si(what.total)}B")
+            self._tell(f"loading {self.job.options.model}: {si(what.done)}B of {si(what.total)}B")
         elif isinstance(what, Ready):
             self._loaded = True
-            self._place(f"{self.job.options.model} is loaded: running to where it stops first")
+            self._tell(f"{self.job.options.model} is loaded: running to where it stops first")
             self.query_one(Layers).grow(what.paths)
             at = [f"at {path}" for path in what.paths if path]
             self.query_one(Input).suggester = SuggestFromList([*WORDS, *at])
@@ -148,7 +148,7 @@ class Stepping(App[int]):
     def _stand(self, view: View) -> None:
         self.view, self.standing, state = view, True, view.state
         self._draw(view)
-        self._place(
+        self._tell(
             f"{state.path or 'top'} · op {state.number:,} · token {state.token}/{view.most} · "
             f"{si(state.flops)}FLOP · {si(sum(state.live.values()))}B live"
         )
@@ -168,7 +168,7 @@ class Stepping(App[int]):
         if ended.error:
             if ended.wrong and self.view is None:
                 self.exit(2)
-            self._place("it runs no more · q leaves", "-broken")
+            self._tell("it runs no more · q leaves", "-broken")
             self.say(ended.error, broken=True)
         elif ended.text is None or (ended.missed and self.view is None):
             self.exit(0)
@@ -176,7 +176,7 @@ class Stepping(App[int]):
             if ended.view:
                 self._draw(ended.view)
             missed = " before it came there" if ended.missed else ""
-            self._place(f"finished{missed} · q prints it and leaves, : run starts again")
+            self._tell(f"finished{missed} · q prints it and leaves, : run starts again")
 
     # What the user says.
 
@@ -255,7 +255,7 @@ class Stepping(App[int]):
         said.add_class("-shown")
         said.scroll_home(animate=False)
 
-    def _place(self, text: str, kind: str = "") -> None:
-        place = self.query_one("#place", Static)
-        place.update(text)
-        place.set_classes(kind)
+    def _tell(self, text: str, kind: str = "") -> None:
+        status = self.query_one("#status", Static)
+        status.update(text)
+        status.set_classes(kind)

@@ -332,7 +332,7 @@ def test_a_key_too_early_or_too_late_does_no_harm(tiny):
 
 
 def running(go):
-    return go.app.query_one("#place").has_class("-running")
+    return go.app.query_one("#status").has_class("-running")
 
 
 def test_escape_stops_what_runs(tiny):
