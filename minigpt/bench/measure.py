@@ -3,12 +3,11 @@
 import json
 import statistics
 from collections.abc import Sequence
-from itertools import takewhile
 from typing import NamedTuple
 
 from rich.console import Console
 
-from minigpt.bench.engines import ENGINES, Entry, threads
+from minigpt.bench.engines import ENGINES, Entry, agreeing, threads
 from minigpt.bench.report import Row, cliffs, compared, floor_bytes, table
 from minigpt.bench.rounds import Measured, bandwidth, interleaved, start
 from minigpt.bench.subject import Subject, subject
@@ -183,8 +182,7 @@ def agreement(result: Result) -> list[str]:
     first = result.rows[0].entry
     lines = []
     for entry, tokens in said.items():
-        pairs = zip(tokens, said[first], strict=True)
-        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        same = agreeing(tokens, said[first])
         versions = ENGINES[entry.engine].versions
         lines.append(
             f"{entry.engine} {entry.dtype}: first {same} of {len(tokens)} greedy tokens as "
