@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 
 from counting.array import observing
 from counting.numpy_memory import Allocations
@@ -60,7 +60,8 @@ class Cuda:
         return self._moment.asked
 
     def report(self, component: Callable[[str], str]) -> RenderableType:
-        return pool.report(self._device, self._moment, self._pool.hidden, component)
+        tables = pool.report(self._device, self._moment, self._pool.hidden, component)
+        return Group("", tables)
 
 
 @contextmanager

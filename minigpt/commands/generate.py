@@ -105,7 +105,6 @@ def run(prompts: Sequence[str], options: ModelOptions, sampling: Sampling, outpu
             if sampling != seeded and sampling.temperature:
                 errors.print(f"drawn with --seed {seeded.seed}")
             if witnessed and last:
-                errors.print()
                 errors.print(witnessed.report(component))
     return INTERRUPTED if stopped() else 0
 
