@@ -11,7 +11,8 @@ import typer
 from typer.exceptions import TyperException
 
 from minigpt.bench.cli import app as bench
-from minigpt.errors import InputError, without_effect
+from minigpt.commands import options
+from minigpt.errors import InputError
 from minigpt.stepping.cli import step
 
 app = typer.Typer(
@@ -22,11 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # drawing boxes would take longer than all else
 )
-
-Model = Annotated[
-    str, typer.Option(help="shakespeare (comes along), a hub name, a folder or a .safetensors file")
-]
-Revision = Annotated[str | None, typer.Option(help="branch, tag or commit on the hub")]
 
 
 def _version(asked: bool) -> None:
@@ -55,16 +51,19 @@ def generate(
     prompts: Annotated[
         list[str] | None, typer.Option("--prompt", help="one more prompt of a batch (repeatable)")
     ] = None,
-    model: Model = "shakespeare",
-    revision: Revision = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or int8")] = "float32",
-    max_new_tokens: Annotated[int, typer.Option(help="tokens to generate, at most")] = 64,
-    temperature: Annotated[float, typer.Option(help="0 takes the most likely token")] = 0.8,
-    top_k: Annotated[int | None, typer.Option(help="draw from the k most likely tokens")] = None,
-    top_p: Annotated[float | None, typer.Option(help="draw from the top probability p")] = None,
-    seed: Annotated[int | None, typer.Option(help="same seed, same text")] = None,
-    ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="go on after the end")] = False,
+    model: Annotated[
+        str,
+        typer.Option(help="shakespeare (comes along), a hub name, a folder or a .safetensors file"),
+    ] = "shakespeare",
+    revision: options.Revision = None,
+    device: options.Device = "cpu",
+    dtype: options.Dtype = "float32",
+    max_new_tokens: options.MaxNewTokens = 64,
+    temperature: options.Temperature = 0.8,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
+    seed: options.Seed = None,
+    ignore_eos: options.IgnoreEos = False,
     log: Annotated[
         Path | None,
         typer.Option(help="one JSON line for each token; - is standard output, in place of text"),
@@ -76,40 +75,20 @@ def generate(
     ] = False,
 ) -> None:
     """Continue a text and count what it costs."""
-    from contextlib import nullcontext
+    from minigpt.commands.generate import Output, run
 
-    from minigpt.commands.generate import STDOUT, run
-    from minigpt.inference.device import witness
-
-    if temperature == 0:
-        without_effect({"--top-k": top_k, "--top-p": top_p}, "--temperature 0")
-    if json:
-        without_effect({"--quiet": quiet, "--trace-allocator": trace_allocator}, "--json")
-        if log == STDOUT:
-            raise InputError("--log - and --json both print on standard output: leave one out")
-    if quiet:
-        without_effect({"--trace-allocator": trace_allocator}, "--quiet")
+    output = Output(log, json, quiet, trace_allocator)
+    sampling = options.sampling(max_new_tokens, temperature, top_k, top_p, seed, ignore_eos)
     given = [text for text in [prompt, *(prompts or [])] if text is not None]
-    options = {
-        "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "seed": seed,
-        "ignore_eos": ignore_eos,
-    }
-    place = {"revision": revision, "device": device, "dtype": dtype}
-    shown: Any = {"log": log, "as_json": json, "quiet": quiet}
-    with witness(device) if trace_allocator else nullcontext() as allocations:
-        status = run(given, model, place, options, **shown, allocations=allocations)
-    raise typer.Exit(status)
+    chosen = options.ModelOptions(model, revision, device, dtype)
+    raise typer.Exit(run(given, chosen, sampling, output))
 
 
 @app.command()
 def download(
     model: Annotated[str, typer.Argument(help="a hub name: gpt2-xl, owner/name")],
     to: Annotated[Path | None, typer.Option(help="folder to put the files in")] = None,
-    revision: Revision = None,
+    revision: options.Revision = None,
 ) -> None:
     """Fetch a model ahead of time and say where it is."""
     from minigpt.checkpoint.hub import download as fetch
@@ -128,7 +107,7 @@ def formulas(
     logits: Annotated[str, typer.Option(help="all positions, or last")] = "all",
     latex: Annotated[bool, typer.Option("--latex", help="as LaTeX")] = False,
     python: Annotated[bool, typer.Option("--python", help="as a Python function")] = False,
-    json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
+    json: options.Json = False,
 ) -> None:
     """Closed forms of what a model costs, read off a run on symbols."""
     from minigpt.commands.formulas import run
@@ -147,9 +126,7 @@ def verify(
     past: Annotated[int | None, typer.Option(help="tokens in the cache before it")] = None,
     seed: Annotated[int | None, typer.Option(help="of the configurations drawn")] = None,
     peers: Annotated[bool, typer.Option("--peers", help="run the counters installed too")] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="one JSON document as the last line")
-    ] = False,
+    json: options.JsonLast = False,
 ) -> None:
     """Hold every witness and published formula against execution.
 
@@ -176,7 +153,7 @@ def count(
         str | None, typer.Option(help="DeepSeek's: compressed, as if not given, or expanded")
     ] = None,
     by: Annotated[str | None, typer.Option(help="component, layer or op")] = None,
-    json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
+    json: options.Json = False,
 ) -> None:
     """Say what a pass of any model costs, run on shapes: no weights."""
     from minigpt.planning.count import run
@@ -209,7 +186,7 @@ def plan(
     prompt: Annotated[
         int | None, typer.Option(help="tokens of a prompt; the context, at most 1024")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
+    json: options.Json = False,
 ) -> None:
     """Say whether a model fits on a GPU, and how fast it can be there."""
     from minigpt.commands.plan import run
@@ -233,7 +210,7 @@ def gpus(
     measure_cpu: Annotated[
         bool, typer.Option("--measure-cpu", help="measure this machine, and list it too")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
+    json: options.Json = False,
 ) -> None:
     """List hardware: memory, bandwidth, dense peak rates, sources."""
     from minigpt.commands.gpus import run
@@ -243,7 +220,7 @@ def gpus(
 
 @app.command()
 def article(
-    json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
+    json: options.Json = False,
 ) -> None:
     """The article behind this project, claim by claim, by execution."""
     from minigpt.commands.article import run
@@ -289,6 +266,10 @@ def _about(error: TyperException, message: str) -> str:
         message += "; text that begins with - comes after --"
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "minigpt"
+    prompt = getattr(context, "params", {}).get("prompt")
+    more = re.match(r"Got unexpected extra .*\((.*)\)", message)
+    if more and isinstance(prompt, str):
+        message += f'; quote the prompt: {command} "{prompt} {more[1]}"'
     return f"{message.rstrip('.')} (see {command} --help)"
 
 

@@ -8,12 +8,13 @@ from html import unescape
 from checkpoints import PROMPT
 from textual.widgets import Input
 
+from minigpt.commands.options import ModelOptions
+from minigpt.inference.sample import Sampling
 from minigpt.stepping.screen.app import Stepping
 from minigpt.stepping.screen.engine import Engine
 from minigpt.stepping.screen.messages import Job
 from minigpt.stepping.screen.panels import Tensor
 
-PLACE = {"revision": None, "device": "cpu", "dtype": "float32"}
 OPTIONS = {"max_new_tokens": 4, "temperature": 0.0, "top_k": None, "top_p": None, "seed": 1}
 OPTIONS["ignore_eos"] = True
 PATIENCE = 60  # seconds
@@ -59,7 +60,8 @@ class Player:
 
 def play(script, model="shakespeare", size=(80, 24), at=None, token=None, **options):
     """Runs a script at a screen; the app, after it."""
-    job = Job(PROMPT, str(model), PLACE, at, token, OPTIONS | options)
+    sampling = Sampling(**(OPTIONS | options))
+    job = Job(PROMPT, ModelOptions(str(model)), sampling, at, token)
     engine = Engine(job)
 
     async def main():

@@ -8,10 +8,12 @@ from helpers import numbers
 import minigpt
 from counting import Counted, Ledger, category
 from minigpt.inference.load import LanguageModel
+from minigpt.inference.sample import Sampling
 from minigpt.models.architectures import build
 from minigpt.stepping.stepper import ModelStepper
 
 SHORT = {"max_new_tokens": 3, "seed": 1}
+SAMPLING = Sampling(**SHORT)
 MODELS = Path(minigpt.__file__).parent / "models"  # the clone, or where it was installed to
 ROOMS = {
     str(MODELS / f"{room}.py") for room in ("gpt2", "llama", "deepseek", "ops", "cache", "routing")

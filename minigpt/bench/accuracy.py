@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from minigpt.bench.engines import threads
+from minigpt.bench.engines import agreeing, threads
 from minigpt.bench.rounds import start
 from minigpt.bench.subject import Subject, subject
 from minigpt.bench.worker import Job
@@ -106,10 +105,10 @@ class _Sums:
 def accuracy(model: str, text: Path | None = None) -> Accuracy:
     """Each dtype against float32, on windows of the model's context that do not overlap.
 
-    The first token of a window is given, the others are predicted. All models are held at once.
+    The first token of a window is given, the others are predicted. All models stay in memory.
 
     Args:
-        model: see `models.subject`.
+        model: see `bench.subject`.
         text: a file of UTF-8 text; what the model itself generates in float32 if not given.
 
     Raises:
@@ -147,7 +146,7 @@ def accuracy(model: str, text: Path | None = None) -> Accuracy:
         )
         for dtype, total in sums.items()
     ]
-    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ours, plain, strict=True)))
+    same = agreeing(ours, plain)
     return Accuracy(model, chosen, predicted, characters, rows, len(ours), same)
 
 

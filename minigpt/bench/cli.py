@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from minigpt.commands.options import Json, JsonLast
 from minigpt.errors import without_effect
 
 app = typer.Typer(help="Ratios of things run in turn, on this machine.", no_args_is_help=True)
@@ -21,7 +22,7 @@ Dtypes = Annotated[
     typer.Option("--dtype", help="of weights (repeatable): float32, bfloat16, float16, int8"),
 ]
 Rounds = Annotated[int, typer.Option(help="fresh processes of each engine, in turn")]
-Json = Annotated[bool, typer.Option("--json", help="one JSON document as the last line")]
+PromptTokens = Annotated[int, typer.Option(help="tokens before the first new one")]
 
 DTYPES = ["float32", "bfloat16", "int8"]
 
@@ -32,14 +33,16 @@ def decode(
     engine: Engines = None,
     dtype: Dtypes = DTYPES,
     rounds: Rounds = 5,
-    prompt_tokens: Annotated[int, typer.Option(help="tokens before the first new one")] = 16,
+    prompt_tokens: PromptTokens = 16,
     new_tokens: Annotated[int, typer.Option(help="tokens to generate")] = 32,
-    json: Json = False,
+    json: JsonLast = False,
 ) -> None:
     """Time per token, beside the memory's floor and the peers."""
+    from minigpt.bench.engines import entries
     from minigpt.bench.measure import measure, show
 
-    show(measure("decode", model, engine or (), dtype, rounds, (prompt_tokens,), new_tokens), json)
+    chosen = entries(engine or (), dtype)
+    show(measure("decode", model, chosen, rounds, (prompt_tokens,), new_tokens), json)
 
 
 @app.command()
@@ -52,15 +55,16 @@ def prefill(
     sweep: Annotated[
         bool, typer.Option("--sweep", help="prompts of 1 to 64 tokens, to find cliffs")
     ] = False,
-    json: Json = False,
+    json: JsonLast = False,
 ) -> None:
     """Time per token of a prompt, warm."""
+    from minigpt.bench.engines import entries
     from minigpt.bench.measure import SWEEP, cliff_lines, measure, show
 
     if sweep:
         without_effect({"--tokens": tokens}, "--sweep")
     lengths = SWEEP if sweep else (512 if tokens is None else tokens,)
-    result = measure("prefill", model, engine or (), dtype, rounds, lengths)
+    result = measure("prefill", model, entries(engine or (), dtype), rounds, lengths)
     show(result, json, *(cliff_lines(result) if sweep else ()))
 
 
@@ -70,26 +74,28 @@ def load(
     engine: Engines = None,
     dtype: Dtypes = DTYPES,
     rounds: Rounds = 3,
-    prompt_tokens: Annotated[int, typer.Option(help="tokens before the first new one")] = 16,
-    json: Json = False,
+    prompt_tokens: PromptTokens = 16,
+    json: JsonLast = False,
 ) -> None:
     """Time from the start to the first token, and peak memory.
 
     The second start of a process: files are in memory by then.
     """
+    from minigpt.bench.engines import entries
     from minigpt.bench.measure import measure, show
 
-    show(measure("load", model, engine or (), dtype, rounds, (prompt_tokens,)), json)
+    show(measure("load", model, entries(engine or (), dtype), rounds, (prompt_tokens,)), json)
 
 
 @app.command()
-def peers(model: Model = "gpt2", dtype: Dtypes = DTYPES, json: Json = False) -> None:
+def peers(model: Model = "gpt2", dtype: Dtypes = DTYPES, json: JsonLast = False) -> None:
     """Which peers are installed, and whether their tokens agree."""
-    from minigpt.bench.engines import ENGINES
+    from minigpt.bench.engines import ENGINES, entries
     from minigpt.bench.measure import agreement, measure, show
 
     others = [engine.name for engine in ENGINES.values() if engine.packages and engine.installed]
-    result = measure("decode", model, ["minigpt", *others], dtype, 1, (16,), 32)
+    chosen = entries(["minigpt", *others], dtype)
+    result = measure("decode", model, chosen, 1, (16,), 32)
     show(result, json, *agreement(result))
 
 
@@ -99,7 +105,7 @@ def overhead(
     pairs: Annotated[int, typer.Option(help="pairs of steps to time")] = 40,
     keys: Annotated[int, typer.Option(help="tokens in the cache")] = 128,
     dtype: Annotated[str, typer.Option(help="as of minigpt generate")] = "float32",
-    json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
+    json: Json = False,
 ) -> None:
     """What counting adds to a decoded token: steps of both, in turn."""
     from minigpt.bench.overhead import overhead as measure
@@ -127,7 +133,7 @@ def accuracy(
     text: Annotated[
         Path | None, typer.Option(help="a file to predict; what the model says itself if none")
     ] = None,
-    json: Json = False,
+    json: JsonLast = False,
 ) -> None:
     """Logits and perplexity of each dtype against those of float32."""
     from minigpt.bench.accuracy import accuracy as measure

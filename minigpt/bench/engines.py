@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import takewhile
 from typing import NamedTuple
 
 from minigpt.errors import InputError, did_you_mean
@@ -23,7 +24,7 @@ class Precision(NamedTuple):
     cache: int
 
 
-PRECISIONS = {  # by dtype; the engines of one precision are held against each other
+PRECISIONS = {  # by dtype; engines of one precision are compared
     "float32": Precision(4, 4),
     "bfloat16": Precision(2, 2),
     "float16": Precision(2, 2),
@@ -117,6 +118,12 @@ def entries(engines: Sequence[str], dtypes: Sequence[str]) -> list[Entry]:
     if not found:
         raise InputError(f"none of {', '.join(chosen)} runs in {' or '.join(dtypes)}")
     return found
+
+
+def agreeing(tokens: Sequence[int], others: Sequence[int]) -> int:
+    """How many tokens, from the first on, are the same as others of the same number."""
+    pairs = zip(tokens, others, strict=True)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def threads() -> int:

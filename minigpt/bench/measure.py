@@ -2,13 +2,12 @@
 
 import json
 import statistics
-from collections.abc import Callable, Sequence
-from itertools import takewhile
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from rich.console import Console
 
-from minigpt.bench.engines import ENGINES, Entry, entries, threads
+from minigpt.bench.engines import ENGINES, Entry, agreeing, threads
 from minigpt.bench.report import Row, cliffs, compared, floor_bytes, table
 from minigpt.bench.rounds import Measured, bandwidth, interleaved, start
 from minigpt.bench.subject import Subject, subject
@@ -18,8 +17,6 @@ from minigpt.errors import InputError
 from minigpt.schema import SCHEMA
 
 SWEEP = (1, 2, 4, 8, 16, 32, 64)
-
-Probe = Callable[[], float]
 
 
 class Result(NamedTuple):
@@ -38,14 +35,12 @@ class Result(NamedTuple):
 def measure(
     phase: str,
     model: str,
-    engines: Sequence[str],
-    dtypes: Sequence[str],
+    chosen: Sequence[Entry],
     rounds: int,
     lengths: Sequence[int],
     new_tokens: int = 1,
-    probe: Probe | None = None,
 ) -> Result:
-    """One phase of the engines at the precisions asked for, `rounds` fresh processes of each.
+    """One phase of engines at some precisions, `rounds` fresh processes of each.
 
     Each entry is started once before, unmeasured: copies are made, code is compiled, files are in
     the page cache. One that fails then is left out and named.
@@ -53,16 +48,14 @@ def measure(
     Args:
         phase: "decode" (after a prompt), "prefill" (warm), or "load": from the start of the
             process to the first token.
-        model: see `models.subject`.
-        engines: names of `ENGINES`; without any, all that are installed.
+        model: see `bench.subject`.
+        chosen: see `entries`.
         lengths: of prompts; several for a prefill only.
         new_tokens: generated after the prompt; at least 2 for a decode.
-        probe: gives the memory's bytes a second; `rounds.bandwidth` if it is not given.
 
     Raises:
         InputError: an option cannot be used, or no engine runs.
     """
-    chosen = entries(engines, dtypes)
     if rounds < 1:
         raise InputError(f"rounds is {rounds}; it must be at least 1")
     about = subject(model)
@@ -89,7 +82,7 @@ def measure(
 
         present, notes = _started(chosen, job)
         timed = second_start if phase == "load" else run
-        measured = interleaved(present, rounds, timed, probe or (lambda: bandwidth(threads())))
+        measured = interleaved(present, rounds, timed, lambda: bandwidth(threads()))
     rows = compared([row for entry in present for row in _rows(phase, about, entry, job, measured)])
     return Result(rows, measured, notes + _about_runs(measured))
 
@@ -189,8 +182,7 @@ def agreement(result: Result) -> list[str]:
     first = result.rows[0].entry
     lines = []
     for entry, tokens in said.items():
-        pairs = zip(tokens, said[first], strict=True)
-        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        same = agreeing(tokens, said[first])
         versions = ENGINES[entry.engine].versions
         lines.append(
             f"{entry.engine} {entry.dtype}: first {same} of {len(tokens)} greedy tokens as "

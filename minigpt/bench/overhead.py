@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from minigpt.bench.own import uncounted
+from minigpt.bench.own import recorder, uncounted
 from minigpt.bench.subject import subject
 from minigpt.errors import InputError
 from minigpt.inference.load import LanguageModel, load
@@ -39,7 +39,7 @@ def overhead(
     are new; the counted ones include what it does for a record: snapshot, difference, totals.
 
     Args:
-        model: see `models.subject`.
+        model: see `bench.subject`.
         pairs: how many pairs to time.
         keys: tokens in the cache when the first step begins.
         dtype: see `minigpt.load`.
@@ -52,17 +52,13 @@ def overhead(
     if pairs < 1 or not 1 <= keys <= most:
         raise InputError(f"pairs must be at least 1, keys from 1 to {most} with {pairs} pairs")
     lm = load(about.folder, dtype=dtype)
-    ledger = lm.ledger
     step_bare = _step(uncounted(lm), keys, pairs)
     step_counted = _step(lm, keys, pairs)
-    before = ledger.snapshot()
+    record = recorder(lm.ledger)
 
     def counted_and_recorded() -> int:
-        nonlocal before
         step_counted()
-        after = ledger.snapshot()
-        counts, before = after - before, after
-        return int(counts.total("calls"))
+        return record()
 
     step_bare()
     operations = counted_and_recorded()

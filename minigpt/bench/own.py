@@ -2,35 +2,45 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from counting import Ledger
 from minigpt.bench.engines import Generate
 from minigpt.inference.load import LanguageModel, load
 from minigpt.models.architectures import build
 
 
-def bare_weights(lm: LanguageModel) -> dict[str, Any]:
-    """The arrays of a model by key, out of the count."""
-
-    def weight(key: str) -> Any:
-        def inside(part: Any, name: str) -> Any:
-            return part[int(name)] if name.isdecimal() else getattr(part, name)
-
-        found: Any = lm.model
-        return reduce(inside, key.split("."), found).data
-
-    return {key: weight(key) for key in lm.config.shapes()}
-
-
 def uncounted(lm: LanguageModel) -> LanguageModel:
     """The same model on the same arrays, out of the count."""
-    weights = bare_weights(lm)
+
+    def weight(key: str) -> Any:
+        part: Any = lm.model
+        for name in key.split("."):
+            part = part[int(name)] if name.isdecimal() else getattr(part, name)
+        return part.data
+
+    weights = {key: weight(key) for key in lm.config.shapes()}
     model = build(lm.config, weights)
     return replace(lm, model=model, forward=lm.device.forward(model, weights))
+
+
+def recorder(ledger: Ledger) -> Callable[[], int]:
+    """What `generate` does for the record of a pass: snapshot, difference, totals.
+
+    Each call gives the number of operations since the one before.
+    """
+    before = ledger.snapshot()
+
+    def record() -> int:
+        nonlocal before
+        after = ledger.snapshot()
+        counts, before = after - before, after
+        return int(counts.total("calls"))
+
+    return record
 
 
 def bare(folder: Path, dtype: str, threads: int, context: int) -> Generate:
@@ -39,14 +49,10 @@ def bare(folder: Path, dtype: str, threads: int, context: int) -> Generate:
 
 def counted(folder: Path, dtype: str, threads: int, context: int) -> Generate:
     lm = load(folder, dtype=dtype)
-    before = lm.ledger.snapshot()
+    record = recorder(lm.ledger)
 
     def recorded(logits: Any) -> np.ndarray:
-        """What `generate` does for the record of a pass: snapshot, difference, totals."""
-        nonlocal before
-        after = lm.ledger.snapshot()
-        counts, before = after - before, after
-        counts.total("calls")
+        record()
         return logits.data
 
     return _generating(lm, recorded)

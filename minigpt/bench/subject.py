@@ -1,15 +1,11 @@
 """The checkpoint that every engine of a benchmark runs."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
 from minigpt.checkpoint.hub import SHIPPED, find
-from minigpt.checkpoint.synthetic import Report, write_checkpoint
+from minigpt.checkpoint.synthetic import write_checkpoint
+from minigpt.commands.terminal import progress
 from minigpt.errors import InputError, did_you_mean
 from minigpt.models.architectures import read
 from minigpt.models.config import Config
@@ -57,18 +53,8 @@ def _random(model: str) -> Path:
         with PrivateFolder("random") as kept:
             folder = kept.path / model
             if not folder.is_dir():
-                with _progress(f"making random weights of {model}") as report:
+                with progress(f"making random weights of {model}") as report:
                     write_checkpoint(GPT2_SIZES[model], folder, progress=report)
             return folder
     except OSError as error:
         raise InputError(unusable(error)) from None
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Report]:
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

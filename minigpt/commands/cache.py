@@ -63,7 +63,7 @@ def _show(found: list[Kept], states: list[str]) -> None:
 
 
 def _state(one: Kept) -> str:
-    """What a complete look at something finds; "" where there is nothing to hold it against."""
+    """What a complete look at something finds; "" where there is nothing to compare it with."""
     if one.folder == KERNELS:
         with PrivateFolder(KERNELS) as folder:
             return "whole" if folder.read(one.name) is not None else DAMAGED

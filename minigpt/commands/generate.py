@@ -6,95 +6,106 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.filesize import decimal
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from counting import observing, table
-from counting.numpy_memory import Allocations
+from counting import table
 from counting.views import flops, matmul
 from minigpt import fast
-from minigpt.checkpoint.hub import SHIPPED, find
-from minigpt.commands import pool as pool_text
-from minigpt.commands.terminal import LiveText, can_show, console
+from minigpt.commands.allocator import witnessing
+from minigpt.commands.log import STDOUT, open_log
+from minigpt.commands.options import ModelOptions
+from minigpt.commands.terminal import LiveText, can_show, console, progress
 from minigpt.commands.times import Times
-from minigpt.errors import InputError
-from minigpt.inference.generate import EMPTY, Step, check_options, figures, generate
+from minigpt.errors import InputError, without_effect
+from minigpt.inference.device import witness
+from minigpt.inference.generate import EMPTY, Step, continuation, figures
 from minigpt.inference.load import LanguageModel, load
+from minigpt.inference.sample import Sampling
 from minigpt.notes import saying
 from minigpt.schema import SCHEMA
-from minigpt.storage.files import STREAMS, cache_folder, check_apart, lines
 
 INTERRUPTED = 130  # what a shell makes of Ctrl-C
-STDOUT = Path("-")  # as a log: the records are what is printed
 
 
-def run(
-    prompts: Sequence[str],
-    model: str,
-    place: dict[str, Any],
-    options: dict[str, Any],
-    log: Path | None,
-    as_json: bool,
-    quiet: bool,
-    allocations: Any = None,
-) -> int:
-    """Generates, shows and logs; gives the exit status, 0 or 130 if interrupted.
+@dataclass(frozen=True)
+class Output:
+    """What is told of a generation: the options of `minigpt generate` that are called so.
 
-    `allocations` is what `device.witness` gives, entered, or None.
+    Raises:
+        InputError: one would do nothing beside another.
     """
+
+    log: Path | None = None
+    json: bool = False
+    quiet: bool = False
+    trace_allocator: bool = False
+
+    def __post_init__(self) -> None:
+        trace = {"--trace-allocator": self.trace_allocator}
+        if self.json:
+            without_effect({"--quiet": self.quiet} | trace, "--json")
+            if self.log == STDOUT:
+                raise InputError("--log - and --json both print on standard output: leave one out")
+        if self.quiet:
+            without_effect(trace, "--quiet")
+
+    @property
+    def tables(self) -> bool:
+        """Whether standard error tells what it cost."""
+        return not (self.quiet or self.json)
+
+
+def run(prompts: Sequence[str], options: ModelOptions, sampling: Sampling, output: Output) -> int:
+    """Generates, shows and logs; gives the exit status, 0 or 130 if interrupted."""
     times = Times()
     prompts = [_read_prompt(prompt) for prompt in prompts]
     if not prompts:
         raise InputError("the prompt is empty: give a text to continue, or - to read one")
     if "" in prompts:
         raise InputError(EMPTY)
-    check_options(**options)
-    errors = console(stderr=True)
-    with _loading(model, show=not quiet and not as_json) as progress:
-        lm = load(model, progress=progress, **place)
-    times.loaded()
-    if place["device"] == "cpu" and not (quiet or as_json) and (advice := fast.missing()):
-        errors.print(f"NumPy multiplies: {advice}", markup=False)
-    if allocations:
-        allocations.reset_peak()
-    steps = generate(lm, prompts, **options)
-    texts = list(prompts)
-    tokens: list[list[int]] = [[] for _ in prompts]
-    last = real = moment = None
-    pool: Any = None if isinstance(allocations, Allocations) else allocations
-    with (
-        nullcontext(_print_record) if log == STDOUT else _open_log(log, lm) as write,
-        _stream(prompts, options, as_json or log == STDOUT, quiet) as show,
-        _stop_asked() as stopped,
-        observing(lm.ledger, pool) if pool else nullcontext(),
-    ):
-        try:
-            for step in steps:
-                write(step.record())
-                texts[step.sequence] += step.text
-                tokens[step.sequence].append(step.token)
-                times.add(step)
-                last, moment = step, pool and pool.now()
-                real = moment.asked if moment else allocated(allocations)
-                show(step)
+    seeded = sampling.seeded()
+    with witness(options.device) if output.trace_allocator else nullcontext() as allocations:
+        with saying(output.tables), progress(f"loading {options.model}", output.tables) as report:
+            lm = load(**options._asdict(), progress=report)
+        times.loaded()
+        errors = console(stderr=True)
+        if options.device == "cpu" and output.tables and (advice := fast.missing()):
+            errors.print(f"NumPy multiplies: {advice}", markup=False)
+        steps = continuation(lm, prompts, seeded)  # what is refused is so before a log is opened
+        texts, tokens = list(prompts), [list[int]() for _ in prompts]
+        last: Step | None = None
+        real: dict[str, int] | None = None
+        with (
+            witnessing(lm, allocations) as witnessed,
+            open_log(output.log, lm) as write,
+            _stream(prompts, sampling.max_new_tokens, output) as show,
+            _stop_asked() as stopped,
+            suppress(KeyboardInterrupt),
+        ):
+            for last in steps:
+                write(last.record())
+                texts[last.sequence] += last.text
+                tokens[last.sequence].append(last.token)
+                times.add(last)
+                real = witnessed.look() if witnessed else None
+                show(last)
                 if stopped():
                     break
-        except KeyboardInterrupt:
-            pass
-    if as_json:
-        print(json.dumps(_summary(lm, texts, tokens, last) | times.document()))
-    elif not quiet:
-        errors.print()
-        errors.print(_tables(lm, last, real, times))
-        if moment and last:
+        if output.json:
+            document = _summary(lm, texts, tokens, last) | {"seed": seeded.seed}
+            print(json.dumps(document | times.document()))
+        elif output.tables:
             errors.print()
-            errors.print(pool_text.report(lm.device.name, moment, pool.hidden, component))
-        elif allocations and not pool:
-            errors.print(f"NumPy's allocator held {allocations.peak:,} bytes at most since loading")
+            errors.print(_tables(lm, last, real, times))
+            if sampling != seeded and sampling.temperature:
+                errors.print(f"drawn with --seed {seeded.seed}")
+            if witnessed and last:
+                errors.print(witnessed.report(component))
     return INTERRUPTED if stopped() else 0
 
 
@@ -102,32 +113,6 @@ def component(path: str) -> str:
     """The part of the model that a path names, whichever layer it is in."""
     inside = re.sub(r"^.*?\.\d+\.?", "", path)
     return re.sub(r"\.\d+", "", inside) or "residual"  # experts together
-
-
-# What the allocator's bytes are, by the module that asked for them.
-_CATEGORIES = {"minigpt.checkpoint.tensors": "weights", "minigpt.fast.store": "weights"}
-_CATEGORIES["minigpt.models.cache"] = "kv_cache"
-# What the ledger does not count: tokens and draws; threads, recorded jobs.
-_OUTSIDE = ["minigpt.inference.generate", "minigpt.inference.sample", "minigpt.fast.replay"]
-_OUTSIDE += ["minigpt.fast.kernels.machine", "minigpt.fast.kernels.threads"]
-
-
-def allocated(allocations: Any) -> dict[str, int] | None:
-    """Live bytes of NumPy's allocator by category; memory-mapped weights are not among them."""
-    if not isinstance(allocations, Allocations):
-        return None
-    files = {
-        Path(str(m.__file__)): name
-        for name, m in sys.modules.items()
-        if name in (*_CATEGORIES, *_OUTSIDE)
-    }
-    known = [file for file, name in files.items() if name in _CATEGORIES]
-    found: dict[str, int] = {}
-    for file, nbytes in allocations.by_file(known).items():
-        name = files.get(file, "")
-        category = _CATEGORIES.get(name, "elsewhere" if name in _OUTSIDE else "activations")
-        found[category] = found.get(category, 0) + nbytes
-    return found
 
 
 def _read_prompt(prompt: str) -> str:
@@ -138,42 +123,6 @@ def _read_prompt(prompt: str) -> str:
     except UnicodeError:
         raise InputError("the prompt is not UTF-8 text") from None
     return prompt
-
-
-@contextmanager
-def _loading(model: str, show: bool) -> Iterator[Callable[[int, int], None]]:
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn()
-    terminal = Console(stderr=True)
-    hidden = not (show and terminal.is_terminal)
-    bar = Progress(*columns, console=terminal, transient=True, disable=hidden)
-    with saying(show), bar:
-        task = bar.add_task(f"loading {model}", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _print_record(record: dict[str, Any]) -> None:
-    print(json.dumps(record), flush=True)
-
-
-@contextmanager
-def _open_log(path: Path | None, lm: LanguageModel) -> Iterator[Callable[[dict[str, Any]], None]]:
-    if path is None:
-        yield lambda record: None
-        return
-    check_apart([path], _in_use(lm))
-    with lines(path, f"the log {path}") as write:
-        yield lambda record: write(json.dumps(record).encode())
-
-
-def _in_use(lm: LanguageModel) -> Iterator[Path | int]:
-    """The streams, and the files that this program reads: of models, of its cache, its own."""
-    yield from STREAMS
-    yield from lm.files
-    yield from find(SHIPPED).files
-    with suppress(OSError):  # without a home there is no cache
-        yield from cache_folder().glob("**/*")
-    sources = (getattr(module, "__file__", None) for module in tuple(sys.modules.values()))
-    yield from (Path(source) for source in sources if source)
 
 
 @contextmanager
@@ -198,11 +147,9 @@ def _stop_asked() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def _stream(
-    prompts: Sequence[str], options: dict[str, Any], silent: bool, quiet: bool
-) -> Iterator[Callable[[Step], None]]:
-    """What shows a step: live on a terminal, the bare text elsewhere, nothing if `silent`."""
-    if silent:
+def _stream(prompts: Sequence[str], most: int, output: Output) -> Iterator[Callable[[Step], None]]:
+    """What shows a step: live on a terminal, the bare text elsewhere, nothing beside JSON."""
+    if output.json or output.log == STDOUT:
         yield lambda step: None
     elif len(prompts) > 1:
         texts = list(prompts)
@@ -214,14 +161,14 @@ def _stream(
             yield collect
         finally:
             print("\n\n".join(texts))
-    elif quiet or not can_show():
+    elif output.quiet or not can_show():
         print(prompts[0], end="", flush=True)
         try:
             yield lambda step: print(step.text, end="", flush=True)
         finally:
             print()
     else:
-        terminal = _Terminal(prompts[0], options["max_new_tokens"])
+        terminal = _Terminal(prompts[0], most)
         try:
             yield terminal.show
         finally:

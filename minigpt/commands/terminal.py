@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from shutil import get_terminal_size
 from textwrap import wrap
 
@@ -27,6 +29,19 @@ def console(stderr: bool = False, prose: bool = False) -> Console:
     if not (prose and made.is_terminal):
         made.width = WIDE
     return made
+
+
+@contextmanager
+def progress(title: str, show: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """A bar while a block runs, on standard error if that is a terminal: (bytes done, in all)."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn  # not for tables
+
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn()
+    terminal = Console(stderr=True)
+    hidden = not (show and terminal.is_terminal)
+    with Progress(*columns, console=terminal, transient=True, disable=hidden) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def can_show() -> bool:

@@ -12,7 +12,7 @@ from minigpt.checkpoint.tokenizer import TextStream
 from minigpt.errors import InputError
 from minigpt.inference.device import to_host
 from minigpt.inference.load import LanguageModel, Sizes, require
-from minigpt.inference.sample import sample
+from minigpt.inference.sample import Sampling, sample
 from minigpt.schema import SCHEMA
 
 EMPTY = "the prompt is empty: give at least one token of text"
@@ -25,8 +25,8 @@ class Step:
     Attributes:
         token: its id.
         text: its text; "" while a character is not whole yet.
-        position: its place in the sequence, the prompt's first token at 0; the last token of a
-            full context has the place behind it, for it is never fed back.
+        position: its index in the sequence, the prompt's first token at 0; the last token of a
+            full context lies one past the end, for it is never fed back.
         sequence: which prompt of the batch it continues.
         batch: how many sequences went through the pass together.
         phase: "prefill" for the pass over the prompt, then "decode".
@@ -134,25 +134,19 @@ def generate(
         InputError: the prompt or an option cannot be used, before anything runs; or the weights
             give logits that are not finite.
     """
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    prompts = [prompt] if isinstance(prompt, str) else prompt
+    sampling = Sampling(max_new_tokens, temperature, top_k, top_p, seed, ignore_eos)
+    return continuation(lm, prompts, sampling)
+
+
+def continuation(lm: LanguageModel, prompts: Sequence[str], sampling: Sampling) -> Iterator[Step]:
+    """As `generate`, which spells the options out for its callers."""
     tokens = encode(lm, prompts)
-    check_options(
-        max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
-    )
-    _check(lm, tokens.shape[1], max_new_tokens, top_k)
-    rng = np.random.default_rng(seed)
-
-    def draw(logits: np.ndarray) -> list[int]:  # (B, V)
-        with scope("sample"):
-            rows = (Counted(row, lm.sampling) for row in logits)
-            return [sample(row, rng, temperature, top_k, top_p) for row in rows]
-
     batch, length = tokens.shape
-    sizes = Sizes(batch, length + max_new_tokens - 1, length)
-    require(lm.device, lm.config, lm.dtype, sizes, loaded=True)
-    end = () if ignore_eos else lm.config.eos_token_id
-    ends = end if isinstance(end, tuple) else (end,)
-    return _steps(lm, tokens, max_new_tokens, draw, ends)
+    _check(lm, length, sampling)
+    context = length + sampling.max_new_tokens - 1  # the last token is never fed back
+    require(lm.device, lm.config, lm.dtype, Sizes(batch, context, length), loaded=True)
+    return passes(lm, tokens, sampling)
 
 
 def encode(lm: LanguageModel, prompts: Sequence[str]) -> np.ndarray:
@@ -176,62 +170,41 @@ def encode(lm: LanguageModel, prompts: Sequence[str]) -> np.ndarray:
     return np.array(rows, np.int64)
 
 
-def check_options(
-    *,
-    max_new_tokens: int,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    seed: int | None,
-    **_: Any,
-) -> None:
-    """Checks those options of `generate` that can be checked before a model is loaded.
-
-    Raises:
-        InputError: an option cannot be used, whatever the model.
-    """
-    if max_new_tokens < 1:
-        raise InputError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
-    if not 0 <= temperature < float("inf"):
-        raise InputError(f"temperature is {temperature}; it must be 0 or more")
-    if top_k is not None and top_k < 1:
-        raise InputError(f"top_k is {top_k}; it must be at least 1")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise InputError(f"top_p is {top_p}; it must be above 0 and at most 1")
-    if seed is not None and seed < 0:
-        raise InputError(f"seed is {seed}; it must be 0 or more")
-
-
-def _check(lm: LanguageModel, length: int, max_new_tokens: int, top_k: int | None) -> None:
+def _check(lm: LanguageModel, length: int, sampling: Sampling) -> None:
     context, vocabulary = lm.config.n_positions, lm.config.vocab_size
+    new, top_k = sampling.max_new_tokens, sampling.top_k
     if length > context:
         raise InputError(
             f"the prompt has {length} tokens, but the context of {lm.name} is {context}"
         )
-    if length + max_new_tokens - 1 > context:  # the last token is never fed back
+    if length + new - 1 > context:
         raise InputError(
-            f"{length} prompt tokens and {max_new_tokens} new ones do not fit the context of "
+            f"{length} prompt tokens and {new} new ones do not fit the context of "
             f"{context}: at most {context - length + 1} new ones do"
         )
     if top_k is not None and top_k > vocabulary:
         raise InputError(f"top_k is {top_k}; it must be from 1 to {vocabulary}, the vocabulary")
 
 
-def _steps(
-    lm: LanguageModel,
-    tokens: np.ndarray,
-    max_new_tokens: int,
-    draw: Any,
-    ends: tuple[int | None, ...],
-) -> Iterator[Step]:
+def passes(lm: LanguageModel, tokens: np.ndarray, sampling: Sampling) -> Iterator[Step]:
+    """Passes over prompts (B, T), then over each token drawn: a step for each, as it comes.
+
+    A debugger finds `lm` and `ran`, the interval of the pass, among its variables.
+
+    Raises:
+        InputError: the weights give logits that are not finite.
+    """
     batch, length = tokens.shape
+    end = () if sampling.ignore_eos else lm.config.eos_token_id
+    ends = end if isinstance(end, tuple) else (end,)
+    rng = np.random.default_rng(sampling.seed)
     with interval(lm.ledger):
-        # The last token is never fed back, so it needs no place in the cache.
-        cache = lm.model.new_cache(batch, length + max_new_tokens - 1)
+        # The last token is never fed back, so it needs no slot in the cache.
+        cache = lm.model.new_cache(batch, length + sampling.max_new_tokens - 1)
     streams = [TextStream(lm.tokenizer, row.tolist()) for row in tokens]
     running = set(range(batch))
     phase: Literal["prefill", "decode"] = "prefill"
-    for position in range(length, length + max_new_tokens):
+    for position in range(length, length + sampling.max_new_tokens):
         with interval(lm.ledger) as ran:
             stop = lm.device.stopwatch()
             with np.errstate(all="ignore"):  # what is not finite shows in the logits
@@ -245,7 +218,7 @@ def _steps(
                 f"for {lm.dtype}"
             )
         with interval(lm.sampling) as drew:
-            drawn = draw(scores)
+            drawn = _draw(scores, lm, rng, sampling)
         for sequence in sorted(running):
             token = drawn[sequence]
             if token in ends:
@@ -268,3 +241,12 @@ def _steps(
         if not running:
             return
         tokens, phase = np.array(drawn)[:, None], "decode"
+
+
+def _draw(
+    logits: np.ndarray, lm: LanguageModel, rng: np.random.Generator, sampling: Sampling
+) -> list[int]:
+    """A token for each row of logits (B, V), counted in the ledger of drawing tokens."""
+    chosen = sampling.temperature, sampling.top_k, sampling.top_p
+    with scope("sample"):
+        return [sample(Counted(row, lm.sampling), rng, *chosen) for row in logits]

@@ -5,11 +5,46 @@ n candidates. What orders candidates and finds one among them, a sort and binary
 comparisons whose number depends on the data: they are not counted.
 """
 
+import secrets
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from counting import Counted
+from minigpt.errors import InputError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many tokens a generation draws, and how: the options of `generate`.
+
+    Raises:
+        InputError: one cannot be used, whatever the model.
+    """
+
+    max_new_tokens: int = 64
+    temperature: float = 0.8
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise InputError(f"max_new_tokens is {self.max_new_tokens}; it must be at least 1")
+        if not 0 <= self.temperature < float("inf"):
+            raise InputError(f"temperature is {self.temperature}; it must be 0 or more")
+        if self.top_k is not None and self.top_k < 1:
+            raise InputError(f"top_k is {self.top_k}; it must be at least 1")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise InputError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
+        if self.seed is not None and self.seed < 0:
+            raise InputError(f"seed is {self.seed}; it must be 0 or more")
+
+    def seeded(self) -> "Sampling":
+        """The same with a seed, drawn if none was given, so that it can be run again."""
+        return self if self.seed is not None else replace(self, seed=secrets.randbits(32))
 
 
 def sample(

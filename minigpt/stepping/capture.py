@@ -30,7 +30,7 @@ def steps(
     """The operations of one forward pass, each when it has run and before the next does.
 
     The pass runs in a thread of its own, which stands still between two operations: an operation
-    and its arrays live no longer than they are held here. Composites run open. Meanwhile other
+    and its arrays live no longer than the caller keeps them. Composites run open. Meanwhile other
     passes of the same model may run.
 
     Args:
@@ -59,8 +59,8 @@ def steps(
         end: BaseException | None = None
         try:
             with observing(lm.ledger, observer):
-                held = lm.model.new_cache(*rows.shape) if cache is None else cache
-                lm.model(rows, held, logits)
+                own = lm.model.new_cache(*rows.shape) if cache is None else cache
+                lm.model(rows, own, logits)
         except _Abandoned:
             return
         except BaseException as error:
@@ -80,7 +80,7 @@ def steps(
             if isinstance(found, BaseException):
                 raise found
             yield found
-            del found  # so that its arrays are not held here while the next operation runs
+            del found  # its arrays would live on while the next operation runs
     finally:
         go_on.put(False)
         thread.join()
@@ -114,14 +114,14 @@ def run_with_cache(
     check_path(lm, names)
     rows = _rows(lm, tokens)
     kept: dict[str, Counted] = {}
-    held = 0
+    nbytes = 0
 
     def observer(path: str, charge: Charge, inputs: tuple[Any, ...], output: Any) -> None:
-        nonlocal held
+        nonlocal nbytes
         if output is None or not fnmatchcase(path, names):
             return
-        held += output.nbytes - (kept[path].nbytes if path in kept else 0)
-        if held > budget:
+        nbytes += output.nbytes - (kept[path].nbytes if path in kept else 0)
+        if nbytes > budget:
             raise InputError(
                 f"the activations that match {names!r} exceed the budget of {budget:,} bytes at "
                 f"{path}: choose fewer, or raise budget"
@@ -129,8 +129,8 @@ def run_with_cache(
         kept[path] = output
 
     with interval(lm.ledger), observing(lm.ledger, observer):
-        fresh = lm.model.new_cache(*rows.shape) if cache is None else cache
-        return lm.model(rows, fresh, logits), kept
+        own = lm.model.new_cache(*rows.shape) if cache is None else cache
+        return lm.model(rows, own, logits), kept
 
 
 def _rows(lm: LanguageModel, tokens: Any) -> np.ndarray:

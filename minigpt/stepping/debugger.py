@@ -47,6 +47,8 @@ class Debugger(ModelStepper, debugger.Debugger):
 
         Run to the first line of the next layer.
         """
+        if arg:
+            return self.error(f"layer takes no argument: at PATH runs to {arg!r}")
         return self.go(self.run_to_layer)
 
     def do_token(self, arg: str) -> Any:
@@ -95,6 +97,8 @@ class Debugger(ModelStepper, debugger.Debugger):
 
         Go back to the first line of the first pass.
         """
+        if arg:
+            return self.error("run takes no argument: it is the same text again")
         return self.do_back(str(self.number or 1))
 
     do_restart = do_run

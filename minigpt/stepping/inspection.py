@@ -41,8 +41,8 @@ def model_of(frame: FrameType) -> Model | None:
     return None
 
 
-class Held(NamedTuple):
-    """What a layer's cache holds: positions filled and reserved, and the bytes of both."""
+class CacheUse(NamedTuple):
+    """How full a layer's cache is: positions filled and reserved, and the bytes of both."""
 
     layer: int
     filled: int
@@ -51,7 +51,7 @@ class Held(NamedTuple):
     reserved_bytes: int
 
 
-def kv_cache(frame: FrameType) -> list[Held]:
+def kv_cache(frame: FrameType) -> list[CacheUse]:
     """The KV cache of the pass that runs, layer by layer; empty if no pass does."""
     for above in callers(frame):
         if isinstance(cache := above.f_locals.get("cache"), KVCache):
@@ -62,7 +62,7 @@ def kv_cache(frame: FrameType) -> list[Held]:
     for i, layer in enumerate(cache.layers):
         reserved = layer.k.nbytes + layer.v.nbytes
         filled = reserved * layer.length // cache.capacity
-        rows.append(Held(i, layer.length, cache.capacity, filled, reserved))
+        rows.append(CacheUse(i, layer.length, cache.capacity, filled, reserved))
     return rows
 
 
@@ -104,7 +104,7 @@ def logit_lens(frame: FrameType, top: int = 5) -> Lens | None:
 def attention_pattern(frame: FrameType) -> np.ndarray | None:
     """How much each query of the layer looks at each key: (H, T, S), of the first sequence.
 
-    None where it is not computed yet, or no longer held.
+    None where it is not computed yet, or let go of already.
     """
     for above in callers(frame):
         pattern = above.f_locals.get("pattern")
@@ -147,8 +147,7 @@ def expected(frame: FrameType, path: str) -> Expected | None:
         return None
     (B, T), N, logits = seen["tokens"].shape, seen["N"], seen.get("logits", "last")
     if not isinstance(model.config, GPT2Config):
-        architecture: Any = type(model)
-        run = _on_shapes(model.config, architecture, B, T, N, logits)
+        run = on_shapes(model, B, T, N, logits)
         return Expected(flops(below(run, path) if path else run), "")
     counts = _closed_forms(model.config, logits)
     layer = layer_of(path)
@@ -176,6 +175,12 @@ def _closed_forms(config: GPT2Config, logits: str) -> Counts:
     from minigpt.formulas.closed_forms import formulas
 
     return formulas(config, logits=logits).counts
+
+
+def on_shapes(model: Model, B: int = 1, T: int = 1, N: int = 0, logits: str = "all") -> Counts:
+    """What a pass of such a model counts, see `planning.forward`; it keeps no model alive."""
+    architecture: Any = type(model)
+    return _on_shapes(model.config, architecture, B, T, N, logits)
 
 
 @lru_cache(maxsize=4)

@@ -5,24 +5,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from functools import lru_cache
 from types import FrameType
 from typing import Any
 
-import numpy as np
 from tokenizers import Tokenizer
 
 from counting.stepping.frames import callers
 from counting.stepping.stepper import Stepper
 from minigpt.errors import InputError
-from minigpt.inference.generate import Step, generate
-from minigpt.inference.generate import _steps as generation_steps
+from minigpt.inference.generate import Step, continuation, passes
 from minigpt.inference.load import LanguageModel
+from minigpt.inference.sample import Sampling
 from minigpt.models import cache, deepseek, gpt2, llama, ops, rope, routing
 from minigpt.models.architectures import ARCHITECTURES
+from minigpt.models.model import Model
 from minigpt.models.module import Module
-from minigpt.planning.forward import forward
-from minigpt.stepping.inspection import layer_of
+from minigpt.stepping.inspection import layer_of, on_shapes
 
 _CODE = (cache, deepseek, gpt2, llama, ops, rope, routing)  # modules that models are written in
 _FILES = {str(module.__file__) for module in _CODE}
@@ -92,33 +90,30 @@ class ModelStepper(Stepper):
         self,
         lm: LanguageModel,
         prompt: str,
-        *,
+        sampling: Sampling,
         at: str | None = None,
         token: int | None = None,
-        seed: int | None = None,
-        max_new_tokens: int = 64,
-        **options: Any,
     ) -> str | None:
         """Continues a text as `generate` does, stopping; its text, or None if it was quit.
 
         Args:
+            sampling: options of `generate`; without a seed one is drawn, to be able to go back.
             at: a glob; the first stop is the first line that enters a path that matches.
             token: and not before the pass that gives this token, the first being 1.
-            seed: of sampling; None draws one, to be able to go back.
-            options: of `generate`.
 
         Raises:
             InputError: as `generate`; or there is no such path or token.
         """
         check_path(lm, at)
-        if token is not None and not 1 <= token <= max_new_tokens:
-            raise InputError(f"--token is {token}; it must be from 1 to {max_new_tokens}")
-        seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
-        self.lm, self.tokenizer, self.most = lm, lm.tokenizer, max_new_tokens
+        most = sampling.max_new_tokens
+        if token is not None and not 1 <= token <= most:
+            raise InputError(f"--token is {token}; it must be from 1 to {most}")
+        sampling = sampling.seeded()
+        self.lm, self.tokenizer, self.most = lm, lm.tokenizer, most
         checkpoint = lm.ledger.checkpoint()
         self._first(at, token or 1)
         while True:
-            steps = generate(lm, prompt, seed=seed, max_new_tokens=max_new_tokens, **options)
+            steps = continuation(lm, [prompt], sampling)
             self.given = lm.tokenizer.encode(prompt).ids
             if self._run(steps):
                 return prompt + "".join(step.text for step in self.came)
@@ -141,9 +136,13 @@ class ModelStepper(Stepper):
                 self.ended = True
                 if self.waiting and self.stops:
                     self._stop(frame, "end", f"the text ended after {len(self.came)} tokens")
+                self.finished(frame)
         except BdbQuit:
             return False
         return not self.quitting
+
+    def finished(self, frame: FrameType) -> None:
+        """Called when the text has ended, while its cache and its last logits are there."""
 
     def _first(self, at: str | None, token: int) -> None:
         def wanted(frame: FrameType, path: str, before: str) -> bool:
@@ -164,7 +163,7 @@ class ModelStepper(Stepper):
         super().break_in(frame)
         if self.lm is None:
             for above in callers(frame):
-                if above.f_code is generation_steps.__code__:
+                if above.f_code is passes.__code__:
                     self.tokenizer = above.f_locals["lm"].tokenizer
                     self._mark = above.f_locals["ran"].before  # the pass
 
@@ -232,10 +231,9 @@ class ModelStepper(Stepper):
         )
 
 
-@lru_cache(maxsize=2)
-def paths(model: Any) -> list[str]:
+def paths(model: Model) -> list[str]:
     """Every path that a pass enters: those of the model's parts, and of its operations."""
-    counts = forward(model.config, architecture=type(model)).counts
+    counts = on_shapes(model)
     return sorted({path for path, _ in counts} | set(_parts(model)))
 
 
@@ -257,11 +255,7 @@ def nearest(wrong: str, known: list[str]) -> str:
 
 
 def check_path(lm: LanguageModel, glob: str | None) -> None:
-    """Nothing, if a path matches.
-
-    Raises:
-        InputError: none does.
-    """
+    """Raises InputError unless a path of the model matches, or nothing was asked for."""
     known = paths(lm.model) if glob is not None else []
     if glob is not None and not any(fnmatchcase(path, glob) for path in known):
         raise InputError(f"no path of {lm.name} matches {glob!r}: {nearest(glob, known)}")

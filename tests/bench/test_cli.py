@@ -5,6 +5,7 @@ import json
 import pytest
 from checkpoints import CONFIG, complaint, minigpt
 
+from minigpt.bench.engines import entries
 from minigpt.bench.measure import SWEEP, measure
 from minigpt.bench.overhead import overhead
 from minigpt.bench.report import floor_bytes
@@ -86,7 +87,8 @@ def test_the_figures_of_a_row_follow_from_its_runs(folder, monkeypatch):
 
     monkeypatch.setattr("minigpt.bench.measure.start", fake)
     engines, dtypes = ("minigpt", "numpy"), ("float32",)
-    result = measure("decode", str(folder), engines, dtypes, 3, (4,), 6, lambda: 1e6)
+    monkeypatch.setattr("minigpt.bench.measure.bandwidth", lambda threads: 1e6)
+    result = measure("decode", str(folder), entries(engines, dtypes), 3, (4,), 6)
     assert result.notes == ["left out: numpy float32 failed (1): no"]
     [found] = result.document()["rows"]
     assert (found["model"], found["ms_per_token"]) == (str(folder), pytest.approx(4))
@@ -101,7 +103,7 @@ def test_no_engine_that_starts_is_an_error(folder, monkeypatch):
 
     monkeypatch.setattr("minigpt.bench.measure.start", fake)
     with pytest.raises(InputError, match="left out: minigpt failed; left out: numpy failed"):
-        measure("decode", str(folder), ("minigpt", "numpy"), ("float32",), 1, (4,), 2)
+        measure("decode", str(folder), entries(("minigpt", "numpy"), ("float32",)), 1, (4,), 2)
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,19 @@ def test_kernels_are_only_praised_where_they_are_wanted_and_missing(
     assert result.stderr.splitlines().count(line) == said
 
 
+def test_a_text_whose_seed_was_drawn_can_be_had_again(command, here):
+    run = "generate", PROMPT, "--max-new-tokens", "9", "--temperature", "3"
+    first = command(*run)
+    [seed] = re.findall(r"^drawn with (--seed \d+)$", first.stderr, re.M)
+    again = command(*run, *seed.split())
+    assert again.stdout == first.stdout
+    assert "drawn with" not in again.stderr
+    assert "drawn with" not in command(*run[:-1], "0").stderr
+    told = json.loads(command(*run, "--json").stdout)
+    [text] = json.loads(command(*run, "--json", "--seed", told["seed"]).stdout)["texts"]
+    assert text == told["texts"][0]
+
+
 def test_a_seed_may_stand_beside_a_temperature_of_zero(command):
     run = "generate", PROMPT, "--max-new-tokens", "3", "--temperature", "0", "--quiet"
     assert command(*run, "--seed", "1").stdout == command(*run).stdout != ""
@@ -215,6 +228,7 @@ BAD = {
     "two on one stream": (("a", "--json", "--log", "-"), "--log - and --json both print"),
     "an option without its value": (("a", "--log"), "'--log' requires an argument"),
     "one word too many": (("a", "b"), "unexpected extra argument"),
+    "a prompt without quotes": (("hi", "there"), '; quote the prompt: minigpt generate "hi'),
 }
 
 

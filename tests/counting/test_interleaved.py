@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from counting import Counted, Ledger, NotItsTurn, category, interval, observing
 from counting.views import flops
 from minigpt import InputError, generate, load, run_with_cache, steps
+from minigpt.inference.sample import Sampling
 from minigpt.models.architectures import read
 from minigpt.stepping.stepper import ModelStepper
 
@@ -326,8 +327,8 @@ class Prompt(ModelStepper):
 def test_what_runs_at_the_prompt_of_a_debugger_is_no_part_of_the_pass(lm, alone):
     (prompt,), length, seed = REQUEST
     stepper = Prompt()
-    options = {"max_new_tokens": length, "seed": seed, "ignore_eos": True}
-    stepper.generate(lm, prompt, at="h.1.attn.qk", token=2, **options)
+    sampling = Sampling(max_new_tokens=length, seed=seed, ignore_eos=True)
+    stepper.generate(lm, prompt, sampling, at="h.1.attn.qk", token=2)
     assert stepper.stops == 1
     assert [facts(step) for step in stepper.came] == alone(REQUEST)
 

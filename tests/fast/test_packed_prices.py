@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from counting import Counted, Ledger, category, scope, trace
 from minigpt import generate, load
-from minigpt.commands.generate import allocated
+from minigpt.commands.allocator import allocated
 from minigpt.fast.packed import DTYPES, PackedMatrix, turned_product
 from minigpt.inference.device import witness
 from minigpt.models.architectures import read

@@ -9,10 +9,11 @@ from checkpoints import PROMPT, checkpoint, tensors
 from helpers import DRAWN
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from stepped import LINEAR, MODELS, NORM, OPS, SHORT, VARIANCE, Scripted
+from stepped import LINEAR, MODELS, NORM, OPS, SAMPLING, SHORT, VARIANCE, Scripted
 
 import minigpt
 from minigpt import generate, load
+from minigpt.inference.sample import Sampling
 from minigpt.stepping.debugger import Debugger
 
 CACHE = MODELS / "cache.py"
@@ -44,7 +45,7 @@ def test_back_is_where_it_was():
         return stepper.run_back(int(rng.integers(1, state.number - min(first))))
 
     stepper, lm = Scripted(script), load()
-    text = stepper.generate(lm, PROMPT, **SHORT)
+    text = stepper.generate(lm, PROMPT, SAMPLING)
     assert len(again) == 12
     assert text == PROMPT + "".join(step.text for step in generate(load(), PROMPT, **SHORT))
     assert {state.token for state in again} >= {1, 2}
@@ -55,7 +56,7 @@ def tiny(tmp_path_factory):
     return checkpoint(tmp_path_factory.mktemp("tiny") / "model", tensors())
 
 
-TINY = {"max_new_tokens": 3, "seed": 1, "ignore_eos": True}
+TINY = Sampling(max_new_tokens=3, seed=1, ignore_eos=True)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def each(tiny):
     """Where a tiny model is after each operation, by its number: of one run, with no other stop."""
     stepper = Scripted(each_operation)
     stepper._first = lambda at, token: stepper.run_to_operation()
-    stepper.generate(load(tiny), "abc", **TINY)
+    stepper.generate(load(tiny), "abc", TINY)
     states = {state.number: state for state in stepper.seen if state.event == "operation"}
     assert list(states) == list(range(1, stepper.number + 1))
     return lambda number: states[number]
@@ -113,7 +114,7 @@ def test_whatever_is_typed_memory_at_an_operation_is_what_it_was(lines, tiny, ea
     """However it came there: live and peak bytes of every category, its number, its FLOP."""
     DRAWN["memory after going back is what it was"] += 1
     debugger = Typist(lines)
-    debugger.generate(load(tiny), "abc", **TINY)
+    debugger.generate(load(tiny), "abc", TINY)
     debugger.clear_all_breaks()
     vars(minigpt.models.ops).pop("keep", None), vars(minigpt.models.gpt2).pop("keep", None)
     for kept, state in debugger.seen:
@@ -130,7 +131,7 @@ def test_back_arrives_whatever_breakpoints_lie_between(lines, back, tiny, each):
     """Those of a line, temporary ones, one with a condition; after that they count again."""
     breaks = [f"b {OPS}:{LINEAR}", f"tbreak {OPS}:{NORM}", f"b {OPS}:{VARIANCE}, x.std() > -1"]
     debugger = Typist([*breaks, *lines, "op 60", "op 60", "op 60", f"back {back}", "c"])
-    debugger.generate(load(tiny), "abc", **TINY)
+    debugger.generate(load(tiny), "abc", TINY)
     debugger.clear_all_breaks()
     numbers = [state.number for _, state in debugger.seen]
     last = len(lines) + 3  # the stop at which `back` was typed
@@ -154,7 +155,7 @@ def test_back_to_the_start_and_no_further():
                 stepper.set_quit()
 
     stepper = Scripted(script)
-    assert stepper.generate(load(), PROMPT, **SHORT) is None
+    assert stepper.generate(load(), PROMPT, SAMPLING) is None
     assert stepper.seen[0] == stepper.seen[2]
 
 
@@ -166,5 +167,5 @@ def test_without_a_seed_it_goes_back_to_the_same_text():
         stepper.run_back(stepper.number - 1) if len(texts) == 1 else stepper.run_to_token(4)
 
     stepper = Scripted(script)
-    stepper.generate(load(), PROMPT, token=4, max_new_tokens=4, temperature=5.0)
+    stepper.generate(load(), PROMPT, Sampling(max_new_tokens=4, temperature=5.0), token=4)
     assert texts[0] == texts[-1] != ""

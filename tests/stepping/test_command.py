@@ -1,10 +1,13 @@
 """`minigpt step`, as a command: how it is left, interrupted, and called wrongly."""
 
+import re
+import subprocess
+import sys
 import time
 
 import pexpect
 import pytest
-from checkpoints import PROMPT, checkpoint, complaint, ends_at_once, minigpt
+from checkpoints import PROMPT, ROOT, checkpoint, complaint, ends_at_once, environment, minigpt
 from sessions import SHORT, STEP, ends, operations, session
 
 
@@ -89,8 +92,35 @@ def test_after_an_error(tmp_path):
         assert result.returncode == 2
         assert b"-> raise InputError(" in result.stdout
         assert b"(Pdb) 'zzz'\n" in result.stdout
-        assert b"InputError: no path of shakespeare matches" in result.stderr
-        assert result.stderr.splitlines()[-1].startswith(b"minigpt: no path of shakespeare matches")
+        assert b"InputError: no path of shakespeare matches" in result.stdout
+        [line] = result.stderr.splitlines()  # bad input is one line, here too
+        assert line.startswith(b"minigpt: no path of shakespeare matches")
     result = minigpt("step", "--pdb", cwd=tmp_path)  # how it is called is no error of the program
     assert result.returncode == 2
     assert b"Traceback" not in result.stderr
+
+
+def test_after_a_fault_of_the_program_its_traceback_is_shown(tmp_path):
+    program = (
+        "import sys, minigpt.cli; from minigpt.models import gpt2\n"
+        "def forward(self, x):\n    return x[None].fault\n"
+        "gpt2.MLP.forward = forward\nminigpt.cli.main()\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    command = [sys.executable, "program.py", "generate", PROMPT, *SHORT, "--pdb"]
+    env = environment(HOME=str(tmp_path), PYTHONPATH=str(ROOT))
+    result = subprocess.run(
+        command, cwd=tmp_path, env=env, input=b"p self.path\nq\n", capture_output=True, timeout=60
+    )
+    assert b"(Pdb) 'h.0.mlp'\n" in result.stdout
+    assert b"Traceback" in result.stderr
+    assert result.returncode == 1
+
+
+def test_a_text_whose_seed_was_drawn_can_be_stepped_through_again(tmp_path):
+    options = "step", PROMPT, "--max-new-tokens", "6", "--temperature", "3"
+    first = minigpt(*options, cwd=tmp_path, input=b"c\n")
+    seed = re.search(r"drawn with (--seed \d+)\n$", first.stderr.decode())[1]
+    again = minigpt(*options, *seed.split(), cwd=tmp_path, input=b"c\n")
+    assert again.stdout == first.stdout
+    assert b"drawn" not in again.stderr

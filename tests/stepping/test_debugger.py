@@ -101,6 +101,8 @@ def test_what_is_wrong_at_the_prompt_is_one_line(tmp_path, said):
             "at": "*** at needs a path: ",
             "stop": "*** stop needs a condition: ",
             "stop when flops": "*** 'flops' is no condition: ",
+            "layer abc": "*** layer takes no argument: at PATH runs to 'abc'",
+            "run abc": "*** run takes no argument",
             "token 2": "*** there is no token 2 to run to: this is token 2 of 4",
             "token 5": "*** there is no token 5 to run to: this is token 2 of 4",
             "token x": "*** 'x' is no whole number from 1: token N runs to the pass that gives",
@@ -261,6 +263,11 @@ def test_a_breakpoint_in_the_files_of_the_clone_is_hit(tmp_path, said):
 
 
 def test_pdbs_other_commands_do_what_they_say(tmp_path, said):
+    code = (ROOT / "minigpt" / "models" / "gpt2.py").read_text().splitlines()
+    attend, back = (
+        next(number for number, line in enumerate(code, 1) if line.strip().startswith(start))
+        for start in ("y = attention", "heads = qkv.reshape")
+    )
     with session(tmp_path, "--at", "h.1.attn") as step:
         assert step("display x.std()")[0].startswith("display x.std(): ")
         assert "display" not in step("n")[0]
@@ -270,8 +277,8 @@ def test_pdbs_other_commands_do_what_they_say(tmp_path, said):
         assert step("undisplay x.std()")[0] == ""
         assert step("display")[0] == "nothing is displayed here"
         assert "-> with scope" in step("until")[0]
-        assert "-> y = attention" in step("until 49")[0]
-        assert "-> heads = qkv.reshape" in step("jump 45")[0]
+        assert "-> y = attention" in step(f"until {attend}")[0]
+        assert "-> heads = qkv.reshape" in step(f"jump {back}")[0]
         step("run")
         step("at h.1.attn")
         assert "-> x = x + self.attn" in step("u")[0]

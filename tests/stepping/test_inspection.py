@@ -5,7 +5,7 @@ import pytest
 from checkpoints import PROMPT, SHIPPED
 from helpers import SMALL
 from safetensors.numpy import load_file
-from stepped import SHORT, Scripted, columns, small, tokens_of
+from stepped import SAMPLING, Scripted, columns, small, tokens_of
 
 import counting
 from counting.stepping.commands import below
@@ -26,7 +26,7 @@ def test_what_is_read_at_a_stop_is_not_charged_and_right(plain):
         stepper.run_to_layer()
 
     stepper, lm = Scripted(script), load()
-    stepper.generate(lm, PROMPT, token=2, at="h.*", **SHORT)
+    stepper.generate(lm, PROMPT, SAMPLING, token=2, at="h.*")
     assert columns(lm.ledger.snapshot()) == columns(plain[1].snapshot())
     assert lm.ledger.peak_bytes == plain[1].peak_bytes
     found = [one for one in found if one[0].count(".") == 1][:6]
@@ -84,7 +84,7 @@ def test_where_attention_looks():
         stepper.set_next(frame) if len(patterns) < 3 else stepper.set_quit()
 
     stepper = Scripted(script)
-    stepper.generate(load(), PROMPT, at="h.3.attn.softmax", **SHORT)
+    stepper.generate(load(), PROMPT, SAMPLING, at="h.3.attn.softmax")
     assert [pattern is None for _, pattern in patterns] == [True, False, False]
     pattern = patterns[1][1]
     assert pattern.shape == (8, 7, 7)

@@ -1,6 +1,8 @@
 """Stepping: where it stops, and that nothing is counted otherwise."""
 
+import gc
 import os
+import weakref
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +11,7 @@ from checkpoints import PROMPT
 from helpers import DRAWN, SMALL
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stepped import MODELS, ROOMS, SHORT, Scripted, columns, small, tokens_of
+from stepped import MODELS, ROOMS, SAMPLING, Scripted, columns, small, tokens_of
 
 import counting
 from counting import Counted
@@ -102,7 +104,7 @@ def test_a_whole_token_line_by_line(plain):
             stepper.run_to_token(2) if stepper.token < 2 else stepper.set_continue()
 
     stepper, lm = Scripted(script), load()
-    text = stepper.generate(lm, PROMPT, **SHORT)
+    text = stepper.generate(lm, PROMPT, SAMPLING)
     walked = [state for state in stepper.seen if state.token == 2]
     assert {state.file for state in walked} <= ROOMS
     assert {state.path for state in walked} >= set(paths(lm.model)) - {"mask"}
@@ -128,7 +130,7 @@ def test_it_steps_from_the_call_into_forward():
             stepper.set_return(frame) if inside else stepper.set_step()
 
     stepper = Scripted(script)
-    assert stepper.generate(load(), PROMPT, at="h.2", **SHORT) is None
+    assert stepper.generate(load(), PROMPT, SAMPLING, at="h.2") is None
     first, last = stepper.seen[0], stepper.seen[-1]
     assert (first.path, first.function) == ("h.2", "forward")
     assert (last.path, last.function, last.event) == ("h.2.attn", "forward", "line")
@@ -152,7 +154,7 @@ def test_it_runs_to_what_is_asked_for(go, path):
         go(stepper) if len(stepper.seen) == 1 else stepper.set_quit()
 
     stepper = Scripted(script)
-    stepper.generate(load(), PROMPT, at="h.3.attn.softmax", token=2, **SHORT)
+    stepper.generate(load(), PROMPT, SAMPLING, at="h.3.attn.softmax", token=2)
     first, then = stepper.seen
     assert (first.path, first.token) == ("h.3.attn.softmax", 2)
     assert then.path == path
@@ -170,13 +172,13 @@ def test_a_breakpoint_of_the_user_is_kept_on_the_way():
             stepper.set_quit()
 
     stepper = Scripted(script)
-    stepper.generate(load(), PROMPT, at="h.1.attn", **SHORT)
+    stepper.generate(load(), PROMPT, SAMPLING, at="h.1.attn")
     assert stepper.seen[1].path == "h.1.ln_2"
 
 
 def test_one_that_runs_to_what_never_comes_says_so():
     stepper = Scripted(lambda stepper, frame: stepper.run_to_path("h.0.ln_1"))
-    stepper.generate(load(), PROMPT, at="h.0.ln_1", token=3, **SHORT)
+    stepper.generate(load(), PROMPT, SAMPLING, at="h.0.ln_1", token=3)
     assert [state.event for state in stepper.seen] == ["line", "end"]
     assert stepper.seen[-1].text == "".join(step.text for step in stepper.came)
 
@@ -192,7 +194,7 @@ def test_one_that_runs_to_what_never_comes_says_so():
 )
 def test_what_cannot_be_stopped_at(options, said):
     with pytest.raises(InputError, match=said):
-        Scripted(each_line).generate(load(), PROMPT, **options, **SHORT)
+        Scripted(each_line).generate(load(), PROMPT, SAMPLING, **options)
 
 
 def test_files_of_a_model():
@@ -221,8 +223,17 @@ def test_the_lines_and_the_stretches_add_up_to_the_ledger(plain):
         by_line.append(len(lines))
 
     stepper, lm = Scripted(script), load()
-    stepper.generate(lm, PROMPT, **SHORT)
+    stepper.generate(lm, PROMPT, SAMPLING)
     rest = columns(stepper.stretch)  # up to the end, for token 4 does not come
     summed = {name: sum(one[name] for one in stretches) + rest[name] for name in rest}
     assert summed == columns(plain[1].snapshot()) == columns(lm.ledger.snapshot())
     assert max(by_line) > 20
+
+
+def test_paths_keep_no_model_alive():
+    lm = small(SMALL["gpt2"])
+    assert "h.1.attn.qk" in paths(lm.model)
+    dropped = weakref.ref(lm.model)
+    del lm
+    gc.collect()
+    assert dropped() is None

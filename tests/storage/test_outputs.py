@@ -119,9 +119,7 @@ def test_a_log_is_no_other_file_that_the_program_reads(command, here, monkeypatc
     before = file.read_bytes()
     # Were it not refused: a copy of what may not be lost takes the blow.
     if what is shipped:
-        monkeypatch.setattr(
-            "minigpt.commands.generate.lines", mock.Mock(side_effect=AssertionError)
-        )
+        monkeypatch.setattr("minigpt.commands.log.lines", mock.Mock(side_effect=AssertionError))
     line = command("generate", "ab", "--model", "m", "--max-new-tokens", "2", "--log", file)
     assert f"{file} cannot be written: it is the same file as " in line
     assert file.read_bytes() == before

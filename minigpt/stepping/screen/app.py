@@ -33,7 +33,7 @@ l t        run to the next layer, to the next token
 b          to the operation before (back, back 100)
 a, Enter   run to a path: at h.3.attn.softmax; Enter to the chosen layer
 Esc        stop what runs; close what is open
-q Ctrl-C   quit
+q Ctrl-C   quit; Ctrl-C first stops what runs
 :          all that pdb's prompt takes, → completes:
   stop when nan | inf | flops>1e6 | alloc>1e4
   ledger [PATH]  mem  kv [LAYER]  cost   what was counted, what is held
@@ -82,7 +82,8 @@ class Stepping(App[int]):
         Binding("question_mark", "help", "help", key_display="?"),
         Binding("q", "leave(0)", "quit"),
         Binding("escape", "stop", "stop", show=False),
-        Binding("ctrl+c,ctrl+q", f"leave({INTERRUPTED})", "quit", show=False, priority=True),
+        Binding("ctrl+q", f"leave({INTERRUPTED})", "quit", show=False, priority=True),
+        Binding("ctrl+c", "interrupt", "interrupt", show=False, priority=True),
     ]
 
     def __init__(self, engine: Engine, job: Job) -> None:
@@ -91,10 +92,11 @@ class Stepping(App[int]):
         self.view: View | None = None
         self.standing = False
         self.ended: Ended | None = None
+        self._loaded = self._stopping = False  # it was told to stop, and has not yet
         self._asked = 0, 0  # the room for a picture that the engine was told of
 
     def compose(self) -> ComposeResult:
-        yield Static(f"loading {self.job.model} …", id="place", markup=False)
+        yield Static(f"loading {self.job.options.model} …", id="status", markup=False)
         with Grid(id="panels"):
             yield Source(id="source")
             yield Layers(id="layers")
@@ -115,9 +117,9 @@ class Stepping(App[int]):
         self.query_one(Layers).focus()
         self.query_one("#said").border_subtitle = "Esc closes"
         loop = asyncio.get_running_loop()
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            with suppress(AttributeError, NotImplementedError):  # Windows
-                number = getattr(signal, name)
+        with suppress(AttributeError, NotImplementedError):  # Windows
+            loop.add_signal_handler(signal.SIGINT, self.action_interrupt)
+            for number in (signal.SIGTERM, signal.SIGHUP):
                 loop.add_signal_handler(number, self.exit, 128 + number)
         self.engine.listen(lambda what: self.post_message(Heard(what)))
 
@@ -130,29 +132,34 @@ class Stepping(App[int]):
         elif isinstance(what, Running):
             self.query_one(Writing).told(what.text)
             figures = f"op {what.number:,} · token {what.token} · {si(what.flops)}FLOP"
-            self._place(f"running · {figures} · Esc stops", "-running")
+            self._tell(f"running · {figures} · Esc stops", "-running")
         elif isinstance(what, Ended):
             self._end(what)
         elif isinstance(what, Loading):
-            self._place(f"loading {self.job.model}: {si(what.done)}B of {si(what.total)}B")
+            self._loaded = False
+            self._tell(f"loading {self.job.options.model}: {si(what.done)}B of {si(what.total)}B")
         elif isinstance(what, Ready):
-            self._place(f"{self.job.model} is loaded: running to where it stops first")
+            self._loaded = True
+            self._tell(f"{self.job.options.model} is loaded: running to where it stops first")
             self.query_one(Layers).grow(what.paths)
             at = [f"at {path}" for path in what.paths if path]
             self.query_one(Input).suggester = SuggestFromList([*WORDS, *at])
 
     def _stand(self, view: View) -> None:
         self.view, self.standing, state = view, True, view.state
-        for panel in self.query(Panel):
-            panel.show(view)
-        self.query_one(Layers).show(view)
-        self._place(
+        self._draw(view)
+        self._tell(
             f"{state.path or 'top'} · op {state.number:,} · token {state.token}/{view.most} · "
             f"{si(state.flops)}FLOP · {si(sum(state.live.values()))}B live"
         )
         if view.said:
             self.say(view.said)
         self._fit()
+
+    def _draw(self, view: View) -> None:
+        for panel in self.query(Panel):
+            panel.show(view)
+        self.query_one(Layers).show(view)
 
     def _end(self, ended: Ended) -> None:
         if self.ended and (self.ended.error or self.ended.text is None):
@@ -161,14 +168,15 @@ class Stepping(App[int]):
         if ended.error:
             if ended.wrong and self.view is None:
                 self.exit(2)
-            self._place("it runs no more · q leaves", "-broken")
+            self._tell("it runs no more · q leaves", "-broken")
             self.say(ended.error, broken=True)
         elif ended.text is None or (ended.missed and self.view is None):
             self.exit(0)
         else:
-            self.query_one(Writing).told(ended.text.removeprefix(self.job.prompt))
+            if ended.view:
+                self._draw(ended.view)
             missed = " before it came there" if ended.missed else ""
-            self._place(f"finished{missed} · q prints it and leaves, : run starts again")
+            self._tell(f"finished{missed} · q prints it and leaves, : run starts again")
 
     # What the user says.
 
@@ -183,6 +191,7 @@ class Stepping(App[int]):
             self.query_one("#said").add_class("-shown")
 
     def _send(self, line: str) -> None:
+        self._stopping = not (self.standing or line)
         self.standing = False
         self._asked = self.query_one(Tensor).cells
         width, height = self.size
@@ -227,6 +236,13 @@ class Stepping(App[int]):
         """Says what the keys do."""
         self.say(HELP)
 
+    def action_interrupt(self) -> None:
+        """Stops what runs; leaves where nothing does, or where it does not stop."""
+        if self.standing or self.ended or self._stopping or not self._loaded:
+            self.exit(INTERRUPTED)
+        else:
+            self._send("")
+
     def action_leave(self, status: int) -> None:
         """Leaves; what computes ends with it."""
         self.exit(status)
@@ -239,7 +255,7 @@ class Stepping(App[int]):
         said.add_class("-shown")
         said.scroll_home(animate=False)
 
-    def _place(self, text: str, kind: str = "") -> None:
-        place = self.query_one("#place", Static)
-        place.update(text)
-        place.set_classes(kind)
+    def _tell(self, text: str, kind: str = "") -> None:
+        status = self.query_one("#status", Static)
+        status.update(text)
+        status.set_classes(kind)

@@ -1,10 +1,12 @@
 """What a screen and the process that computes for it say to each other: plain values."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from minigpt.commands.options import ModelOptions
+from minigpt.inference.sample import Sampling
 from minigpt.stepping.stepper import State
 
 
@@ -12,11 +14,10 @@ class Job(NamedTuple):
     """What to generate, as the command line says it."""
 
     prompt: str
-    model: str
-    place: dict[str, Any]
+    options: ModelOptions
+    sampling: Sampling
     at: str | None
     token: int | None
-    options: dict[str, Any]
 
 
 class Command(NamedTuple):
@@ -64,12 +65,14 @@ class Ended(NamedTuple):
         error: why, if it did not.
         wrong: whether that is a fault of what was asked for.
         missed: whether it ended while it ran to something that it never met.
+        view: of the end of the text.
     """
 
     text: str | None = None
     error: str = ""
     wrong: bool = False
     missed: bool = False
+    view: "View | None" = None
 
 
 @dataclass(frozen=True)

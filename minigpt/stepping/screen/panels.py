@@ -34,7 +34,13 @@ class Panel(Widget):
 
     def show(self, view: View) -> None:
         self.view = view
+        # Not while it is drawn: a border is drawn before what is in it.
+        self.border_title, self.border_subtitle = self.titles(view)
         self.refresh()
+
+    def titles(self, view: View) -> tuple[str, str]:
+        """What stands in the border, above and below."""
+        raise NotImplementedError
 
     def render(self) -> Content | Text:
         if self.view is None or not self.content_size:
@@ -58,10 +64,14 @@ def _source(file: str) -> list[Content]:
 class Source(Panel):
     """The lines about the one where it stands, each with what it cost in this pass."""
 
+    def titles(self, view: View) -> tuple[str, str]:
+        state = view.state
+        where = f"{Path(state.file).name}:{state.line} {state.function}"
+        costs = "left of the code: FLOP of this pass" if view.lines else ""
+        return f"{where} · {_EVENTS[state.event]}", costs
+
     def draw(self, view: View, width: int, height: int) -> Content:
         state, lines = view.state, _source(view.state.file)
-        where = f"{Path(state.file).name}:{state.line} {state.function}"
-        self.border_title = f"{where} · {_EVENTS[state.event]}"
         first = max(0, min(state.line - 1 - height // 2, len(lines) - height))
         shown = []
         for number, code in enumerate(lines[first : first + height], first + 1):
@@ -76,7 +86,6 @@ class Source(Panel):
             if here:
                 line = line.pad_right(max(0, width - line.cell_length)).stylize_before("on $panel")
             shown.append(line)
-        self.border_subtitle = "left of the code: FLOP of this pass" if view.lines else ""
         return Content("\n").join(shown)
 
 
@@ -85,12 +94,14 @@ class Tensor(Panel):
 
     FACTS = 4  # lines of facts, at most
 
+    def titles(self, view: View) -> tuple[str, str]:
+        made = view.made
+        return f"{made.operation} at {made.path or 'top'}" if made else "tensor", ""
+
     def draw(self, view: View, width: int, height: int) -> Text:
         made = view.made
         if made is None:
-            self.border_title = "tensor"
             return Text("no operation has run yet", style="dim")
-        self.border_title = f"{made.operation} at {made.path or 'top'}"
         lines = [Text()]
         for fact in filter(None, _facts(made)):
             if lines[-1] and lines[-1].cell_len + 2 + fact.cell_len > width:
@@ -141,11 +152,13 @@ class Memory(Panel):
         self.live[view.since :] = view.live
         super().show(view)
 
+    def titles(self, view: View) -> tuple[str, str]:
+        largest = max(self.live, default=0)
+        below = f"after each of {len(self.live):,} operations"
+        return f"memory · activations to {si(largest)}B", below
+
     def draw(self, view: View, width: int, height: int) -> Text:
         state = view.state
-        largest = max(self.live, default=0)
-        self.border_title = f"memory · activations to {si(largest)}B"
-        self.border_subtitle = f"after each of {len(self.live):,} operations"
         rows = [
             (name, _short(live), si(state.peak[name])) for name, live in state.live.items() if live
         ]
@@ -169,10 +182,10 @@ class Writing(Panel):
     def __init__(self, prompt: str, **options: Any) -> None:
         super().__init__(**options)
         self.prompt, self.text = prompt, ""
+        self.border_title = "text"
 
     def show(self, view: View) -> None:
         self.told(view.state.text)
-        super().show(view)
 
     def told(self, text: str) -> None:
         """Takes what was generated."""
@@ -181,7 +194,6 @@ class Writing(Panel):
 
     def render(self) -> Text:
         width, height = self.content_size
-        self.border_title = "text"
         shown = Text(_harmless(self.prompt), "dim").append(_harmless(self.text), "not dim bold")
         shown.append("▏", "not dim blink")
         over = shown.cell_len - max(width * height - height, 1)
@@ -204,11 +216,14 @@ class Totals(Panel):
 
     WIDTH = 23
 
+    def titles(self, view: View) -> tuple[str, str]:
+        whole, read, written = (sum(part[i] for part in view.components.values()) for i in range(3))
+        moved = f"{si(read)}B read, {si(written)}B written"
+        return f"ledger · {si(whole)}FLOP · {si(read + written)}B moved", moved
+
     def draw(self, view: View, width: int, height: int) -> Text:
         parts = sorted(view.components.items(), key=lambda part: -part[1][0])
-        whole, read, written = (sum(n[i] for _, n in parts) for i in range(3))
-        self.border_title = f"ledger · {si(whole)}FLOP · {si(read + written)}B moved"
-        self.border_subtitle = f"{si(read)}B read, {si(written)}B written"
+        whole = sum(flops for _, (flops, *_) in parts)
         across = max(1, width // self.WIDTH)
         each = width // across
         rows = [(name, flops) for name, (flops, *_) in parts]

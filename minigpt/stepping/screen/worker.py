@@ -46,6 +46,7 @@ class Worker(Debugger):
         self._looked = 0.0  # when it looked for a message
         self._event = ""
         self._news: list[str] = []
+        self.last: View | None = None  # of a text that has ended
         self._forget()
 
     def _forget(self) -> None:
@@ -73,6 +74,9 @@ class Worker(Debugger):
                 self._connection.send(Running(self.token, self.number, int(self.flops), text))
         super()._observer(path, charge, inputs, output)
 
+    def finished(self, frame: FrameType) -> None:
+        self.last = self._view(frame, "end")
+
     def stopped(self, frame: FrameType, event: str, value: Any) -> None:
         self._event = event
         super().stopped(frame, event, value)
@@ -83,7 +87,7 @@ class Worker(Debugger):
         stop = self._do_queued()
         self._take()  # where it stands; the screen shows that
         while not stop:
-            self._connection.send(self._view())
+            self._connection.send(self._view(self.here, self._event))
             command: Command = self._connection.recv()
             os.environ |= {"COLUMNS": str(command.columns), "LINES": str(command.lines)}
             self._cells = command.cells
@@ -118,12 +122,12 @@ class Worker(Debugger):
         self._said.truncate()
         return said
 
-    def _view(self) -> View:
-        counts, here = self.counts, self.here.f_code.co_filename
+    def _view(self, frame: FrameType, event: str) -> View:
+        counts = self.counts
         assert counts is not None
         lines: dict[int, int] = {}
         for (_, file, line), charges in self.lines.items():
-            if file == here:
+            if file == frame.f_code.co_filename:
                 charged: Any = charges.items()
                 costs = (times * int(flops(charge)) for charge, times in charged)
                 lines[line] = lines.get(line, 0) + sum(costs)
@@ -138,7 +142,7 @@ class Worker(Debugger):
         since, self._told = self._told, len(self._live)
         news, self._news = self._news, []
         return View(
-            state=self.state(self.here, self._event),
+            state=self.state(frame, event),
             most=self.most,
             said="\n".join([*news, self._take()]),
             made=facts(*self._made, self._cells) if self._made else None,
@@ -205,11 +209,11 @@ def _run(connection: Connection, job: Job) -> bool:
             looked = time.monotonic()
             connection.send(Loading(done, total))
 
-    lm = load(job.model, progress=progress, **job.place)
+    lm = load(**job.options._asdict(), progress=progress)
     worker = Worker(connection)
     worker.lm = lm
     order = forward(lm.config, architecture=type(lm.model)).counts
     connection.send(Ready([*dict.fromkeys([*(path for path, _ in order), *worker.paths()])]))
-    text = worker.generate(lm, job.prompt, at=job.at, token=job.token, **job.options)
-    connection.send(Ended(text, missed=worker.waiting))
+    text = worker.generate(lm, job.prompt, job.sampling, job.at, job.token)
+    connection.send(Ended(text, missed=worker.waiting, view=worker.last))
     return text is not None

@@ -99,6 +99,16 @@ def test_the_finished_text_is_printed(tmp_path):
         assert child.exitstatus == 0
 
 
+def test_the_seed_that_was_drawn_is_said_at_the_end(tmp_path):
+    with terminal(tmp_path, "--max-new-tokens", "2") as child:
+        child.expect("token 1/")
+        child.send("c")
+        child.expect("finished")
+        child.send("q")
+        child.expect(r"drawn with --seed \d+\r\n")
+        child.expect(pexpect.EOF)
+
+
 def test_what_is_wrong_is_one_line(tmp_path):
     with terminal(tmp_path, "--model", "nowhere/") as child:
         child.expect("minigpt: .*nowhere")

@@ -15,7 +15,7 @@ from textual.widgets import Input
 
 
 def running(go):
-    return go.app.query_one("#place").has_class("-running")
+    return go.app.query_one("#status").has_class("-running")
 
 
 def test_escape_stops_what_runs(tiny):
@@ -28,6 +28,29 @@ def test_escape_stops_what_runs(tiny):
         assert not go.app.ended
 
     play(script, tiny, max_new_tokens=450)
+
+
+def test_ctrl_c_stops_what_runs_and_leaves_where_it_stands(tiny):
+    async def script(go):
+        await go.pilot.press("c")
+        await go.until(lambda: running(go))
+        await go("ctrl+c")
+        assert go.app.view.state.event == "operation"
+        assert go.app.return_value is None
+        await go.pilot.press("ctrl+c")
+
+    assert play(script, tiny, max_new_tokens=450).return_value == 130
+
+
+def test_ctrl_c_once_more_leaves_what_does_not_stop(tiny):
+    async def script(go):
+        await go.pilot.press("colon")
+        go.app.query_one(Input).value = "!while True: pass"
+        await go.pilot.press("enter", "ctrl+c")
+        assert go.app.return_value is None
+        await go.pilot.press("ctrl+c")
+
+    assert play(script, tiny).return_value == 130
 
 
 @pytest.mark.parametrize("while_it", ["stands", "runs"])

@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 from checkpoints import PROMPT
 
+from counting.stepping.debugger import si
+
 pytest.importorskip("textual", reason="textual is not installed: .[tui]")
 
 from screens import OPTIONS, play, text_of
 
+from counting.views import flops
 from minigpt import generate, load
+from minigpt.stepping.screen.layers import Layers
 from minigpt.stepping.screen.panels import Memory, Tensor, bars
 
 SIZES = {"80x24": (80, 24), "120x40": (120, 40)}
@@ -88,6 +92,41 @@ def test_figures_are_those_of_the_ledger():
         assert sum(view.lines.values()) <= view.state.flops - first.flops
 
     play(script)
+
+
+@pytest.mark.parametrize("keys", ["oooo", "nsol"])
+def test_borders_tell_of_what_stands_between_them(keys):
+    """And are those of a screen that is drawn anew."""
+
+    async def script(go):
+        for key in keys:
+            view = await go(key)
+            made, state = view.made, view.state
+            first = go.svg()
+            assert f"{made.operation} at {made.path}" in go.shown
+            assert f"{Path(state.file).name}:{state.line} {state.function}" in go.shown
+            assert f"after each of {state.number:,} operations" in go.shown
+            go.app.refresh(layout=True)
+            await go.pilot.pause()
+            assert text_of(first) == text_of(go.svg())
+
+    play(script, size=(120, 40), at="h.1")
+
+
+def test_at_the_end_of_the_text_the_panels_tell_of_all_of_it():
+    lm = load()
+    list(generate(lm, PROMPT, **OPTIONS))
+    total = lm.ledger.snapshot()
+
+    async def script(go):
+        await go("o", "c")
+        assert go.app.ended.text
+        assert f"ledger · {si(flops(total))}FLOP" in go.shown
+        assert f"after each of {total.total('calls'):,} operations" in go.shown
+        assert "the text has ended" in go.shown
+        assert go.app.query_one(Layers)._below[""] == flops(total)
+
+    play(script, size=(120, 40))
 
 
 def test_bars():

@@ -1,0 +1,42 @@
+"""The log of a run: a JSON object for each token, in a file or on standard output."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from minigpt.checkpoint.hub import SHIPPED, find
+from minigpt.inference.load import LanguageModel
+from minigpt.storage.files import STREAMS, cache_folder, check_apart, lines
+
+STDOUT = Path("-")  # the records are what is printed
+
+
+@contextmanager
+def open_log(path: Path | None, lm: LanguageModel) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """What writes a record of a run of `lm` to a log; nothing without a path.
+
+    Raises:
+        InputError: it cannot be written, or is a file that the program reads.
+    """
+    if path is None:
+        yield lambda record: None
+    elif path == STDOUT:
+        yield lambda record: print(json.dumps(record), flush=True)
+    else:
+        check_apart([path], _in_use(lm))
+        with lines(path, f"the log {path}") as write:
+            yield lambda record: write(json.dumps(record).encode())
+
+
+def _in_use(lm: LanguageModel) -> Iterator[Path | int]:
+    """The streams, and the files that this program reads: of models, of its cache, its own."""
+    yield from STREAMS
+    yield from lm.files
+    yield from find(SHIPPED).files
+    with suppress(OSError):  # without a home there is no cache
+        yield from cache_folder().glob("**/*")
+    sources = (getattr(module, "__file__", None) for module in tuple(sys.modules.values()))
+    yield from (Path(source) for source in sources if source)
