@@ -55,7 +55,7 @@ class Debugger(Stepper, pdb.Pdb):
 
     def stopped(self, frame: FrameType, event: str, value: Any) -> None:
         where = "(end)" if event == "end" else self.path or "(top)"
-        figures = f"{si(self.flops)}FLOP {si(self.live)}B"
+        figures = f"{table.si(self.flops)}FLOP {table.si(self.live)}B"
         self.prompt = f"{where} #{self.number} {figures} (step) "
         self._display(frame)
         if event == "line":
@@ -385,11 +385,3 @@ def below(counts: Counts, path: str) -> Counts:
     """The rows of a path, or of those that match a glob, and of all that lies below them."""
     keys = (k for k in counts if fnmatchcase(k[0], path) or fnmatchcase(k[0], f"{path}.*"))
     return Counts(counts.columns, {key: counts[key] for key in keys})
-
-
-def si(n: Any) -> str:
-    """A number with three digits and its SI prefix: `3.11 G`."""
-    power = 0
-    while n >= 999.5 and power < 5:
-        n, power = n / 1000, power + 1
-    return f"{n:.3g} {['', 'k', 'M', 'G', 'T', 'P'][power]}"

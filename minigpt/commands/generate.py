@@ -1,7 +1,6 @@
 """The `generate` command: text on standard output; status, tables and errors on standard error."""
 
 import json
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from counting import table
 from counting.array import observing
 from counting.numpy_memory import Allocations
+from counting.table import si
 from counting.views import flops, matmul
 from minigpt import fast
 from minigpt.checkpoint.hub import SHIPPED, find
@@ -25,6 +25,7 @@ from minigpt.commands.times import Times
 from minigpt.errors import InputError
 from minigpt.inference.generate import EMPTY, Step, check_options, figures, generate
 from minigpt.inference.load import LanguageModel, load
+from minigpt.models.paths import component
 from minigpt.notes import saying
 from minigpt.schema import SCHEMA
 from minigpt.storage.files import cache_folder
@@ -98,12 +99,6 @@ def run(
         elif allocations and not pool:
             errors.print(f"NumPy's allocator held {allocations.peak:,} bytes at most since loading")
     return INTERRUPTED if stopped() else 0
-
-
-def component(path: str) -> str:
-    """The part of the model that a path names, whichever layer it is in."""
-    inside = re.sub(r"^.*?\.\d+\.?", "", path)
-    return re.sub(r"\.\d+", "", inside) or "residual"  # experts together
 
 
 # What the allocator's bytes are, by the module that asked for them.
@@ -257,14 +252,6 @@ class _Terminal:
 
     def end(self) -> None:
         self._text.write("\n")
-
-
-def si(n: float) -> str:
-    """A number with three digits and its SI prefix: 3.11 G."""
-    power = 0
-    while n >= 999.5:
-        n, power = n / 1000, power + 1
-    return f"{n:.3g} {['', 'k', 'M', 'G', 'T', 'P'][power]}"
 
 
 def _tables(

@@ -15,8 +15,8 @@ from sessions import SHORT, STEP, Session, ends, operations
 from stepped import small, tokens_of
 
 from counting import Counted, Ledger, ShapeArray, scope
-from counting.stepping.debugger import si
 from counting.stepping.stepper import Stepper, stop_at
+from counting.table import si
 from counting.views import flops
 from minigpt import generate, load
 
