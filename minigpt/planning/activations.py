@@ -13,24 +13,21 @@ from counting.array import observing
 from counting.ledger import Charge
 from minigpt.models.architectures import Config
 from minigpt.models.dimensions import short
-from minigpt.planning.count import forward, ready
+from minigpt.planning.forward import Pass, on_shapes, ready
 
 FUSED = ("mask", "qk", "softmax")
 """What the scopes are called whose arrays are never stored where attention is fused."""
 
 
-def as_written(config: Config, T: int, N: int, B: int, dtype: str) -> int:
-    """The most bytes alive in a pass of T new tokens of each of B sequences after N."""
-    few = short(config)  # activations do not pile up over layers
-    return int(forward(few, T, N, B, logits="last", dtype=dtype).peak["activations"])
+def as_written(config: Config, sizes: Pass) -> int:
+    """The most bytes of activations alive in a pass."""
+    return int(on_shapes(short(config), sizes).peak["activations"])  # layers do not pile them up
 
 
 @lru_cache(maxsize=256)
-def fused(
-    config: Config, T: int, N: int, B: int, dtype: str, unstored: tuple[str, ...] = FUSED
-) -> int:
+def fused(config: Config, sizes: Pass, unstored: tuple[str, ...] = FUSED) -> int:
     """The same without the arrays that are made in scopes of the names `unstored`."""
-    ledger, run = ready(short(config), T, N, B, "last", dtype)
+    ledger, run = ready(short(config), sizes)
     live = most = int(ledger.live_bytes["activations"])  # what the model keeps for itself
 
     def gone(nbytes: int) -> None:

@@ -21,16 +21,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from counting import Counts
 from counting.views import matmul
 from minigpt.models.architectures import Config
 from minigpt.models.deepseek_config import DeepseekConfig
 from minigpt.models.dimensions import kv_heads, layers, short, width
+from minigpt.models.paths import layer
 from minigpt.models.routing import fewest
 from minigpt.planning.accelerators import BITS, Accelerator
-from minigpt.planning.count import DTYPES, forward, layer
+from minigpt.planning.forward import Pass, on_shapes
 
 PHASE_SECONDS = 8e-6
 """What one phase of an all-reduce takes before any byte moves: kipply's 8 microseconds."""
@@ -128,7 +127,7 @@ class Roofline:
     def kv_bytes_per_token(self) -> int:
         """Bytes of cache for one token, of all its heads."""
         few = short(self.config)
-        written = forward(few, dtype=self.dtype).counts.bytes_written["kv_cache"]
+        written = on_shapes(few, Pass(dtype=self.dtype)).counts.bytes_written["kv_cache"]
         return int(written) // layers(few) * layers(self.config)
 
     def floor(self, T: int, N: int, B: int) -> Floor:
@@ -176,7 +175,7 @@ class Roofline:
         )
 
     def _counts(self, T: int, N: int, B: int, **mode: Any) -> Counts:
-        return forward(self.config, T, N, B, logits="last", dtype=self.dtype, **mode).counts
+        return on_shapes(self.config, Pass(T, N, B, "last", self.dtype, **mode)).counts
 
     def _ways(self, T: int, N: int, B: int) -> Iterator[Counts]:
         """To the latents; of a prompt from its start, to keys and values made of them as well.
@@ -190,11 +189,11 @@ class Roofline:
 
     def _held(self, nbytes: int) -> int:
         """Bytes of weights as they are held, of those that a run on `dtype` reads."""
-        return nbytes * BITS[self.weights_dtype] // (8 * np.dtype(DTYPES[self.dtype]).itemsize)
+        return nbytes * BITS[self.weights_dtype] // BITS[self.dtype]
 
     @property
     def _token_bytes(self) -> int:
-        return width(self.config) * np.dtype(DTYPES[self.dtype]).itemsize
+        return width(self.config) * BITS[self.dtype] // 8
 
 
 def _flops(counts: Counts, T: int, N: int) -> int:

@@ -16,6 +16,7 @@ from counting.ledger import Counts
 from counting.stepping.debugger import below
 from counting.stepping.frames import callers
 from counting.views import flops
+from minigpt.formulas.figures import sizes
 from minigpt.inference.device import to_host
 from minigpt.models.architectures import Config, Model
 from minigpt.models.cache import KVCache
@@ -25,7 +26,7 @@ from minigpt.models.gpt2 import GPT2
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.models.llama import Llama
 from minigpt.models.module import Module
-from minigpt.planning.forward import forward, sizes
+from minigpt.planning.forward import Pass, forward
 
 _LAYER = re.compile(r"(.*?\.\d+)(\.|$)")
 
@@ -184,4 +185,4 @@ def _closed_forms(config: GPT2Config, logits: str) -> Counts:
 
 @lru_cache(maxsize=4)
 def _on_shapes(config: Config, architecture: Any, B: int, T: int, N: int, logits: str) -> Counts:
-    return forward(config, B, T, N, logits=logits, architecture=architecture).counts
+    return forward(config, Pass(T, N, B, logits), architecture=architecture).counts

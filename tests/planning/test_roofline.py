@@ -12,8 +12,8 @@ from minigpt.models.architectures import PRESETS
 from minigpt.models.dimensions import layers
 from minigpt.models.llama_config import LlamaConfig
 from minigpt.planning.accelerators import BITS, GPUS
-from minigpt.planning.count import forward
-from minigpt.planning.plan import HELD, plan
+from minigpt.planning.forward import Pass, on_shapes
+from minigpt.planning.plan import HELD, Options, plan
 from minigpt.planning.roofline import Roofline
 
 LLAMA_2_7B = LlamaConfig(32000, 4096, 11008, 32, 32, 32, 128, 4096)
@@ -84,7 +84,8 @@ def test_the_estimate_is_no_floor():
 
 def test_the_prompt_that_int8_units_took_less_for():
     """11,639 tokens/s of int4 weights on an RTX 4090: 2 % more than its float16/float32 rate."""
-    it = plan("llama", PRESETS["llama-3.1-8b"], GPUS["rtx-4090"], weights_dtype="int4", prompt=2048)
+    asked = Options(weights_dtype="int4", prompt=2048)
+    it = plan("llama", PRESETS["llama-3.1-8b"], GPUS["rtx-4090"], asked)
     assert it.prefill.seconds < 2048 / 11_639 < it.prefill.estimate.seconds
 
 
@@ -143,12 +144,15 @@ def test_a_long_prompt_of_deepseek_is_cheaper_to_keys_made_of_the_latents():
     T = 4096
     it = Roofline(R1, GPUS["h200"], 8, "float16", "float8").floor(T, 0, 1)
     latent, made = (
-        matmul(forward(R1, T, logits="last", cache=way).counts.where("*.qk"))
+        matmul(on_shapes(R1, Pass(T, logits="last", cache=way)).counts.where("*.qk"))
         for way in ("compressed", "expanded")
     )
     assert latent / made == (512 + 64) / (128 + 64)
-    whole = matmul(forward(R1, T, logits="last", cache="expanded").counts)
-    assert it.flops < it.estimate.flops < whole < matmul(forward(R1, T, logits="last").counts)
+    whole, longest = (
+        matmul(on_shapes(R1, Pass(T, logits="last", cache=way)).counts)
+        for way in ("expanded", "compressed")
+    )
+    assert it.flops < it.estimate.flops < whole < longest
 
 
 @given(batch=st.integers(1, 300))

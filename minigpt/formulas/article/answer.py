@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 
 from counting import Counts
 from counting.views import matmul
-from minigpt.commands.formulas import plain
 from minigpt.formulas.claims import GPU, NAMES, Claim, hold, n
 from minigpt.formulas.closed_forms import B, Formulas, H, L, N, T, formulas
+from minigpt.formulas.notation import plain
 from minigpt.formulas.published import PUBLISHED
 from minigpt.models.architectures import PRESETS
 from minigpt.models.gpt2_config import GPT2Config
-from minigpt.planning.count import forward
+from minigpt.planning.forward import Pass, on_shapes
 from minigpt.planning.plan import Plan, plan
 
 
@@ -72,7 +72,7 @@ def form(*components: str, view: str = "matmul", per: Any = 1) -> str:
 
 def token(config: Any, keys: int = 1) -> Counts:
     """What a token that looks at so many keys costs a model with 16-bit elements."""
-    return forward(config, 1, keys - 1).counts
+    return on_shapes(config, Pass(N=keys - 1)).counts
 
 
 def a_head(entry: Any) -> Any:

@@ -7,7 +7,6 @@ import numpy as np
 
 from counting import ShapeArray, trace
 from counting.views import flops, matmul
-from minigpt.commands.formulas import plain, si
 from minigpt.formulas.article.answer import (
     LLAMAS,
     Answer,
@@ -25,9 +24,12 @@ from minigpt.formulas.article.answer import (
     xl,
 )
 from minigpt.formulas.closed_forms import L
+from minigpt.formulas.figures import part_of
+from minigpt.formulas.notation import plain, si
+from minigpt.formulas.published import ARTICLE
+from minigpt.models.architectures import PRESETS
 from minigpt.models.dimensions import layers, width
 from minigpt.models.ops import merge_heads
-from minigpt.planning.forward import component
 
 WEIGHTS = ("qkv", "out", "mlp", "head")
 KV = ("self_attn.k_proj", "self_attn.v_proj")
@@ -101,7 +103,8 @@ def a_block_of_gpt2() -> Iterator[Answer]:
         r"6d_{model}^2 \tag{3}",
     )
     yield from _scores()
-    yield from _rest_of_a_block()
+    yield from _linear_layers()
+    yield from _whole_block()
 
 
 def _scores() -> Iterator[Answer]:
@@ -114,7 +117,7 @@ def _scores() -> Iterator[Answer]:
         r"qk^T = 2.d_{k} = \frac{2.d_{model}}{n_{heads}} \quad \text{FLOP}   \\",
     )
     kinds = {"cmp": "comparisons", "add": "subtractions and additions", "exp": "exponentials"}
-    by_name = forms().counts.by(component)
+    by_name = forms().counts.by(part_of)
     cost, scaled = by_name["softmax"].cost, by_name["qk"].cost["mul"]
     told = ", ".join(
         f"{plain(a_head(cost[kind]))} {word}"
@@ -142,7 +145,7 @@ def _scores() -> Iterator[Answer]:
     )
 
 
-def _rest_of_a_block() -> Iterator[Answer]:
+def _linear_layers() -> Iterator[Answer]:
     heads = (1, xl().n_head, 1, xl().head_dim)
     merged = trace(merge_heads, heads)
     out = ", ".join(map(str, merge_heads(ShapeArray(heads, np.float16)).shape[1:]))
@@ -180,6 +183,9 @@ def _rest_of_a_block() -> Iterator[Answer]:
         "GPT-2's is 4 d wide",
         r"2.4.d_{model}^2 + 2.4.d_{model}^2 = 16.d_{model}^2 \tag{6}",
     )
+
+
+def _whole_block() -> Iterator[Answer]:
     block = claim("eq. 7: block, rounded", CONTEXT)
     more = 100 * float(block.executed / block.value - 1)
     whole = (
@@ -204,6 +210,7 @@ def _rest_of_a_block() -> Iterator[Answer]:
         "When $d_{model}$ is sufficiently large, $d_{model}^2$ term dominates, "
         "so we can ignore all the terms with the $d_{model}$ coefficient.",
     )
+    counts = token(xl())
     norms = flops(counts.where("*ln_*")) + sum(
         flops(counts.where(f"h.{i}")) for i in range(layers(xl()))
     )
@@ -251,27 +258,28 @@ def table() -> Iterator[Answer]:
         "Llama 3.1(8B) & 32 & 4096",
         "Llama 3.1(405B) & 126 & 16384",
     )
-    yield _evaluated("GPT-2 XL", xl(), "50257 & 0.260T")
+    yield _evaluated("GPT-2 XL", 50257)
     yield wrong(
         f"a vocabulary of {LLAMAS['8B'].vocab_size:,}",
         "tokens for text and the special ones; logits are made for all",
         "32 & 4096 & 128000",
         "126 & 16384 & 128000",
     )
-    yield _evaluated("Llama 3.1 8B", LLAMAS["8B"], "128000 & 4.307T")
-    yield _evaluated("Llama 3.1 405B", LLAMAS["405B"], "128000 & 69.53T")
+    yield _evaluated("Llama 3.1 8B", 128000)
+    yield _evaluated("Llama 3.1 405B", 128000)
 
 
-def _evaluated(name: str, config: Any, quote: str) -> Answer:
-    """A row of the table: `quote` is its vocabulary and its FLOP."""
-    vocabulary, _, said = quote.split()
+def _evaluated(name: str, vocabulary: int) -> Answer:
+    """A row of the table: its vocabulary and its FLOP."""
+    model, said, _ = ARTICLE[name]
+    config = PRESETS[model]
     one, full = matmul(token(config)), matmul(token(config, CONTEXT))
-    formula = (24 * layers(config) + 2 * int(vocabulary)) * width(config) ** 2
+    formula = (24 * layers(config) + 2 * vocabulary) * width(config) ** 2
     return wrong(
         f"{si(one)}FLOP for {name} at one key, {si(full)}FLOP at {CONTEXT}; {said} is "
         f"{float(said[:-1]) * 1e12 / one:.0f} times the first",
         f"its formula (9), which gives {formula / 1e12:.4g}T",
-        quote,
+        f"{vocabulary} & {said}",
     )
 
 

@@ -10,9 +10,9 @@ import sympy
 
 from counting import ShapeArray, scalars, trace
 from counting.views import exact, matmul
-from minigpt.commands.formulas import plain
 from minigpt.formulas.article.answer import LLAMAS, Answer, condition, percent, right, wrong, xl
 from minigpt.formulas.claims import n
+from minigpt.formulas.notation import plain
 from minigpt.models.architectures import PRESETS
 from minigpt.models.deepseek_config import DeepseekConfig
 from minigpt.models.gpt2 import GPT2
