@@ -171,3 +171,18 @@ def test_latency_is_in_the_estimate_alone():
     floor = Roofline(PRESETS["llama-3.1-8b"], link, 8, "float16", "float16").floor(1, 0, 1)
     assert floor.wire_s < 1e-12
     assert floor.estimate.wire_s == pytest.approx(32 * 4 * 8e-6)
+
+
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("sizes", [(5, 0, 2), (1, 3, 2)])
+def test_a_block_that_stands_for_others_costs_what_they_do(name, sizes):
+    field = "n_layer" if name == "gpt2" else "num_hidden_layers"
+    deep = replace(TINY[name], **{field: 7})
+    it = Roofline(deep, GPUS["h100"], 1, "float16", "float16").floor(*sizes).estimate
+    counts = on_shapes(deep, Pass(*sizes, "last")).counts
+    scores = matmul(counts.where("*.qk")) + matmul(counts.where("*.av", "matmul"))
+    T, N, _ = sizes
+    if name != "deepseek" or N:  # else keys made of the latents may be cheaper
+        assert it.flops == matmul(counts) - scores * (T - 1) // (2 * (N + T))
+    assert it.weight_bytes == counts.bytes_read["weights"]
+    assert it.kv_bytes == counts.bytes_read["kv_cache"] + counts.bytes_written["kv_cache"]
