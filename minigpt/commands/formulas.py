@@ -73,17 +73,17 @@ def _legend(found: Formulas) -> dict[str, str]:
 
 
 def document(found: Formulas) -> dict[str, Any]:
-    """The closed forms as texts in the names of "symbols".
+    """The closed forms as strings in the names of "symbols".
 
     Each is read again by `sympy.sympify(text, locals={name: Symbol(name) for name in symbols})`.
     """
     told = {"schema": SCHEMA, "model": found.model, "scores": found.scores, "logits": found.logits}
-    return told | {"dtype": found.dtype, "symbols": found.symbols} | _texts(found.closed_forms)
+    return told | {"dtype": found.dtype, "symbols": found.symbols} | _strings(found.closed_forms)
 
 
-def _texts(nested: Any) -> Any:
+def _strings(nested: Any) -> Any:
     if isinstance(nested, dict):
-        return {key: _texts(value) for key, value in nested.items()}
+        return {key: _strings(value) for key, value in nested.items()}
     return str(nested)
 
 

@@ -16,7 +16,7 @@ WIDE = 10_000  # columns: more than a table has
 
 
 def console(stderr: bool = False, prose: bool = False, markup: bool = True) -> Console:
-    """What tables are printed on, as wide as they are: a figure that is cut is none.
+    """A console for tables, wide enough for any: a figure that is cut is none.
 
     Args:
         stderr: standard error instead of standard output.

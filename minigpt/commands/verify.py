@@ -72,9 +72,9 @@ def _witnesses(witnesses: list[Witness]) -> Table:
 
 
 def _claims(claims: list[Claim]) -> Table:
-    made = table("published, and how it differs", "n", "published", "executed", "%", justify="left")
+    made = table("published, and how it differs", "n", "published", "executed", "%")
     for column in made.columns[1:]:
-        column.justify, column.no_wrap = "right", True
+        column.no_wrap = True
     made.leading = 1
     for row, held in groupby(claims, lambda claim: claim.published):
         at = list(held)
@@ -160,19 +160,12 @@ def _witness(witness: Witness) -> dict[str, Any]:
 
 
 def _claim(claim: Claim) -> dict[str, Any]:
-    row = claim.published
+    row = claim.published._asdict()
+    del row["model"]  # the one that is verified
     return {
-        "source": row.source,
-        "title": SOURCES[row.source].title,
-        "where": row.where,
-        "formula": row.formula,
-        "of": row.of,
-        "part": row.part,
-        "per": row.per,
-        "view": row.view,
-        "scope": row.scope,
-        "scores": row.scores,
-        "mode": row.mode,
+        "source": row["source"],
+        "title": SOURCES[row["source"]].title,
+        **row,
         "n": claim.n,
         "value": claim.value,
         "executed": claim.executed,

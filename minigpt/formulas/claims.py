@@ -247,7 +247,7 @@ def _both(has: Expr, gets: Expr) -> str:
 
 
 def _factors(ratio: Expr) -> str:
-    """What a term that is `ratio` times another has too much or lacks, if it is one letter."""
+    """The letter that a term `ratio` times another has too many or lacks; "" if more than one."""
     over, under = map(plain, sympy.fraction(ratio))
     if len(over) > 1 or len(under) > 1:
         return ""

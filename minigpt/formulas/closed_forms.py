@@ -202,7 +202,7 @@ def _factored(expr: Any) -> Expr:
 
 
 def _code(nested: Any, indent: int) -> str:
-    """Python text: a nested dictionary, or an expression whose values are whole numbers."""
+    """Python source: a nested dictionary, or an expression whose values are whole numbers."""
     if isinstance(nested, dict):
         inner = " " * (indent + 4)
         items = (f'{inner}"{key}": {_code(e, indent + 4)},\n' for key, e in nested.items())

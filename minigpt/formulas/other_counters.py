@@ -86,7 +86,7 @@ def panel(config: GPT2Config, sizes: Pass) -> list[Reported]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The notices of other packages are no part of the answer."""
+    """Silences other packages: their notices are no part of the answer."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -221,7 +221,7 @@ def _attention(counts: Counts) -> int:
 
 
 def _norms(counts: Counts) -> int:
-    """5 for each element; executed are two multiplications an element, among others."""
+    """Layer norms at 5 operations an element; each element takes two multiplications."""
     return 5 * (counts.where("*ln_*").total("mul") // 2)
 
 

@@ -2,7 +2,7 @@
 
 Each figure has several independent ways to it: numbers really computed one by one, the ledger of
 a run, a run on shapes alone, closed forms, the allocator, other counters. On configurations drawn
-at random they must agree exactly; where they do not, the case is made as small as it stays wrong.
+at random they must agree exactly; where they do not, the case is shrunk while it still fails.
 """
 
 import random
@@ -127,19 +127,11 @@ def verify(
     Raises:
         InputError: the passes do not fit the context.
     """
-    context = config.n_positions
-    points = [(1, 0), (1, context - 1)]
+    points = [(1, 0), (1, config.n_positions - 1)]
     if prompt is not None or past is not None:
         points = [(1 if prompt is None else prompt, past or 0)]
-    for new, cached in points:
-        if new < 1 or cached < 0:
-            raise InputError(
-                f"{new} new tokens after {cached} cached: there must be 1 at least, after 0"
-            )
-        if new + cached > context:
-            raise InputError(
-                f"{new} new tokens after {cached} cached do not fit the context of {context}"
-            )
+    for point in points:
+        Pass(*point).check(config)
     seed = random.randrange(2**32) if seed is None else seed
     if seed < 0:
         raise InputError(f"seed is {seed}; it must be 0 or more")
@@ -177,12 +169,12 @@ def _draw(rng: random.Random, most: int, layers: int) -> Case:
 def _try(claim: str, check: Check, cases: list[Case]) -> Witness:
     for case in cases:
         if check(case):
-            return Witness(claim, len(cases), smallest=_smallest(case, check))
+            return Witness(claim, len(cases), smallest=_shrink(case, check))
     return Witness(claim, len(cases))
 
 
-def _smallest(case: Case, check: Check) -> tuple[Case, str]:
-    """A case on which `check` finds a difference, and none with one size less does."""
+def _shrink(case: Case, check: Check) -> tuple[Case, str]:
+    """Shrinks a case on which `check` finds a difference until none with one size less has any."""
     while smaller := next(filter(check, case.smaller()), None):
         case = smaller
     return case, check(case)

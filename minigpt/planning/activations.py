@@ -16,7 +16,7 @@ from minigpt.models.dimensions import short
 from minigpt.planning.forward import Pass, on_shapes, ready
 
 FUSED = ("mask", "qk", "softmax")
-"""What the scopes are called whose arrays are never stored where attention is fused."""
+"""Names of the scopes whose arrays a kernel that fuses attention never stores."""
 
 
 def as_written(config: Config, sizes: Pass) -> int:

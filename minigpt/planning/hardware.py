@@ -18,7 +18,7 @@ __all__ = ["GPUS", "Accelerator", "catalogue", "find", "read", "this_cpu"]
 
 
 def catalogue(file: Path | None = None) -> dict[str, Accelerator]:
-    """`GPUS`, and what a JSON or TOML file describes, by its own name."""
+    """All hardware by name: `GPUS`, and what a JSON or TOML file describes."""
     return {**GPUS, made.name: made} if file and (made := read(file)) else GPUS
 
 

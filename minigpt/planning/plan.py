@@ -68,7 +68,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Plan:
-    """A model on hardware. Build it with `plan`, which checks; every answer is worked out if asked.
+    """A model on hardware. Build it with `plan`, which checks; answers are computed when asked for.
 
     Attributes:
         model: the name of `config`.
@@ -114,7 +114,7 @@ class Plan:
 
     @property
     def kv_bytes_per_token(self) -> float:
-        """Bytes of cache on each GPU for one token: its heads' share, of a single one's all."""
+        """Bytes of cache on each GPU for one token: of its share of the heads, at least of one."""
         return self.roofline.kv_bytes_per_token * self.roofline.share
 
     @property
@@ -268,7 +268,7 @@ def plan(model: str, config: Config, gpu: Accelerator, asked: Options = Options(
 
 
 def _most(holds: Callable[[int], bool], limit: int) -> int:
-    """The largest n up to `limit` for which `holds(n)`, if it holds up to some n; 0 if for none."""
+    """The largest n up to `limit` that `holds`, as all smaller ones must; 0 if none does."""
     low, high = 0, 1
     while high <= limit and holds(high):
         low, high = high, 2 * high

@@ -99,7 +99,7 @@ class Floor(Work):
 
 @dataclass(frozen=True)
 class Roofline:
-    """Hardware and a model on it, of which passes are asked.
+    """A model on hardware, and the least time that any pass of it takes there.
 
     Attributes:
         dtype: of arithmetic, cache and activations.
@@ -192,10 +192,11 @@ class Roofline:
         return Counts(counts.columns, rows)
 
     def _ways(self, T: int, N: int, B: int) -> Iterator[Counts]:
-        """To the latents; of a prompt from its start, to keys and values made of them as well.
+        """What a pass costs by each way to attend that an engine may choose.
 
-        For a single token after others the first is the cheaper. Which experts are met costs no
-        arithmetic, so it is as few as can be.
+        DeepSeek's heads attend to the latents or, in a prompt from its start, to keys and values
+        made of them; for a token after others the latents are cheaper. Which experts are met costs
+        no arithmetic, so it is as few as can be.
         """
         yield self._counts(T, N, B, assume=fewest)
         if isinstance(self.config, DeepseekConfig) and N == 0:

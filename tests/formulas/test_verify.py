@@ -71,7 +71,7 @@ def test_a_wrong_row_of_costs_is_caught_with_a_smallest_case(
 
 def test_a_case_is_made_as_small_as_it_stays_wrong():
     big = Case(B=5, T=7, N=9, L=2, H=3, D=8, F=20, V=9, C=18)
-    case, _ = room._smallest(big, lambda case: "wrong" if case.F > 6 and case.N else "")
+    case, _ = room._shrink(big, lambda case: "wrong" if case.F > 6 and case.N else "")
     assert case.numbers == ONE.numbers | {"F": 7, "N": 1, "C": 2}
 
 

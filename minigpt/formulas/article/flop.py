@@ -9,6 +9,7 @@ from counting import ShapeArray, trace
 from counting.views import flops, matmul
 from minigpt.formulas.article.answer import (
     LLAMAS,
+    XL,
     Answer,
     a_block,
     a_head,
@@ -21,7 +22,6 @@ from minigpt.formulas.article.answer import (
     token,
     why,
     wrong,
-    xl,
 )
 from minigpt.formulas.closed_forms import L
 from minigpt.formulas.figures import part_of
@@ -33,11 +33,11 @@ from minigpt.models.ops import merge_heads
 
 WEIGHTS = ("qkv", "out", "mlp", "head")
 KV = ("self_attn.k_proj", "self_attn.v_proj")
-CONTEXT = xl().n_positions
+CONTEXT = XL.n_positions
 
 
 def what_is_counted() -> Answer:
-    one, full = token(xl()), token(xl(), CONTEXT)
+    one, full = token(XL), token(XL, CONTEXT)
     return condition(
         f"of all operations of GPT-2 XL its formulas leave out "
         f"{percent(flops(one) - matmul(one), flops(one))} at one key and "
@@ -146,10 +146,10 @@ def _scores() -> Iterator[Answer]:
 
 
 def _linear_layers() -> Iterator[Answer]:
-    heads = (1, xl().n_head, 1, xl().head_dim)
+    heads = (1, XL.n_head, 1, XL.head_dim)
     merged = trace(merge_heads, heads)
     out = ", ".join(map(str, merge_heads(ShapeArray(heads, np.float16)).shape[1:]))
-    weight = xl().shapes()["h.0.attn.c_proj.weight"]
+    weight = XL.shapes()["h.0.attn.c_proj.weight"]
     yield right(
         f"{flops(merged)} FLOP; the result is ({out}), the linear layer's weight {weight}",
         "concatenation moves bytes and computes nothing",
@@ -157,7 +157,7 @@ def _linear_layers() -> Iterator[Answer]:
         r"The output of the concatenation is a $\mathbb{R}^{1xd_{model}}$ vector.",
         r"The linear layer is a $\mathbb{R}^{d_{model}xd_{model}}$ matrix.",
     )
-    counts = token(xl())
+    counts = token(XL)
     biases = sum(
         counts.where(f"*.{module}").total("add")
         for module in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
@@ -195,11 +195,11 @@ def _whole_block() -> Iterator[Answer]:
     yield condition(
         f"`{block.executed_form}`: {more:.1f} % more at {CONTEXT} keys in GPT-2 XL; without "
         f"attention's products it is {' and '.join(whole)}",
-        f"while n is far below 6 d = {6 * width(xl())}; and of GPT-2",
+        f"while n is far below 6 d = {6 * width(XL)}; and of GPT-2",
         r"6.d_{model}^2 + 4.d_{model} + 2.d_{model}.n_{heads} + 2.d_{model}^2 + 16.d_{model}^2"
         r"  \approx 24.d_{model}^2 \tag{7}",
     )
-    llama: Any = LLAMAS["8B"]
+    llama = LLAMAS["8B"]
     long = token(llama, llama.n_positions)
     attended = matmul(long.where("*.qk")) + matmul(long.where("*.av"))
     yield condition(
@@ -210,9 +210,9 @@ def _whole_block() -> Iterator[Answer]:
         "When $d_{model}$ is sufficiently large, $d_{model}^2$ term dominates, "
         "so we can ignore all the terms with the $d_{model}$ coefficient.",
     )
-    counts = token(xl())
+    counts = token(XL)
     norms = flops(counts.where("*ln_*")) + sum(
-        flops(counts.where(f"h.{i}")) for i in range(layers(xl()))
+        flops(counts.where(f"h.{i}")) for i in range(layers(XL))
     )
     yield right(
         f"{form('norms', 'residual', view='all')} operations, {percent(norms, flops(counts))} of "
@@ -224,10 +224,10 @@ def _whole_block() -> Iterator[Answer]:
 
 
 def other_layers() -> Iterator[Answer]:
-    tied, head = xl().tie_word_embeddings, claim("eq. 8")
+    tied, head = XL.tie_word_embeddings, claim("eq. 8")
     yield condition(
         f"GPT-2's last layer is {'the token table itself' if tied else 'a matrix of its own'}, "
-        f"shape {xl().shapes()['wte.weight']} in GPT-2 XL, and before it is one more norm",
+        f"shape {XL.shapes()['wte.weight']} in GPT-2 XL, and before it is one more norm",
         "true of GPT-2 but for parameters: that layer adds none. Llama has no position embedding: "
         "it turns queries and keys",
         "The transformer model consists of token embedding, position embedding, $n_{layers}$ of "
@@ -245,7 +245,7 @@ def other_layers() -> Iterator[Answer]:
 
 def table() -> Iterator[Answer]:
     """The table of FLOP: its sizes, then its last column."""
-    models: dict[str, Any] = {"GPT-2 XL": xl()}
+    models: dict[str, Any] = {"GPT-2 XL": XL}
     models |= {f"Llama 3.1 {name}": config for name, config in LLAMAS.items()}
     yield right(
         "; ".join(

@@ -8,6 +8,7 @@ import sympy
 
 from minigpt.formulas.article.answer import (
     LLAMAS,
+    XL,
     Answer,
     claim,
     condition,
@@ -16,7 +17,6 @@ from minigpt.formulas.article.answer import (
     right,
     token,
     wrong,
-    xl,
 )
 from minigpt.formulas.claims import GPU, n
 from minigpt.formulas.closed_forms import B, L, N, T
@@ -26,7 +26,7 @@ from minigpt.models.architectures import PRESETS
 from minigpt.models.dimensions import layers, width
 from minigpt.planning.forward import Pass, on_shapes
 
-CONTEXT = xl().n_positions
+CONTEXT = XL.n_positions
 SPARSITY = 2  # what 2:4 sparse weights multiply a dense rate by
 
 
@@ -98,7 +98,7 @@ def hardware() -> Iterator[Answer]:
 
 def parameters() -> Iterator[Answer]:
     made, llama = planned("gpt2-xl"), planned("llama-3.1-8b")
-    whole = on_shapes(xl(), Pass(CONTEXT, logits="last")).peak
+    whole = on_shapes(XL, Pass(CONTEXT, logits="last")).peak
     large = on_shapes(LLAMAS["8B"], Pass(llama.context, logits="last")).peak
     yield condition(
         f"GPT-2 XL: weights {si(whole['weights'])}B, cache of {CONTEXT} tokens "
@@ -111,7 +111,7 @@ def parameters() -> Iterator[Answer]:
         "parameters and KV cache.",
     )
     yield right(
-        f"{made.weight_bytes / xl().parameters:g} bytes a parameter; {si(made.weight_bytes)}B for "
+        f"{made.weight_bytes / XL.parameters:g} bytes a parameter; {si(made.weight_bytes)}B for "
         "GPT-2 XL",
         "what the run holds as weights, nothing beside",
         "Typically we store all the parameters in half precision(FP16), "
@@ -131,7 +131,7 @@ def parameters() -> Iterator[Answer]:
         "would require 16GB of memory.",
     )
     yield right(
-        f"{xl().parameters:,} parameters, {si(made.weight_bytes)}B: "
+        f"{XL.parameters:,} parameters, {si(made.weight_bytes)}B: "
         f"{'it fits' if made.fits else 'it does not fit'}",
         f"with a cache of {made.context} tokens, activations of fused attention and "
         f"{made.memory.overhead / 1e9:g} GB for the runtime it needs {si(made.memory.needed)}B",
@@ -200,19 +200,18 @@ def _growth() -> Iterator[Answer]:
     yield condition(
         f"{made.tokens_cached:,} tokens beside weights, activations and the runtime: "
         f"{made.largest_batch} sequences of {made.context}",
-        f"of many sequences: GPT-2's context ends at {xl().n_positions}. Its 9 GB are what the "
+        f"of many sequences: GPT-2's context ends at {XL.n_positions}. Its 9 GB are what the "
         "weights leave, with nothing for activations and the runtime",
         r"using GPT2, I can cache about $\frac{9GB}{0.307GB} \approx 30k$ tokens.",
     )
-    twice = _kv(replace(xl(), n_layer=2 * xl().n_layer)) / _kv(xl())
+    twice = _kv(replace(XL, n_layer=2 * XL.n_layer)) / _kv(XL)
     yield right(
         f"{twice:g} times the bytes with twice the layers",
         "each layer has a cache of its own",
         "The memory used for kv cache increases linearly with both $n_{layers}$",
     )
-    wider = _kv(replace(xl(), n_embd=2 * xl().n_embd, n_head=2 * xl().n_head)) / _kv(xl())
-    small: Any = LLAMAS["8B"]
-    large: Any = LLAMAS["405B"]
+    wider = _kv(replace(XL, n_embd=2 * XL.n_embd, n_head=2 * XL.n_head)) / _kv(XL)
+    small, large = LLAMAS.values()
     yield condition(
         f"{wider:g} times with twice the d in GPT-2; from Llama 3.1 8B to 405B d grows "
         f"{width(large) / width(small):g}-fold, layers {layers(large) / layers(small):.2f}-fold "
