@@ -1,14 +1,16 @@
-"""A run as tables for a terminal."""
+"""A run as tables for a terminal; the form of all tables, and of figures in prose."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from rich.console import Group
+from rich.console import Group, JustifyMethod
 from rich.table import Table
 
 from counting.counts import Counts
 from counting.views import flops, matmul
+
+PREFIXES = {-3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T", 5: "P"}  # of 1000**n
 
 
 def report(
@@ -37,28 +39,28 @@ def components(
     component: Callable[[str], str],
     beside: Mapping[str, Counts] = MappingProxyType({}),
 ) -> Table:
-    table = _table("component", "FLOP", "share", "2mnp", "bytes read")
+    made = table("component", "FLOP", "share", "2mnp", "bytes read")
     total = flops(counts) or 1
 
     def row(name: str, part: Counts, shared: bool = True, **style: Any) -> None:
         n, read = flops(part), sum(part.bytes_read.values())
         share = f"{n / total:.1%}" if shared else ""
-        table.add_row(name, f"{n:,}", share, f"{matmul(part):,}", f"{read:,}", **style)
+        made.add_row(name, f"{n:,}", share, f"{matmul(part):,}", f"{read:,}", **style)
 
     for name, part in counts.by(component).items():
         row(name, part)
-    table.add_section()
+    made.add_section()
     row("total", counts, style="bold")
     for name, part in beside.items():
         row(name, part, shared=False)
-    return table
+    return made
 
 
 def kinds(counts: Counts) -> Table:
-    table = _table("operation", "count")
+    made = table("operation", "count")
     for kind, n in counts.cost.by_kind().items():
-        table.add_row(kind, f"{n:,}")
-    return table
+        made.add_row(kind, f"{n:,}")
+    return made
 
 
 def memory(
@@ -69,20 +71,38 @@ def memory(
 ) -> Table:
     """Bytes by category; `real` are the live ones by another witness, in its own categories."""
     columns = ("allocated",) if real is not None else ()
-    table = _table("memory", "bytes read", "bytes written", "live", *columns, "peak")
+    made = table("memory", "bytes read", "bytes written", "live", *columns, "peak")
     for name in live:
         moved = counts.bytes_read[name], counts.bytes_written[name]
         held = (live[name],) if real is None else (live[name], real.get(name, 0))
-        table.add_row(name, *(f"{n:,}" for n in (*moved, *held, peak[name])))
+        made.add_row(name, *(f"{n:,}" for n in (*moved, *held, peak[name])))
     for name, n in (real or {}).items():
         if name not in live:
-            table.add_row(name, "", "", "", f"{n:,}", "")
-    return table
+            made.add_row(name, "", "", "", f"{n:,}", "")
+    return made
 
 
-def _table(first: str, *columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(first)
+def table(first: str, *columns: str, justify: JustifyMethod = "right") -> Table:
+    """A table without lines, still empty: its first column is left-justified, others as said.
+
+    Without a heading for the first column there is none for any.
+    """
+    made = Table(box=None, pad_edge=False, header_style="bold", show_header=bool(first))
+    made.add_column(first)
     for column in columns:
-        table.add_column(column, justify="right")
-    return table
+        made.add_column(column, justify=justify)
+    return made
+
+
+def si(number: Any, form: str = ".3g") -> str:
+    """A number with its SI prefix, for a unit to follow: `3.11 G`.
+
+    Args:
+        form: of its digits, as for `format`.
+    """
+    power = 0
+    while abs(float(format(number, form))) >= 1000 and power + 1 in PREFIXES:
+        number, power = number / 1000, power + 1
+    while 0 < abs(float(format(number, form))) < 1 and power - 1 in PREFIXES:
+        number, power = number * 1000, power - 1
+    return f"{number:{form}} {PREFIXES[power]}" if number else "0 "

@@ -156,9 +156,10 @@ def count(
     json: options.Json = False,
 ) -> None:
     """Say what a pass of any model costs, run on shapes: no weights."""
-    from minigpt.planning.count import run
+    from minigpt.commands.count import run
+    from minigpt.planning.forward import Pass
 
-    run(model, new_tokens, past, batch, dtype, logits, cache, by, as_json=json)
+    run(model, Pass(new_tokens, past, batch, logits, dtype, cache), by, as_json=json)
 
 
 @app.command()
@@ -190,16 +191,10 @@ def plan(
 ) -> None:
     """Say whether a model fits on a GPU, and how fast it can be there."""
     from minigpt.commands.plan import run
+    from minigpt.planning.plan import Options
 
-    options = {
-        "gpus": gpus,
-        "dtype": dtype,
-        "weights_dtype": weights_dtype,
-        "context": context,
-        "batch": batch,
-        "prompt": prompt,
-    }
-    run(model, gpu, gpu_file=gpu_file, as_json=json, **options)
+    asked = Options(gpus, dtype, weights_dtype, context, batch, prompt)
+    run(model, gpu, asked, gpu_file, as_json=json)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from counting import table
 from counting.ledger import Ledger
 from counting.stepping.commands import Commands
 
@@ -34,7 +35,7 @@ class Debugger(Commands):
 
     def stopped(self, frame: FrameType, event: str, value: Any) -> None:
         where = "(end)" if event == "end" else self.path or "(top)"
-        figures = f"{si(self.flops)}FLOP {si(self.live)}B"
+        figures = f"{table.si(self.flops)}FLOP {table.si(self.live)}B"
         self.prompt = f"{where} #{self.number} {figures} (step) "
         self._display(frame)
         if event == "line":
@@ -123,11 +124,3 @@ def stop_at(glob: str, ledger: Ledger | None = None) -> Iterator[None]:
         debugger.observe(ledger)
     with debugger.stepping():
         yield
-
-
-def si(n: Any) -> str:
-    """A number with three digits and its SI prefix: `3.11 G`."""
-    power = 0
-    while n >= 999.5 and power < 5:
-        n, power = n / 1000, power + 1
-    return f"{n:.3g} {['', 'k', 'M', 'G', 'T', 'P'][power]}"

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from minigpt.bench.engines import ENGINES, PRECISIONS, Entry
 from minigpt.models.config import Config
-from minigpt.planning.count import forward
+from minigpt.planning.forward import Pass, on_shapes
 
 
 class Row(NamedTuple):
@@ -55,9 +55,10 @@ def floor_bytes(config: Config, dtype: str, new_tokens: int, past: int) -> float
     They are those that a run on shapes is seen to read, each element at the size that the
     precision stores it in.
     """
-    read = forward(config, new_tokens, past, logits="last", dtype="float32").counts.bytes_read
-    sizes = PRECISIONS[dtype]
-    return (read["weights"] * sizes.weight + read["kv_cache"] * sizes.cache) / 4
+    sizes = Pass(new_tokens, past, logits="last", dtype="float32")
+    read = on_shapes(config, sizes).counts.bytes_read
+    stored = PRECISIONS[dtype]
+    return (read["weights"] * stored.weight + read["kv_cache"] * stored.cache) / 4
 
 
 def compared(rows: Sequence[Row]) -> list[Row]:

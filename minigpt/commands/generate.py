@@ -1,7 +1,6 @@
 """The `generate` command: text on standard output; status, tables and errors on standard error."""
 
 import json
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from rich.console import Group
 from rich.filesize import decimal
 
 from counting import table
+from counting.table import si
 from counting.views import flops, matmul
 from minigpt import fast
 from minigpt.commands.allocator import witnessing
@@ -26,6 +26,7 @@ from minigpt.inference.device import witness
 from minigpt.inference.generate import EMPTY, Step, continuation, figures
 from minigpt.inference.load import LanguageModel, load
 from minigpt.inference.sample import Sampling
+from minigpt.models.paths import component
 from minigpt.notes import saying
 from minigpt.schema import SCHEMA
 
@@ -107,12 +108,6 @@ def run(prompts: Sequence[str], options: ModelOptions, sampling: Sampling, outpu
             if witnessed and last:
                 errors.print(witnessed.report(component))
     return INTERRUPTED if stopped() else 0
-
-
-def component(path: str) -> str:
-    """The part of the model that a path names, whichever layer it is in."""
-    inside = re.sub(r"^.*?\.\d+\.?", "", path)
-    return re.sub(r"\.\d+", "", inside) or "residual"  # experts together
 
 
 def _read_prompt(prompt: str) -> str:
@@ -202,14 +197,6 @@ class _Terminal:
 
     def end(self) -> None:
         self._text.write("\n")
-
-
-def si(n: float) -> str:
-    """A number with three digits and its SI prefix: 3.11 G."""
-    power = 0
-    while n >= 999.5:
-        n, power = n / 1000, power + 1
-    return f"{n:.3g} {['', 'k', 'M', 'G', 'T', 'P'][power]}"
 
 
 def _tables(

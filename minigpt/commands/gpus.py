@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from counting.table import table
+from minigpt.commands.terminal import console
 from minigpt.planning.hardware import catalogue, this_cpu
 from minigpt.schema import SCHEMA
 
@@ -21,23 +23,18 @@ def run(as_json: bool = False, file: Path | None = None, measure_cpu: bool = Fal
         listed = {name: one._asdict() for name, one in known.items()}
         print(json.dumps({"schema": SCHEMA, "gpus": listed}))
         return
-    from rich.console import Console
-    from rich.table import Table
-
     kinds = list(dict.fromkeys(kind for one in known.values() for kind in one.flops))
     kinds.sort(key=lambda kind: ("float64" in kind, "8" in kind, "4/" in kind))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    heads = ("name", "GiB", "nominal\nGiB", "cache\nMiB", "GB/s", "link\nGB/s")
-    for i, column in enumerate((*heads, *map(_short, kinds))):
-        table.add_column(column, justify="right" if i else "left", no_wrap=True)
+    heads = ("GiB", "nominal\nGiB", "cache\nMiB", "GB/s", "link\nGB/s")
+    rows = table("name", *heads, *map(_short, kinds))
     for name, one in known.items():
         sizes = (one.memory / 2**30, one.nominal_memory / 2**30, one.cache / 2**20)
         speeds = (one.bandwidth / 1e9, one.link_bandwidth / 1e9)
         rates = (one.flops.get(kind, 0) / 1e12 for kind in kinds)
-        table.add_row(name, *(f"{x:.4g}" if x else "-" for x in (*sizes, *speeds, *rates)))
-    console = Console(width=240, soft_wrap=True)  # a figure is never cut short
-    console.print(table)
-    console.print(
+        rows.add_row(name, *(f"{x:.4g}" if x else "-" for x in (*sizes, *speeds, *rates)))
+    out = console(markup=False)
+    out.print(rows)
+    out.print(
         "\nGiB: that a program can have; cache: the last before memory; dense peak TFLOP/s by "
         "type/accumulate type; link: one way, of the GPU; this machine: minigpt gpus --measure-cpu"
         "\n",
@@ -49,7 +46,7 @@ def run(as_json: bool = False, file: Path | None = None, measure_cpu: bool = Fal
             one.link,
             one.memory_source and f"GiB: {one.memory_source}",
         )
-        console.print("; ".join(filter(None, told)), style="dim")
+        out.print("; ".join(filter(None, told)), style="dim")
 
 
 def _short(kind: str) -> str:

@@ -1,48 +1,53 @@
-"""A plan in words and tables: the `plan` command."""
+"""The `plan` command: a plan in words, tables and JSON, or many in a line each."""
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
+from counting.table import table
 from minigpt.checkpoint.resolve import resolve
-from minigpt.commands.terminal import WIDE
-from minigpt.commands.verdict import gigabytes as gigabytes
+from minigpt.commands.terminal import console
 from minigpt.commands.verdict import milliseconds, short, verdict
 from minigpt.errors import InputError
 from minigpt.models.architectures import PRESETS
 from minigpt.planning.assumptions import assumptions
 from minigpt.planning.hardware import catalogue, find
-from minigpt.planning.plan import OVERHEAD_RANGE, Plan, plan
+from minigpt.planning.plan import OVERHEAD_RANGE, Memory, Options, Plan, plan
 from minigpt.planning.roofline import Work
 from minigpt.schema import SCHEMA
+
+_FITS = ("fits", "may_fit", "fits_as_written")
+_MAY_FIT, _AS_WRITTEN = attrgetter("may_fit"), attrgetter("fits_as_written")
 
 
 def run(
     model: str,
     gpu: str,
-    *,
+    asked: Options = Options(),  # noqa: B008
     gpu_file: Path | None = None,
     as_json: bool = False,
-    **options: Any,
 ) -> None:
     """Prints a plan, or with "all" as model or GPU one line for each: the `plan` command.
 
     Args:
         gpu_file: describes one more GPU, see `hardware.read`.
-        options: those of `plan.plan`.
 
     Raises:
         InputError: see `plan.plan`, `hardware.find` and `resolve.resolve`.
     """
     if "all" in (model, gpu):
-        plans = _compared(model, gpu, gpu_file, options)
+        plans = _compared(model, gpu, gpu_file, asked)
         if as_json:
             print(json.dumps({"schema": SCHEMA, "plans": [_line(one) for one in plans]}))
         else:
             _print_lines(plans)
         return
-    made = plan(model, resolve(model), find(gpu, gpu_file), **options)
+    made = plan(model, resolve(model), find(gpu, gpu_file), asked)
     if as_json:
         print(json.dumps(document(made)))
     else:
@@ -55,17 +60,7 @@ def document(made: Plan) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "verdict": verdict(made),
-        "model": made.model,
-        "gpu": made.gpu.name,
-        "gpus": made.gpus,
-        "dtype": made.dtype,
-        "weights_dtype": made.weights_dtype,
-        "context": made.context,
-        "batch": made.batch,
-        "prompt": made.prompt,
-        "fits": made.fits,
-        "may_fit": made.may_fit,
-        "fits_as_written": made.fits_as_written,
+        **_named(made, "gpus", "dtype", "weights_dtype", "context", "batch", "prompt", *_FITS),
         "memory_of_each_gpu": {
             "weights": memory.weights,
             "kv_cache": memory.kv_cache,
@@ -83,8 +78,8 @@ def document(made: Plan) -> dict[str, Any]:
         },
         "kv_bytes_per_token_of_each_gpu": made.kv_bytes_per_token,
         "largest_batch": made.largest_batch,
-        "largest_batch_over_overhead_range": [made.largest_batch, made.most_sequences(_may_fit)],
-        "largest_batch_as_written": made.most_sequences(_as_written),
+        "largest_batch_over_overhead_range": [made.largest_batch, made.most_sequences(_MAY_FIT)],
+        "largest_batch_as_written": made.most_sequences(_AS_WRITTEN),
         "largest_context": made.largest_context,
         "tokens_cached": made.tokens_cached,
         "what_would_fit": None if made.fits else made.remedies(),
@@ -107,63 +102,59 @@ def document(made: Plan) -> dict[str, Any]:
     }
 
 
-def _may_fit(made: Plan) -> bool:
-    return made.may_fit
-
-
-def _as_written(made: Plan) -> bool:
-    return made.fits_as_written
+def _named(made: Plan, *names: str) -> dict[str, Any]:
+    """What is asked of a plan, and what it says, by the names of its attributes."""
+    head = {"model": made.model, "gpu": made.gpu.name}
+    return head | {name: getattr(made, name) for name in names}
 
 
 def _print(made: Plan) -> None:
-    from rich.console import Console
-
-    console = Console(width=WIDE, soft_wrap=True, markup=False)
-    console.print(verdict(made), "", style="bold")
-    console.print(_memory(made), "")
+    out = console(markup=False)
+    out.print(verdict(made), "", style="bold")
+    out.print(_memory(made), "")
     passes = {
         f"a token of {made.batch} at one key": made.first,
         f"a token of {made.batch} at {made.context:,} keys": made.last,
         f"a prompt of {made.prompt:,}: the first token": made.prefill,
     }
     estimates = {name: step.estimate for name, step in passes.items()}
-    console.print(_times("floor of", passes, "at least"), "")
-    console.print(_times("estimate of", estimates, "about"), "")
-    facts = _table("", "")
+    out.print(_times("floor of", passes, "at least"), "")
+    out.print(_times("estimate of", estimates, "about"), "")
+    facts = table("", "", justify="left")
     for fact in _facts(made):
         facts.add_row(*fact)
-    console.print(facts)
+    out.print(facts)
     for about, told in assumptions(made).items():
-        console.print("\n- ".join([f"\n{about}: what is assumed", *told]), style="dim")
-    console.print(f"\nGB are 10**9 bytes; {made.gpu.name}: {made.gpu.source}", style="dim")
+        out.print("\n- ".join([f"\n{about}: what is assumed", *told]), style="dim")
+    out.print(f"\nGB are 10**9 bytes; {made.gpu.name}: {made.gpu.source}", style="dim")
 
 
-def _memory(made: Plan) -> Any:
-    table = _table("memory of each GPU", "bytes", "GB", "all scores stored", "GB")
-    both = made.memory, made.memory_as_written
-    for parts in zip(*(memory._asdict().items() for memory in both), strict=True):
-        _row(table, *dict(parts), *(n for _, n in parts))
-    _row(table, "needed", *(memory.needed for memory in both), style="bold")
-    _row(table, "available", made.gpu.memory, made.gpu.memory, style="bold")
-    _row(table, "spare", made.spare, made.spare_as_written, style="bold")
-    return table
+def _memory(made: Plan) -> Table:
+    rows = table("memory of each GPU", "bytes", "GB", "all scores stored", "GB")
+
+    def row(name: str, *sizes: int, style: str | None = None) -> None:
+        cells = (cell for n in sizes for cell in (f"{n:,}", f"{n / 1e9:.3f}"))
+        rows.add_row(name, *cells, style=style)
+
+    memory, written = made.memory, made.memory_as_written
+    for name in Memory._fields:
+        row(name, getattr(memory, name), getattr(written, name))
+    row("needed", memory.needed, written.needed, style="bold")
+    row("available", made.gpu.memory, made.gpu.memory, style="bold")
+    row("spare", made.spare, made.spare_as_written, style="bold")
+    return rows
 
 
-def _row(table: Any, name: str, *sizes: int, style: str | None = None) -> None:
-    cells = (cell for n in sizes for cell in (f"{n:,}", f"{n / 1e9:.3f}"))
-    table.add_row(name, *cells, style=style)
-
-
-def _times(what: str, passes: Mapping[str, Work], total: str) -> Any:
-    table = _table(what, "arithmetic", "memory", "wire", total, "binds", "FLOP/byte")
+def _times(what: str, passes: Mapping[str, Work], total: str) -> Table:
+    rows = table(what, "arithmetic", "memory", "wire", total, "binds", "FLOP/byte")
     for name, step in passes.items():
         parts = (step.arithmetic_s, step.memory_s, step.wire_s, step.seconds)
-        table.add_row(name, *map(milliseconds, parts), step.binds, short(step.intensity))
-    return table
+        rows.add_row(name, *map(milliseconds, parts), step.binds, short(step.intensity))
+    return rows
 
 
 def _facts(made: Plan) -> list[tuple[str, str]]:
-    high, written = made.most_sequences(_may_fit), made.most_sequences(_as_written)
+    high, written = made.most_sequences(_MAY_FIT), made.most_sequences(_AS_WRITTEN)
     at_one, at_last = (made.compute_bound_batch(step) for step in (made.first, made.last))
     most = "about" if made.gpu.measured else "most"
     facts = [
@@ -193,36 +184,29 @@ def _facts(made: Plan) -> list[tuple[str, str]]:
     return facts
 
 
-def _compared(model: str, gpu: str, file: Path | None, options: dict[str, Any]) -> list[Plan]:
+def _compared(model: str, gpu: str, file: Path | None, asked: Options) -> list[Plan]:
     configs = PRESETS if model == "all" else {model: resolve(model)}
     gpus = list(catalogue(file).values()) if gpu == "all" else [find(gpu, file)]
     plans = []
     for name, config in configs.items():
-        fitted = dict(options)
-        for limit in ("context", "prompt") if model == "all" else ():
-            if fitted.get(limit):
-                fitted[limit] = min(fitted[limit], config.n_positions)
+        fitted = _fitted(asked, config.n_positions) if model == "all" else asked
         for one in gpus:
-            dtype = options.get("dtype")
-            if gpu != "all" or dtype is None or f"{dtype}/float32" in one.flops:
-                plans.append(plan(name, config, one, **fitted))
+            if gpu != "all" or asked.dtype is None or f"{asked.dtype}/float32" in one.flops:
+                plans.append(plan(name, config, one, fitted))
     if not plans:
-        raise InputError(f"no GPU here has a rate for {options['dtype']}")
+        raise InputError(f"no GPU here has a rate for {asked.dtype}")
     return plans
+
+
+def _fitted(asked: Options, most: int) -> Options:
+    """The same, its context and prompt no longer than a model's."""
+    context, prompt = (n and min(n, most) for n in (asked.context, asked.prompt))
+    return replace(asked, context=context, prompt=prompt)
 
 
 def _line(made: Plan) -> dict[str, Any]:
     return {
-        "model": made.model,
-        "gpu": made.gpu.name,
-        "gpus": made.gpus,
-        "dtype": made.dtype,
-        "weights_dtype": made.weights_dtype,
-        "context": made.context,
-        "batch": made.batch,
-        "fits": made.fits,
-        "may_fit": made.may_fit,
-        "fits_as_written": made.fits_as_written,
+        **_named(made, "gpus", "dtype", "weights_dtype", "context", "batch", *_FITS),
         "needed": made.memory.needed,
         "needed_as_written": made.memory_as_written.needed,
         "available": made.gpu.memory,
@@ -241,16 +225,14 @@ def _line(made: Plan) -> dict[str, Any]:
 
 
 def _print_lines(plans: list[Plan]) -> None:
-    from rich.console import Console
-
     fitting = sum(made.fits for made in plans)
-    console = Console(width=WIDE, soft_wrap=True, markup=False)
-    console.print(f"{fitting} of {len(plans)} fit.\n", style="bold")
+    out = console(markup=False)
+    out.print(f"{fitting} of {len(plans)} fit.\n", style="bold")
     names = ("model", "GPU", "context", "GB", "of", "fits", "batch")
-    table = _table(*names, "token", "binds", "first", "estimate:", "token", "first")
+    rows = table(*names, "token", "binds", "first", "estimate:", "token", "first")
     for made in plans:
         about = made.first.estimate, made.prefill.estimate
-        table.add_row(
+        rows.add_row(
             made.model,
             f"{made.gpus} x {made.gpu.name}" if made.gpus > 1 else made.gpu.name,
             f"{made.context:,}",
@@ -264,8 +246,8 @@ def _print_lines(plans: list[Plan]) -> None:
             "",
             *(milliseconds(step.seconds) for step in about),
         )
-    console.print(table)
-    console.print(
+    out.print(rows)
+    out.print(
         "\nGB on each GPU with fused attention; fits: over the range of the overhead; maybe: at "
         "its low end; fused: not with all scores stored; batch: the largest of such contexts; "
         "token: the floor of a decoded one at one key; first: of the first token of a prompt; what "
@@ -278,13 +260,3 @@ def _fits(made: Plan) -> str:
     if not made.fits:
         return "maybe" if made.may_fit else "no"
     return "yes" if made.fits_as_written else "fused"
-
-
-def _table(first: str, *columns: str) -> Any:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold", show_header=bool(first))
-    table.add_column(first, no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right" if first else "left", no_wrap=True)
-    return table

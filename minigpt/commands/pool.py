@@ -7,6 +7,8 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
+from counting.table import table
+
 if TYPE_CHECKING:  # it imports CuPy
     from counting.cupy_memory import Hidden, Moment
 
@@ -36,16 +38,16 @@ def report(
 
 
 def memory(moment: "Moment") -> Table:
-    table = _table("on the device", "asked", "rounded to 512", "pool", "driver")
+    made = table("on the device", "asked", "rounded to 512", "pool", "driver")
     for name, sizes in moment.categories.items():
-        table.add_row(name, *(f"{n:,}" for n in sizes))
+        made.add_row(name, *(f"{n:,}" for n in sizes))
     asked, rounded = (sum(sizes) for sizes in zip(*moment.categories.values(), strict=True))
-    table.add_section()
+    made.add_section()
     sums = asked, rounded, moment.pool, moment.driver
-    table.add_row("total", *(f"{n:,}" for n in sums), style="bold")
-    table.add_row("free in the pool", "", "", f"{moment.pool - moment.used:,}")
-    table.add_row("outside the ledger", "", "", "", f"{moment.outside:,}")
-    return table
+    made.add_row("total", *(f"{n:,}" for n in sums), style="bold")
+    made.add_row("free in the pool", "", "", f"{moment.pool - moment.used:,}")
+    made.add_row("outside the ledger", "", "", "", f"{moment.outside:,}")
+    return made
 
 
 def temporaries(
@@ -56,15 +58,7 @@ def temporaries(
         key = component(path), operation
         before = found.get(key, (0, 0))
         found[key] = before[0] + times, max(before[1], most)
-    table = _table("taken and given back", "operation", "blocks", "bytes at most")
+    made = table("taken and given back", "operation", "blocks", "bytes at most")
     for (name, operation), (times, most) in found.items():
-        table.add_row(name, operation, f"{times:,}", f"{most:,}")
-    return table
-
-
-def _table(first: str, *columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(first)
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
+        made.add_row(name, operation, f"{times:,}", f"{most:,}")
+    return made

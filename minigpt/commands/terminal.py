@@ -14,18 +14,18 @@ from rich.console import Console
 _HARMLESS = dict.fromkeys((*range(32), *range(127, 160)), "\N{REPLACEMENT CHARACTER}")
 _HARMLESS |= {ord("\n"): "\n", ord("\t"): "    ", ord("\r"): ""}
 
-
 WIDE = 10_000  # columns: more than a table has
 
 
-def console(stderr: bool = False, prose: bool = False) -> Console:
-    """What tables are printed on, as wide as they are: a figure that is cut is none.
+def console(stderr: bool = False, prose: bool = False, markup: bool = True) -> Console:
+    """A console for tables, wide enough for any: a figure that is cut is none.
 
     Args:
         stderr: standard error instead of standard output.
         prose: tables of sentences, which fold in the width of a terminal; elsewhere nothing does.
+        markup: whether text in brackets may be a style, which a name never is.
     """
-    made = Console(stderr=stderr)
+    made = Console(stderr=stderr, markup=markup)
     if not (prose and made.is_terminal):
         made.width = WIDE
     return made

@@ -9,13 +9,14 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from minigpt.commands.formulas import si
+from counting.table import table
 from minigpt.commands.terminal import console
 from minigpt.formulas.claims import GPU, UNITS, Claim
+from minigpt.formulas.figures import named
+from minigpt.formulas.notation import si
 from minigpt.formulas.other_counters import INSTALL, Reported
 from minigpt.formulas.published import SOURCES, Published
 from minigpt.formulas.verify import Verification, Witness, verify
-from minigpt.planning.forward import named
 from minigpt.schema import SCHEMA
 
 
@@ -30,7 +31,7 @@ def run(
     """Verifies a model and prints what was found; gives the exit status, 1 if a witness differs.
 
     Args:
-        model: see `measure.named`.
+        model: see `figures.named`.
         prompt, past, seed, peers: see `verify`.
         as_json: the last line is a JSON document.
 
@@ -40,24 +41,24 @@ def run(
     config = named(model)
     with Console(stderr=True).status("running the witnesses"):
         found = verify(config, model, prompt=prompt, past=past, seed=seed, peers=peers)
-    console(prose=True).print(table(found))
+    console(prose=True).print(tables(found))
     if as_json:
         print(json.dumps(document(found)))
     return 0 if found.agrees else 1
 
 
-def table(found: Verification) -> Group:
+def tables(found: Verification) -> Group:
     """The witnesses, the published formulas, and the peers if they were asked."""
-    tables: list[RenderableType] = [_witnesses(found.witnesses), "", _claims(found.claims)]
+    parts: list[RenderableType] = [_witnesses(found.witnesses), "", _claims(found.claims)]
     if found.peers:
-        tables += ["", _peers(found.peers)]
+        parts += ["", _peers(found.peers)]
     verdict = "every witness agrees" if found.agrees else "A WITNESS DIFFERS"
     title = f"{found.model}: {verdict}; configurations drawn with seed {found.seed}"
-    return Group(Text(title), "", *tables)
+    return Group(Text(title), "", *parts)
 
 
 def _witnesses(witnesses: list[Witness]) -> Table:
-    made = _table("witnesses", "cases", "")
+    made = table("witnesses", "cases", "", justify="left")
     for witness in witnesses:
         if witness.skipped:
             verdict = f"skipped: {witness.skipped}"
@@ -71,9 +72,9 @@ def _witnesses(witnesses: list[Witness]) -> Table:
 
 
 def _claims(claims: list[Claim]) -> Table:
-    made = _table("published, and how it differs", "n", "published", "executed", "%")
+    made = table("published, and how it differs", "n", "published", "executed", "%")
     for column in made.columns[1:]:
-        column.justify, column.no_wrap = "right", True
+        column.no_wrap = True
     made.leading = 1
     for row, held in groupby(claims, lambda claim: claim.published):
         at = list(held)
@@ -116,7 +117,8 @@ def speaks(row: Published) -> str:
 
 
 def _peers(peers: list[Reported]) -> Table:
-    made = _table("other counters", "report", "made of our counts", "% of 2mnp", "why")
+    columns = "report", "made of our counts", "% of 2mnp", "why"
+    made = table("other counters", *columns, justify="left")
     for peer in peers:
         reported = "not run" if peer.reported is None else f"{peer.reported:,}"
         made.add_row(peer.name, reported, f"{peer.predicted:,}", _percent(peer.deviation), peer.why)
@@ -132,13 +134,6 @@ def _lines(cells: Iterable[Any]) -> str:
 
 def _percent(deviation: float | None) -> str:
     return "-" if deviation is None else f"{deviation:+.2f}"
-
-
-def _table(first: str, *columns: str) -> Table:
-    made = Table(box=None, pad_edge=False, header_style="bold")
-    for column in (first, *columns):
-        made.add_column(column)
-    return made
 
 
 def document(found: Verification) -> dict[str, Any]:
@@ -165,19 +160,12 @@ def _witness(witness: Witness) -> dict[str, Any]:
 
 
 def _claim(claim: Claim) -> dict[str, Any]:
-    row = claim.published
+    row = claim.published._asdict()
+    del row["model"]  # the one that is verified
     return {
-        "source": row.source,
-        "title": SOURCES[row.source].title,
-        "where": row.where,
-        "formula": row.formula,
-        "of": row.of,
-        "part": row.part,
-        "per": row.per,
-        "view": row.view,
-        "scope": row.scope,
-        "scores": row.scores,
-        "mode": row.mode,
+        "source": row["source"],
+        "title": SOURCES[row["source"]].title,
+        **row,
         "n": claim.n,
         "value": claim.value,
         "executed": claim.executed,

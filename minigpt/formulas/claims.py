@@ -7,11 +7,11 @@ import sympy
 from sympy import Expr, Symbol
 
 from counting.views import VIEWS
-from minigpt.commands.formulas import plain
 from minigpt.formulas.closed_forms import LETTERS, B, C, D, Formulas, H, L, N, T, V, formulas
+from minigpt.formulas.figures import part_of, sizes
+from minigpt.formulas.notation import plain
 from minigpt.formulas.published import PUBLISHED, Published
 from minigpt.models.gpt2_config import GPT2Config
-from minigpt.planning.forward import component, sizes
 from minigpt.planning.hardware import GPUS
 
 n = Symbol("n", integer=True, positive=True)
@@ -137,7 +137,7 @@ def executed(row: Published, forms: Formulas) -> Parts:
 
 
 def _flop(row: Published, forms: Formulas) -> Parts:
-    price, counts = VIEWS[row.view], forms.counts.by(component)
+    price, counts = VIEWS[row.view], forms.counts.by(part_of)
     blocks, outside = PASSES[row.mode]
     return {
         NAMES[name]: outside * price(counts[name])
@@ -148,7 +148,7 @@ def _flop(row: Published, forms: Formulas) -> Parts:
 
 def _read(row: Published, forms: Formulas) -> Parts:
     parts = {}
-    for name, counts in forms.counts.by(component).items():
+    for name, counts in forms.counts.by(part_of).items():
         read = counts.bytes_read
         parts[NAMES.get(name, name)] = (read["weights"] + read["kv_cache"]) / W
     return parts
@@ -247,7 +247,7 @@ def _both(has: Expr, gets: Expr) -> str:
 
 
 def _factors(ratio: Expr) -> str:
-    """What a term that is `ratio` times another has too much or lacks, if it is one letter."""
+    """The letter that a term `ratio` times another has too many or lacks; "" if more than one."""
     over, under = map(plain, sympy.fraction(ratio))
     if len(over) > 1 or len(under) > 1:
         return ""
@@ -267,7 +267,7 @@ def _who(m: Expr, parts: Parts) -> str:
 def _idle(row: Published, forms: Formulas) -> Parts:
     """What a term may stand for though it is no part of what the formula prices."""
     if "P" not in row.formula:
-        softmax = VIEWS["all"](forms.counts.by(component)["softmax"])
+        softmax = VIEWS["all"](forms.counts.by(part_of)["softmax"])
         return {"softmax, which multiplies no matrices": softmax.xreplace({B: 1, T: n, N: 0})}
     groups = _parameters(row, forms)
     unit = {"arithmetic seconds": A, "reading seconds": W}.get(row.of, 1)

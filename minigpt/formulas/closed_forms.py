@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import sympy
 from sympy import Expr, Symbol
 
 from counting import KINDS, Counts
 from minigpt.errors import InputError
+from minigpt.formulas.figures import figures, part_of
 from minigpt.models.gpt2_config import GPT2Config
-from minigpt.planning.forward import Forward, component, figures, forward
+from minigpt.planning.forward import Forward, Pass, forward
 
 SYMBOLS = {
     "B": "sequences in the batch",
@@ -74,12 +74,12 @@ def formulas(
     block = replace(
         config, vocab_size=V, n_positions=C, n_embd=H * D, n_layer=1, n_head=H, n_inner=width
     )
-    run = forward(block, B, T, N, logits=logits, dtype=np.dtype(dtype))
+    run = forward(block, Pass(T, N, B, logits, dtype))
     rows = {key: list(row) for key, row in run.counts.items()}
     if scores == "causal":
-        one = forward(block, B, 1, N, logits=logits, dtype=np.dtype(dtype)).counts
+        one = forward(block, Pass(1, N, B, logits, dtype)).counts
         for key in rows:
-            if component(key[0]) in SCORES:
+            if part_of(key[0]) in SCORES:
                 for column in (run.counts.columns[name] for name in ("dots", *KINDS)):
                     rows[key][column] = _over_queries(one[key][column])
     for (path, _), row in rows.items():
@@ -148,7 +148,7 @@ class Formulas:
     def closed_forms(self) -> dict[str, Any]:
         """Every closed form, as expressions in a nested dictionary: see `figures`."""
         pass_ = Forward(self.counts, {"activations": self.peak_activation_bytes})
-        found = figures(pass_, sum(self.tensors.values()), B * T, np.dtype(self.dtype).itemsize)
+        found = figures(pass_, Pass(T, N, B, dtype=self.dtype), sum(self.tensors.values()))
         return _each(found, _factored)
 
     @cached_property
@@ -202,7 +202,7 @@ def _factored(expr: Any) -> Expr:
 
 
 def _code(nested: Any, indent: int) -> str:
-    """Python text: a nested dictionary, or an expression whose values are whole numbers."""
+    """Python source: a nested dictionary, or an expression whose values are whole numbers."""
     if isinstance(nested, dict):
         inner = " " * (indent + 4)
         items = (f'{inner}"{key}": {_code(e, indent + 4)},\n' for key, e in nested.items())

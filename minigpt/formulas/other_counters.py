@@ -20,7 +20,7 @@ from counting import Counts
 from counting.views import flops, macs, matmul
 from minigpt.models.gpt2 import GPT2
 from minigpt.models.gpt2_config import GPT2Config
-from minigpt.planning.forward import forward
+from minigpt.planning.forward import Pass, forward
 
 INSTALL = "pip install -e '.[counters]' in the clone brings them"  # the extra that has them
 
@@ -31,15 +31,6 @@ def cache_name(model: Any) -> str:
     Version 5.24 calls it `cache`; `past_key_values`, its name before, is to go in 5.40.
     """
     return "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
-
-
-class Pass(NamedTuple):
-    """A forward pass of T new tokens of each of B sequences after N cached, all logits."""
-
-    config: GPT2Config
-    B: int = 1
-    T: int = 1
-    N: int = 0
 
 
 class Peer(NamedTuple):
@@ -54,7 +45,7 @@ class Peer(NamedTuple):
 
     name: str
     needs: tuple[str, ...]
-    report: Callable[[Pass], int] | None
+    report: Callable[[GPT2Config, Pass], int] | None
     predict: Callable[[Pass, Counts], int]
     why: str
 
@@ -79,15 +70,15 @@ def installed(*packages: str) -> bool:
     return all(find_spec(package) for package in packages)
 
 
-def panel(work: Pass) -> list[Reported]:
-    """Every peer on one pass."""
-    counts = forward(*work).counts
+def panel(config: GPT2Config, sizes: Pass) -> list[Reported]:
+    """Every peer on one pass, with logits of all positions."""
+    counts = forward(config, sizes).counts
     ours = matmul(counts)
     rows = []
     for peer in PEERS:
         missing = tuple(package for package in peer.needs if not installed(package))
-        reported = peer.report(work) if peer.report and not missing else None
-        predicted = peer.predict(work, counts)
+        reported = peer.report(config, sizes) if peer.report and not missing else None
+        predicted = peer.predict(sizes, counts)
         deviation = 100 * (predicted / ours - 1)
         rows.append(Reported(peer.name, reported, predicted, deviation, peer.why, missing))
     return rows
@@ -95,7 +86,7 @@ def panel(work: Pass) -> list[Reported]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The notices of other packages are no part of the answer."""
+    """Silences other packages: their notices are no part of the answer."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -107,37 +98,40 @@ def _quiet() -> Iterator[None]:
 
 
 @_quiet()
-def torch_flops(work: Pass, attention: str = "eager", device: str = "meta") -> int:
+def torch_flops(
+    config: GPT2Config, sizes: Pass, attention: str = "eager", device: str = "meta"
+) -> int:
     """FlopCounterMode on transformers' GPT2LMHeadModel; "fake" are CPU tensors without data."""
     fake: Any = import_module("torch._subclasses.fake_tensor")
     counting: Any = import_module("torch.utils.flop_counter")
     with fake.FakeTensorMode() if device == "fake" else nullcontext():
-        step, tokens = _transformers(work, attention, "cpu" if device == "fake" else device)
+        real = "cpu" if device == "fake" else device
+        step, tokens = _transformers(config, sizes, attention, real)
         with counting.FlopCounterMode(display=False) as counter:
             step(tokens)
     return int(counter.get_total_flops())
 
 
 @_quiet()
-def _fvcore(work: Pass) -> int:
+def _fvcore(config: GPT2Config, sizes: Pass) -> int:
     fvcore: Any = import_module("fvcore.nn")
-    analysis = fvcore.FlopCountAnalysis(*_transformers(work, "eager", "meta"))
+    analysis = fvcore.FlopCountAnalysis(*_transformers(config, sizes))
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     return int(analysis.tracer_warnings("none").total())
 
 
 @_quiet()
-def _calflops(work: Pass) -> int:
+def _calflops(config: GPT2Config, sizes: Pass) -> int:
     calflops: Any = import_module("calflops")
-    step, tokens = _transformers(work, "eager", "meta")
+    step, tokens = _transformers(config, sizes)
     options = {"print_results": False, "output_as_string": False, "include_backPropagation": False}
     return int(calflops.calculate_flops(step, args=[tokens], **options)[0])
 
 
 @_quiet()
-def _jax(work: Pass) -> int:
+def _jax(config: GPT2Config, sizes: Pass) -> int:
     jax: Any = import_module("jax")
-    config, B, T, N = work
+    B, T, N = sizes.B, sizes.T, sizes.N
 
     def step(weights: Any, tokens: Any) -> Any:
         model = GPT2(config, {key: Traced(array) for key, array in weights.items()})
@@ -153,7 +147,7 @@ def _jax(work: Pass) -> int:
 
 
 class Traced(NDArrayOperatorsMixin):
-    """A JAX array that answers NumPy's functions, so that the model's own text runs on it."""
+    """A JAX array that answers NumPy's functions, so that the model's own code runs on it."""
 
     def __init__(self, data: Any) -> None:
         self.data = data
@@ -185,11 +179,13 @@ def _bare(x: Any) -> Any:
     return x.data if isinstance(x, Traced) else x
 
 
-def _transformers(work: Pass, attention: str, device: str) -> tuple[Any, Any]:
+def _transformers(
+    config: GPT2Config, sizes: Pass, attention: str = "eager", device: str = "meta"
+) -> tuple[Any, Any]:
     """A pass of transformers' GPT-2 as a module of the tokens, and the tokens."""
     torch: Any = import_module("torch")
     transformers: Any = import_module("transformers")
-    config, B, T, N = work
+    B, T, N = sizes.B, sizes.T, sizes.N
     with torch.device(device):
         their = transformers.GPT2Config(
             vocab_size=config.vocab_size,
@@ -225,21 +221,21 @@ def _attention(counts: Counts) -> int:
 
 
 def _norms(counts: Counts) -> int:
-    """5 for each element; executed are two multiplications an element, among others."""
+    """Layer norms at 5 operations an element; each element takes two multiplications."""
     return 5 * (counts.where("*ln_*").total("mul") // 2)
 
 
-def _deepspeed(work: Pass, counts: Counts) -> int:
-    biases = counts.where("*.c_*").total("add") // (work.B * work.T)
+def _deepspeed(sizes: Pass, counts: Counts) -> int:
+    biases = counts.where("*.c_*").total("add") // (sizes.B * sizes.T)
     return matmul(counts) + _norms(counts) + biases + counts.total("exp")
 
 
-def _xla(work: Pass, counts: Counts) -> int:
+def _xla(sizes: Pass, counts: Counts) -> int:
     transcendental = sum(counts.total(kind) for kind in ("exp", "tanh", "sqrt"))
     selects = counts.total("exp")  # one score each, masked or not
-    shifted = work.N > 0 and work.T > 1  # tril adds its offset, compares, selects
-    mask = work.T * (work.N + work.T) * (3 if shifted else 2)
-    return flops(counts) - transcendental + selects + mask + 3 * work.B * work.T
+    shifted = sizes.N > 0 and sizes.T > 1  # tril adds its offset, compares, selects
+    mask = sizes.T * (sizes.N + sizes.T) * (3 if shifted else 2)
+    return flops(counts) - transcendental + selects + mask + 3 * sizes.B * sizes.T
 
 
 PEERS = (
@@ -247,21 +243,21 @@ PEERS = (
         "torch FlopCounterMode, eager",
         ("torch", "transformers"),
         torch_flops,
-        lambda work, counts: matmul(counts),
+        lambda sizes, counts: matmul(counts),
         "2mnp of every matrix product: our view matmul",
     ),
     Peer(
         "torch FlopCounterMode, sdpa on CPU",
         ("torch", "transformers"),
-        lambda work: torch_flops(work, "sdpa", "fake"),
-        lambda work, counts: matmul(counts) - _attention(counts),
+        lambda config, sizes: torch_flops(config, sizes, "sdpa", "fake"),
+        lambda sizes, counts: matmul(counts) - _attention(counts),
         "torch 2.13 does not know the CPU's attention kernel: qk and av are silently zero",
     ),
     Peer(
         "fvcore FlopCountAnalysis",
         ("fvcore", "torch", "transformers"),
         _fvcore,
-        lambda work, counts: macs(counts) + _norms(counts),
+        lambda sizes, counts: macs(counts) + _norms(counts),
         "calls a multiply-add one flop: our view macs, and layer norm at 5 an element",
     ),
     Peer(

@@ -12,6 +12,7 @@ add a row to `PUBLISHED`; its formula is arithmetic in these letters, everything
 Elements are of 2 bytes wherever bytes are meant.
 """
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 
@@ -32,7 +33,7 @@ class Published(NamedTuple):
         where: equation, table or section, with the formula in the source's words where they differ.
         formula: in the letters above, of as much as `mode` says.
         of: what it prices, see `claims.MEASURES`; the attributes from `view` on are of "flop".
-        part: components of the model, see `measure.COMPONENTS`; all of them if empty.
+        part: components of the model, see `figures.COMPONENTS`; all of them if empty.
         per: what the execution is divided by to be comparable: "L" for one layer.
         view: the convention that it claims to be in, see `counting.views`.
         scope: of one "token" decoded at n keys, of a token of a sequence of n on average ("mean"),
@@ -125,6 +126,23 @@ SOURCES = {
 BLOCK = ("norms", "qkv", "qk", "softmax", "av", "out", "mlp", "residual")
 ATTENTION = ("qk", "softmax", "av")
 
+ARTICLE = {
+    "GPT-2 XL": ("gpt2-xl", "0.260T", "0.307GB"),
+    "Llama 3.1 8B": ("llama-3.1-8b", "4.307T", "0.524GB"),
+    "Llama 3.1 405B": ("llama-3.1-405b", "69.53T", "8.25GB"),
+}
+"""What the article's tables say: a model, its FLOP a token, its bytes of cache for 1000 tokens."""
+
+
+def _of_the_articles_table() -> Iterator[Published]:
+    for title, (model, flop, kv) in ARTICLE.items():
+        giga = f"{1000 * float(flop[:-1]):.0f}*10**9"
+        yield Published("article", f"table: FLOP of {title}, {flop}", giga, model=model)
+        where = f"table: KV bytes of {title}, {kv} for 1000"
+        mega = f"{1000 * float(kv[:-2]):.0f}*10**6/1000"
+        yield Published("article", where, mega, of="kv bytes", model=model)
+
+
 PUBLISHED = (
     Published("article", "headline and eq. 9", "24*L*d**2 + 2*V*d**2"),
     Published("article", "eq. 1: 2mnp, for q, k and v", "2*1*d*3*d", part=("qkv",), per="L"),
@@ -151,30 +169,7 @@ PUBLISHED = (
     Published("article", "eq. 8: final layer", "2*d**2*V", part=("head",)),
     Published("article", "eq. 10: KV bytes a token", "4*L*d", of="kv bytes"),
     Published("article", "model parameters: 2n bytes", "2*P", of="weight bytes"),
-    Published("article", "table: FLOP of GPT-2 XL, 0.260T", "260*10**9", model="gpt2-xl"),
-    Published("article", "table: FLOP of Llama 3.1 8B", "4307*10**9", model="llama-3.1-8b"),
-    Published("article", "table: FLOP of Llama 3.1 405B", "69530*10**9", model="llama-3.1-405b"),
-    Published(
-        "article",
-        "table: KV bytes of GPT-2 XL, 0.307GB for 1000",
-        "307*10**6/1000",
-        of="kv bytes",
-        model="gpt2-xl",
-    ),
-    Published(
-        "article",
-        "table: KV bytes of Llama 3.1 8B, 0.524GB for 1000",
-        "524*10**6/1000",
-        of="kv bytes",
-        model="llama-3.1-8b",
-    ),
-    Published(
-        "article",
-        "table: KV bytes of Llama 3.1 405B, 8.25GB for 1000",
-        "8250*10**6/1000",
-        of="kv bytes",
-        model="llama-3.1-405b",
-    ),
+    *_of_the_articles_table(),
     Published(
         "article",
         "table: 1.55B parameters of GPT-2 XL",

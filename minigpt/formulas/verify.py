@@ -2,7 +2,7 @@
 
 Each figure has several independent ways to it: numbers really computed one by one, the ledger of
 a run, a run on shapes alone, closed forms, the allocator, other counters. On configurations drawn
-at random they must agree exactly; where they do not, the case is made as small as it stays wrong.
+at random they must agree exactly; where they do not, the case is shrunk while it still fails.
 """
 
 import random
@@ -14,15 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from counting import Counted, Ledger, category, scalars
+from counting import Counted, Ledger, ShapeArray, category, scalars
 from counting.views import matmul
 from minigpt.errors import InputError
 from minigpt.formulas.claims import Claim, hold
 from minigpt.formulas.closed_forms import Formulas, formulas
-from minigpt.formulas.other_counters import INSTALL, Pass, Reported, installed, panel, torch_flops
+from minigpt.formulas.figures import figures, sizes
+from minigpt.formulas.other_counters import INSTALL, Reported, installed, panel, torch_flops
 from minigpt.models.gpt2 import GPT2
 from minigpt.models.gpt2_config import GPT2Config
-from minigpt.planning.forward import Forward, figures, forward, sizes
+from minigpt.planning.forward import Forward, Make, Pass, forward
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,12 @@ class Case:
     def numbers(self) -> dict[str, Any]:
         return {name: n for name, n in vars(self).items() if name != "logits"}
 
-    def run(self, **how: Any) -> Forward:
-        return forward(self.config, self.B, self.T, self.N, logits=self.logits, **how)
+    @property
+    def sizes(self) -> Pass:
+        return Pass(self.T, self.N, self.B, self.logits, "float32", capacity=self.C)
+
+    def run(self, make: Make = ShapeArray) -> Forward:
+        return forward(self.config, self.sizes, make)
 
     def smaller(self) -> Iterator["Case"]:
         """Cases with one size less, the smallest first."""
@@ -122,24 +127,16 @@ def verify(
     Raises:
         InputError: the passes do not fit the context.
     """
-    context = config.n_positions
-    points = [(1, 0), (1, context - 1)]
+    points = [(1, 0), (1, config.n_positions - 1)]
     if prompt is not None or past is not None:
         points = [(1 if prompt is None else prompt, past or 0)]
-    for new, cached in points:
-        if new < 1 or cached < 0:
-            raise InputError(
-                f"{new} new tokens after {cached} cached: there must be 1 at least, after 0"
-            )
-        if new + cached > context:
-            raise InputError(
-                f"{new} new tokens after {cached} cached do not fit the context of {context}"
-            )
+    for point in points:
+        Pass(*point).check(config)
     seed = random.randrange(2**32) if seed is None else seed
     if seed < 0:
         raise InputError(f"seed is {seed}; it must be 0 or more")
     full = [Case(B=1, T=new, N=cached, **sizes(config)) for new, cached in points]
-    reported = panel(Pass(config, 1, *points[-1])) if peers else []
+    reported = panel(config, Pass(*points[-1])) if peers else []
     claims = hold(config, model, points)
     return Verification(model, seed, _witnesses(seed, full), claims, reported)
 
@@ -172,18 +169,18 @@ def _draw(rng: random.Random, most: int, layers: int) -> Case:
 def _try(claim: str, check: Check, cases: list[Case]) -> Witness:
     for case in cases:
         if check(case):
-            return Witness(claim, len(cases), smallest=_smallest(case, check))
+            return Witness(claim, len(cases), smallest=_shrink(case, check))
     return Witness(claim, len(cases))
 
 
-def _smallest(case: Case, check: Check) -> tuple[Case, str]:
-    """A case on which `check` finds a difference, and none with one size less does."""
+def _shrink(case: Case, check: Check) -> tuple[Case, str]:
+    """Shrinks a case on which `check` finds a difference until none with one size less has any."""
     while smaller := next(filter(check, case.smaller()), None):
         case = smaller
     return case, check(case)
 
 
-def _numbers(case: Case) -> Callable[[Any, Any], np.ndarray]:
+def _numbers(case: Case) -> Make:
     """A maker of random arrays, the same for the same case."""
     rng = np.random.default_rng(0)
 
@@ -213,7 +210,7 @@ def _shapes(case: Case) -> str:
 
 
 def _closed(case: Case, closed: Formulas) -> str:
-    told = figures(case.run(), case.config.parameters, case.B * case.T, np.float32().itemsize)
+    told = figures(case.run(), case.sizes, case.config.parameters)
     return _differ(told, closed.at(**case.numbers))
 
 
@@ -240,9 +237,9 @@ def _torch(tiny: list[Case], full: list[Case]) -> Witness:
         return Witness(claim, skipped=f"torch and transformers are not installed; {INSTALL}")
 
     def check(case: Case) -> str:
-        work = Pass(case.config, case.B, case.T, case.N)
-        theirs = torch_flops(work)
-        return _differ({"FLOP": matmul(forward(*work).counts)}, {"FLOP": theirs})
+        sizes = Pass(case.T, case.N, case.B)  # all logits: theirs has no others
+        ours = matmul(forward(case.config, sizes).counts)
+        return _differ({"FLOP": ours}, {"FLOP": torch_flops(case.config, sizes)})
 
     return _try(claim, check, tiny + full)
 

@@ -83,8 +83,7 @@ _TYPES |= {"int8": "int8", "int4": "int4", "int32": "int32"}
 
 def _nvidia(
     name: str,
-    gib: int,
-    memory: tuple[int, str],
+    memory: tuple[int, int, str],
     cache_mib: int,
     bandwidth: float,
     link: Link,
@@ -92,12 +91,16 @@ def _nvidia(
     /,
     **tera: float,
 ) -> Accelerator:
-    """An NVIDIA GPU; its memory nominal, and found with where; rates in TFLOP/s."""
+    """An NVIDIA GPU; rates in TFLOP/s.
+
+    Args:
+        memory: nominal GiB, bytes found, and where they were found.
+    """
     flops = {}
     for key, rate in tera.items():
         kind, accumulate = key.split("_")
         flops[f"{_TYPES[kind]}/{_TYPES[accumulate]}"] = rate * 1e12
-    found, where = memory
+    gib, found, where = memory
     return Accelerator(
         name,
         flops,
@@ -111,14 +114,14 @@ def _nvidia(
     )
 
 
-def _query(nbytes: int, cuda: str, smi: int) -> tuple[int, str]:
+def _query(gib: int, nbytes: int, cuda: str, smi: int) -> tuple[int, int, str]:
     """Memory as deviceQuery shows it, a driver for that CUDA; beside what nvidia-smi shows."""
-    return nbytes, f"deviceQuery, driver for CUDA {cuda}; nvidia-smi shows {smi:,} MiB"
+    return gib, nbytes, f"deviceQuery, driver for CUDA {cuda}; nvidia-smi shows {smi:,} MiB"
 
 
-def _torch(nbytes: int, said: str, smi: int) -> tuple[int, str]:
+def _torch(gib: int, nbytes: int, said: str, smi: int) -> tuple[int, int, str]:
     """Memory as PyTorch shows it, rounded as there; beside what nvidia-smi shows."""
-    return nbytes, f"PyTorch shows {said}; nvidia-smi shows {smi:,} MiB"
+    return gib, nbytes, f"PyTorch shows {said}; nvidia-smi shows {smi:,} MiB"
 
 
 PCIE_3, PCIE_4, PCIE_5 = (
@@ -141,7 +144,7 @@ _ADA = "Ada GPU Architecture whitepaper"
 GPUS: dict[str, Accelerator] = {
     "rtx-3060-12gb": _nvidia(
         "RTX 3060 12 GB",
-        *(12, _query(11_901 * 2**20, "13.0", 12_288), 3, 360e9, PCIE_4),
+        *(_query(12, 11_901 * 2**20, "13.0", 12_288), 3, 360e9, PCIE_4),
         f"{_GA102} and GeForce RTX 3060 specifications",
         fp32_fp32=12.74,
         tf32_fp32=12.74,
@@ -153,7 +156,7 @@ GPUS: dict[str, Accelerator] = {
     ),
     "rtx-3090": _nvidia(
         "RTX 3090",
-        *(24, _query(25_414_860_800, "12.2", 24_576), 6, 936e9, PCIE_4),
+        *(_query(24, 25_414_860_800, "12.2", 24_576), 6, 936e9, PCIE_4),
         _GA102,
         fp32_fp32=35.6,
         tf32_fp32=35.6,
@@ -165,7 +168,7 @@ GPUS: dict[str, Accelerator] = {
     ),
     "rtx-4060": _nvidia(
         "RTX 4060",
-        *(8, _torch(int(7.62 * 2**30), "7.62 GiB", 8_188), 24, 272e9),
+        *(_torch(8, int(7.62 * 2**30), "7.62 GiB", 8_188), 24, 272e9),
         ("PCIe 4.0 x8", 15.75e9),
         f"GeForce RTX 4060 specifications; rates a core and clock from the {_ADA}",
         fp32_fp32=15.11,
@@ -180,7 +183,7 @@ GPUS: dict[str, Accelerator] = {
     ),
     "rtx-4090": _nvidia(
         "RTX 4090",
-        *(24, _query(25_250_627_584, "13.0", 24_564), 72, 1008e9, PCIE_4),
+        *(_query(24, 25_250_627_584, "13.0", 24_564), 72, 1008e9, PCIE_4),
         _ADA,
         fp32_fp32=82.6,
         tf32_fp32=82.6,
@@ -194,7 +197,7 @@ GPUS: dict[str, Accelerator] = {
     ),
     "rtx-5090": _nvidia(
         "RTX 5090",
-        *(32, _query(33_660_534_784, "13.0", 32_607), 96, 1792e9, PCIE_5),
+        *(_query(32, 33_660_534_784, "13.0", 32_607), 96, 1792e9, PCIE_5),
         "RTX Blackwell GPU Architecture whitepaper",
         fp32_fp32=104.8,
         tf32_fp32=104.8,
@@ -208,7 +211,7 @@ GPUS: dict[str, Accelerator] = {
     ),
     "t4": _nvidia(
         "T4",
-        *(16, _query(15_642_329_088, "12.5", 15_360), 4, 320e9, PCIE_3),
+        *(_query(16, 15_642_329_088, "12.5", 15_360), 4, 320e9, PCIE_3),
         "T4 product brief",
         fp32_fp32=8.1,
         fp16_fp32=65,
@@ -218,7 +221,7 @@ GPUS: dict[str, Accelerator] = {
     ),
     "l4": _nvidia(
         "L4",
-        *(24, _query(23_612_293_120, "12.0", 23_034), 48, 300e9, PCIE_4),
+        *(_query(24, 23_612_293_120, "12.0", 23_034), 48, 300e9, PCIE_4),
         f"L4 data sheet, its rates with sparsity halved; int4 at twice int8, as in the {_ADA}",
         fp32_fp32=30.3,
         tf32_fp32=60,
@@ -230,7 +233,7 @@ GPUS: dict[str, Accelerator] = {
     ),
     "l40s": _nvidia(
         "L40S",
-        *(48, _query(47_576_711_168, "12.4", 46_068), 96, 864e9, PCIE_4),
+        *(_query(48, 47_576_711_168, "12.4", 46_068), 96, 864e9, PCIE_4),
         f"L40S data sheet; int4 at twice int8, as in the {_ADA}, where the sheet says as int8",
         fp32_fp32=91.6,
         tf32_fp32=183,
@@ -242,31 +245,31 @@ GPUS: dict[str, Accelerator] = {
     ),
     "a100-40gb": _nvidia(
         "A100 SXM 40 GB",
-        *(40, _torch(int(39.5 * 2**30), "39.50 GiB", 40_960), 40, 1555e9, ("NVLink 3", 300e9)),
+        *(_torch(40, int(39.5 * 2**30), "39.50 GiB", 40_960), 40, 1555e9, ("NVLink 3", 300e9)),
         "A100 data sheet",
         **_AMPERE,
     ),
     "a100-80gb": _nvidia(
         "A100 SXM 80 GB",
-        *(80, _query(84_987_740_160, "12.2", 81_920), 40, 2039e9, ("NVLink 3", 300e9)),
+        *(_query(80, 84_987_740_160, "12.2", 81_920), 40, 2039e9, ("NVLink 3", 300e9)),
         "A100 80 GB data sheet",
         **_AMPERE,
     ),
     "h100": _nvidia(
         "H100 SXM",
-        *(80, _query(85_017_755_648, "13.0", 81_559), 50, 3.35e12, ("NVLink 4", 450e9)),
+        *(_query(80, 85_017_755_648, "13.0", 81_559), 50, 3.35e12, ("NVLink 4", 450e9)),
         "H100 data sheet, its rates with sparsity halved",
         **_HOPPER,
     ),
     "h200": _nvidia(
         "H200 SXM",
-        *(141, _torch(143_156 * 2**20, "143156 MB", 143_771), 60, 4.8e12, ("NVLink 4", 450e9)),
+        *(_torch(141, 143_156 * 2**20, "143156 MB", 143_771), 60, 4.8e12, ("NVLink 4", 450e9)),
         "H200 data sheet, its rates with sparsity halved",
         **_HOPPER,
     ),
     "b200": _nvidia(
         "B200 SXM",
-        *(180, _torch(182_631 * 2**20, "182631 MB", 183_359), 126, 8e12, ("NVLink 5", 900e9)),
+        *(_torch(180, 182_631 * 2**20, "182631 MB", 183_359), 126, 8e12, ("NVLink 5", 900e9)),
         "DGX and HGX B200 data sheets, an eighth each, rates with sparsity halved",
         fp32_fp32=75,
         tf32_fp32=1125,

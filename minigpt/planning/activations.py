@@ -12,24 +12,21 @@ from typing import Any
 from counting import observing
 from counting.charge import Charge
 from minigpt.models.config import Config
-from minigpt.planning.count import forward, ready
+from minigpt.planning.forward import Pass, on_shapes, ready
 
 FUSED = ("mask", "qk", "softmax")
-"""What the scopes are called whose arrays are never stored where attention is fused."""
+"""Names of the scopes whose arrays a kernel that fuses attention never stores."""
 
 
-def as_written(config: Config, T: int, N: int, B: int, dtype: str) -> int:
-    """The most bytes alive in a pass of T new tokens of each of B sequences after N."""
-    few = config.short()  # activations do not pile up over layers
-    return int(forward(few, T, N, B, logits="last", dtype=dtype).peak["activations"])
+def as_written(config: Config, sizes: Pass) -> int:
+    """The most bytes of activations alive in a pass."""
+    return int(on_shapes(config.short(), sizes).peak["activations"])  # layers do not pile them up
 
 
 @lru_cache(maxsize=256)
-def fused(
-    config: Config, T: int, N: int, B: int, dtype: str, unstored: tuple[str, ...] = FUSED
-) -> int:
+def fused(config: Config, sizes: Pass, unstored: tuple[str, ...] = FUSED) -> int:
     """The same without the arrays that are made in scopes of the names `unstored`."""
-    ledger, run = ready(config.short(), T, N, B, "last", dtype)
+    ledger, run = ready(config.short(), sizes)
     live = most = int(ledger.live_bytes["activations"])  # what the model keeps for itself
 
     def gone(nbytes: int) -> None:

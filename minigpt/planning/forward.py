@@ -1,39 +1,79 @@
 """One forward pass of a model, executed to be counted: on shapes, on numbers, on symbols."""
 
-import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from counting import Counted, Counts, Ledger, ShapeArray, category
-from counting.views import VIEWS
-from minigpt.checkpoint.resolve import resolve
 from minigpt.errors import InputError
-from minigpt.models.gpt2 import GPT2
-from minigpt.models.gpt2_config import GPT2Config
+from minigpt.models.architectures import build
+from minigpt.models.config import Config
+from minigpt.models.deepseek_config import DeepseekConfig
+from minigpt.models.routing import Assumption, expected
 
-# Component -> what the paths of its operations end in, within a block or outside of any.
-COMPONENTS = {
-    "embed": ("wte", "wpe"),
-    "mask": ("mask",),
-    "norms": ("ln_1", "ln_2", "ln_f"),
-    "qkv": ("attn.c_attn",),
-    "cache": ("attn.cache",),
-    "qk": ("attn.qk",),
-    "softmax": ("attn.softmax",),
-    "av": ("attn.av",),
-    "out": ("attn.c_proj",),
-    "mlp": ("mlp.c_fc", "mlp.gelu", "mlp.c_proj"),
-    "residual": ("",),
-    "head": ("lm_head",),
-}
-_COMPONENT_OF = {end: name for name, ends in COMPONENTS.items() for end in ends}
+# A pass's dtype by name. bfloat16 is no NumPy dtype: a 16-bit one of the same size stands in.
+DTYPES = {"float16": np.float16, "bfloat16": np.float16, "float32": np.float32}
+DTYPES["float64"] = np.float64
+MOST = 2**40  # sequences: a side of an array must fit NumPy's integers
+
+Make = Callable[[tuple[Any, ...], Any], Any]  # shape, dtype -> an array
 
 
-def component(path: str) -> str:
-    """The component that a path belongs to: `h.3.attn.c_attn` to "qkv"."""
-    return _COMPONENT_OF[re.sub(r"^h\.\d+\.?", "", path)]
+@dataclass(frozen=True)
+class Pass:
+    """The sizes of a forward pass, and how it runs.
+
+    Attributes:
+        T: new tokens of each sequence.
+        N: tokens of each sequence that are cached before.
+        B: sequences.
+        logits: "all" of the T positions, or those of the "last".
+        dtype: of weights, cache and activations: one of `DTYPES`.
+        cache: for DeepSeek alone, "compressed" or "expanded"; None is compressed.
+        assume: which experts are met where arrays have no data, see `routing`.
+        capacity: positions that the cache reserves; N + T if None.
+    """
+
+    T: Any = 1
+    N: Any = 0
+    B: Any = 1
+    logits: str = "all"
+    dtype: str = "float16"
+    cache: str | None = None
+    assume: Assumption = expected
+    capacity: Any = None
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element."""
+        return np.dtype(DTYPES[self.dtype]).itemsize
+
+    def check(self, config: Config) -> None:
+        """Raises InputError unless a model of this configuration can run it."""
+        for what, value, least in (
+            ("new tokens", self.T, 1),
+            ("past", self.N, 0),
+            ("batch", self.B, 1),
+        ):
+            if value < least:
+                raise InputError(f"{what} is {value}; it must be {least} or more")
+        if self.B > MOST:
+            raise InputError(f"batch is {self.B}; it must be {MOST} or less")
+        if config.n_positions < self.N + self.T:
+            raise InputError(
+                f"{self.N} past and {self.T} new tokens are {self.N + self.T}; "
+                f"the model's context is {config.n_positions}"
+            )
+        for what, name, known in (
+            ("dtype", self.dtype, tuple(DTYPES)),
+            ("logits", self.logits, ("all", "last")),
+            ("cache", self.cache or "compressed", ("compressed", "expanded")),
+        ):
+            if name not in known:
+                raise InputError(f"unknown {what} {name!r}: it is one of {', '.join(known)}")
 
 
 class Forward(NamedTuple):
@@ -44,97 +84,51 @@ class Forward(NamedTuple):
 
 
 def forward(
-    config: Any,
-    B: Any = 1,
-    T: Any = 1,
-    N: Any = 0,
-    *,
-    logits: str = "all",
-    dtype: Any = np.float32,
-    make: Callable[[tuple[Any, ...], Any], Any] = ShapeArray,
-    architecture: Callable[..., Any] = GPT2,
+    config: Config,
+    sizes: Pass = Pass(),
+    make: Make = ShapeArray,
+    architecture: Callable[..., Any] = build,
 ) -> Forward:
-    """One forward pass of T new tokens of each of B sequences after N cached, executed.
+    """One forward pass, executed.
 
     Args:
-        logits: "all" of the T positions, or those of the "last".
-        make: (shape, dtype) -> array: what it runs on, shapes alone unless said otherwise.
-        architecture: the class of the model, of which `config` is a configuration.
+        make: what it runs on, shapes alone unless said otherwise. Dimensions may be symbols.
+        architecture: the class of the model, if it is not the one that `config` belongs to.
     """
-    ledger = Ledger()
-    with category("weights"):
-        weights = {key: Counted(make(s, dtype), ledger) for key, s in config.shapes().items()}
-    model = architecture(config, weights)
-    cache = model.new_cache(B, config.n_positions)
-    for layer in cache.layers:
-        for held in (layer.k, layer.v):
-            held.data[:] = make(held.shape, dtype)  # past the ledger: it was cached before
-        layer.length = N
+    ledger, run = ready(config, sizes, make, architecture)
     before = ledger.snapshot()
-    model(make((B, T), np.int64), cache, logits)
+    run()
     return Forward(ledger.snapshot() - before, ledger.peak_bytes)
 
 
-def figures(run: Forward, parameters: Any, tokens: Any, itemsize: int) -> dict[str, Any]:
-    """What is told of a forward pass, in numbers or in expressions: FLOP, bytes, memory.
-
-    Args:
-        parameters: of the model.
-        tokens: B T of the pass.
-        itemsize: bytes of an element.
-    """
-    counts = run.counts
-    by_component = counts.by(component)
-    priced = [name for name in COMPONENTS if name not in ("mask", "cache")]  # these only move
-    found: dict[str, Any] = {
-        "views": {
-            view: {
-                "total": price(counts),
-                "by_component": {name: price(by_component[name]) for name in priced},
-            }
-            for view, price in VIEWS.items()
-        },
-        "kinds": counts.cost.by_kind(),
-    }
-    for way in ("bytes_read", "bytes_written"):
-        by_category = getattr(counts, way)
-        found[way] = {
-            "total": sum(by_category.values()),
-            "by_category": by_category,
-            "by_component": {
-                name: sum(getattr(by_component[name], way).values()) for name in COMPONENTS
-            },
-        }
-    kv = counts.bytes_written["kv_cache"]
-    whole = isinstance(kv, int)
-    return found | {
-        "kv_bytes_per_token": kv // tokens if whole else kv / tokens,
-        "kv_elements_per_token": kv // (tokens * itemsize) if whole else kv / (tokens * itemsize),
-        "parameters": parameters,
-        "weight_bytes": itemsize * parameters,
-        "peak_activation_bytes": run.peak["activations"],
-    }
-
-
-def sizes(config: GPT2Config) -> dict[str, Any]:
-    """The value of each symbol of a configuration."""
-    return {
-        "L": config.n_layer,
-        "H": config.n_head,
-        "D": config.head_dim,
-        "F": config.ffn_dim,
-        "V": config.vocab_size,
-        "C": config.n_positions,
-    }
-
-
-def named(model: str) -> GPT2Config:
-    """The configuration of a GPT-2 by any name that `resolve` takes.
+@lru_cache(maxsize=256)
+def on_shapes(config: Config, sizes: Pass = Pass()) -> Forward:
+    """`forward` on shapes; a pass that was asked for before is not run again.
 
     Raises:
-        InputError: there is none, or it is not a GPT-2's.
+        InputError: a number or a name cannot be.
     """
-    config = resolve(model)
-    if not isinstance(config, GPT2Config):
-        raise InputError(f"{model} is no GPT-2: minigpt count says what it costs, in numbers")
-    return config
+    sizes.check(config)
+    return forward(config, sizes)
+
+
+def ready(
+    config: Config,
+    sizes: Pass,
+    make: Make = ShapeArray,
+    architecture: Callable[..., Any] = build,
+) -> tuple[Ledger, Callable[[], Any]]:
+    """A ledger that holds weights and cache, and the pass of `forward` that is still to run."""
+    ledger, dtype = Ledger(), np.dtype(DTYPES[sizes.dtype])
+    with category("weights"):
+        weights = {k: Counted(make(s, dtype), ledger) for k, s in config.shapes().items()}
+    options: dict[str, Any] = {}
+    if isinstance(config, DeepseekConfig):
+        options = {"cache": sizes.cache or "compressed", "assume": sizes.assume}
+    model = architecture(config, weights, **options)
+    cache = model.new_cache(sizes.B, sizes.capacity or sizes.N + sizes.T)
+    for layer in cache.layers:
+        for held in (layer.k, layer.v):
+            held.data[:] = make(held.shape, dtype)  # past the ledger: it was cached before
+        layer.length = sizes.N
+    return ledger, partial(model, make((sizes.B, sizes.T), np.int64), cache, sizes.logits)

@@ -14,20 +14,11 @@ from minigpt.errors import InputError, did_you_mean
 from minigpt.models.config import Values
 from minigpt.planning.accelerators import GPUS, Accelerator
 
-__all__ = ["GPUS", "RTX_3060", "Accelerator", "catalogue", "find", "read", "this_cpu"]
-
-_3060 = GPUS["rtx-3060-12gb"]
-RTX_3060 = _3060._replace(  # its rates by the names that the article's corrections tell them by
-    flops={
-        "fp32": _3060.flops["float32/float32"],
-        "fp16 tensor, fp32 accumulate": _3060.flops["float16/float32"],
-        "fp16 tensor, fp16 accumulate, sparse": 101e12,  # the article's figure, and no other's
-    }
-)
+__all__ = ["GPUS", "Accelerator", "catalogue", "find", "read", "this_cpu"]
 
 
 def catalogue(file: Path | None = None) -> dict[str, Accelerator]:
-    """`GPUS`, and what a JSON or TOML file describes, by its own name."""
+    """All hardware by name: `GPUS`, and what a JSON or TOML file describes."""
     return {**GPUS, made.name: made} if file and (made := read(file)) else GPUS
 
 

@@ -16,7 +16,7 @@ from minigpt.models.config import Config
 from minigpt.models.routing import expected_experts
 from minigpt.planning.accelerators import BITS, GPUS, Accelerator
 from minigpt.planning.activations import as_written, fused
-from minigpt.planning.count import DTYPES
+from minigpt.planning.forward import DTYPES, Pass
 from minigpt.planning.roofline import Floor, Roofline
 
 HELD = [name for name in BITS if name != "tfloat32"]  # types that weights can be held in
@@ -43,14 +43,35 @@ class Memory(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A model on hardware. Build it with `plan`, which checks; every answer is worked out if asked.
+class Options:
+    """What may be asked of a plan; `plan` fills in what is None.
 
     Attributes:
-        dtype: of arithmetic, cache and activations.
-        weights_dtype: in which weights are held and read: bytes alone, scales not included.
-        context: tokens that each sequence may come to hold.
-        prompt: tokens of it that come at once, one prompt after another.
+        gpus: how many, in tensor parallel.
+        dtype: of arithmetic, cache and activations: float16 where the hardware has a rate for it,
+            else float32.
+        weights_dtype: in which weights are held and read, bytes alone, scales not included: as
+            `dtype`.
+        context: tokens that each sequence may come to hold: the model's own, at most 8192.
+        batch: sequences at once.
+        prompt: tokens of it that come at once, one prompt after another: the context, at most 1024.
+    """
+
+    gpus: int = 1
+    dtype: str | None = None
+    weights_dtype: str | None = None
+    context: int | None = None
+    batch: int = 1
+    prompt: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A model on hardware. Build it with `plan`, which checks; answers are computed when asked for.
+
+    Attributes:
+        model: the name of `config`.
+        gpus, dtype, weights_dtype, context, batch, prompt: as `Options`, their defaults filled in.
         overhead: bytes on each GPU that no model asks for, the likeliest.
     """
 
@@ -77,11 +98,12 @@ class Plan:
         """What each GPU must hold as this project's own models run: all scores are stored."""
         return self._memory(as_written)
 
-    def _memory(self, activations: Callable[..., int]) -> Memory:
+    def _memory(self, activations: Callable[[Config, Pass], int]) -> Memory:
         kv = math.ceil(self.batch * self.context * self.kv_bytes_per_token)
         # A prompt at a time, then a token of each sequence; not divided among GPUs: an upper bound.
-        passes = ((self.prompt, 0, 1), (1, self.context - 1, self.batch))
-        most = max(activations(self.config, *sizes, self.dtype) for sizes in passes)
+        prompt = Pass(self.prompt, 0, 1, "last", self.dtype)
+        token = Pass(1, self.context - 1, self.batch, "last", self.dtype)
+        most = max(activations(self.config, sizes) for sizes in (prompt, token))
         return Memory(self.weight_bytes, kv, most, self.overhead)
 
     @property
@@ -91,7 +113,7 @@ class Plan:
 
     @property
     def kv_bytes_per_token(self) -> float:
-        """Bytes of cache on each GPU for one token: its heads' share, of a single one's all."""
+        """Bytes of cache on each GPU for one token: of its share of the heads, at least of one."""
         return self.roofline.kv_bytes_per_token * self.roofline.share
 
     @property
@@ -208,58 +230,43 @@ class Plan:
         return parameters * BITS[self.weights_dtype] // 8
 
 
-def plan(
-    model: str,
-    config: Config,
-    gpu: Accelerator,
-    *,
-    gpus: int = 1,
-    dtype: str | None = None,
-    weights_dtype: str | None = None,
-    context: int | None = None,
-    batch: int = 1,
-    prompt: int | None = None,
-) -> Plan:
+def plan(model: str, config: Config, gpu: Accelerator, asked: Options = Options()) -> Plan:
     """A plan, its defaults filled in.
 
     Args:
         model: the name of `config`.
-        gpus: how many, in tensor parallel.
-        dtype: float16 where the hardware has a rate for it, else float32.
-        weights_dtype: as `dtype`.
-        context: the model's own, at most 8192.
-        prompt: the context, at most 1024.
 
     Raises:
-        InputError: a number or a name cannot be, or the hardware has no rate for `dtype`.
+        InputError: a number or a name cannot be, or the hardware has no rate for the dtype.
     """
-    if dtype is None:
-        dtype = "float16" if "float16/float32" in gpu.flops else "float32"
+    usual = "float16" if "float16/float32" in gpu.flops else "float32"
+    dtype = usual if asked.dtype is None else asked.dtype
+    weights = dtype if asked.weights_dtype is None else asked.weights_dtype
     for what, name, known in (
         ("dtype", dtype, list(DTYPES)),
-        ("weights dtype", weights_dtype or dtype, HELD),
+        ("weights dtype", weights, HELD),
     ):
         if name not in known:
             raise InputError(f"unknown {what} {name!r}: it is one of {', '.join(known)}")
     gpu.rate(dtype)
     most = config.n_positions
-    context = min(most, 8192) if context is None else context
-    prompt = min(context, 1024) if prompt is None else prompt
+    context = min(most, 8192) if asked.context is None else asked.context
+    prompt = min(context, 1024) if asked.prompt is None else asked.prompt
     for what, value, limit in (
-        ("gpus", gpus, 2**16),
-        ("batch", batch, MOST),
+        ("gpus", asked.gpus, 2**16),
+        ("batch", asked.batch, MOST),
         ("context", context, most),
         ("prompt", prompt, context),
     ):
         if not 1 <= value <= limit:
             raise InputError(f"{what} is {value}; it must be from 1 to {limit}")
-    if gpus > 1 and not gpu.link_bandwidth:
+    if asked.gpus > 1 and not gpu.link_bandwidth:
         raise InputError(f"{gpu.name} has no link to others; its description can give one")
-    return Plan(model, config, gpu, gpus, dtype, weights_dtype or dtype, context, batch, prompt)
+    return Plan(model, config, gpu, asked.gpus, dtype, weights, context, asked.batch, prompt)
 
 
 def _most(holds: Callable[[int], bool], limit: int) -> int:
-    """The largest n up to `limit` for which `holds(n)`, if it holds up to some n; 0 if for none."""
+    """The largest n up to `limit` that `holds`, as all smaller ones must; 0 if none does."""
     low, high = 0, 1
     while high <= limit and holds(high):
         low, high = high, 2 * high

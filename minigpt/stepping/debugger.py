@@ -9,8 +9,8 @@ from counting import show
 from counting.stepping import debugger
 from counting.stepping.commands import below
 from counting.views import flops
-from minigpt.commands.generate import component
 from minigpt.models.module import Module
+from minigpt.models.paths import component
 from minigpt.stepping.inspection import (
     attention_pattern,
     expected,

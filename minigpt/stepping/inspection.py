@@ -16,13 +16,14 @@ from counting.counts import Counts
 from counting.stepping.commands import below
 from counting.stepping.frames import callers
 from counting.views import flops
+from minigpt.formulas.figures import sizes
 from minigpt.inference.device import to_host
 from minigpt.models.cache import KVCache
 from minigpt.models.config import Config
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.models.model import Model
 from minigpt.models.module import Module
-from minigpt.planning.forward import forward, sizes
+from minigpt.planning.forward import Pass, forward
 
 _LAYER = re.compile(r"(.*?\.\d+)(\.|$)")
 
@@ -185,4 +186,4 @@ def on_shapes(model: Model, B: int = 1, T: int = 1, N: int = 0, logits: str = "a
 
 @lru_cache(maxsize=4)
 def _on_shapes(config: Config, architecture: Any, B: int, T: int, N: int, logits: str) -> Counts:
-    return forward(config, B, T, N, logits=logits, architecture=architecture).counts
+    return forward(config, Pass(T, N, B, logits), architecture=architecture).counts

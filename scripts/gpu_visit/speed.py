@@ -10,7 +10,7 @@ from counting.charge import Charge
 from counting.views import matmul
 from gpu_visit.peer import peer
 from gpu_visit.visit import Result, Row, Visit
-from minigpt.commands.generate import component
+from minigpt.models.paths import component
 
 
 def decode(visit: Visit) -> Result:

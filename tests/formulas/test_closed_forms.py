@@ -4,7 +4,6 @@ import io
 import json
 from functools import cache
 
-import numpy as np
 import pytest
 import sympy
 from hypothesis import given, settings
@@ -16,11 +15,13 @@ from typer.testing import CliRunner
 from counting import KINDS
 from counting.views import VIEWS
 from minigpt.cli import app
-from minigpt.commands.formulas import document, latex, plain, readable, run, si, table
+from minigpt.commands.formulas import document, latex, run, tables
 from minigpt.errors import InputError
 from minigpt.formulas.closed_forms import B, D, H, L, N, S, T, V, d, formulas
+from minigpt.formulas.figures import COMPONENTS, figures, named, part_of, sizes
+from minigpt.formulas.notation import plain, readable, si
 from minigpt.models.gpt2_config import GPT2_SIZES, GPT2Config
-from minigpt.planning.forward import COMPONENTS, component, figures, forward, named, sizes
+from minigpt.planning.forward import Pass, forward
 
 XL = GPT2_SIZES["gpt2-xl"]
 CONTRACT = ("qkv", "qk", "softmax", "av", "out", "mlp", "norms", "head")
@@ -55,12 +56,8 @@ def passes(draw, most=10**6):
 @given(passes(), st.sampled_from((("all", "float32"), ("last", "float16"))))
 def test_the_closed_form_evaluated_is_the_count(case, options):
     (config, kind, (batch, new, cached)), (logits, dtype) = case, options
-    counted = figures(
-        forward(config, batch, new, cached, logits=logits, dtype=np.dtype(dtype)),
-        config.parameters,
-        batch * new,
-        np.dtype(dtype).itemsize,
-    )
+    at = Pass(new, cached, batch, logits, dtype)
+    counted = figures(forward(config, at), at, config.parameters)
     form = closed(kind, logits=logits, dtype=dtype)
     assert form.at(B=batch, T=new, N=cached, **sizes(config)) == counted
 
@@ -69,7 +66,7 @@ def test_the_closed_form_evaluated_is_the_count(case, options):
 @given(passes(most=5))
 def test_causal_scores_are_those_of_single_queries_one_after_another(case):
     config, kind, (batch, new, cached) = case
-    queries = [forward(config, batch, 1, cached + i).counts for i in range(new)]
+    queries = [forward(config, Pass(1, cached + i, batch)).counts for i in range(new)]
     at = {"B": batch, "T": new, "N": cached, **sizes(config)}
     full, causal = closed(kind).at(**at), closed(kind, scores="causal").at(**at)
     for view, price in VIEWS.items():
@@ -98,7 +95,7 @@ def test_the_json_contract(scores):
     assert found["model"] == "gpt2"
     assert set(found["views"]) == {"matmul", "exact", "all", "macs"}
     at = {"B": 1, "T": 1, "N": 1023, **sizes(XL)}
-    peak = forward(XL, 1, 1, 1023).peak["activations"]
+    peak = forward(XL, Pass(N=1023, dtype="float32")).peak["activations"]
     for view in found["views"].values():
         assert set(CONTRACT) <= set(view["by_component"])
         parts = sum(value(text) for text in view["by_component"].values())
@@ -142,10 +139,10 @@ def test_python_text_stands_alone():
 
 
 def test_a_path_outside_every_component_is_an_error():
-    assert component("h.12.attn.c_attn") == "qkv"
-    assert component("h.0") == "residual"
+    assert part_of("h.12.attn.c_attn") == "qkv"
+    assert part_of("h.0") == "residual"
     with pytest.raises(KeyError):
-        component("h.0.attn.new_part")
+        part_of("h.0.attn.new_part")
 
 
 @pytest.mark.parametrize(
@@ -183,7 +180,7 @@ def test_what_readable_writes_is_the_same_expression():
 def test_renderings():
     form = closed(GPT2, scores="causal")
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(table(form))
+    console.print(tables(form))
     shown = console.export_text()
     assert "causal scores" in shown
     assert all(name in shown for name in (*CONTRACT, "matmul", "exact", "macs", "peak"))

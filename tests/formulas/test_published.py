@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counting.views import VIEWS
-from minigpt.commands.formulas import plain
 from minigpt.formulas.claims import MEASURES, PASSES, claimed, executed, explain, hold, n
 from minigpt.formulas.closed_forms import LETTERS, D, H, L, V, formulas
+from minigpt.formulas.figures import part_of, sizes
+from minigpt.formulas.notation import plain
 from minigpt.formulas.published import PUBLISHED, SOURCES
 from minigpt.models.gpt2_config import GPT2_SIZES, GPT2Config
-from minigpt.planning.forward import component, forward, sizes
+from minigpt.planning.forward import Pass, forward
 
 XL = GPT2_SIZES["gpt2-xl"]
 d = H * D
@@ -130,12 +131,12 @@ def test_what_is_called_executed_is_counted(layers, heads, width, vocab, keys, s
     config = GPT2Config(vocab, keys + spare, heads * width, layers, heads)
     values = {LETTERS[name]: sympy.Integer(size) for name, size in sizes(config).items()}
     values[n] = sympy.Integer(keys)
-    one, whole = (forward(config, 1, *at).counts for at in ((1, keys - 1), (keys, 0)))
+    one, whole = (forward(config, Pass(*at)).counts for at in ((1, keys - 1), (keys, 0)))
     for row, ours in zip(FLOP, EXECUTED(), strict=True):
         if row.scores == "causal":
             continue
         counts = one if row.scope == "token" else whole
-        parts, blocks = counts.by(component), counts.where("h.*").by(component)
+        parts, blocks = counts.by(part_of), counts.where("h.*").by(part_of)
         price, (often, outside) = VIEWS[row.view], PASSES[row.mode]
         counted = sum(
             outside * price(parts[name])
@@ -158,13 +159,13 @@ def test_the_causal_mean_is_that_of_tokens_decoded_one_after_another(layers, hea
     config = GPT2Config(7, keys, heads * width, layers, heads)
     values = {LETTERS[name]: sympy.Integer(size) for name, size in sizes(config).items()}
     values[n] = sympy.Integer(keys)
-    tokens = [forward(config, 1, 1, i).counts for i in range(keys)]
+    tokens = [forward(config, Pass(N=i)).counts for i in range(keys)]
     causal = [(row, ours) for row, ours in zip(FLOP, EXECUTED(), strict=True) if "causal" in row]
     assert {row.source for row, _ in causal} == {"Kaplan", "llm.c"}
     for row, ours in causal:
         assert row.view == "matmul"
         counted = 0
-        for parts in (counts.by(component) for counts in tokens):
+        for parts in (counts.by(part_of) for counts in tokens):
             counted += sum(VIEWS["matmul"](parts[name]) for name in row.part or parts)
         assert ours.xreplace(values) * keys == counted * {"forward": 1, "training": 3}[row.mode]
 
@@ -172,7 +173,7 @@ def test_the_causal_mean_is_that_of_tokens_decoded_one_after_another(layers, hea
 def test_recomputation_runs_the_blocks_once_more_and_not_the_logits():
     row = next(row for row in PUBLISHED if "eq. 3: 96" in row.where)
     (claim,) = hold(XL, "gpt2-xl", [(1, 1023)], [row])
-    whole = forward(XL, 1, 1024).counts
+    whole = forward(XL, Pass(1024)).counts
     head = VIEWS["matmul"](whole.where("lm_head"))
     assert claim.executed == 4 * (VIEWS["matmul"](whole) - head) + 3 * head == claim.value
 
@@ -181,7 +182,7 @@ def test_new_tokens_after_cached_ones_are_so_many_tokens_at_all_the_keys():
     (claim,) = hold(XL, "gpt2-xl", [(16, 100)], [p for p in PUBLISHED if "2 · 12" in p.where])
     assert claim.n == 116
     assert claim.value == 16 * 24 * 48 * 1600**2
-    assert claim.executed == VIEWS["matmul"](forward(XL, 1, 16, 100).counts)
+    assert claim.executed == VIEWS["matmul"](forward(XL, Pass(16, 100)).counts)
 
 
 def test_a_width_of_its_own_is_a_term_of_its_own():

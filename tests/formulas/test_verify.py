@@ -12,14 +12,14 @@ from rich.console import Console
 
 from counting import COSTS, Cost
 from counting.views import matmul
-from minigpt.commands.verify import document, run, table
+from minigpt.commands.verify import document, run, tables
 from minigpt.errors import InputError
 from minigpt.formulas import other_counters as peers
 from minigpt.formulas import verify as room
-from minigpt.formulas.other_counters import PEERS, Pass, Traced, installed, panel
+from minigpt.formulas.other_counters import PEERS, Traced, installed, panel
 from minigpt.formulas.verify import Case, Verification, Witness, verify
 from minigpt.models.gpt2_config import GPT2Config
-from minigpt.planning.forward import forward
+from minigpt.planning.forward import Pass, forward
 
 SMALL = GPT2Config(vocab_size=11, n_positions=8, n_embd=6, n_layer=2, n_head=3)
 ONE = Case(B=1, T=1, N=0, L=1, H=1, D=1, F=1, V=1, C=1)
@@ -71,7 +71,7 @@ def test_a_wrong_row_of_costs_is_caught_with_a_smallest_case(
 
 def test_a_case_is_made_as_small_as_it_stays_wrong():
     big = Case(B=5, T=7, N=9, L=2, H=3, D=8, F=20, V=9, C=18)
-    case, _ = room._smallest(big, lambda case: "wrong" if case.F > 6 and case.N else "")
+    case, _ = room._shrink(big, lambda case: "wrong" if case.F > 6 and case.N else "")
     assert case.numbers == ONE.numbers | {"F": 7, "N": 1, "C": 2}
 
 
@@ -154,15 +154,15 @@ def test_a_counter_that_is_not_there_is_named_with_the_way_to_it(monkeypatch):
     for name in ("torch_flops", "_calflops", "_jax"):
         monkeypatch.setattr(peers, name, lambda *a: 1)
     monkeypatch.setattr(
-        peers, "PEERS", [p._replace(report=p.report and (lambda work: 1)) for p in PEERS]
+        peers, "PEERS", [p._replace(report=p.report and (lambda *work: 1)) for p in PEERS]
     )
-    rows = panel(WORKS[0])
+    rows = panel(*WORKS[0])
     assert {row.name: row.missing for row in rows if row.missing} == {
         "fvcore FlopCountAnalysis": ("fvcore",)
     }
     shown = io.StringIO()
     skipped = Witness("torch", skipped=f"not installed; {peers.INSTALL}")
-    Console(file=shown, width=200).print(table(Verification("small", 1, [skipped], [], rows)))
+    Console(file=shown, width=200).print(tables(Verification("small", 1, [skipped], [], rows)))
     told = shown.getvalue()
     assert "not installed: fvcore; pip install -e '.[counters]' in the clone" in told
     assert "skipped: not installed; pip install -e '.[counters]' in the clone" in told
@@ -174,7 +174,7 @@ def test_the_extra_brings_what_every_counter_takes():
     assert {package for peer in PEERS for package in peer.needs} == extra
 
 
-WORKS = [Pass(SMALL, 1, 3, 2), Pass(SMALL, 2, 4, 0), Pass(SMALL, 1, 1, 7)]
+WORKS = [(SMALL, Pass(3, 2)), (SMALL, Pass(4, 0, B=2)), (SMALL, Pass(1, 7))]
 
 
 @pytest.mark.parametrize("peer", [p for p in PEERS if p.report], ids=lambda peer: peer.name)
@@ -182,7 +182,7 @@ WORKS = [Pass(SMALL, 1, 3, 2), Pass(SMALL, 2, 4, 0), Pass(SMALL, 1, 1, 7)]
 def test_what_a_peer_reports_is_made_of_our_counts(peer, work):
     if not installed(*peer.needs):
         pytest.skip(f"{', '.join(peer.needs)} are not all installed")
-    row = next(row for row in panel(work) if row.name == peer.name)
+    row = next(row for row in panel(*work) if row.name == peer.name)
     known = {row.predicted}
     if "sdpa" in peer.name:  # later than 2.13, PyTorch knows that kernel
         known.add(matmul(forward(*work).counts))
@@ -190,7 +190,7 @@ def test_what_a_peer_reports_is_made_of_our_counts(peer, work):
 
 
 def test_the_panel_tells_the_deviations_that_are_known():
-    told = {row.name: row.deviation for row in panel(Pass(GPT2Config(), 1, 1, 1023))}
+    told = {row.name: row.deviation for row in panel(GPT2Config(), Pass(N=1023))}
     known = {
         "torch FlopCounterMode, eager": 0,
         "torch FlopCounterMode, sdpa on CPU": -13.25,

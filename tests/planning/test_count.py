@@ -17,12 +17,13 @@ from counting import Counted, Ledger, category
 from counting.views import flops
 from minigpt import generate, load
 from minigpt.checkpoint.hub import WEIGHTS
-from minigpt.checkpoint.resolve import NAMES
+from minigpt.checkpoint.resolve import NAMES, resolve
+from minigpt.commands.count import document, run
 from minigpt.errors import InputError, did_you_mean
+from minigpt.formulas.figures import named
 from minigpt.models.architectures import PRESETS, build
-from minigpt.planning.count import count, forward, resolve, rows, run
-from minigpt.planning.forward import forward as gpt2_forward
-from minigpt.planning.forward import named
+from minigpt.planning.count import count, rows
+from minigpt.planning.forward import Pass, forward, on_shapes
 
 PASSES = {"T": st.integers(1, 4), "N": st.integers(0, 4), "B": st.integers(1, 3)}
 CONTRACT = {
@@ -52,23 +53,24 @@ def on_data(config, T, N, B, logits):
 @pytest.mark.parametrize(
     ("model", "cache", "parameters", "kv"),
     [
-        ("gpt2-xl", "compressed", 1_557_611_200, 307_200),
-        ("llama-3.1-8b", "compressed", 8_030_261_248, 131_072),
-        ("llama-3.1-405b", "compressed", 405_853_388_800, 516_096),
+        ("gpt2-xl", None, 1_557_611_200, 307_200),
+        ("llama-3.1-8b", None, 8_030_261_248, 131_072),
+        ("llama-3.1-405b", None, 405_853_388_800, 516_096),
         ("deepseek-r1", "compressed", 671_026_419_200, 70_272),
         ("deepseek-r1", "expanded", 671_026_419_200, 4_997_120),
     ],
 )
 def test_known_sizes(model, cache, parameters, kv):
-    found = count(model, past=999, cache=cache)
-    assert (found["parameters"], found["kv_bytes_per_token"]) == (parameters, kv)
-    assert found["weight_bytes"] == found["peak_bytes"]["weights"] == 2 * parameters
+    found = count(model, Pass(N=999, cache=cache))
+    assert (found.config.parameters, found.kv_bytes_per_token) == (parameters, kv)
+    assert found.weight_bytes == found.peak_bytes["weights"] == 2 * parameters
 
 
 def test_json_is_whole_and_takes_a_process_less_than_two_seconds():
-    code = "from minigpt.planning.count import run; run('deepseek-r1', past=999, as_json=True)"
+    code = "from minigpt.cli import main; main()"
+    command = [sys.executable, "-c", code, "count", "deepseek-r1", "--past", "999", "--json"]
     before = os.times()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    done = subprocess.run(command, capture_output=True, check=True)
     after = os.times()
     found = json.loads(done.stdout)
     assert found.keys() >= CONTRACT
@@ -78,15 +80,14 @@ def test_json_is_whole_and_takes_a_process_less_than_two_seconds():
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 @given(logits=st.sampled_from(("all", "last")), **PASSES)
 def test_shapes_cost_what_data_does(name, logits, **sizes):
-    shapes = forward(TINY[name], logits=logits, dtype="float32", **sizes).counts
+    shapes = on_shapes(TINY[name], Pass(logits=logits, dtype="float32", **sizes)).counts
     assert dict(shapes) == dict(on_data(TINY[name], logits=logits, **sizes))
 
 
 @given(**PASSES)
 def test_experts_are_expected_and_bounded(**sizes):
     config = TINY["deepseek"]
-    names = {"new_tokens": sizes["T"], "past": sizes["N"], "batch": sizes["B"]}
-    found = count("tiny", **names, dtype="float32", config=config)
+    found = document(count("tiny", Pass(dtype="float32", **sizes), config))
     real = on_data(config, logits="all", **sizes)
     experts = found["experts"]
     read = [experts[kind]["weight_bytes_read"] for kind in ("expected", "bound")]
@@ -100,16 +101,16 @@ def test_experts_are_expected_and_bounded(**sizes):
 
 
 @given(**PASSES)
-def test_agrees_with_the_run_that_formulas_are_read_off(T, N, B):
+def test_positions_that_are_reserved_and_not_filled_cost_nothing(T, N, B):
     config = TINY["gpt2"]
-    expected = gpt2_forward(config, B, T, N, dtype=np.float16).counts
-    assert dict(forward(config, T, N, B).counts) == dict(expected)
+    whole = forward(config, Pass(T, N, B, capacity=config.n_positions)).counts
+    assert dict(forward(config, Pass(T, N, B)).counts) == dict(whole)
 
 
 @pytest.mark.parametrize("by", ["component", "layer", "op"])
 @pytest.mark.parametrize("name", TINY)
 def test_parts_add_up(name, by):
-    counts = forward(TINY[name], T=3).counts
+    counts = forward(TINY[name], Pass(T=3)).counts
     parts = [part for label, part in rows(counts, by) if not label.startswith(" ")]
     assert sum(map(flops, parts)) == flops(counts)
     assert sum(len(part) for part in parts) == len(counts)
@@ -117,7 +118,7 @@ def test_parts_add_up(name, by):
 
 @pytest.mark.parametrize("name", ["shakespeare", SHIPPED, SHIPPED / "model.safetensors"])
 def test_the_model_that_comes_along_is_counted_by_every_name_that_generates(name):
-    found = count(str(name), past=4)
+    found = document(count(str(name), Pass(N=4)))
     assert (found["schema"], found["parameters"]) == (1, 5_066_752)
     *_, step = generate(load(name), "To be", max_new_tokens=4, seed=1)
     assert (found["matmul_flops"], found["flops"]) == (step.matmul_flops, step.flops)
@@ -178,11 +179,11 @@ def test_the_table_ends_in_the_totals(by, capsys):
     [
         ({"model": "gpt-5"}, "unknown model 'gpt-5': it is one of gpt2, .*deepseek-r1"),
         ({"model": "nowhere.json"}, "nowhere.json cannot be read"),
-        ({"new_tokens": 0}, "new tokens is 0"),
-        ({"past": -1}, "past is -1"),
-        ({"batch": 0}, "batch is 0"),
-        ({"batch": 10**23}, "batch is 1000.*000; it must be 1099511627776 or less"),
-        ({"past": 1024}, "1024 past and 1 new tokens are 1025; the model's context is 1024"),
+        ({"T": 0}, "new tokens is 0"),
+        ({"N": -1}, "past is -1"),
+        ({"B": 0}, "batch is 0"),
+        ({"B": 10**23}, "batch is 1000.*000; it must be 1099511627776 or less"),
+        ({"N": 1024}, "1024 past and 1 new tokens are 1025; the model's context is 1024"),
         ({"dtype": "float8"}, "unknown dtype 'float8'"),
         ({"logits": "some"}, "unknown logits"),
         ({"cache": "expanded"}, "only DeepSeek"),
@@ -192,5 +193,6 @@ def test_the_table_ends_in_the_totals(by, capsys):
     ],
 )
 def test_wrong_input_is_said_in_a_line(wrong, said):
+    model, by = wrong.pop("model", "gpt2"), wrong.pop("by", None)
     with pytest.raises(InputError, match=f"^{said}[^\n]*$"):
-        run(**{"model": "gpt2", **wrong})
+        run(model, Pass(**wrong), by)

@@ -8,7 +8,7 @@ import pytest
 
 from minigpt.commands.gpus import run
 from minigpt.errors import InputError
-from minigpt.planning.hardware import GPUS, RTX_3060, find, read, this_cpu
+from minigpt.planning.hardware import GPUS, find, read, this_cpu
 
 # cores, boost clock in GHz, width of the memory bus in bits, Gbit a second on each of its lines
 CHIPS = {
@@ -46,7 +46,7 @@ def test_geforce_halves_its_rate_to_accumulate_in_float32(name):
 def test_the_articles_gpu():
     gpu = GPUS["rtx-3060-12gb"]
     assert gpu[1:4] == (gpu.flops, 360e9, 11_901 * 2**20)
-    assert gpu.rate("float16") == RTX_3060.flops["fp16 tensor, fp32 accumulate"] == 25.5e12
+    assert gpu.rate("float16") == 25.5e12
     assert 101e12 not in gpu.flops.values()
 
 

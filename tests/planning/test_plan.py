@@ -14,22 +14,23 @@ from hypothesis import strategies as st
 
 from minigpt.commands.plan import document, run, verdict
 from minigpt.errors import InputError
-from minigpt.formulas.article.tables import markdown
+from minigpt.formulas.article import tables
 from minigpt.inference.device import Cuda
 from minigpt.inference.load import Sizes, require
 from minigpt.models.architectures import PRESETS
 from minigpt.planning.accelerators import Accelerator
 from minigpt.planning.activations import as_written, fused
-from minigpt.planning.count import forward
+from minigpt.planning.forward import Pass, on_shapes
 from minigpt.planning.hardware import GPUS
-from minigpt.planning.plan import plan
+from minigpt.planning.plan import Options, plan
 
 XL, RTX = PRESETS["gpt2-xl"], GPUS["rtx-3060-12gb"]
 TIGHT = GPUS["rtx-4060"]
+SHORT = Options(context=2, prompt=1)
 
 
 def made(model, gpu=RTX, **options):
-    return plan(model, PRESETS[model], gpu, **options)
+    return plan(model, PRESETS[model], gpu, Options(**options))
 
 
 def test_gpt2_xl_on_the_articles_gpu():
@@ -105,7 +106,7 @@ def test_the_largest_fits_and_one_more_does_not(model, context, batch):
 def test_activations_do_not_pile_up_over_layers(name, T):
     field = "n_layer" if name == "gpt2" else "num_hidden_layers"
     deep = replace(TINY[name], **{field: 6})
-    few, all_ = (forward(c, T, 3, 2, logits="last").peak for c in (deep.short(), deep))
+    few, all_ = (on_shapes(c, Pass(T, 3, 2, "last")).peak for c in (deep.short(), deep))
     assert deep.short() != deep
     assert few["activations"] == all_["activations"]
 
@@ -126,12 +127,12 @@ def test_weights_that_only_the_nominal_memory_holds_do_not_fit(name, between):
     body = replace(PRESETS["gpt2"], vocab_size=1)
     rows = int(nbytes / 2 - body.parameters) // body.n_embd
     config = replace(body, vocab_size=rows)
-    it = plan("it", config, gpu, context=2, prompt=1)
+    it = plan("it", config, gpu, SHORT)
     assert gpu.memory < it.memory.weights <= gpu.nominal_memory
     assert not it.fits
     assert not it.may_fit
     assert verdict(it).startswith(f"it does not fit on one {gpu.name} in float16: ")
-    assert plan("it", config, gpu._replace(memory=2 * gpu.memory), context=2, prompt=1).fits
+    assert plan("it", config, gpu._replace(memory=2 * gpu.memory), SHORT).fits
 
 
 def test_what_the_driver_of_a_t4_keeps_is_not_offered():
@@ -155,16 +156,16 @@ def test_what_fits_only_if_the_runtime_is_modest_does_not_fit_for_certain():
 @settings(max_examples=40)
 @given(name=st.sampled_from(list(TINY)), T=st.integers(1, 5), N=st.integers(0, 5))
 def test_fused_attention_holds_all_but_what_is_made_in_its_scopes(name, T, N):
-    sizes = TINY[name], T, N, 2, "float16"
+    sizes = TINY[name], Pass(T, N, 2, "last")
     assert fused(*sizes, unstored=()) == as_written(*sizes)
     assert fused(*sizes) <= as_written(*sizes)
 
 
 def test_fused_activations_grow_with_the_prompt_and_not_with_its_square():
     config = PRESETS["llama-3.1-8b"]
-    short, middle, long = (fused(config, T, 0, 1, "float16") for T in (1000, 2000, 3000))
+    short, middle, long = (fused(config, Pass(T, logits="last")) for T in (1000, 2000, 3000))
     assert long - middle == middle - short
-    written = [as_written(config, T, 0, 1, "float16") for T in (1000, 2000, 3000)]
+    written = [as_written(config, Pass(T, logits="last")) for T in (1000, 2000, 3000)]
     assert written[2] - written[1] > 1.5 * (written[1] - written[0])
     # A SwiGLU's three arrays of its width are the most: gate and up, and what is made of them.
     assert long > 3 * 3000 * config.intermediate_size * 2
@@ -186,7 +187,7 @@ def test_this_projects_own_run_on_a_gpu_asks_for_all_scores():
     cuda = Cuda.__new__(Cuda)
     cuda.name = "stand-in"
     config, sizes = PRESETS["gpt2"], Sizes(batch=1, context=1024, prompt=1024)
-    scores = as_written(config, 1024, 0, 1, "float32")
+    scores = as_written(config, Pass(1024, logits="last", dtype="float32"))
     needed = 2 * config.parameters + 1024 * 36_864 + scores
 
     def with_free(nbytes):
@@ -205,7 +206,7 @@ def test_this_projects_own_run_on_a_gpu_asks_for_all_scores():
 def test_every_assumption_is_named(capsys, monkeypatch):
     small = replace(FEW_EXPERTS, n_routed_experts=16, topk_group=8)
     monkeypatch.setattr("minigpt.commands.plan.resolve", lambda name: small)
-    run("deepseek", "h200", gpus=8, weights_dtype="float8", batch=4, context=65536, prompt=16)
+    run("deepseek", "h200", Options(8, None, "float8", context=65536, batch=4, prompt=16))
     told = capsys.readouterr().out
     for said in (
         "143156 MB",
@@ -255,7 +256,7 @@ def test_piped_tables_are_not_folded(command):
 @pytest.mark.parametrize("name", TINY)
 def test_a_prefill_is_its_tokens_one_by_one(name):
     config, T = TINY[name], 6
-    it = plan(name, config, RTX, prompt=T)
+    it = plan(name, config, RTX, Options(prompt=T))
     steps = [it.roofline.floor(1, n, 1).estimate.flops for n in range(T)]
     width = config.n_embd if name == "gpt2" else config.hidden_size
     heads = (T - 1) * 2 * width * config.vocab_size  # the prefill has logits of its last alone
@@ -287,7 +288,7 @@ FEW_EXPERTS = replace(PRESETS["deepseek-r1"], num_hidden_layers=4, first_k_dense
 
 @pytest.mark.parametrize("config", [XL, PRESETS["llama-3.2-1b"], FEW_EXPERTS])
 def test_arithmetic_takes_over_where_it_says(config):
-    it = plan("it", config, GPUS["h100"], context=1, prompt=1)
+    it = plan("it", config, GPUS["h100"], Options(context=1, prompt=1))
     turn = it.compute_bound_batch(it.first)
     near = int(0.98 * turn), int(1.02 * turn)
     below, above = (replace(it, batch=n).first.estimate for n in near)
@@ -319,13 +320,13 @@ def test_all_compares(capsys):
     lines = found["plans"]
     assert [line["gpu"] for line in lines] == [gpu.name for gpu in GPUS.values()]
     assert lines[0]["largest_batch"] == 24
-    run("all", "h100", context=2048)
+    run("all", "h100", Options(context=2048))
     told = capsys.readouterr().out
     assert all(name in told for name in PRESETS)
 
 
 def test_the_articles_tables():
-    told = markdown()
+    told = str([*tables.models(), *tables.gpu()])
     for figure in ("3.11 G", "15.01 G", "807.50 G", "0.307 GB", "0.131 GB", "0.516 GB", "8.64 ms"):
         assert figure in told
 

@@ -11,8 +11,8 @@ from counting.views import matmul
 from minigpt.models.architectures import PRESETS
 from minigpt.models.llama_config import LlamaConfig
 from minigpt.planning.accelerators import BITS, GPUS
-from minigpt.planning.count import forward
-from minigpt.planning.plan import HELD, plan
+from minigpt.planning.forward import Pass, on_shapes
+from minigpt.planning.plan import HELD, Options, plan
 from minigpt.planning.roofline import Roofline
 
 LLAMA_2_7B = LlamaConfig(
@@ -101,7 +101,8 @@ def test_the_estimate_is_no_floor():
 
 def test_the_prompt_that_int8_units_took_less_for():
     """11,639 tokens/s of int4 weights on an RTX 4090: 2 % more than its float16/float32 rate."""
-    it = plan("llama", PRESETS["llama-3.1-8b"], GPUS["rtx-4090"], weights_dtype="int4", prompt=2048)
+    asked = Options(weights_dtype="int4", prompt=2048)
+    it = plan("llama", PRESETS["llama-3.1-8b"], GPUS["rtx-4090"], asked)
     assert it.prefill.seconds < 2048 / 11_639 < it.prefill.estimate.seconds
 
 
@@ -160,12 +161,15 @@ def test_a_long_prompt_of_deepseek_is_cheaper_to_keys_made_of_the_latents():
     T = 4096
     it = Roofline(R1, GPUS["h200"], 8, "float16", "float8").floor(T, 0, 1)
     latent, made = (
-        matmul(forward(R1, T, logits="last", cache=way).counts.where("*.qk"))
+        matmul(on_shapes(R1, Pass(T, logits="last", cache=way)).counts.where("*.qk"))
         for way in ("compressed", "expanded")
     )
     assert latent / made == (512 + 64) / (128 + 64)
-    whole = matmul(forward(R1, T, logits="last", cache="expanded").counts)
-    assert it.flops < it.estimate.flops < whole < matmul(forward(R1, T, logits="last").counts)
+    whole, longest = (
+        matmul(on_shapes(R1, Pass(T, logits="last", cache=way)).counts)
+        for way in ("expanded", "compressed")
+    )
+    assert it.flops < it.estimate.flops < whole < longest
 
 
 @given(batch=st.integers(1, 300))
@@ -184,3 +188,18 @@ def test_latency_is_in_the_estimate_alone():
     floor = Roofline(PRESETS["llama-3.1-8b"], link, 8, "float16", "float16").floor(1, 0, 1)
     assert floor.wire_s < 1e-12
     assert floor.estimate.wire_s == pytest.approx(32 * 4 * 8e-6)
+
+
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("sizes", [(5, 0, 2), (1, 3, 2)])
+def test_a_block_that_stands_for_others_costs_what_they_do(name, sizes):
+    field = "n_layer" if name == "gpt2" else "num_hidden_layers"
+    deep = replace(TINY[name], **{field: 7})
+    it = Roofline(deep, GPUS["h100"], 1, "float16", "float16").floor(*sizes).estimate
+    counts = on_shapes(deep, Pass(*sizes, "last")).counts
+    scores = matmul(counts.where("*.qk")) + matmul(counts.where("*.av", "matmul"))
+    T, N, _ = sizes
+    if name != "deepseek" or N:  # else keys made of the latents may be cheaper
+        assert it.flops == matmul(counts) - scores * (T - 1) // (2 * (N + T))
+    assert it.weight_bytes == counts.bytes_read["weights"]
+    assert it.kv_bytes == counts.bytes_read["kv_cache"] + counts.bytes_written["kv_cache"]

@@ -15,8 +15,8 @@ from sessions import SHORT, STEP, Session, ends, operations
 from stepped import small, tokens_of
 
 from counting import Counted, Ledger, ShapeArray, scope, stop_at
-from counting.stepping.debugger import si
 from counting.stepping.stepper import Stepper
+from counting.table import si
 from counting.views import flops
 from minigpt import generate, load
 

@@ -5,13 +5,14 @@ from typing import Any, NamedTuple
 
 from counting import Counts
 from counting.views import matmul
-from minigpt.commands.formulas import plain
 from minigpt.formulas.claims import GPU, NAMES, Claim, hold, n
 from minigpt.formulas.closed_forms import B, Formulas, H, L, N, T, formulas
+from minigpt.formulas.notation import plain
 from minigpt.formulas.published import PUBLISHED
 from minigpt.models.architectures import PRESETS
-from minigpt.models.gpt2_config import GPT2Config
-from minigpt.planning.count import forward
+from minigpt.models.gpt2_config import GPT2_SIZES
+from minigpt.models.llama_config import LLAMA_SIZES, LlamaConfig
+from minigpt.planning.forward import Pass, on_shapes
 from minigpt.planning.plan import Plan, plan
 
 
@@ -43,44 +44,38 @@ def wrong(executed: str, reason: str, *quotes: str) -> Answer:
     return Answer("wrong", quotes, executed, reason)
 
 
-LLAMAS: dict[str, Any] = {"8B": PRESETS["llama-3.1-8b"], "405B": PRESETS["llama-3.1-405b"]}
-
-
-def xl() -> GPT2Config:
-    config = PRESETS["gpt2-xl"]
-    assert isinstance(config, GPT2Config)
-    return config
+LLAMAS = {"8B": LLAMA_SIZES["llama-3.1-8b"], "405B": LLAMA_SIZES["llama-3.1-405b"]}
+XL = GPT2_SIZES["gpt2-xl"]
 
 
 @cache
 def forms() -> Formulas:
     """The closed forms of GPT-2, with 16-bit elements."""
-    return formulas(xl(), dtype="float16")
-
-
-def of_a_token(*components: str, view: str = "matmul", per: Any = 1) -> Any:
-    """The FLOP of components for a token that looks at n keys, in symbols."""
-    priced = forms().closed_forms["views"][view]["by_component"]
-    total = sum(priced[name] for name in components or NAMES) / per
-    return total.subs({B: 1, T: 1, N: n - 1}).expand()
+    return formulas(XL, dtype="float16")
 
 
 def form(*components: str, view: str = "matmul", per: Any = 1) -> str:
-    """`of_a_token` as a person writes it, as code."""
-    return f"`{plain(of_a_token(*components, view=view, per=per))}`"
+    """The FLOP of components for a token that looks at n keys, as a person writes it."""
+    priced = forms().closed_forms["views"][view]["by_component"]
+    total = sum(priced[name] for name in components or NAMES) / per
+    return f"`{plain(_of_a_token(total))}`"
+
+
+def a_head(total: Any) -> Any:
+    """One head's part of a count of all layers, for a token that looks at n keys."""
+    return _of_a_token(total / (L * H))
+
+
+def _of_a_token(total: Any) -> Any:
+    return total.subs({B: 1, T: 1, N: n - 1}).expand()
 
 
 def token(config: Any, keys: int = 1) -> Counts:
     """What a token that looks at so many keys costs a model with 16-bit elements."""
-    return forward(config, 1, keys - 1).counts
+    return on_shapes(config, Pass(N=keys - 1)).counts
 
 
-def a_head(entry: Any) -> Any:
-    """What a count of all layers and heads is for one of each, of a token that looks at n keys."""
-    return (entry / (L * H)).subs({B: 1, T: 1, N: n - 1}).expand()
-
-
-def a_block(config: Any, *modules: str) -> float:
+def a_block(config: LlamaConfig, *modules: str) -> float:
     """FLOP of the modules of a block in units of d², at one key."""
     counts, d2 = token(config), config.hidden_size**2 * config.num_hidden_layers
     return sum(matmul(counts.where(f"*.{module}")) for module in modules) / d2
@@ -90,7 +85,7 @@ def a_block(config: Any, *modules: str) -> float:
 def claims() -> list[Claim]:
     """The article's formulas beside execution, on GPT-2 XL at one key and at its full context."""
     rows = [row for row in PUBLISHED if row.source == "article"]
-    return hold(xl(), "gpt2-xl", [(1, 0), (1, xl().n_positions - 1)], rows)
+    return hold(XL, "gpt2-xl", [(1, 0), (1, XL.n_positions - 1)], rows)
 
 
 def claim(where: str, keys: int = 1) -> Claim:

@@ -7,9 +7,9 @@ import numpy as np
 
 from counting import ShapeArray, trace
 from counting.views import flops, matmul
-from minigpt.commands.formulas import plain, si
 from minigpt.formulas.article.answer import (
     LLAMAS,
+    XL,
     Answer,
     a_block,
     a_head,
@@ -22,19 +22,21 @@ from minigpt.formulas.article.answer import (
     token,
     why,
     wrong,
-    xl,
 )
 from minigpt.formulas.closed_forms import L
+from minigpt.formulas.figures import part_of
+from minigpt.formulas.notation import plain, si
+from minigpt.formulas.published import ARTICLE
+from minigpt.models.architectures import PRESETS
 from minigpt.models.ops import merge_heads
-from minigpt.planning.forward import component
 
 WEIGHTS = ("qkv", "out", "mlp", "head")
 KV = ("self_attn.k_proj", "self_attn.v_proj")
-CONTEXT = xl().n_positions
+CONTEXT = XL.n_positions
 
 
 def what_is_counted() -> Answer:
-    one, full = token(xl()), token(xl(), CONTEXT)
+    one, full = token(XL), token(XL, CONTEXT)
     return condition(
         f"of all operations of GPT-2 XL its formulas leave out "
         f"{percent(flops(one) - matmul(one), flops(one))} at one key and "
@@ -100,7 +102,8 @@ def a_block_of_gpt2() -> Iterator[Answer]:
         r"6d_{model}^2 \tag{3}",
     )
     yield from _scores()
-    yield from _rest_of_a_block()
+    yield from _linear_layers()
+    yield from _whole_block()
 
 
 def _scores() -> Iterator[Answer]:
@@ -113,7 +116,7 @@ def _scores() -> Iterator[Answer]:
         r"qk^T = 2.d_{k} = \frac{2.d_{model}}{n_{heads}} \quad \text{FLOP}   \\",
     )
     kinds = {"cmp": "comparisons", "add": "subtractions and additions", "exp": "exponentials"}
-    by_name = forms().counts.by(component)
+    by_name = forms().counts.by(part_of)
     cost, scaled = by_name["softmax"].cost, by_name["qk"].cost["mul"]
     told = ", ".join(
         f"{plain(a_head(cost[kind]))} {word}"
@@ -141,11 +144,11 @@ def _scores() -> Iterator[Answer]:
     )
 
 
-def _rest_of_a_block() -> Iterator[Answer]:
-    heads = (1, xl().n_head, 1, xl().head_dim)
+def _linear_layers() -> Iterator[Answer]:
+    heads = (1, XL.n_head, 1, XL.head_dim)
     merged = trace(merge_heads, heads)
     out = ", ".join(map(str, merge_heads(ShapeArray(heads, np.float16)).shape[1:]))
-    weight = xl().shapes()["h.0.attn.c_proj.weight"]
+    weight = XL.shapes()["h.0.attn.c_proj.weight"]
     yield right(
         f"{flops(merged)} FLOP; the result is ({out}), the linear layer's weight {weight}",
         "concatenation moves bytes and computes nothing",
@@ -153,7 +156,7 @@ def _rest_of_a_block() -> Iterator[Answer]:
         r"The output of the concatenation is a $\mathbb{R}^{1xd_{model}}$ vector.",
         r"The linear layer is a $\mathbb{R}^{d_{model}xd_{model}}$ matrix.",
     )
-    counts = token(xl())
+    counts = token(XL)
     biases = sum(
         counts.where(f"*.{module}").total("add")
         for module in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
@@ -179,6 +182,9 @@ def _rest_of_a_block() -> Iterator[Answer]:
         "GPT-2's is 4 d wide",
         r"2.4.d_{model}^2 + 2.4.d_{model}^2 = 16.d_{model}^2 \tag{6}",
     )
+
+
+def _whole_block() -> Iterator[Answer]:
     block = claim("eq. 7: block, rounded", CONTEXT)
     more = 100 * float(block.executed / block.value - 1)
     whole = (
@@ -188,11 +194,11 @@ def _rest_of_a_block() -> Iterator[Answer]:
     yield condition(
         f"`{block.executed_form}`: {more:.1f} % more at {CONTEXT} keys in GPT-2 XL; without "
         f"attention's products it is {' and '.join(whole)}",
-        f"while n is far below 6 d = {6 * xl().width}; and of GPT-2",
+        f"while n is far below 6 d = {6 * XL.width}; and of GPT-2",
         r"6.d_{model}^2 + 4.d_{model} + 2.d_{model}.n_{heads} + 2.d_{model}^2 + 16.d_{model}^2"
         r"  \approx 24.d_{model}^2 \tag{7}",
     )
-    llama: Any = LLAMAS["8B"]
+    llama = LLAMAS["8B"]
     long = token(llama, llama.n_positions)
     attended = matmul(long.where("*.qk")) + matmul(long.where("*.av"))
     yield condition(
@@ -203,8 +209,9 @@ def _rest_of_a_block() -> Iterator[Answer]:
         "When $d_{model}$ is sufficiently large, $d_{model}^2$ term dominates, "
         "so we can ignore all the terms with the $d_{model}$ coefficient.",
     )
+    counts = token(XL)
     norms = flops(counts.where("*ln_*")) + sum(
-        flops(counts.where(f"h.{i}")) for i in range(xl().layers)
+        flops(counts.where(f"h.{i}")) for i in range(XL.layers)
     )
     yield right(
         f"{form('norms', 'residual', view='all')} operations, {percent(norms, flops(counts))} of "
@@ -216,10 +223,10 @@ def _rest_of_a_block() -> Iterator[Answer]:
 
 
 def other_layers() -> Iterator[Answer]:
-    tied, head = xl().tie_word_embeddings, claim("eq. 8")
+    tied, head = XL.tie_word_embeddings, claim("eq. 8")
     yield condition(
         f"GPT-2's last layer is {'the token table itself' if tied else 'a matrix of its own'}, "
-        f"shape {xl().shapes()['wte.weight']} in GPT-2 XL, and before it is one more norm",
+        f"shape {XL.shapes()['wte.weight']} in GPT-2 XL, and before it is one more norm",
         "true of GPT-2 but for parameters: that layer adds none. Llama has no position embedding: "
         "it turns queries and keys",
         "The transformer model consists of token embedding, position embedding, $n_{layers}$ of "
@@ -237,7 +244,7 @@ def other_layers() -> Iterator[Answer]:
 
 def table() -> Iterator[Answer]:
     """The table of FLOP: its sizes, then its last column."""
-    models: dict[str, Any] = {"GPT-2 XL": xl()}
+    models: dict[str, Any] = {"GPT-2 XL": XL}
     models |= {f"Llama 3.1 {name}": config for name, config in LLAMAS.items()}
     yield right(
         "; ".join(
@@ -250,27 +257,28 @@ def table() -> Iterator[Answer]:
         "Llama 3.1(8B) & 32 & 4096",
         "Llama 3.1(405B) & 126 & 16384",
     )
-    yield _evaluated("GPT-2 XL", xl(), "50257 & 0.260T")
+    yield _evaluated("GPT-2 XL", 50257)
     yield wrong(
         f"a vocabulary of {LLAMAS['8B'].vocab_size:,}",
         "tokens for text and the special ones; logits are made for all",
         "32 & 4096 & 128000",
         "126 & 16384 & 128000",
     )
-    yield _evaluated("Llama 3.1 8B", LLAMAS["8B"], "128000 & 4.307T")
-    yield _evaluated("Llama 3.1 405B", LLAMAS["405B"], "128000 & 69.53T")
+    yield _evaluated("Llama 3.1 8B", 128000)
+    yield _evaluated("Llama 3.1 405B", 128000)
 
 
-def _evaluated(name: str, config: Any, quote: str) -> Answer:
-    """A row of the table: `quote` is its vocabulary and its FLOP."""
-    vocabulary, _, said = quote.split()
+def _evaluated(name: str, vocabulary: int) -> Answer:
+    """A row of the table: its vocabulary and its FLOP."""
+    model, said, _ = ARTICLE[name]
+    config = PRESETS[model]
     one, full = matmul(token(config)), matmul(token(config, CONTEXT))
-    formula = (24 * config.layers + 2 * int(vocabulary)) * config.width**2
+    formula = (24 * config.layers + 2 * vocabulary) * config.width**2
     return wrong(
         f"{si(one)}FLOP for {name} at one key, {si(full)}FLOP at {CONTEXT}; {said} is "
         f"{float(said[:-1]) * 1e12 / one:.0f} times the first",
         f"its formula (9), which gives {formula / 1e12:.4g}T",
-        quote,
+        f"{vocabulary} & {said}",
     )
 
 

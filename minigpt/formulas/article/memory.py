@@ -6,9 +6,9 @@ from typing import Any
 
 import sympy
 
-from minigpt.commands.formulas import plain, si
 from minigpt.formulas.article.answer import (
     LLAMAS,
+    XL,
     Answer,
     claim,
     condition,
@@ -17,14 +17,15 @@ from minigpt.formulas.article.answer import (
     right,
     token,
     wrong,
-    xl,
 )
 from minigpt.formulas.claims import GPU, n
 from minigpt.formulas.closed_forms import B, L, N, T
+from minigpt.formulas.notation import plain, si
+from minigpt.formulas.published import ARTICLE
 from minigpt.models.architectures import PRESETS
-from minigpt.planning.count import forward
+from minigpt.planning.forward import Pass, on_shapes
 
-CONTEXT = xl().n_positions
+CONTEXT = XL.n_positions
 SPARSITY = 2  # what 2:4 sparse weights multiply a dense rate by
 
 
@@ -80,12 +81,13 @@ def hardware() -> Iterator[Answer]:
     )
     made = planned("llama-3.1-8b")
     rate, about = 1 / made.first.seconds, made.first.estimate
+    said = float(ARTICLE["Llama 3.1 8B"][1][:-1]) * 1e12
     yield wrong(
         f"{rate:.0f} tokens a second at most, if its weights fitted: "
         f"{1e3 * about.memory_s:.1f} ms to read {si(about.weight_bytes)}B at "
         f"{GPU.bandwidth / 1e9:g} GB/s. Arithmetic alone, {si(about.flops)}FLOP at {wide:g} "
         f"TFLOP/s, would allow {1 / about.arithmetic_s:,.0f}",
-        f"its 23 is close, for another reason: a count {4.307e12 / about.flops:.0f} times too "
+        f"its 23 is close, for another reason: a count {said / about.flops:.0f} times too "
         "large hides that decoding waits for memory. It sets memory aside in this footnote, and "
         "says below that the model does not fit",
         r"I can process about $\frac{101}{4.307} \approx 23$ tokens per second.",
@@ -95,8 +97,8 @@ def hardware() -> Iterator[Answer]:
 
 def parameters() -> Iterator[Answer]:
     made, llama = planned("gpt2-xl"), planned("llama-3.1-8b")
-    whole = forward(xl(), CONTEXT, 0, logits="last").peak
-    large = forward(LLAMAS["8B"], llama.context, 0, logits="last").peak
+    whole = on_shapes(XL, Pass(CONTEXT, logits="last")).peak
+    large = on_shapes(LLAMAS["8B"], Pass(llama.context, logits="last")).peak
     yield condition(
         f"GPT-2 XL: weights {si(whole['weights'])}B, cache of {CONTEXT} tokens "
         f"{si(whole['kv_cache'])}B, activations of such a prompt {si(whole['activations'])}B; "
@@ -108,7 +110,7 @@ def parameters() -> Iterator[Answer]:
         "parameters and KV cache.",
     )
     yield right(
-        f"{made.weight_bytes / xl().parameters:g} bytes a parameter; {si(made.weight_bytes)}B for "
+        f"{made.weight_bytes / XL.parameters:g} bytes a parameter; {si(made.weight_bytes)}B for "
         "GPT-2 XL",
         "what the run holds as weights, nothing beside",
         "Typically we store all the parameters in half precision(FP16), "
@@ -128,7 +130,7 @@ def parameters() -> Iterator[Answer]:
         "would require 16GB of memory.",
     )
     yield right(
-        f"{xl().parameters:,} parameters, {si(made.weight_bytes)}B: "
+        f"{XL.parameters:,} parameters, {si(made.weight_bytes)}B: "
         f"{'it fits' if made.fits else 'it does not fit'}",
         f"with a cache of {made.context} tokens, activations of fused attention and "
         f"{made.memory.overhead / 1e9:g} GB for the runtime it needs {si(made.memory.needed)}B",
@@ -178,16 +180,16 @@ def kv_cache() -> Iterator[Answer]:
     yield right(
         f"{1000 * kv.executed / 1e9:.4f} GB for 1000 tokens of GPT-2 XL",
         "(10) evaluated",
-        "GPT2 XL (1.55B) & 48 & 1600 &  0.307GB",
+        f"GPT2 XL (1.55B) & 48 & 1600 &  {ARTICLE['GPT-2 XL'][2]}",
     )
-    quotes = ("Llama 3.1(8B) & 32 & 4096  & 0.524GB", "Llama 3.1(405B) & 126 & 16384 & 8.25GB")
-    for (name, config), quote in zip(LLAMAS.items(), quotes, strict=True):
+    rows = ("Llama 3.1(8B) & 32 & 4096  & ", "Llama 3.1(405B) & 126 & 16384 & ")
+    for (name, config), row in zip(LLAMAS.items(), rows, strict=True):
         yield wrong(
             f"{1000 * _kv(config) / 1e9:.3f} GB for 1000 tokens of Llama 3.1 {name}",
             f"(10) gives {4 * config.layers * config.width / 1e6:.4g}; but "
             f"{config.num_attention_heads} heads share {config.num_key_value_heads} keys and "
             "values",
-            quote,
+            row + ARTICLE[f"Llama 3.1 {name}"][2],
         )
     yield from _growth()
 
@@ -197,19 +199,18 @@ def _growth() -> Iterator[Answer]:
     yield condition(
         f"{made.tokens_cached:,} tokens beside weights, activations and the runtime: "
         f"{made.largest_batch} sequences of {made.context}",
-        f"of many sequences: GPT-2's context ends at {xl().n_positions}. Its 9 GB are what the "
+        f"of many sequences: GPT-2's context ends at {XL.n_positions}. Its 9 GB are what the "
         "weights leave, with nothing for activations and the runtime",
         r"using GPT2, I can cache about $\frac{9GB}{0.307GB} \approx 30k$ tokens.",
     )
-    twice = _kv(replace(xl(), n_layer=2 * xl().n_layer)) / _kv(xl())
+    twice = _kv(replace(XL, n_layer=2 * XL.n_layer)) / _kv(XL)
     yield right(
         f"{twice:g} times the bytes with twice the layers",
         "each layer has a cache of its own",
         "The memory used for kv cache increases linearly with both $n_{layers}$",
     )
-    wider = _kv(replace(xl(), n_embd=2 * xl().n_embd, n_head=2 * xl().n_head)) / _kv(xl())
-    small: Any = LLAMAS["8B"]
-    large: Any = LLAMAS["405B"]
+    wider = _kv(replace(XL, n_embd=2 * XL.n_embd, n_head=2 * XL.n_head)) / _kv(XL)
+    small, large = LLAMAS.values()
     yield condition(
         f"{wider:g} times with twice the d in GPT-2; from Llama 3.1 8B to 405B d grows "
         f"{large.width / small.width:g}-fold, layers {large.layers / small.layers:.2f}-fold "

@@ -10,12 +10,12 @@ import sympy
 
 from counting import ShapeArray, scalars, trace
 from counting.views import exact, matmul
-from minigpt.commands.formulas import plain
-from minigpt.formulas.article.answer import LLAMAS, Answer, condition, percent, right, wrong, xl
+from minigpt.formulas.article.answer import LLAMAS, XL, Answer, condition, percent, right, wrong
 from minigpt.formulas.claims import n
-from minigpt.models.architectures import PRESETS
-from minigpt.models.deepseek_config import DeepseekConfig
+from minigpt.formulas.notation import plain
+from minigpt.models.deepseek_config import DEEPSEEK_SIZES
 from minigpt.models.gpt2 import GPT2
+from minigpt.models.gpt2_config import GPT2Config
 from minigpt.models.ops import attention
 
 d, d_k, m, n_s, p = sympy.symbols("d d_k m n_s p", integer=True, positive=True)
@@ -56,7 +56,7 @@ def products() -> Iterator[Answer]:
         "to calculate one element in the product matrix",
     )
     total = one["mul"] + one["add"]
-    width = xl().n_embd
+    width = XL.n_embd
     yield right(
         f"{plain(total)}; at n = {width}, the width of GPT-2 XL, 2n is "
         f"{percent(2 * width - total.subs(n, width), total.subs(n, width))} more",
@@ -75,7 +75,7 @@ def products() -> Iterator[Answer]:
 
 def shapes() -> Iterator[Answer]:
     """A token's query, key and value."""
-    config, heads = xl(), xl().n_head
+    config, heads = XL, XL.n_head
     width, head = config.n_embd, config.head_dim
     weight = config.shapes()["h.0.attn.c_attn.weight"]
     embedded = ShapeArray(config.shapes()["wte.weight"], np.float16)[np.zeros(1, np.int64)]
@@ -86,10 +86,9 @@ def shapes() -> Iterator[Answer]:
         r"t_{e}: &\text{Token embedding} \quad (\mathbb{R}^{1xd_{model}})\\",
         r"\text{ Query, Key and Value matrices} \quad (\mathbb{R}^{d_{model}xd_{k}})\\",
     )
-    r1 = PRESETS["deepseek-r1"]
-    assert isinstance(r1, DeepseekConfig)
+    r1 = DEEPSEEK_SIZES["deepseek-r1"]
     keys = r1.qk_nope_head_dim + r1.qk_rope_head_dim
-    llama: Any = LLAMAS["8B"]
+    llama = LLAMAS["8B"]
     yield condition(
         f"{width} / {heads} = {head} in GPT-2 XL, {llama.hidden_size} / "
         f"{llama.num_attention_heads} = {llama.head_dim} in Llama 3.1 8B; in DeepSeek R1 "
@@ -170,8 +169,8 @@ def _agree(a: Any, b: Any) -> str:
 
 
 def _other_logits(changed: int) -> str:
-    """For how many positions of a random model's logits the token at one of them matters."""
-    config = xl().__class__(vocab_size=7, n_positions=5, n_embd=8, n_layer=1, n_head=2)
+    """How many positions of a random model's logits change with the token at one position."""
+    config = GPT2Config(vocab_size=7, n_positions=5, n_embd=8, n_layer=1, n_head=2)
     rng = np.random.default_rng(0)
     model = GPT2(config, {key: rng.standard_normal(s) for key, s in config.shapes().items()})
     tokens = np.arange(config.n_positions)[None]

@@ -1,60 +1,39 @@
-"""The article's tables, made right."""
+"""The article's tables, made right: every figure but its own is from a run on shapes."""
 
-from collections.abc import Sequence
-from typing import Any
-
-from minigpt.commands.plan import gigabytes
+from counting.views import matmul
 from minigpt.formulas.claims import GPU
+from minigpt.formulas.published import ARTICLE
 from minigpt.models.architectures import PRESETS
 from minigpt.planning.count import count
-from minigpt.planning.plan import plan
-
-# What the article says: FLOP a token, and bytes of cache of 1000 tokens.
-ARTICLE = {"gpt2-xl": ("0.260T", "0.307GB"), "llama-3.1-8b": ("4.307T", "0.524GB")}
-ARTICLE["llama-3.1-405b"] = ("69.53T", "8.25GB")
+from minigpt.planning.forward import Pass
+from minigpt.planning.plan import Options, plan
 
 Row = tuple[str, ...]
 
 
-def markdown() -> str:
-    """The tables as Markdown, every figure but the article's own from a run on shapes."""
-    return "\n\n".join(
-        as_markdown([head, ("---",) * len(head), *rows]) for head, *rows in (_models(), _gpu())
-    )
-
-
-def document() -> list[list[dict[str, Any]]]:
-    """The tables for JSON: rows by the names of their columns."""
-    return [
-        [dict(zip(head, row, strict=True)) for row in rows] for head, *rows in (_models(), _gpu())
-    ]
-
-
-def as_markdown(rows: Sequence[Row]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _models() -> list[Row]:
+def models() -> list[Row]:
+    """The models beside the article's figures, under their headings."""
     head: Row = ("model", "layers", "d", "vocabulary", "parameters")
     head += ("FLOP a token, 1 key", "at 1000 keys", "the article's FLOP")
     rows = [(*head, "KV of 1000 tokens", "the article's KV")]
-    for name, (flop, cache) in ARTICLE.items():
+    for name, flop, cache in ARTICLE.values():
         config = PRESETS[name]
-        one, more = count(name), count(name, past=999)
+        one, more = count(name), count(name, Pass(N=999))
         sizes = (config.layers, config.width, config.vocab_size, config.parameters)
-        flops = (f"{found['matmul_flops'] / 1e9:,.2f} G" for found in (one, more))
-        kv = f"{one['kv_bytes_per_token'] * 1000 / 1e9:.3f} GB"
+        flops = (f"{matmul(found.counts) / 1e9:,.2f} G" for found in (one, more))
+        kv = f"{one.kv_bytes_per_token * 1000 / 1e9:.3f} GB"
         rows.append((name, *(f"{n:,}" for n in sizes), *flops, flop, kv, cache))
     return rows
 
 
-def _gpu() -> list[Row]:
+def gpu() -> list[Row]:
+    """The models on the article's GPU, under their headings."""
     rows: list[Row] = [
         (f"on an {GPU.name}", "fits", "tokens it can cache", "a token at one key", "at most")
     ]
     for name, weights in (("gpt2-xl", None), ("llama-3.1-8b", None), ("llama-3.1-8b", "int8")):
-        made = plan(name, PRESETS[name], GPU, weights_dtype=weights)
-        fits = "yes" if made.fits else f"no, {gigabytes(-made.spare)} too much"
+        made = plan(name, PRESETS[name], GPU, Options(weights_dtype=weights))
+        fits = "yes" if made.fits else f"no, {-made.spare / 1e9:.2f} GB too much"
         cached = f"{made.tokens_cached:,}"
         if made.fits:
             fits += f", {made.largest_batch} sequences of {made.context:,}"

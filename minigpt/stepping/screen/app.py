@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.suggester import SuggestFromList
 from textual.widgets import Footer, Input, Static, Tree
 
-from counting.stepping.debugger import si
+from counting.table import si
 from minigpt.commands.generate import INTERRUPTED
 from minigpt.stepping.screen.engine import Engine
 from minigpt.stepping.screen.layers import Layers

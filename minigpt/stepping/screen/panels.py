@@ -13,7 +13,7 @@ from textual.highlight import highlight
 from textual.message import Message
 from textual.widget import Widget
 
-from counting.stepping.debugger import si
+from counting.table import si
 from minigpt.stepping.screen.messages import Made, View
 from minigpt.stepping.screen.picture import text as drawn
 

@@ -15,9 +15,9 @@ from counting.charge import Charge
 from counting.ledger import Ledger
 from counting.stepping.operation import Operation
 from counting.views import flops
-from minigpt.commands.generate import component
 from minigpt.errors import InputError
 from minigpt.inference.load import load
+from minigpt.models.paths import component
 from minigpt.planning.forward import forward
 from minigpt.stepping.debugger import Debugger
 from minigpt.stepping.screen.messages import (

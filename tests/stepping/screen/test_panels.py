@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from checkpoints import PROMPT
 
-from counting.stepping.debugger import si
+from counting.table import si
 
 pytest.importorskip("textual", reason="textual is not installed: .[tui]")
 

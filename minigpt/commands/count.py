@@ -1,0 +1,111 @@
+"""The `count` command: what one forward pass costs, as tables or as JSON."""
+
+import json
+from typing import Any
+
+from counting import Counts
+from counting.table import kinds, table
+from counting.views import flops, matmul
+from minigpt.commands.terminal import console
+from minigpt.planning.count import Count, count, rows
+from minigpt.planning.forward import Pass
+from minigpt.schema import SCHEMA
+
+
+def run(
+    model: str,
+    sizes: Pass = Pass(),  # noqa: B008
+    by: str | None = None,
+    as_json: bool = False,
+) -> None:
+    """Prints what one forward pass costs: the `count` command.
+
+    Args:
+        by: see `rows`; "component" if None, and not in the JSON.
+
+    Raises:
+        InputError: see `count` and `rows`.
+    """
+    found = count(model, sizes)
+    if as_json:
+        print(json.dumps(document(found, by)))
+    else:
+        _print(found, by or "component")
+
+
+def document(found: Count, by: str | None = None) -> dict[str, Any]:
+    """A count as `count --json` prints it, with its parts if `by` is given."""
+    sizes, counts, experts = found.sizes, found.counts, found.experts
+    told: dict[str, Any] = {
+        "schema": SCHEMA,
+        "model": found.model,
+        "new_tokens": sizes.T,
+        "past": sizes.N,
+        "batch": sizes.B,
+        "dtype": sizes.dtype,
+        "logits": sizes.logits,
+        "matmul_flops": matmul(counts),
+        "flops": flops(counts),
+        "kinds": counts.cost.by_kind(),
+        "bytes_read": counts.bytes_read,
+        "bytes_written": counts.bytes_written,
+        "kv_bytes_per_token": found.kv_bytes_per_token,
+        "parameters": found.config.parameters,
+        "weight_bytes": found.weight_bytes,
+        "peak_bytes": found.peak_bytes,
+        "peak_bytes_total": sum(found.peak_bytes.values()),
+        "arithmetic_intensity": found.arithmetic_intensity,
+    }
+    if experts:
+        told["cache"] = sizes.cache or "compressed"
+        told["experts"] = {
+            "counted": "expected",
+            **experts._asdict(),
+            "expected": experts.expected._asdict(),
+            "bound": experts.bound._asdict(),
+        }
+    if by:
+        told["by"] = [{by: name, **_figures(part)} for name, part in rows(counts, by)]
+    return told
+
+
+def _figures(part: Counts) -> dict[str, int]:
+    return {
+        "flops": flops(part),
+        "matmul_flops": matmul(part),
+        "bytes_read": sum(part.bytes_read.values()),
+        "bytes_written": sum(part.bytes_written.values()),
+    }
+
+
+def _print(found: Count, by: str) -> None:
+    sizes, counts = found.sizes, found.counts
+    parts = table(by, "FLOP", "share", "2mnp", "bytes read", "bytes written")
+    for name, part in (*rows(counts, by), ("total", counts)):
+        total, *others = _figures(part).values()
+        cells = f"{total:,}", f"{total / flops(counts):.1%}", *(f"{n:,}" for n in others)
+        parts.add_row(name, *cells, style="bold" if part is counts else None)
+    memory = table("memory", "bytes read", "bytes written", "peak")
+    for name, peak in found.peak_bytes.items():
+        moved = counts.bytes_read[name], counts.bytes_written[name]
+        memory.add_row(name, *(f"{n:,}" for n in (*moved, peak)))
+    out = console(markup=False)
+    out.print(
+        f"{found.model}: {sizes.T} new token(s) after {sizes.N}, batch {sizes.B}, {sizes.dtype}, "
+        f"{sizes.logits} logits: {flops(counts):,} FLOP, {matmul(counts):,} of matrix products "
+        "(2mnp)\n"
+    )
+    for made in (parts, kinds(counts), memory):
+        out.print(made, "")
+    out.print(
+        f"{found.config.parameters:,} parameters, {found.weight_bytes:,} bytes; "
+        f"{found.kv_bytes_per_token:,} bytes of KV cache a token; "
+        f"{found.arithmetic_intensity:.3g} FLOP a byte moved"
+    )
+    if found.experts:
+        for name in ("expected", "bound"):
+            met = getattr(found.experts, name)
+            out.print(
+                f"{name}: {met.met_in_each_layer} of {found.experts.of_each_layer} experts met in "
+                f"each layer, {met.weight_bytes_read:,} bytes of weights read"
+            )

@@ -1,0 +1,15 @@
+"""What the path of an operation says: the layer, and the part of the model."""
+
+import re
+
+
+def layer(path: str) -> str:
+    """The layer that a path is in, or the path itself outside of any: `h.3` of `h.3.attn.qk`."""
+    inside = re.match(r".*?\.\d+(?=\.|$)", path)
+    return inside[0] if inside else path
+
+
+def component(path: str) -> str:
+    """The part of the model, whichever layer or expert it is in: `attn.qk` of `h.3.attn.qk`."""
+    inside = re.sub(r"^.*?\.\d+\.?", "", path)
+    return re.sub(r"\.\d+", "", inside) or "residual"
