@@ -1,6 +1,7 @@
 """Who may import whom."""
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,23 @@ GPU = (
     "minigpt/inference/device.py",
     "scripts/gpu_check.py",
     "scripts/gpu_visit/*.py",
+)
+
+# Folders and files from the ground up: each imports of itself, and of those before it.
+GROUND = ("minigpt.errors", "minigpt.notes", "minigpt.schema")
+ORDER = (
+    ("counting", *GROUND),
+    ("minigpt.storage",),
+    ("minigpt.models",),
+    ("minigpt.checkpoint",),
+    ("minigpt.fast", "minigpt.planning"),
+    ("minigpt.inference", "minigpt.formulas"),
+    ("minigpt.commands",),
+    ("minigpt.stepping",),
+    ("minigpt.bench",),
+    ("minigpt.__init__",),
+    ("minigpt.cli",),
+    ("minigpt.__main__",),
 )
 
 # claim: the files it is about but for some, what they never import but for some
@@ -83,6 +101,51 @@ def test_imports(claim):
         if within(name, never) and not within(name, but)
     ]
     assert not wrong
+
+
+def modules():
+    """Every module of the two packages, by its dotted name."""
+    packages = (*ROOT.glob("counting/**/*.py"), *ROOT.glob("minigpt/**/*.py"))
+    return {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in packages}
+
+
+def imports():
+    """The modules of the two packages that each of them imports, at the top or in a function."""
+    known = modules()
+
+    def module(name):
+        """The one that a dotted name is, or is in."""
+        package = name.rpartition(".")[0]
+        places = (name, f"{name}.__init__", package, f"{package}.__init__")
+        return next((place for place in places if place in known), None)
+
+    found = {}
+    for importer, file in known.items():
+        found[importer] = {module(name) for name in imported(file)} - {importer, None}
+    return found
+
+
+def test_folders_import_one_way():
+    height = {name: level for level, names in enumerate(ORDER) for name in names}
+
+    def folder(module):
+        [found] = (name for name in height if within(module, [name]))
+        return found
+
+    wrong = []
+    for module, reached in imports().items():
+        for other in map(folder, reached):
+            if other != folder(module) and height[other] >= height[folder(module)]:
+                wrong.append(f"{module} imports of {other}")
+    assert not wrong
+
+
+def test_no_modules_import_in_a_circle():
+    graph = TopologicalSorter(imports())
+    try:
+        graph.prepare()
+    except CycleError as error:
+        pytest.fail(f"in a circle: {' <- '.join(error.args[1])}")
 
 
 def test_the_reader_sees_every_form_of_import(tmp_path, monkeypatch):

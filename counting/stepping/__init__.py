@@ -1,0 +1,1 @@
+"""Stepping through a program by what it counts: stops, figures, operations, pdb on top."""

@@ -1,0 +1,1 @@
+"""Whether a formula is true: closed forms from execution; what is published, held against them."""

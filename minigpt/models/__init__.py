@@ -1,0 +1,1 @@
+"""The forward passes, pages to read aloud, and a configuration beside each."""

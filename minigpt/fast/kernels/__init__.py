@@ -1,0 +1,1 @@
+"""Kernels compiled for this processor, each headed by the NumPy line that it must equal."""

@@ -1,0 +1,1 @@
+"""The article "Transformers FLOPS and memory usage", claim by claim, answered by execution."""

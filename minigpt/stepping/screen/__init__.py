@@ -1,0 +1,1 @@
+"""The full screen of `minigpt step --tui`: a process that computes, and panels that show it."""
