@@ -11,6 +11,8 @@ from counting.shapes import SHAPES
 from minigpt import models
 from minigpt.models.architectures import PRESETS
 
+BEYOND = set()  # operations for programs that are no model
+
 
 @pytest.fixture
 def called(monkeypatch):
@@ -35,7 +37,8 @@ def called(monkeypatch):
 
 
 def test_every_row_of_costs_is_called_by_a_model_and_every_call_has_a_row(called):
-    assert called == {function.__name__ for function in COSTS}
+    assert not called & BEYOND
+    assert called | BEYOND == {function.__name__ for function in COSTS}
 
 
 def test_every_row_of_costs_has_a_shape_rule():

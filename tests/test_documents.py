@@ -134,7 +134,8 @@ def test_the_readme_is_read_in_one_sitting():
 
 
 def test_ci_runs_the_commands_of_the_readme_word_for_word():
-    installs = [line for block in WRITTEN for line, _ in commands(block)]
+    written = [block for block in WRITTEN if block.where.startswith("README.md")]
+    installs = [line for block in written for line, _ in commands(block)]
     installs = [line for line in installs if line.startswith("sh scripts/install.sh")]
     assert len(installs) == 2
     assert installs[0].endswith('generate "To be, or not to be"')
