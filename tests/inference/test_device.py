@@ -36,7 +36,7 @@ def weight_bytes(size):
     return sum(math.prod(s) * (size if config.layout(key, len(s)) else 4) for key, s in shapes)
 
 
-# The model's text, unchanged.
+# The model's code, unchanged.
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
