@@ -96,7 +96,15 @@ class ShapeArray(NDArrayOperatorsMixin):
         _copyto(self[index], value)
 
     def reshape(self, *shape: Any) -> "ShapeArray":
-        return _reshape(self, dims(shape[0] if len(shape) == 1 else shape))
+        given = dims(shape[0] if len(shape) == 1 else shape)
+        unknown = [dim for dim in given if isinstance(dim, int) and dim < 0]
+        known = math.prod(dim for dim in given if dim != -1)
+        if unknown not in ([], [-1]) or (unknown and known == 0):
+            raise ValueError(f"cannot reshape {self.shape} into {given}")
+        given = tuple(self.size // known if dim == -1 else dim for dim in given)
+        if size(given) != self.size:
+            raise ValueError(f"cannot reshape {self.shape} into {given}")
+        return ShapeArray(given, self.dtype)
 
     def swapaxes(self, axis1: int, axis2: int) -> "ShapeArray":
         dims = list(self.shape)
@@ -105,7 +113,11 @@ class ShapeArray(NDArrayOperatorsMixin):
 
     def transpose(self, *axes: int) -> "ShapeArray":
         given = axes[0] if len(axes) == 1 else axes
-        return _transpose(self, given if isinstance(given, tuple | list | None) else axes)
+        chosen = given if isinstance(given, tuple | list | None) else axes
+        order = [range(self.ndim)[i] for i in chosen] if chosen else range(self.ndim)[::-1]
+        if sorted(order) != list(range(self.ndim)):
+            raise ValueError(f"axes {chosen} are not those of {self.shape}")
+        return ShapeArray(tuple(self.shape[i] for i in order), self.dtype)
 
     def tolist(self) -> Any:
         raise TypeError(f"{self} has no data")
@@ -202,27 +214,6 @@ def _tril(m: ShapeArray, k: Any = 0) -> ShapeArray:
     return ShapeArray(m.shape if m.ndim > 1 else (*m.shape, *m.shape), m.dtype)
 
 
-def _reshape(a: ShapeArray, shape: Shape) -> ShapeArray:
-    unknown = [dim for dim in shape if isinstance(dim, int) and dim < 0]
-    if len(unknown) > 1 or any(dim != -1 for dim in unknown):
-        raise ValueError(f"cannot reshape {a.shape} into {shape}")
-    if unknown:
-        known = math.prod(dim for dim in shape if dim != -1)
-        if known == 0:
-            raise ValueError(f"cannot reshape {a.shape} into {shape}")
-        shape = tuple(a.size // known if dim == -1 else dim for dim in shape)
-    if size(shape) != a.size:
-        raise ValueError(f"cannot reshape {a.shape} into {tuple(shape)}")
-    return ShapeArray(shape, a.dtype)
-
-
-def _transpose(a: ShapeArray, axes: Any = None) -> ShapeArray:
-    order = [range(a.ndim)[i] for i in axes] if axes else range(a.ndim)[::-1]
-    if sorted(order) != list(range(a.ndim)):
-        raise ValueError(f"axes {axes} are not those of {a.shape}")
-    return ShapeArray(tuple(a.shape[i] for i in order), a.dtype)
-
-
 def _cumsum(a: ShapeArray, axis: int | None = None) -> ShapeArray:
     shape = (a.size,) if axis is None else a.shape
     return ShapeArray(shape, np.cumsum(np.ones(1, a.dtype)).dtype)
@@ -252,8 +243,8 @@ SHAPES: dict[Callable[..., Any], Callable[..., Any]] = {
     np.ones_like: _like,
     np.empty_like: _like,
     np.tril: _tril,
-    np.reshape: _reshape,
+    np.reshape: lambda a, shape: a.reshape(shape),
     np.swapaxes: ShapeArray.swapaxes,
-    np.transpose: _transpose,
+    np.transpose: lambda a, axes=None: a.transpose(axes),
     operator.getitem: operator.getitem,
 }
