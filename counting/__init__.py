@@ -3,11 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from counting.array import Counted, trace
-from counting.costs import COSTS, KINDS, Cost
+from counting.costs import COSTS, KINDS, Cost, Uncounted
 from counting.counts import Counts
-from counting.interval import NotItsTurn, interval
-from counting.ledger import Ledger, observing
-from counting.pricing import Uncounted
+from counting.ledger import Ledger, NotItsTurn, interval, observing
 from counting.scalar import Scalar, scalars
 from counting.scope import category, scope
 from counting.shapes import ShapeArray

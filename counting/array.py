@@ -17,9 +17,8 @@ from counting.costs import COSTS, Shape, Uncounted, views
 from counting.counts import Counts
 from counting.dtypes import admitted
 from counting.indexing import at, is_value, shares
-from counting.interval import NotItsTurn
 from counting.leaving import Guarded, leave, leaving, refuse_the_rest
-from counting.ledger import UNSETTLED, Ledger
+from counting.ledger import UNSETTLED, Ledger, NotItsTurn
 from counting.pricing import UNKNOWN, describe, fingerprint, no_row, price
 from counting.scope import place
 from counting.shapes import ShapeArray
@@ -133,11 +132,9 @@ class Counted(Guarded, NDArrayOperatorsMixin):
         return self.spec.shape[0]
 
     def __iter__(self) -> Iterator["Counted"]:
-        return (
-            (view(self, row) for row in self.data)
-            if self.ndim > 1
-            else map(self.__getitem__, range(len(self)))
-        )
+        if self.ndim > 1:
+            return (view(self, row) for row in self.data)
+        return map(self.__getitem__, range(len(self)))
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if method != "__call__" or options:

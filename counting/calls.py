@@ -12,6 +12,11 @@ import numpy as np
 from counting.costs import Shape, Uncounted
 
 
+def full_name(function: Any) -> str:
+    """A function as one writes it, with its module: `numpy.matmul`."""
+    return f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}"
+
+
 def dims(shape: Any) -> Shape:
     """A shape as a tuple of Python's integers, which never overflow, and SymPy expressions.
 
@@ -19,23 +24,19 @@ def dims(shape: Any) -> Shape:
         TypeError: a dimension is neither.
     """
     given = shape if isinstance(shape, tuple | list) else (shape,)
-    return tuple(n if type(n) is int else _dimension(n) for n in given)
+    return tuple(n if type(n) is int else _whole(n) for n in given)
 
 
-def _dimension(n: Any) -> Any:
+def _whole(n: Any) -> Any:
     if hasattr(n, "__index__"):
         return int(index(n))
     if hasattr(n, "free_symbols") and n.is_integer is not False:
         return n
-    raise TypeError(f"a dimension is a whole number or a symbol, not {n!r}")
+    raise TypeError(f"a dimension or a diagonal is a whole number or a symbol, not {n!r}")
 
 
 def _axes(axis: Any) -> Any:
     return tuple(map(index, axis)) if isinstance(axis, tuple | list) else index(axis)
-
-
-def _diagonal(k: Any) -> Any:
-    return int(index(k)) if hasattr(k, "__index__") else k  # a symbol
 
 
 NORMAL: dict[str, Callable[[Any], Any]] = {
@@ -47,7 +48,7 @@ NORMAL: dict[str, Callable[[Any], Any]] = {
     "keepdims": bool,
     "dtype": np.dtype,
     "order": str,
-    "k": _diagonal,
+    "k": _whole,
 }
 
 
@@ -103,12 +104,12 @@ def spelled(
     call = CALLS[function]
     if len(args) == call.operands and not options:
         return args, {}
-    name = function.__name__
+    name = full_name(function)
     if len(args) < call.operands:
-        raise Uncounted(f"numpy.{name} is counted of {call.operands} operands given by position")
+        raise Uncounted(f"{name} is counted of {call.operands} operands given by position")
     operands, rest = args[: call.operands], args[call.operands :]
     if len(rest) > len(call.parameters):
-        raise Uncounted(f"numpy.{name} takes no {len(args)} arguments")
+        raise Uncounted(f"{name} takes no {len(args)} arguments")
     given = {**dict(zip(call.parameters, rest, strict=False)), **options}
     normal: dict[str, Any] = {}
     for option, value in given.items():
@@ -116,5 +117,5 @@ def spelled(
             normal[option] = None if value is None else NORMAL[option](value)
         elif value is not None:
             known = f" with {', '.join(call.counted)}" if call.counted else ""
-            raise Uncounted(f"numpy.{name} is counted{known}, not with {option}: use x.data")
+            raise Uncounted(f"{name} is counted{known}, not with {option}: use x.data")
     return operands, normal

@@ -80,7 +80,6 @@ class Charge(Event):
         run: what runs.
         levels: bytes that its temporaries and its result hold, one moment after another, as in
             `memory.levels`; none where it has no temporaries.
-        transient: the most of them.
     """
 
     operation: str
@@ -89,14 +88,12 @@ class Charge(Event):
     result: Spec | None
     run: Callable[..., Any]
     levels: tuple[Any, ...] = ()
-    transient: Any = field(init=False)
     over: Any = field(init=False)
 
     def __post_init__(self) -> None:
         usage, nbytes = (self.result.usage, self.result.nbytes) if self.result else (None, 0)
         Event.__init__(self, usage, nbytes)
-        self.transient = max(self.levels, default=0)
-        over = self.transient - nbytes if self.levels else 0
+        over = max(self.levels, default=nbytes) - nbytes
         self.over = over if type(over) is not int or over > 0 else 0
 
     @property

@@ -94,10 +94,7 @@ def executed(cost: Cost, arithmetic: str) -> Cost:
         return cost
     if arithmetic != "complex":
         return Cost({arithmetic: cost.flops})
-    total = Cost()
-    for kind, n in cost.items():
-        total += COMPLEX[kind] * n
-    return total
+    return sum((COMPLEX[kind] * n for kind, n in cost.items()), Cost())
 
 
 def size(shape: Shape) -> Any:

@@ -103,8 +103,7 @@ def grouped(n: Any) -> str:
 def told(counts: Counts) -> str:
     """What a `repr` leads with: FLOP, a multiply-add as two, then calls, then kinds."""
     cost = counts.cost
-    said = f"{grouped(sum(cost.values()) + cost.get('fma', 0))} FLOP"
-    said += f" in {grouped(counts.total('calls'))} calls"
+    said = f"{grouped(cost.flops)} FLOP in {grouped(counts.total('calls'))} calls"
     return said + (f": {', '.join(f'{k}={grouped(n)}' for k, n in cost.items())}" if cost else "")
 
 

@@ -12,9 +12,6 @@ from counting.scalar import Scalar
 ARITHMETIC = ("logic", "int", "float", "complex")
 _KINDS = {"b": "logic", "i": "int", "u": "int", "f": "float", "c": "complex", "O": "float"}
 
-# Their operators do what those of a plain array do.
-PLAIN = (np.ndarray, np.memmap)
-
 
 def arithmetic(dtypes: Iterable[np.dtype]) -> str:
     """What an operation on numbers of these dtypes executes: see `ARITHMETIC`.
@@ -53,7 +50,7 @@ def require(data: Any) -> None:
     """
     name = type(data).__name__
     if isinstance(data, np.ndarray):
-        if type(data) not in PLAIN:
+        if type(data) not in (np.ndarray, np.memmap):
             raise Uncounted(
                 f"operators of a {name} are not those of a plain array: count np.array(x), "
                 "and the mask of a masked array apart"
@@ -67,10 +64,6 @@ def require(data: Any) -> None:
         )
 
 
-def _floats(x: Any) -> bool:
-    return type(x) is Scalar and type(x.value) is float
-
-
 def admitted(data: Any) -> Any:
     """An array that comes into the count from outside, as a plain one.
 
@@ -78,7 +71,8 @@ def admitted(data: Any) -> Any:
         Uncounted: see `require`; or it holds objects that count nothing.
     """
     require(data)
-    if data.dtype.kind == "O" and not all(map(_floats, np.asarray(data).flat)):
+    objects = np.asarray(data).flat if data.dtype.kind == "O" else ()
+    if not all(type(x) is Scalar and type(x.value) is float for x in objects):
         raise Uncounted("objects count nothing, but for floats as counting.scalars makes them")
     if isinstance(data, np.generic):
         return np.asarray(data)

@@ -1,8 +1,9 @@
-"""The record of a run. It only records: conventions are in `views.py`, tables in `table.py`."""
+"""The record of a run, and of parts of it: conventions are in `views.py`, tables in `table.py`."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from threading import RLock, get_ident
 from typing import Any, NamedTuple
@@ -59,7 +60,7 @@ class Ledger:
         self.specs: dict[Any, Spec] = {}
         self.described: WeakSet[Spec] = WeakSet()  # since the last checkpoint
         self.observers: dict[int, list[Observer]] = {}  # of each thread; see `observing`
-        self.intervals: list[Any] = []  # under way, the innermost last; see `interval`
+        self.intervals: list[Interval] = []  # under way, the innermost last; see `interval`
         self.thread = 0  # whose turn it is, in an interval
         self._turn = RLock()
         self._moment = RLock()  # held for one only: while events are entered, observers change
@@ -212,3 +213,58 @@ def observing(ledger: Ledger, observer: Observer) -> Iterator[None]:
             if not ledger.observers[thread]:
                 del ledger.observers[thread]
             ledger.hot = {} if ledger.observers else ledger.charges
+
+
+class NotItsTurn(RuntimeError):
+    """A thread computed with the arrays of a ledger during an interval of another thread."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another thread is computing with the arrays of this ledger: put what this one does "
+            "into `with counting.interval(ledger):`, or load a model for each thread"
+        )
+
+
+@dataclass(eq=False)
+class Interval:
+    """A `with` block that was counted.
+
+    Attributes:
+        before: what was counted when it began.
+        inside: what each interval inside it counted.
+        counts: its operations and bytes, without those of intervals inside it; once it has ended.
+    """
+
+    before: Counts
+    inside: list[Counts] = field(default_factory=list)
+    counts: Counts = field(init=False)
+
+
+@contextmanager
+def interval(ledger: Ledger, thread: int | None = None) -> Iterator[Interval]:
+    """A `with` block whose operations on arrays of `ledger` are counted by themselves.
+
+    >>> with interval(ledger) as found:
+    ...     y = x @ w
+    >>> found.counts.cost
+
+    Intervals of several threads come one after another, so threads that share a ledger compute in
+    intervals alone. What one computes outside, during that of another, raises NotItsTurn; only
+    operators (`+ - * / @`) that were priced before are too hot to be asked. An interval inside
+    another one, as at the prompt of a debugger, is no part of it.
+
+    Args:
+        thread: the identity of one that computes in place of the caller, who waits for it.
+    """
+    with ledger.turn(thread or get_ident()):
+        found = Interval(ledger.snapshot())
+        ledger.intervals.append(found)
+        try:
+            yield found
+        finally:
+            whole = found.counts = ledger.snapshot() - found.before
+            for counts in found.inside:
+                found.counts -= counts
+            ledger.intervals.remove(found)
+            if ledger.intervals:
+                ledger.intervals[-1].inside.append(whole)

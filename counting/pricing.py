@@ -12,10 +12,10 @@ from typing import Any, Protocol, TypeGuard
 import numpy as np
 
 from counting import scalar
+from counting.calls import full_name
 from counting.charge import Charge, Spec
 from counting.composite import composite
-from counting.costs import COSTS, Cost, Shape, executed, size, views
-from counting.costs import Uncounted as Uncounted
+from counting.costs import COSTS, Cost, Shape, Uncounted, executed, size, views
 from counting.dtypes import admitted, arithmetic, require
 from counting.ledger import Ledger
 from counting.memory import levels, occupied
@@ -113,7 +113,7 @@ def describe(ledger: Ledger, data: Any, category: str) -> Spec:
 
 
 def no_row(function: Any) -> Uncounted:
-    name = f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}"
+    name = full_name(function)
     return Uncounted(f"{name} has no row in counting/costs.py: add one, or use x.data")
 
 

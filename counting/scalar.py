@@ -210,10 +210,6 @@ def runner(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def call(*operands: Any, **options: Any) -> Any:
         result = run(*operands, **options)
-        if isinstance(result, Scalar):
-            array = np.empty((), object)
-            array[()] = result
-            return array
-        return result
+        return np.asarray(result, object) if isinstance(result, Scalar) else result
 
     return call

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from counting.calls import dims, spelled
+from counting.calls import dims, full_name, spelled
 from counting.costs import Shape, size
 
 
@@ -65,7 +65,7 @@ class ShapeArray(NDArrayOperatorsMixin):
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if function not in SHAPES:
-            raise TypeError(f"{_name(function)} has no shape rule in counting/shapes.py")
+            raise TypeError(f"{full_name(function)} has no shape rule in counting/shapes.py")
         operands, options = spelled(function, args, kwargs)
         return SHAPES[function](*operands, **options)
 
@@ -96,28 +96,38 @@ class ShapeArray(NDArrayOperatorsMixin):
         _copyto(self[index], value)
 
     def reshape(self, *shape: Any) -> "ShapeArray":
-        return _reshape(self, dims(shape[0] if len(shape) == 1 else shape))
+        given = dims(shape[0] if len(shape) == 1 else shape)
+        unknown = [dim for dim in given if isinstance(dim, int) and dim < 0]
+        known = math.prod(dim for dim in given if dim != -1)
+        if unknown not in ([], [-1]) or (unknown and known == 0):
+            raise ValueError(f"cannot reshape {self.shape} into {given}")
+        given = tuple(self.size // known if dim == -1 else dim for dim in given)
+        if size(given) != self.size:
+            raise ValueError(f"cannot reshape {self.shape} into {given}")
+        return ShapeArray(given, self.dtype)
 
     def swapaxes(self, axis1: int, axis2: int) -> "ShapeArray":
-        return _swapaxes(self, axis1, axis2)
+        dims = list(self.shape)
+        dims[axis1], dims[axis2] = dims[axis2], dims[axis1]
+        return ShapeArray(tuple(dims), self.dtype)
 
     def transpose(self, *axes: int) -> "ShapeArray":
         given = axes[0] if len(axes) == 1 else axes
-        return _transpose(self, given if isinstance(given, tuple | list | None) else axes)
+        chosen = given if isinstance(given, tuple | list | None) else axes
+        order = [range(self.ndim)[i] for i in chosen] if chosen else range(self.ndim)[::-1]
+        if sorted(order) != list(range(self.ndim)):
+            raise ValueError(f"axes {chosen} are not those of {self.shape}")
+        return ShapeArray(tuple(self.shape[i] for i in order), self.dtype)
 
     def tolist(self) -> Any:
         raise TypeError(f"{self} has no data")
 
-    def copy(self) -> "ShapeArray":
+    def copy(self, order: str = "C") -> "ShapeArray":
         return ShapeArray(self.shape, self.dtype)
 
     sum = _reduction(np.sum)
     max = _reduction(np.max)
     mean = _reduction(np.mean)
-
-
-def _name(function: Any) -> str:
-    return f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}"
 
 
 def _shape(x: Any) -> Shape:
@@ -183,10 +193,6 @@ def _take(a: ShapeArray, indices: Any, axis: int | None = None) -> ShapeArray:
     return ShapeArray((*a.shape[:axis], *indices.shape, *a.shape[axis + 1 :]), a.dtype)
 
 
-def _copy(a: ShapeArray, order: str = "K") -> ShapeArray:
-    return ShapeArray(a.shape, a.dtype)
-
-
 def _copyto(dst: ShapeArray, src: Any) -> None:
     shape = _shape(src)
     while len(shape) > dst.ndim and shape[0] == 1:
@@ -206,33 +212,6 @@ def _like(
 
 def _tril(m: ShapeArray, k: Any = 0) -> ShapeArray:
     return ShapeArray(m.shape if m.ndim > 1 else (*m.shape, *m.shape), m.dtype)
-
-
-def _reshape(a: ShapeArray, shape: Shape) -> ShapeArray:
-    unknown = [dim for dim in shape if isinstance(dim, int) and dim < 0]
-    if len(unknown) > 1 or any(dim != -1 for dim in unknown):
-        raise ValueError(f"cannot reshape {a.shape} into {shape}")
-    if unknown:
-        known = math.prod(dim for dim in shape if dim != -1)
-        if known == 0:
-            raise ValueError(f"cannot reshape {a.shape} into {shape}")
-        shape = tuple(a.size // known if dim == -1 else dim for dim in shape)
-    if size(shape) != a.size:
-        raise ValueError(f"cannot reshape {a.shape} into {tuple(shape)}")
-    return ShapeArray(shape, a.dtype)
-
-
-def _swapaxes(a: ShapeArray, axis1: int, axis2: int) -> ShapeArray:
-    dims = list(a.shape)
-    dims[axis1], dims[axis2] = dims[axis2], dims[axis1]
-    return ShapeArray(tuple(dims), a.dtype)
-
-
-def _transpose(a: ShapeArray, axes: Any = None) -> ShapeArray:
-    order = [range(a.ndim)[i] for i in axes] if axes else range(a.ndim)[::-1]
-    if sorted(order) != list(range(a.ndim)):
-        raise ValueError(f"axes {axes} are not those of {a.shape}")
-    return ShapeArray(tuple(a.shape[i] for i in order), a.dtype)
 
 
 def _cumsum(a: ShapeArray, axis: int | None = None) -> ShapeArray:
@@ -259,13 +238,13 @@ SHAPES: dict[Callable[..., Any], Callable[..., Any]] = {
     np.where: _where,
     np.take: _take,
     np.take_along_axis: _take_along_axis,
-    np.copy: _copy,
+    np.copy: ShapeArray.copy,
     np.copyto: _copyto,
     np.ones_like: _like,
     np.empty_like: _like,
     np.tril: _tril,
-    np.reshape: _reshape,
-    np.swapaxes: _swapaxes,
-    np.transpose: _transpose,
+    np.reshape: lambda a, shape: a.reshape(shape),
+    np.swapaxes: ShapeArray.swapaxes,
+    np.transpose: lambda a, axes=None: a.transpose(axes),
     operator.getitem: operator.getitem,
 }

@@ -45,11 +45,9 @@ def values(data: Any) -> str:
     numbers, step = sample(data)
     if numbers is None or not numbers.size:
         return ""
-    few = [f"{v:.4g}" for v in numbers[:FEW]]
+    few = [f"{v:.4g}" for v in numbers[: 2 * FEW]]
     if data.size > 2 * FEW:
-        few += ["…", *(f"{v:.4g}" for v in numbers[-FEW:])]
-    else:
-        few = [f"{v:.4g}" for v in numbers]
+        few[FEW:] = ["…", *(f"{v:.4g}" for v in numbers[-FEW:])]
     finite = numbers[np.isfinite(numbers)]
     said = " ".join(few)
     if data.dtype.kind == "c":

@@ -92,16 +92,14 @@ class Debugger(Commands):
             self.message("\n--KeyboardInterrupt--")
             self.set_trace(frame)
 
-        if threading.current_thread() is not threading.main_thread():
-            with super().stepping():
-                yield
-            return
-        before = signal.signal(signal.SIGINT, interrupted)
+        handles = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGINT, interrupted) if handles else None
         try:
             with super().stepping():
                 yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            if handles:
+                signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

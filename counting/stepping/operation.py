@@ -58,7 +58,7 @@ class Operation:
     @property
     def allocation(self) -> Any:
         """Bytes that it allocated: its result, or the most that it held if that is more."""
-        return max(self.charge.grows, self.charge.transient)
+        return self.charge.grows + self.charge.over
 
     def __repr__(self) -> str:
         made = f" -> {self.output!r}" if self.output is not None else ""
@@ -66,7 +66,8 @@ class Operation:
 
 
 _CONDITION = re.compile(
-    r"(?P<figure>flops|alloc)\s*(?P<sign>>=?)\s*(?P<bound>[\d.]+(?:e[+-]?\d+)?)|(?P<test>nan|inf)"
+    r"(?P<figure>flops|alloc)\s*(?P<sign>>=?)\s*"
+    r"(?P<bound>(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)|(?P<test>nan|inf)"
 )
 _TESTS = {"nan": np.isnan, "inf": np.isinf}
 
@@ -78,10 +79,6 @@ def condition(text: str) -> Callable[[Operation], bool]:
         ValueError: it is none of these.
     """
     found = _CONDITION.fullmatch(text.strip())
-    try:
-        bound = float(found["bound"] or 0) if found else 0.0
-    except ValueError:  # 1.2.3
-        found = None
     if not found:
         raise ValueError(f"{text.strip()!r} is no condition: flops>1e6, alloc>1e4, nan or inf")
     if found["test"]:
@@ -97,6 +94,8 @@ def condition(text: str) -> Callable[[Operation], bool]:
                 return False
 
         return holds
+
+    bound = float(found["bound"])
 
     def exceeds(op: Operation) -> bool:
         figure = op.flops if found["figure"] == "flops" else op.allocation

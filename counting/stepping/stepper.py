@@ -227,8 +227,7 @@ class Stepper(Figures, bdb.Bdb):
     def user_line(self, frame: FrameType) -> None:
         self._stop(frame, "line", None)
 
-    def user_opcode(self, frame: FrameType) -> None:
-        self._stop(frame, "line", None)  # where `breakpoint()` stops since Python 3.13
+    user_opcode = user_line  # where `breakpoint()` stops since Python 3.13
 
     def user_return(self, frame: FrameType, return_value: Any) -> None:
         self._stop(frame, "return", return_value)

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from counting import Counted, observing
+from counting import Counted, interval, observing
 from counting.charge import Charge
-from counting.interval import interval
 from counting.stepping.operation import Operation
 from minigpt.errors import InputError
 from minigpt.inference.generate import encode

@@ -130,6 +130,8 @@ def test_they_show_what_one_wants_to_know(run):
         "Ledger(118 FLOP in 5 calls: add=22, fma=48; "
         f"B live: weights {kept.nbytes:,}, kv_cache 0, activations 0)"
     )
+    whole = trace(np.add, (2, 3), (3,), dtype=np.int64)
+    assert repr(whole).startswith("Counts(0 FLOP in 1 calls: int=6;")
     assert repr(Ledger().snapshot()) == "Counts(0 FLOP in 0 calls; 0 B read, 0 B written)"
     assert repr(trace(np.matmul, (m, n), (n, p))).startswith("Counts(2*m*n*p FLOP in 1 calls")
 

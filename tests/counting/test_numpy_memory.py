@@ -56,7 +56,7 @@ class Watched(dict):
         self.close()
         charge = super().get(key)
         if charge is not None:
-            held = max(charge.transient, charge.result.nbytes if charge.result else 0)
+            held = charge.grows + charge.over
             ledger = self._before()[0] - self._start[0] + held
             self._running = (place.get().path, charge.operation, ledger)
             self._allocations.reset_peak()
