@@ -214,9 +214,7 @@ def gpus(
 
 
 @app.command()
-def article(
-    json: options.Json = False,
-) -> None:
+def article(json: options.Json = False) -> None:
     """The article behind this project, claim by claim, by execution."""
     from minigpt.commands.article import run
 
@@ -224,8 +222,6 @@ def article(
 
 
 app.add_typer(bench, name="bench")
-
-
 app.command()(step)
 
 

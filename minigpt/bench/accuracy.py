@@ -1,15 +1,15 @@
 """What fewer bits cost in accuracy: the logits of each dtype beside those of float32."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from counting.table import table
 from minigpt.bench.engines import agreeing, threads
 from minigpt.bench.rounds import start
 from minigpt.bench.subject import Subject, subject
@@ -21,7 +21,7 @@ from minigpt.inference.generate import encode, generate
 from minigpt.inference.load import LanguageModel, load
 from minigpt.schema import SCHEMA
 
-REFERENCE, *NARROW = DTYPES
+REFERENCE = next(iter(DTYPES))
 GENERATED = 256  # tokens of the text, if none is given
 GREEDY = 64  # tokens that kernels and plain NumPy are to agree on
 
@@ -119,7 +119,8 @@ def accuracy(model: str, text: Path | None = None) -> Accuracy:
         models = {dtype: load(about.folder, dtype=dtype) for dtype in DTYPES}
         lm = models[REFERENCE]
         chosen = _generated(lm) if text is None else _read(lm, text)
-        windows = list(_windows(chosen.tokens, lm.config.n_positions))
+        tokens, context = chosen.tokens, lm.config.n_positions
+        windows = [tokens[i : i + context] for i in range(0, len(tokens) - 1, context)]
         sums = {dtype: _Sums() for dtype in DTYPES}
         for i, window in enumerate(windows):
             status.update(f"window {i + 1} of {len(windows)}")
@@ -164,16 +165,9 @@ def _read(lm: LanguageModel, file: Path) -> Text:
 def _generated(lm: LanguageModel) -> Text:
     [prompt] = encode(lm, ["The"]).tolist()
     number = min(GENERATED, lm.config.n_positions) - len(prompt)
-    options: dict[str, Any] = {"temperature": 1, "seed": 0, "ignore_eos": True}
-    steps = generate(lm, "The", max_new_tokens=number, **options)
+    steps = generate(lm, "The", max_new_tokens=number, temperature=1, seed=0, ignore_eos=True)
     tokens = prompt + [step.token for step in steps]
     return Text("what the model itself generates in float32 from 'The' with seed 0", tokens)
-
-
-def _windows(tokens: Sequence[int], context: int) -> Iterator[Sequence[int]]:
-    for begin in range(0, len(tokens) - 1, context):
-        if len(window := tokens[begin : begin + context]) > 1:
-            yield window
 
 
 def _logits(lm: LanguageModel, window: Sequence[int]) -> np.ndarray:
@@ -199,13 +193,10 @@ def _greedy(about: Subject, engine: str) -> list[int]:
 
 def show(found: Accuracy, as_json: bool) -> None:
     """Prints the table, what it is of, and if asked the document as the last line."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("dtype", no_wrap=True)
     columns = ("max error", "mean error", "same top 1", "nats/token", "above float32")
-    for column in (*columns, "nats/character", "above float32"):
-        table.add_column(column, justify="right", no_wrap=True)
+    rows = table("dtype", *columns, "nats/character", "above float32")
     for row in found.rows:
-        table.add_row(
+        rows.add_row(
             row.dtype,
             f"{row.max_error:.4f}",
             f"{row.mean_error:.5f}",
@@ -216,7 +207,7 @@ def show(found: Accuracy, as_json: bool) -> None:
             f"{row.character_difference:+.5f}",
         )
     out = console()
-    out.print(table)
+    out.print(rows)
     for line in (
         f"{found.predicted} tokens, {found.characters} characters of {found.text.source}",
         f"float32: first {found.same} of {found.greedy} greedy tokens as in plain NumPy",

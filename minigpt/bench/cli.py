@@ -116,7 +116,7 @@ def overhead(
 
         from minigpt.schema import SCHEMA
 
-        print(format.dumps({"schema": SCHEMA, **result.as_dict()}))
+        print(format.dumps({"schema": SCHEMA, **result._asdict()}))
         return
     low, high = result.percent_quartiles
     print(

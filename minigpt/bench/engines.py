@@ -128,6 +128,5 @@ def agreeing(tokens: Sequence[int], others: Sequence[int]) -> int:
 
 def threads() -> int:
     """The cores that this process may run on: every engine gets as many threads."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

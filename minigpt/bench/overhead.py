@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,8 +13,7 @@ from minigpt.errors import InputError
 from minigpt.inference.load import LanguageModel, load
 
 
-@dataclass(frozen=True)
-class Overhead:
+class Overhead(NamedTuple):
     """What counting adds to a decoded token, from pairs of one bare and one counted step."""
 
     model: str
@@ -26,8 +25,6 @@ class Overhead:
     percent: float  # median over the pairs of counted / bare - 1
     percent_quartiles: tuple[float, float]
     operations: int  # recorded in one step
-
-    as_dict = asdict
 
 
 def overhead(

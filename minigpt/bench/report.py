@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
+from counting import table as tables
 from minigpt.bench.engines import ENGINES, PRECISIONS, Entry
 from minigpt.models.config import Config
 from minigpt.planning.forward import Pass, on_shapes
@@ -99,12 +100,10 @@ def cliffs(times: dict[int, float]) -> dict[int, float]:
 def table(rows: Sequence[Row]) -> Table:
     """The rows for a terminal, with the fastest and slowest run of each."""
     peers = list(dict.fromkeys(name for row in rows for name in row.ratio_to))
-    made = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("engine", "dtype", "phase"):
-        made.add_column(column, no_wrap=True)
-    figures = ["ms/token", "min-max", "tokens/s", "of floor", *(f"x {peer}" for peer in peers)]
-    for column in (*figures, "peak GiB"):
-        made.add_column(column, justify="right", no_wrap=True)
+    names = "dtype", "phase", "ms/token", "min-max", "tokens/s", "of floor"
+    made = tables.table("engine", *names, *(f"x {peer}" for peer in peers), "peak GiB")
+    for column in made.columns[1:3]:
+        column.justify = "left"
     for row in rows:
         made.add_row(
             *row.entry,

@@ -1,20 +1,24 @@
 """What was really allocated in a run, by the allocator's own word, beside what the ledger says."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Group, RenderableType
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
 
 from counting import observing
 from counting.numpy_memory import Allocations
-from minigpt.commands import pool
+from counting.table import table
 from minigpt.inference.load import LanguageModel
+from minigpt.models.paths import component
 
 if TYPE_CHECKING:  # it imports CuPy
-    from counting.cupy_memory import Pool
+    from counting.cupy_memory import Hidden, Moment, Pool
 
 # What NumPy's bytes are, by the module that asked for them; of others they are activations.
 _CATEGORIES = {
@@ -32,36 +36,41 @@ _OUTSIDE = (
 )
 
 
+@dataclass
 class Host:
     """NumPy's allocator, asked after each pass for what is live."""
 
-    def __init__(self, allocations: Allocations) -> None:
-        self._allocations = allocations
-        allocations.reset_peak()
+    allocations: Allocations
 
     def look(self) -> dict[str, int]:
         """Live bytes by category."""
-        return allocated(self._allocations)
+        return allocated(self.allocations)
 
-    def report(self, component: Callable[[str], str]) -> RenderableType:
+    def report(self) -> str:
         """What else it has to say at the end."""
-        return f"NumPy's allocator held {self._allocations.peak:,} bytes at most since loading"
+        return f"NumPy's allocator held {self.allocations.peak:,} bytes at most since loading"
 
 
+@dataclass
 class Cuda:
-    """CuPy's pool and the driver, likewise."""
+    """CuPy's pool and the driver, likewise; `device` is the name of what they serve."""
 
-    def __init__(self, device: str, witness: "Pool") -> None:
-        self._device, self._pool = device, witness
-        witness.reset_peak()
+    pool: "Pool"
+    device: str
 
     def look(self) -> dict[str, int]:
-        self._moment = self._pool.now()
+        self._moment = self.pool.now()
         return self._moment.asked
 
-    def report(self, component: Callable[[str], str]) -> RenderableType:
-        tables = pool.report(self._device, self._moment, self._pool.hidden, component)
-        return Group("", tables)
+    def report(self) -> Group:
+        parts: list[Table | str] = [
+            f"\n[bold]{escape(self.device)}[/]",
+            _device(self._moment),
+            "outside the ledger: CUDA context, kernels, cuBLAS workspace, other programs",
+        ]
+        if self.pool.hidden:
+            parts += ["", _temporaries(self.pool.hidden)]
+        return Group(*parts)
 
 
 @contextmanager
@@ -71,11 +80,13 @@ def witnessing(
     """A `with` block in which a loaded model runs, and what `device.witness` gave is asked."""
     if allocations is None:
         yield None
-    elif isinstance(allocations, Allocations):
+        return
+    allocations.reset_peak()
+    if isinstance(allocations, Allocations):
         yield Host(allocations)
     else:
         with observing(lm.ledger, allocations):
-            yield Cuda(lm.device.name, allocations)
+            yield Cuda(allocations, lm.device.name)
 
 
 def allocated(allocations: Allocations) -> dict[str, int]:
@@ -91,3 +102,30 @@ def allocated(allocations: Allocations) -> dict[str, int]:
         category = categories.get(origin, "elsewhere" if origin in outside else "activations")
         found[category] = found.get(category, 0) + nbytes
     return found
+
+
+def _device(moment: "Moment") -> Table:
+    """Memory of the device by four witnesses."""
+    made = table("on the device", "asked", "rounded to 512", "pool", "driver")
+    for name, sizes in moment.categories.items():
+        made.add_row(name, *(f"{n:,}" for n in sizes))
+    asked, rounded = (sum(sizes) for sizes in zip(*moment.categories.values(), strict=True))
+    made.add_section()
+    sums = asked, rounded, moment.pool, moment.driver
+    made.add_row("total", *(f"{n:,}" for n in sums), style="bold")
+    made.add_row("free in the pool", "", "", f"{moment.pool - moment.used:,}")
+    made.add_row("outside the ledger", "", "", "", f"{moment.outside:,}")
+    return made
+
+
+def _temporaries(hidden: "Mapping[tuple[str, str], Hidden]") -> Table:
+    """What operations took and gave back, by component and operation."""
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    for (path, operation), (times, most) in hidden.items():
+        key = component(path), operation
+        before = found.get(key, (0, 0))
+        found[key] = before[0] + times, max(before[1], most)
+    made = table("taken and given back", "operation", "blocks", "bytes at most")
+    for (name, operation), (times, most) in found.items():
+        made.add_row(name, operation, f"{times:,}", f"{most:,}")
+    return made

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def run(prompts: Sequence[str], options: ModelOptions, sampling: Sampling, outpu
         with (
             witnessing(lm, allocations) as witnessed,
             open_log(output.log, lm) as write,
-            _stream(prompts, sampling.max_new_tokens, output) as show,
+            _stream(texts, sampling.max_new_tokens, output) as show,
             _stop_asked() as stopped,
             suppress(KeyboardInterrupt),
         ):
@@ -106,7 +107,7 @@ def run(prompts: Sequence[str], options: ModelOptions, sampling: Sampling, outpu
             if sampling != seeded and sampling.temperature:
                 errors.print(f"drawn with --seed {seeded.seed}")
             if witnessed and last:
-                errors.print(witnessed.report(component))
+                errors.print(witnessed.report())
     return INTERRUPTED if stopped() else 0
 
 
@@ -142,61 +143,47 @@ def _stop_asked() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def _stream(prompts: Sequence[str], most: int, output: Output) -> Iterator[Callable[[Step], None]]:
-    """What shows a step: live on a terminal, the bare text elsewhere, nothing beside JSON."""
+def _stream(texts: list[str], most: int, output: Output) -> Iterator[Callable[[Step], None]]:
+    """What shows a step: live on a terminal, the bare text elsewhere, nothing beside JSON.
+
+    Args:
+        texts: the prompts, to which the caller adds what comes; several are shown at the end.
+        most: tokens that may come.
+    """
     if output.json or output.log == STDOUT:
         yield lambda step: None
-    elif len(prompts) > 1:
-        texts = list(prompts)
-
-        def collect(step: Step) -> None:
-            texts[step.sequence] += step.text
-
+    elif len(texts) > 1:
         try:
-            yield collect
+            yield lambda step: None
         finally:
             print("\n\n".join(texts))
     elif output.quiet or not can_show():
-        print(prompts[0], end="", flush=True)
+        print(texts[0], end="", flush=True)
         try:
             yield lambda step: print(step.text, end="", flush=True)
         finally:
             print()
     else:
-        terminal = _Terminal(prompts[0], most)
+        live, number = LiveText(), count(1)
+        live.write(texts[0])
         try:
-            yield terminal.show
+            yield lambda step: live.write(step.text, f"token {next(number)}/{most}", *_status(step))
         finally:
-            terminal.end()
+            live.write("\n")
 
 
-class _Terminal:
-    """The text as it comes, and under it a line on the last pass."""
-
-    def __init__(self, prompt: str, most: int) -> None:
-        self._text, self._most = LiveText(), most
-        self._first: int | None = None
-        self._text.write(prompt)
-
-    def show(self, step: Step) -> None:
-        if self._first is None:
-            self._first = step.position
-        read, written = step.counts.bytes_read, step.counts.bytes_written
-        moved = sum(read.values()) + sum(written.values())
-        tokens = step.batch * step.new_tokens
-        self._text.write(
-            step.text,
-            f"token {step.position - self._first + 1}/{self._most}",
-            f"{si(step.flops)}FLOP in this pass",
-            f"KV {step.kv_bytes_per_token:,} B/token",
-            f"peak {decimal(sum(step.peak_bytes.values()))}",
-            f"{tokens / step.seconds:.0f} tokens/s",
-            f"{si(step.flops / step.seconds)}FLOP/s",
-            f"{si(moved / step.seconds)}B/s",
-        )
-
-    def end(self) -> None:
-        self._text.write("\n")
+def _status(step: Step) -> tuple[str, ...]:
+    """What a pass cost, for the line under the text."""
+    read, written = step.counts.bytes_read, step.counts.bytes_written
+    moved = sum(read.values()) + sum(written.values())
+    return (
+        f"{si(step.flops)}FLOP in this pass",
+        f"KV {step.kv_bytes_per_token:,} B/token",
+        f"peak {decimal(sum(step.peak_bytes.values()))}",
+        f"{step.batch * step.new_tokens / step.seconds:.0f} tokens/s",
+        f"{si(step.flops / step.seconds)}FLOP/s",
+        f"{si(moved / step.seconds)}B/s",
+    )
 
 
 def _tables(

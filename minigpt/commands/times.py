@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from counting.table import table
 from minigpt.inference.generate import Step
 
 
@@ -41,9 +42,7 @@ class Times:
 
     def table(self) -> Table:
         """The same for a terminal."""
-        made = Table(box=None, pad_edge=False, header_style="bold")
-        for column in ("time", "tokens", "seconds", "tokens/s"):
-            made.add_column(column, justify="left" if column == "time" else "right")
+        made = table("time", "tokens", "seconds", "tokens/s")
         told = self.document()
         for name, seconds in told["seconds"].items():
             tokens, rate = self._tokens.get(name), told["tokens_per_second"].get(name)

@@ -221,7 +221,7 @@ class Debugger(ModelStepper, debugger.Debugger):
 
     def at_position(self, position: int) -> str:
         """The token at a position."""
-        tokens = self.tokens
+        tokens = self.given + [step.token for step in self.came]
         return self.word(tokens[position]) if position < len(tokens) else f"position {position}"
 
     def complete_kv(self, text: str, *_: Any) -> list[str]:

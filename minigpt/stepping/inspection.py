@@ -36,10 +36,8 @@ def layer_of(path: str) -> str | None:
 
 def model_of(frame: FrameType) -> Model | None:
     """The model that runs."""
-    for above in callers(frame):
-        if isinstance(part := above.f_locals.get("self"), Model):
-            return part
-    return None
+    parts = (above.f_locals.get("self") for above in callers(frame))
+    return next((part for part in parts if isinstance(part, Model)), None)
 
 
 class CacheUse(NamedTuple):
@@ -54,10 +52,9 @@ class CacheUse(NamedTuple):
 
 def kv_cache(frame: FrameType) -> list[CacheUse]:
     """The KV cache of the pass that runs, layer by layer; empty if no pass does."""
-    for above in callers(frame):
-        if isinstance(cache := above.f_locals.get("cache"), KVCache):
-            break
-    else:
+    caches = (above.f_locals.get("cache") for above in callers(frame))
+    cache = next((found for found in caches if isinstance(found, KVCache)), None)
+    if cache is None:
         return []
     rows = []
     for i, layer in enumerate(cache.layers):
@@ -112,9 +109,8 @@ def attention_pattern(frame: FrameType) -> np.ndarray | None:
         if hasattr(pattern, "shape"):
             data = to_host(pattern.data if type(pattern) is Counted else pattern)[0]
             return data.reshape(-1, *data.shape[-2:]).astype(np.float64)
-        if isinstance(part := above.f_locals.get("self"), Module) and layer_of(part.path) == (
-            part.path
-        ):
+        part = above.f_locals.get("self")
+        if isinstance(part, Module) and layer_of(part.path) == part.path:
             return None  # the whole layer: what is further out is another's
     return None
 
@@ -140,35 +136,29 @@ def expected(frame: FrameType, path: str) -> Expected | None:
     model = model_of(frame)
     if model is None:
         return None
-    for above in callers(frame):
-        seen = above.f_locals
-        if "tokens" in seen and "N" in seen:
-            break
-    else:
+    variables = (above.f_locals for above in callers(frame))
+    seen = next((found for found in variables if "tokens" in found and "N" in found), None)
+    if seen is None:
         return None
     (B, T), N, logits = seen["tokens"].shape, seen["N"], seen.get("logits", "last")
     if not isinstance(model.config, GPT2Config):
         run = on_shapes(model, B, T, N, logits)
         return Expected(flops(below(run, path) if path else run), "")
+    import sympy
+
+    from minigpt.formulas.closed_forms import LETTERS
+
     counts = _closed_forms(model.config, logits)
     layer = layer_of(path)
     if layer:
         path = path.replace(layer, "h.0", 1)
     closed = flops(below(counts, path) if path else counts)
     if layer:  # h.0 stands for all L
-        closed = closed / _letters()["L"]
-    import sympy
-
+        closed = closed / LETTERS["L"]
     closed = sympy.factor_terms(sympy.expand(closed))
     values = {"B": B, "T": T, "N": N, **sizes(model.config)}
-    at = {letter: values[name] for name, letter in _letters().items()}
+    at = {letter: values[name] for name, letter in LETTERS.items()}
     return Expected(int(closed.subs(at)), str(closed))
-
-
-def _letters() -> dict[str, Any]:
-    from minigpt.formulas.closed_forms import LETTERS
-
-    return LETTERS
 
 
 @lru_cache(maxsize=4)

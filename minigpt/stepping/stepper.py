@@ -209,11 +209,6 @@ class ModelStepper(Stepper):
         """Which generated token is computed, from 1; at the end, the last."""
         return len(self.came) + (not self.ended)
 
-    @property
-    def tokens(self) -> list[int]:
-        """The prompt's tokens and those that came."""
-        return self.given + [step.token for step in self.came]
-
     def state(self, frame: FrameType, event: str) -> State:
         """All that one wants to know first, as plain values."""
         return State(

@@ -17,6 +17,6 @@ def test_what_is_live_in_a_pass_is_what_the_ledger_says(monkeypatch):
     with witness("cpu") as allocations, allocator.witnessing(lm, allocations) as witnessed:
         for step in generate(lm, "To be", max_new_tokens=2, seed=1):
             assert witnessed.look()["kv_cache"] == step.live_bytes["kv_cache"] > 0
-        assert f"{allocations.peak:,} bytes at most" in witnessed.report(str)
+        assert f"{allocations.peak:,} bytes at most" in witnessed.report()
     with allocator.witnessing(lm, None) as nobody:
         assert nobody is None

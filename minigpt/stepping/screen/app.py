@@ -19,13 +19,10 @@ from minigpt.stepping.screen.layers import Layers
 from minigpt.stepping.screen.messages import Command, Ended, Job, Loading, Ready, Running, View
 from minigpt.stepping.screen.panels import Memory, Panel, Source, Tensor, Totals, Writing
 
-WORDS: tuple[str, ...] = (
-    "stop when nan",
-    "stop when inf",
-    "stop when flops>1e6",
-    "stop when alloc>1e4",
+WORDS = (
+    *("stop when nan", "stop when inf", "stop when flops>1e6", "stop when alloc>1e4"),
+    *("ledger", "mem", "kv", "cost", "look", "lens", "attn", "back", "token", "layer", "run"),
 )
-WORDS += ("ledger", "mem", "kv", "cost", "look", "lens", "attn", "back", "token", "layer", "run")
 HELP = """\
 s n r c    step to the next line, over calls, out of the function; continue
 o          run to the next operation, and stop when it has run (op)

@@ -30,7 +30,11 @@ class Engine:
                 while True:
                     tell(self._connection.recv())
             self.process.join()
-            tell(Ended(error=f"the process that computes {_fate(self.process.exitcode or 0)}"))
+            status = self.process.exitcode or 0
+            fate = f"left with exit status {status}"
+            if status < 0:
+                fate = f"was killed by {signal.Signals(-status).name}"
+            tell(Ended(error=f"the process that computes {fate}"))
 
         Thread(target=read, daemon=True).start()
 
@@ -43,9 +47,3 @@ class Engine:
         """Ends the process, whatever it does."""
         self.process.kill()
         self.process.join()
-
-
-def _fate(status: int) -> str:
-    if status < 0:
-        return f"was killed by {signal.Signals(-status).name}"
-    return f"left with exit status {status}"

@@ -18,8 +18,8 @@ from counting.views import flops
 from minigpt.errors import InputError
 from minigpt.inference.load import load
 from minigpt.models.paths import component
-from minigpt.planning.forward import forward
 from minigpt.stepping.debugger import Debugger
+from minigpt.stepping.inspection import on_shapes
 from minigpt.stepping.screen.messages import (
     Command,
     Ended,
@@ -212,8 +212,8 @@ def _run(connection: Connection, job: Job) -> bool:
     lm = load(**job.options._asdict(), progress=progress)
     worker = Worker(connection)
     worker.lm = lm
-    order = forward(lm.config, architecture=type(lm.model)).counts
-    connection.send(Ready([*dict.fromkeys([*(path for path, _ in order), *worker.paths()])]))
+    order = (path for path, _ in on_shapes(lm.model))
+    connection.send(Ready([*dict.fromkeys([*order, *worker.paths()])]))
     text = worker.generate(lm, job.prompt, job.sampling, job.at, job.token)
     connection.send(Ended(text, missed=worker.waiting, view=worker.last))
     return text is not None
