@@ -13,6 +13,7 @@ Elements are of 2 bytes wherever bytes are meant.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Literal, NamedTuple
 
 
@@ -143,92 +144,65 @@ def _of_the_articles_table() -> Iterator[Published]:
         yield Published("article", where, mega, of="kv bytes", model=model)
 
 
+# A source's rows, in the terms that all of them share.
+_article = partial(Published, "article")
+_kipply = partial(Published, "kipply")
+_kaplan = partial(Published, "Kaplan", scope="mean")
+_chinchilla = partial(Published, "Chinchilla", scope="sequence")
+_megatron = partial(Published, "Megatron", scope="sequence")
+_nanogpt = partial(Published, "nanoGPT")
+_math = partial(Published, "Transformer Math")
+_cookbook = partial(Published, "cookbook", scope="mean")
+_scaling = partial(Published, "scaling book")
+
 PUBLISHED = (
-    Published("article", "headline and eq. 9", "24*L*d**2 + 2*V*d**2"),
-    Published("article", "eq. 1: 2mnp, for q, k and v", "2*1*d*3*d", part=("qkv",), per="L"),
-    Published("article", "eq. 2: q of a head", "2*d*D", part=("qkv",), per="3*L*H"),
-    Published("article", "eq. 3: q, k and v", "6*d**2", part=("qkv",), per="L"),
-    Published("article", "eq. 4: q kᵀ of a head", "2*D", part=("qk",), per="L*H"),
-    Published(
-        "article", "eq. 4: softmax of a head", "2*D", part=("softmax",), per="L*H", view="all"
+    _article("headline and eq. 9", "24*L*d**2 + 2*V*d**2"),
+    _article("eq. 1: 2mnp, for q, k and v", "2*1*d*3*d", part=("qkv",), per="L"),
+    _article("eq. 2: q of a head", "2*d*D", part=("qkv",), per="3*L*H"),
+    _article("eq. 3: q, k and v", "6*d**2", part=("qkv",), per="L"),
+    _article("eq. 4: q kᵀ of a head", "2*D", part=("qk",), per="L*H"),
+    _article("eq. 4: softmax of a head", "2*D", part=("softmax",), per="L*H", view="all"),
+    _article("eq. 4: softmax(…) v of a head", "2*d", part=("av",), per="L*H"),
+    _article("eq. 4: a head", "4*D + 2*d", part=ATTENTION, per="L*H", view="all"),
+    _article("eq. 4: all heads", "4*d + 2*d*H", part=ATTENTION, per="L", view="all"),
+    _article("eq. 5: linear layer", "2*d**2", part=("out",), per="L"),
+    _article("eq. 6: feed-forward", "16*d**2", part=("mlp",), per="L"),
+    _article(
+        "eq. 7: block, in full", "6*d**2 + 4*d + 2*d*H + 2*d**2 + 16*d**2", part=BLOCK, per="L"
     ),
-    Published("article", "eq. 4: softmax(…) v of a head", "2*d", part=("av",), per="L*H"),
-    Published("article", "eq. 4: a head", "4*D + 2*d", part=ATTENTION, per="L*H", view="all"),
-    Published("article", "eq. 4: all heads", "4*d + 2*d*H", part=ATTENTION, per="L", view="all"),
-    Published("article", "eq. 5: linear layer", "2*d**2", part=("out",), per="L"),
-    Published("article", "eq. 6: feed-forward", "16*d**2", part=("mlp",), per="L"),
-    Published(
-        "article",
-        "eq. 7: block, in full",
-        "6*d**2 + 4*d + 2*d*H + 2*d**2 + 16*d**2",
-        part=BLOCK,
-        per="L",
-    ),
-    Published("article", "eq. 7: block, rounded", "24*d**2", part=BLOCK, per="L"),
-    Published("article", "token and position embeddings: lookups", "0", part=("embed",)),
-    Published("article", "eq. 8: final layer", "2*d**2*V", part=("head",)),
-    Published("article", "eq. 10: KV bytes a token", "4*L*d", of="kv bytes"),
-    Published("article", "model parameters: 2n bytes", "2*P", of="weight bytes"),
+    _article("eq. 7: block, rounded", "24*d**2", part=BLOCK, per="L"),
+    _article("token and position embeddings: lookups", "0", part=("embed",)),
+    _article("eq. 8: final layer", "2*d**2*V", part=("head",)),
+    _article("eq. 10: KV bytes a token", "4*L*d", of="kv bytes"),
+    _article("model parameters: 2n bytes", "2*P", of="weight bytes"),
     *_of_the_articles_table(),
-    Published(
-        "article",
-        "table: 1.55B parameters of GPT-2 XL",
-        "1550*10**6",
-        of="parameters",
-        model="gpt2-xl",
+    _article("table: 1.55B parameters of GPT-2 XL", "1550*10**6", of="parameters", model="gpt2-xl"),
+    _kipply("kv cache: 2 · 2 · L · H · D bytes", "2*2*L*d", of="kv bytes"),
+    _kipply("kv cache: 2 · 2 · L · d² for k and v", "2*2*L*d**2", part=("qkv",), per="3/2"),
+    _kipply("flops counting: 2 · 12 · L · d²", "24*L*d**2"),
+    _kipply("latency calculations: 2P FLOP", "2*P"),
+    _kipply(
+        "latency calculations: large batch, 2P / FLOP a second", "2*P/A", of="arithmetic seconds"
     ),
-    Published("kipply", "kv cache: 2 · 2 · L · H · D bytes", "2*2*L*d", of="kv bytes"),
-    Published(
-        "kipply", "kv cache: 2 · 2 · L · d² for k and v", "2*2*L*d**2", part=("qkv",), per="3/2"
+    _kipply(
+        "latency calculations: small batch, 2P / bytes a second", "2*P/W", of="reading seconds"
     ),
-    Published("kipply", "flops counting: 2 · 12 · L · d²", "24*L*d**2"),
-    Published("kipply", "latency calculations: 2P FLOP", "2*P"),
-    Published(
-        "kipply",
-        "latency calculations: large batch, 2P / FLOP a second",
-        "2*P/A",
-        of="arithmetic seconds",
-    ),
-    Published(
-        "kipply",
-        "latency calculations: small batch, 2P / bytes a second",
-        "2*P/W",
-        of="reading seconds",
-    ),
-    Published(
-        "kipply",
-        "capacity: tokens that fit beside 2P bytes",
-        "(M - 2*P)/(4*L*d)",
-        of="tokens that fit",
-    ),
-    Published(
-        "Kaplan", "section 2.1: 2N, N = 12 L d² (non-embedding)", "2*12*L*d**2", scope="mean"
-    ),
-    Published(
-        "Kaplan",
+    _kipply("capacity: tokens that fit beside 2P bytes", "(M - 2*P)/(4*L*d)", of="tokens that fit"),
+    _kaplan("section 2.1: 2N, N = 12 L d² (non-embedding)", "2*12*L*d**2"),
+    _kaplan(
         "eq. 2.2: 2N + 2 L n d, held against the whole model",
         "2*12*L*d**2 + 2*L*n*d",
-        scope="mean",
         scores="causal",
     ),
-    Published(
-        "Kaplan",
+    _kaplan(
         "table 1: total (non-embedding), blocks alone",
         "2*12*L*d**2 + 2*L*n*d",
         part=BLOCK,
-        scope="mean",
         scores="causal",
     ),
-    Published(
-        "Kaplan",
-        "table 1: attention: mask",
-        "2*L*n*d",
-        part=("qk", "av"),
-        scope="mean",
-        scores="causal",
-    ),
-    Published("Kaplan", "table 1: embed", "4*d", part=("embed",), view="all", scope="mean"),
-    Published("Kaplan", "table 1: de-embed", "2*d*V", part=("head",), scope="mean"),
+    _kaplan("table 1: attention: mask", "2*L*n*d", part=("qk", "av"), scores="causal"),
+    _kaplan("table 1: embed", "4*d", part=("embed",), view="all"),
+    _kaplan("table 1: de-embed", "2*d*V", part=("head",)),
     Published(
         "PaLM",
         "appendix B: 6N + 12LHQT; N without wpe, which PaLM has not",
@@ -236,34 +210,20 @@ PUBLISHED = (
         scope="mean",
         mode="training",
     ),
-    Published(
-        "Chinchilla",
+    _chinchilla(
         "appendix F: forward pass",
         "2*n*V*d + L*(6*n*d*H*D + 2*n**2*H*D + 3*H*n**2 + 2*n**2*H*D + 2*n*H*D*d + 16*n*d**2)"
         " + 2*n*d*V",
-        scope="sequence",
     ),
-    Published("Chinchilla", "appendix F: embeddings", "2*n*V*d", part=("embed",), scope="sequence"),
-    Published(
-        "Chinchilla",
-        "appendix F: softmax",
-        "3*H*n**2",
-        part=("softmax",),
-        per="L",
-        view="all",
-        scope="sequence",
-    ),
-    Published(
-        "Megatron",
+    _chinchilla("appendix F: embeddings", "2*n*V*d", part=("embed",)),
+    _chinchilla("appendix F: softmax", "3*H*n**2", part=("softmax",), per="L", view="all"),
+    _megatron(
         "appendix: forward pass, 24 B s h² + 4 B s² h a layer, 2 B s h V",
         "L*(24*n*d**2 + 4*n**2*d) + 2*n*d*V",
-        scope="sequence",
     ),
-    Published(
-        "Megatron",
+    _megatron(
         "eq. 3: 96 B s l h² (1 + s/6h + V/16lh)",
         "96*n*L*d**2*(1 + n/(6*d) + V/(16*L*d))",
-        scope="sequence",
         mode="recomputed",
     ),
     Published(
@@ -273,27 +233,18 @@ PUBLISHED = (
         scope="sequence",
         mode="training",
     ),
-    Published(
-        "nanoGPT",
+    _nanogpt(
         "transformer_sizing: forward_total",
         "L*(2*n*3*d**2 + 2*n**2*d + 2*H*n**2*D + 2*n*d**2 + 16*n*d**2) + 2*n*d*V",
         scope="sequence",
     ),
-    Published(
-        "nanoGPT",
+    _nanogpt(
         "transformer_sizing: params, no biases",
         "C*d + V*d + L*(12*d**2 + 2*d) + d",
         of="parameters",
     ),
-    Published(
-        "nanoGPT",
-        "estimate_mfu: 6N alone, N without wpe",
-        "6*(P - C*d)",
-        scope="mean",
-        mode="training",
-    ),
-    Published(
-        "nanoGPT",
+    _nanogpt("estimate_mfu: 6N alone, N without wpe", "6*(P - C*d)", scope="mean", mode="training"),
+    _nanogpt(
         "estimate_mfu: 6N + 12LHQT, N without wpe, T = C",
         "6*(P - C*d) + 12*L*H*D*C",
         scope="mean",
@@ -307,38 +258,24 @@ PUBLISHED = (
         scores="causal",
         mode="training",
     ),
-    Published("Transformer Math", "compute: forward, 2P a token", "2*P", scope="mean"),
-    Published("Transformer Math", "compute: 6P a token", "6*P", scope="mean", mode="training"),
-    Published("Transformer Math", "model weights: 2 bytes each in fp16", "2*P", of="weight bytes"),
-    Published("Transformer Math", "total inference: 1.2 · model memory", "12/10*2*P", of="memory"),
-    Published(
-        "cookbook",
+    _math("compute: forward, 2P a token", "2*P", scope="mean"),
+    _math("compute: 6P a token", "6*P", scope="mean", mode="training"),
+    _math("model weights: 2 bytes each in fp16", "2*P", of="weight bytes"),
+    _math("total inference: 1.2 · model memory", "12/10*2*P", of="memory"),
+    _cookbook(
         "calc_transformer_flops, as called without options",
         "96*L*d**2 + 16*L*n*d + 6*d*V",
-        scope="mean",
         mode="recomputed",
     ),
-    Published(
-        "cookbook",
+    _cookbook(
         "calc_transformer_flops --no-checkpoint-activations",
         "72*L*d**2 + 12*L*n*d + 6*d*V",
-        scope="mean",
         mode="training",
     ),
-    Published(
-        "cookbook",
-        "calc_transformer_flops --infer",
-        "24*L*d**2 + 4*L*n*d + 6*d*V",
-        scope="mean",
-    ),
-    Published("scaling book", "ch. 7: 2BSTD in QK, of a head", "2*n*D", part=("qk",), per="L*H"),
-    Published("scaling book", "ch. 7: 2BSTD in AV, of a head", "2*n*D", part=("av",), per="L*H"),
-    Published("scaling book", "ch. 7: KV cache of a token", "2*2*H*D*L", of="kv bytes"),
-    Published("scaling book", "ch. 7: 2 · parameters / FLOP/s", "2*P/A", of="arithmetic seconds"),
-    Published(
-        "scaling book",
-        "ch. 7: theoretical min step time",
-        "(2*2*H*D*L*n + 2*P)/W",
-        of="reading seconds",
-    ),
+    _cookbook("calc_transformer_flops --infer", "24*L*d**2 + 4*L*n*d + 6*d*V"),
+    _scaling("ch. 7: 2BSTD in QK, of a head", "2*n*D", part=("qk",), per="L*H"),
+    _scaling("ch. 7: 2BSTD in AV, of a head", "2*n*D", part=("av",), per="L*H"),
+    _scaling("ch. 7: KV cache of a token", "2*2*H*D*L", of="kv bytes"),
+    _scaling("ch. 7: 2 · parameters / FLOP/s", "2*P/A", of="arithmetic seconds"),
+    _scaling("ch. 7: theoretical min step time", "(2*2*H*D*L*n + 2*P)/W", of="reading seconds"),
 )

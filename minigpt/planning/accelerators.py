@@ -10,6 +10,7 @@ than nominal: error correction takes a sixteenth of GDDR6, the driver keeps some
 ones more. Drivers differ by about one percent.
 """
 
+import re
 from typing import NamedTuple
 
 from minigpt.errors import InputError
@@ -76,9 +77,19 @@ class Accelerator(NamedTuple):
 
 
 Link = tuple[str, float]
-_TYPES = {"fp64": "float64", "fp32": "float32", "tf32": "tfloat32", "fp16": "float16"}
-_TYPES |= {"bf16": "bfloat16", "fp8": "float8", "fp4": "float4"}
-_TYPES |= {"int8": "int8", "int4": "int4", "int32": "int32"}
+
+
+def _tera(**rates: float) -> dict[str, float]:
+    """FLOP a second by "type/accumulate type", from TFLOP/s by a short `type_accumulate`.
+
+    Without the second, floats are accumulated in fp32 and integers in int32.
+    """
+    flops = {}
+    for key, rate in rates.items():
+        kind, _, accumulate = key.partition("_")
+        into = accumulate or ("int32" if kind.startswith("int") else "fp32")
+        flops[re.sub("fp?", "float", f"{kind}/{into}")] = rate * 1e12  # fp16, bf16, tf32
+    return flops
 
 
 def _nvidia(
@@ -88,18 +99,13 @@ def _nvidia(
     bandwidth: float,
     link: Link,
     source: str,
-    /,
-    **tera: float,
+    flops: dict[str, float],
 ) -> Accelerator:
-    """An NVIDIA GPU; rates in TFLOP/s.
+    """An NVIDIA GPU.
 
     Args:
         memory: nominal GiB, bytes found, and where they were found.
     """
-    flops = {}
-    for key, rate in tera.items():
-        kind, accumulate = key.split("_")
-        flops[f"{_TYPES[kind]}/{_TYPES[accumulate]}"] = rate * 1e12
     gib, found, where = memory
     return Accelerator(
         name,
@@ -128,16 +134,9 @@ PCIE_3, PCIE_4, PCIE_5 = (
     (f"PCIe {generation}.0 x16", bandwidth)
     for generation, bandwidth in ((3, 15.75e9), (4, 31.5e9), (5, 63e9))
 )
-_HOPPER = {
-    "fp32_fp32": 67,
-    "tf32_fp32": 494.5,
-    "fp16_fp32": 989.5,
-    "bf16_fp32": 989.5,
-    "fp8_fp32": 1979,
-    "int8_int32": 1979,
-}
-_AMPERE = {"fp64_fp64": 19.5, "fp32_fp32": 19.5, "tf32_fp32": 156, "fp16_fp32": 312}
-_AMPERE |= {"fp16_fp16": 312, "bf16_fp32": 312, "int8_int32": 624, "int4_int32": 1248}
+_HOPPER = _tera(fp32=67, tf32=494.5, fp16=989.5, bf16=989.5, fp8=1979, int8=1979)
+_AMPERE = _tera(fp64_fp64=19.5, fp32=19.5, tf32=156, fp16=312, fp16_fp16=312, bf16=312)
+_AMPERE |= _tera(int8=624, int4=1248)
 _GA102 = "Ampere GA102 GPU Architecture whitepaper"
 _ADA = "Ada GPU Architecture whitepaper"
 
@@ -146,137 +145,82 @@ GPUS: dict[str, Accelerator] = {
         "RTX 3060 12 GB",
         *(_query(12, 11_901 * 2**20, "13.0", 12_288), 3, 360e9, PCIE_4),
         f"{_GA102} and GeForce RTX 3060 specifications",
-        fp32_fp32=12.74,
-        tf32_fp32=12.74,
-        fp16_fp32=25.5,
-        fp16_fp16=51.0,
-        bf16_fp32=25.5,
-        int8_int32=102,
-        int4_int32=204,
+        _tera(fp32=12.74, tf32=12.74, fp16=25.5, fp16_fp16=51.0, bf16=25.5, int8=102, int4=204),
     ),
     "rtx-3090": _nvidia(
         "RTX 3090",
         *(_query(24, 25_414_860_800, "12.2", 24_576), 6, 936e9, PCIE_4),
         _GA102,
-        fp32_fp32=35.6,
-        tf32_fp32=35.6,
-        fp16_fp32=71,
-        fp16_fp16=142,
-        bf16_fp32=71,
-        int8_int32=284,
-        int4_int32=568,
+        _tera(fp32=35.6, tf32=35.6, fp16=71, fp16_fp16=142, bf16=71, int8=284, int4=568),
     ),
     "rtx-4060": _nvidia(
         "RTX 4060",
         *(_torch(8, int(7.62 * 2**30), "7.62 GiB", 8_188), 24, 272e9),
         ("PCIe 4.0 x8", 15.75e9),
         f"GeForce RTX 4060 specifications; rates a core and clock from the {_ADA}",
-        fp32_fp32=15.11,
-        tf32_fp32=15.11,
-        fp16_fp32=30.2,
-        fp16_fp16=60.5,
-        bf16_fp32=30.2,
-        fp8_fp32=60.5,
-        fp8_fp16=121,
-        int8_int32=121,
-        int4_int32=242,
+        _tera(fp32=15.11, tf32=15.11, fp16=30.2, fp16_fp16=60.5, bf16=30.2)
+        | _tera(fp8=60.5, fp8_fp16=121, int8=121, int4=242),
     ),
     "rtx-4090": _nvidia(
         "RTX 4090",
         *(_query(24, 25_250_627_584, "13.0", 24_564), 72, 1008e9, PCIE_4),
         _ADA,
-        fp32_fp32=82.6,
-        tf32_fp32=82.6,
-        fp16_fp32=165.2,
-        fp16_fp16=330.3,
-        bf16_fp32=165.2,
-        fp8_fp32=330.3,
-        fp8_fp16=660.6,
-        int8_int32=660.6,
-        int4_int32=1321.2,
+        _tera(fp32=82.6, tf32=82.6, fp16=165.2, fp16_fp16=330.3, bf16=165.2)
+        | _tera(fp8=330.3, fp8_fp16=660.6, int8=660.6, int4=1321.2),
     ),
     "rtx-5090": _nvidia(
         "RTX 5090",
         *(_query(32, 33_660_534_784, "13.0", 32_607), 96, 1792e9, PCIE_5),
         "RTX Blackwell GPU Architecture whitepaper",
-        fp32_fp32=104.8,
-        tf32_fp32=104.8,
-        fp16_fp32=209.5,
-        fp16_fp16=419,
-        bf16_fp32=209.5,
-        fp8_fp32=419,
-        fp8_fp16=838,
-        int8_int32=838,
-        fp4_fp32=1676,
+        _tera(fp32=104.8, tf32=104.8, fp16=209.5, fp16_fp16=419, bf16=209.5)
+        | _tera(fp8=419, fp8_fp16=838, int8=838, fp4=1676),
     ),
     "t4": _nvidia(
         "T4",
         *(_query(16, 15_642_329_088, "12.5", 15_360), 4, 320e9, PCIE_3),
         "T4 product brief",
-        fp32_fp32=8.1,
-        fp16_fp32=65,
-        fp16_fp16=65,
-        int8_int32=130,
-        int4_int32=260,
+        _tera(fp32=8.1, fp16=65, fp16_fp16=65, int8=130, int4=260),
     ),
     "l4": _nvidia(
         "L4",
         *(_query(24, 23_612_293_120, "12.0", 23_034), 48, 300e9, PCIE_4),
         f"L4 data sheet, its rates with sparsity halved; int4 at twice int8, as in the {_ADA}",
-        fp32_fp32=30.3,
-        tf32_fp32=60,
-        fp16_fp32=121,
-        bf16_fp32=121,
-        fp8_fp32=242.5,
-        int8_int32=242.5,
-        int4_int32=485,
+        _tera(fp32=30.3, tf32=60, fp16=121, bf16=121, fp8=242.5, int8=242.5, int4=485),
     ),
     "l40s": _nvidia(
         "L40S",
         *(_query(48, 47_576_711_168, "12.4", 46_068), 96, 864e9, PCIE_4),
         f"L40S data sheet; int4 at twice int8, as in the {_ADA}, where the sheet says as int8",
-        fp32_fp32=91.6,
-        tf32_fp32=183,
-        fp16_fp32=362,
-        bf16_fp32=362,
-        fp8_fp32=733,
-        int8_int32=733,
-        int4_int32=1466,
+        _tera(fp32=91.6, tf32=183, fp16=362, bf16=362, fp8=733, int8=733, int4=1466),
     ),
     "a100-40gb": _nvidia(
         "A100 SXM 40 GB",
         *(_torch(40, int(39.5 * 2**30), "39.50 GiB", 40_960), 40, 1555e9, ("NVLink 3", 300e9)),
         "A100 data sheet",
-        **_AMPERE,
+        _AMPERE,
     ),
     "a100-80gb": _nvidia(
         "A100 SXM 80 GB",
         *(_query(80, 84_987_740_160, "12.2", 81_920), 40, 2039e9, ("NVLink 3", 300e9)),
         "A100 80 GB data sheet",
-        **_AMPERE,
+        _AMPERE,
     ),
     "h100": _nvidia(
         "H100 SXM",
         *(_query(80, 85_017_755_648, "13.0", 81_559), 50, 3.35e12, ("NVLink 4", 450e9)),
         "H100 data sheet, its rates with sparsity halved",
-        **_HOPPER,
+        _HOPPER,
     ),
     "h200": _nvidia(
         "H200 SXM",
         *(_torch(141, 143_156 * 2**20, "143156 MB", 143_771), 60, 4.8e12, ("NVLink 4", 450e9)),
         "H200 data sheet, its rates with sparsity halved",
-        **_HOPPER,
+        _HOPPER,
     ),
     "b200": _nvidia(
         "B200 SXM",
         *(_torch(180, 182_631 * 2**20, "182631 MB", 183_359), 126, 8e12, ("NVLink 5", 900e9)),
         "DGX and HGX B200 data sheets, an eighth each, rates with sparsity halved",
-        fp32_fp32=75,
-        tf32_fp32=1125,
-        fp16_fp32=2250,
-        bf16_fp32=2250,
-        fp8_fp32=4500,
-        int8_int32=4500,
-        fp4_fp32=9000,
+        _tera(fp32=75, tf32=1125, fp16=2250, bf16=2250, fp8=4500, int8=4500, fp4=9000),
     ),
 }
