@@ -41,13 +41,13 @@ def kernels(module: ir.Module, target: Target) -> None:
         attention.together(module, target, dtype)
     if matmul.PAIRS_FEATURE in target.features:
         matmul.product(module, target, "bfloat16", pairs=True)
-    matmul.narrow(module, target)
-    for formula in (pointwise.gelu, pointwise.silu):
-        pointwise.elementwise(module, target, formula)
+    pointwise.elementwise(module, target, "narrow", job.rounded, types.i16)
+    pointwise.elementwise(module, target, "gelu", pointwise.gelu)
+    pointwise.elementwise(module, target, "silu", pointwise.silu)
     pointwise.layer_norm(module, target)
     pointwise.rms_norm(module, target)
-    for row_formula in rows.FORMULAS:
-        rows.by_rows(module, target, row_formula)
+    for name in rows.FORMULAS:
+        rows.by_rows(module, target, name)
     rows.position(module)
     for dtype in job.STORED:
         rows.gathered(module, target, dtype)
@@ -160,11 +160,11 @@ class Machine:
             x = np.ascontiguousarray(x, np.float32)
         return x, self.executor.empty((*x.shape[:-1], out), np.float32), x.size // d
 
-    def move(self, formula: rows.Formula, to: np.ndarray, *operands: np.ndarray) -> bool:
+    def move(self, formula: str, to: np.ndarray, *operands: np.ndarray) -> bool:
         """`to[...] = formula(*operands)`; False, and nothing done, if no kernel fits.
 
         Args:
-            formula: one of `rows.FORMULAS`.
+            formula: its name in `rows.FORMULAS`.
             operands: of float32, wherever their rows lie, broadcast to the shape of `to`.
         """
         arrays = (to, *operands)
@@ -175,7 +175,7 @@ class Machine:
             return False
         n, d, sizes = walk
         words = [*map(address, arrays), d, *sizes]
-        self.job(formula.__name__, "q" * len(words))(n, max(1, SOME // max(1, d)), *words)
+        self.job(formula, "q" * len(words))(n, max(1, SOME // max(1, d)), *words)
         return True
 
 
