@@ -11,10 +11,9 @@ import numpy as np
 from counting.composite import composite
 from minigpt.fast.kernels.attention import TOGETHER, WIDE, WORDS
 from minigpt.fast.kernels.machine import SOME, Machine, address
-from minigpt.fast.packed import DTYPES
+from minigpt.fast.packed import DTYPES, FLOAT
 from minigpt.models import ops
 
-FLOAT = np.dtype(np.float32)
 KEYS = ("float32", "float16", "bfloat16")  # what keys and values may be stored in
 PLANS = 1000  # calls of attention that are remembered: one for each number of keys
 Run = Callable[..., Any]

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from counting.composite import composite
-from minigpt.fast.fused import FLOAT
 from minigpt.fast.kernels.rows import FORMULAS
-from minigpt.fast.packed import PackedMatrix
+from minigpt.fast.packed import FLOAT, PackedMatrix
 from minigpt.fast.tape import Tape, Unrecordable
 
 

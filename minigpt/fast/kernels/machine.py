@@ -27,8 +27,6 @@ MANY = 16  # rows from which on it pays to round x to bfloat16 first
 
 Multiply = Callable[[np.ndarray], np.ndarray]
 
-_MODULES = (attention, job, matmul, pointwise, rows, threads, types)
-
 
 def kernels(module: ir.Module, target: Target) -> None:
     """Puts all kernels into a module, and what shares them out among threads."""
@@ -77,8 +75,7 @@ class Machine:
     """
 
     def __init__(self, target: Target, cores: int | None = None) -> None:
-        sources = [Path(str(module.__file__)) for module in _MODULES]
-        self._code = target.load(kernels, [*sources, Path(__file__)])
+        self._code = target.load(kernels, sorted(Path(__file__).parent.glob("*.py")))
         self.lanes, self.pairs = target.lanes, matmul.PAIRS_FEATURE in target.features
         self.pool = threads.Pool(self._code, cores)
         self.executor: Executor = self.pool
