@@ -11,11 +11,9 @@ import numpy as np
 from counting.composite import composite
 from minigpt.fast.kernels.attention import TOGETHER, WIDE, WORDS
 from minigpt.fast.kernels.machine import SOME, Machine, address
-from minigpt.fast.kernels.rows import copy_float32
-from minigpt.fast.packed import DTYPES
+from minigpt.fast.packed import DTYPES, FLOAT
 from minigpt.models import ops
 
-FLOAT = np.dtype(np.float32)
 KEYS = ("float32", "float16", "bfloat16")  # what keys and values may be stored in
 PLANS = 1000  # calls of attention that are remembered: one for each number of keys
 Run = Callable[..., Any]
@@ -134,17 +132,13 @@ def _contiguous(machine: Machine, x: Any) -> Any:
     """`x`, copied by a kernel if its numbers do not lie one after another."""
     if type(x) is np.ndarray and x.dtype == FLOAT and x.ndim and not x.flags.c_contiguous:
         y = machine.executor.empty(x.shape, FLOAT)
-        return y if machine.move(copy_float32, y, x) else x
+        return y if machine.move("copy_float32", y, x) else x
     return x
 
 
-def _head_stride(x: Any) -> int | None:
+def _head_stride(x: np.ndarray) -> int | None:
     """Elements from one (S, D) of x (..., S, D) to the next, if that is one number."""
-    if (
-        type(x) is not np.ndarray
-        or x.ndim < 3
-        or x.strides[-2:] != (x.shape[-1] * x.itemsize, x.itemsize)
-    ):
+    if x.ndim < 3 or x.strides[-2:] != (x.shape[-1] * x.itemsize, x.itemsize):
         return None
     outer = [(n, step) for n, step in zip(x.shape[:-2], x.strides[:-2], strict=True) if n > 1]
     even = all(outer[i][1] == outer[i + 1][0] * outer[i + 1][1] for i in range(len(outer) - 1))

@@ -15,11 +15,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from math import prod
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from minigpt.checkpoint.dtypes import BY_CODE
+from minigpt.checkpoint.dtypes import BY_CODE, CODES
 from minigpt.checkpoint.tensors import Stored
 from minigpt.errors import InputError
 from minigpt.fast.packed import DTYPES, Parts
@@ -32,8 +33,7 @@ VERSION = 2  # of what is written; another one is packed anew
 SAMPLE = 4096  # bytes at both ends and in the middle of a tensor that are compared at every start
 CHUNK = 1 << 20  # bytes of a file that are read at a time
 
-FLOAT = np.dtype(np.float32)
-
+Layouts = Mapping[str, str | None]  # of each tensor, as `layout` of its configuration says
 Record = dict[str, Any]
 
 
@@ -47,9 +47,7 @@ class Pack:
         dtype: a name of `DTYPES`.
     """
 
-    def __init__(
-        self, folder: PrivateFolder, stored: Stored, layouts: Mapping[str, str | None], dtype: str
-    ) -> None:
+    def __init__(self, folder: PrivateFolder, stored: Stored, layouts: Layouts, dtype: str) -> None:
         self._folder, self._stored = folder, stored
         self._header, self._entries = header(stored, layouts, dtype)
         self._files = {os.path.abspath(t.file): stamp(t.status) for t in stored.values()}
@@ -155,27 +153,21 @@ class Pack:
         return found
 
 
-def header(
-    stored: Stored, layouts: Mapping[str, str | None], dtype: str
-) -> tuple[bytes, dict[str, Any]]:
+def header(stored: Stored, layouts: Layouts, dtype: str) -> tuple[bytes, dict[str, Any]]:
     """The header of the safetensors file of a pack, and its entries by key.
 
     The first tensor begins a line of the cache.
     """
-    codes = {known: code for code, known in BY_CODE.items()}
-    entries: dict[str, Any] = {}
-    end = 0
-
-    def add(key: str, shape: tuple[int, ...], of: np.dtype) -> None:
-        nonlocal end
-        begin, end = end, end + int(np.prod(shape, dtype=np.int64)) * of.itemsize
-        entries[key] = {"dtype": codes[of], "shape": shape, "data_offsets": [begin, end]}
-
+    parts = []
     for key, tensor in stored.items():
         shape = tensor.shape[::-1] if layouts[key] == "columns" else tensor.shape
-        add(key, shape, DTYPES[dtype])
+        parts.append((key, shape, dtype))
         if dtype == "int8":
-            add(f"{key}.scale", shape[:1], FLOAT)
+            parts.append((f"{key}.scale", shape[:1], "float32"))
+    entries, end = {}, 0
+    for key, shape, of in parts:
+        begin, end = end, end + prod(shape) * DTYPES[of].itemsize
+        entries[key] = {"dtype": CODES[of], "shape": shape, "data_offsets": [begin, end]}
     text = json.dumps(entries).encode()
     text += b" " * (-(8 + len(text)) % 64)
     return len(text).to_bytes(8, "little") + text, entries

@@ -9,22 +9,9 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from counting.composite import composite
-from minigpt.fast.fused import FLOAT
-from minigpt.fast.kernels import rows
-from minigpt.fast.packed import DTYPES, PackedMatrix
+from minigpt.fast.kernels.rows import FORMULAS
+from minigpt.fast.packed import FLOAT, PackedMatrix
 from minigpt.fast.tape import Tape, Unrecordable
-
-ELEMENTWISE: dict[np.ufunc, rows.Formula] = {
-    np.add: rows.add,
-    np.multiply: rows.multiply,
-    np.cos: rows.cos,
-    np.sin: rows.sin,
-}
-COPIES = {
-    DTYPES["float32"]: rows.copy_float32,
-    DTYPES["bfloat16"]: rows.copy_bfloat16,
-    DTYPES["float16"]: rows.copy_float16,
-}
 
 
 class Recorded(NDArrayOperatorsMixin):
@@ -73,8 +60,8 @@ class Recorded(NDArrayOperatorsMixin):
                 if not (x.data.flags.c_contiguous and _float(x)):
                     x = x.copy()
                 return self._output(self.tape.keep(y).multiply(x.data))
-            if ufunc in ELEMENTWISE:
-                return self._by_rows(ELEMENTWISE[ufunc], *map(self._number, inputs))
+            if ufunc.__name__ in FORMULAS:
+                return self._by_rows(ufunc.__name__, *map(self._number, inputs))
         raise Unrecordable(f"no kernel for numpy.{ufunc.__name__}")
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
@@ -95,22 +82,22 @@ class Recorded(NDArrayOperatorsMixin):
         return self._output(kernel(*map(self._operand, operands)))
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        to = self.data[index]
-        fits = _float(value) and to.dtype in COPIES and to.ndim
-        move = self.tape.machine.move
-        if not (fits and move(COPIES[to.dtype], to, self._operand(value))):
+        to, move = self.data[index], self.tape.machine.move
+        copied = f"copy_{to.dtype.name}"
+        fits = _float(value) and copied in FORMULAS and to.ndim
+        if not (fits and move(copied, to, self._operand(value))):
             raise Unrecordable("no kernel copies this")
 
     def copy(self) -> "Recorded":
-        return self._by_rows(rows.copy_float32, self.data)
+        return self._by_rows("copy_float32", self.data)
 
-    def _by_rows(self, formula: rows.Formula, *operands: Any) -> "Recorded":
+    def _by_rows(self, formula: str, *operands: Any) -> "Recorded":
         if all(map(_float, operands)):
             shape = np.broadcast_shapes(*(x.shape for x in operands))
             to = self.tape.empty(shape, FLOAT)
             if self.tape.machine.move(formula, to, *operands):
                 return self._output(to)
-        raise Unrecordable(f"no kernel for {formula.__name__} of this")
+        raise Unrecordable(f"no kernel for {formula} of this")
 
     def _operand(self, x: Any) -> Any:
         """What kernels see of an operand."""

@@ -6,8 +6,8 @@ import numpy as np
 
 from minigpt.checkpoint.tensors import Held, Progress, Stored
 from minigpt.fast import machine
-from minigpt.fast.packed import DTYPES, PackedMatrix, Parts, narrowed
-from minigpt.fast.packing import FLOAT, Pack
+from minigpt.fast.packed import DTYPES, FLOAT, PackedMatrix, Parts, narrowed
+from minigpt.fast.packing import Layouts, Pack
 from minigpt.models.config import Config
 from minigpt.notes import note
 from minigpt.storage.kept import PACKED
@@ -52,11 +52,7 @@ def hold(config: Config, stored: Stored, dtype: str, progress: Progress) -> Held
 
 
 def _packed(
-    unfit: Stored,
-    layouts: Mapping[str, str | None],
-    dtype: str,
-    size: int,
-    said: Callable[[int], None],
+    unfit: Stored, layouts: Layouts, dtype: str, size: int, said: Callable[[int], None]
 ) -> Mapping[str, Parts]:
     """Packed tensors of `size` bytes in all by key: from the cache, or packed into it."""
 

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigpt.fast.fused import FLOAT, fused_kernels
+from minigpt.fast.fused import fused_kernels
 from minigpt.fast.kernels.machine import SOME, Machine, address
 from minigpt.fast.kernels.threads import fitting
-from minigpt.fast.packed import gathered
+from minigpt.fast.packed import FLOAT, gathered
 
 LINE = 64  # bytes: buffers begin a line of the cache
 

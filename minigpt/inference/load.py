@@ -198,7 +198,8 @@ def _fit(
     """
     embedding = next(iter(config.shapes()))
     if "lm_head.weight" in stored and embedding in stored:
-        tied = _same(stored["lm_head.weight"], stored[embedding])
+        a, b = stored["lm_head.weight"], stored[embedding]
+        tied = (a.shape, a.dtype) == (b.shape, b.dtype) and np.array_equal(a.map(), b.map())
         config = replace(config, tie_word_embeddings=tied)
         if tied:
             stored = {key: tensor for key, tensor in stored.items() if key != "lm_head.weight"}
@@ -213,7 +214,3 @@ def _fit(
         if key not in shapes:
             raise InputError(f"{stored[key].file}: unexpected tensor {key}, not part of {origin}")
     return config, stored
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return (a.shape, a.dtype) == (b.shape, b.dtype) and np.array_equal(a.map(), b.map())

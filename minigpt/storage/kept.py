@@ -76,11 +76,8 @@ def bound(but: Path | None = None) -> None:
     """
     total = 0
     for one in sorted([*_packs(), *_kernels()], key=lambda one: one.used, reverse=True):
-        if but in one.paths:
-            total += one.nbytes
-            continue
         left = one.of == NOBODYS and time.time() - one.used > FINISHED
-        if left or total + one.nbytes > LIMIT:
+        if but not in one.paths and (left or total + one.nbytes > LIMIT):
             one.remove()
         else:
             total += one.nbytes

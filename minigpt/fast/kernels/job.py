@@ -12,19 +12,7 @@ from typing import Any
 from llvmlite import ir
 
 from minigpt.fast.kernels.llvm import Builder, function
-from minigpt.fast.kernels.types import (
-    constant,
-    f16,
-    f32,
-    i8,
-    i16,
-    i32,
-    i64,
-    pointer,
-    vector,
-    void,
-    whole,
-)
+from minigpt.fast.kernels.types import constant, f16, f32, i8, i16, i32, i64, pointer, vector
 
 STORED = {"float32": f32, "bfloat16": i16, "float16": f16, "int8": i8}
 
@@ -32,10 +20,9 @@ STORED = {"float32": f32, "bfloat16": i16, "float16": f16, "int8": i8}
 @contextmanager
 def job(module: ir.Module, name: str, *types: Any) -> Iterator[tuple[Builder, list[Any], Any, Any]]:
     """A job under construction: yields its builder, its words, begin and end."""
-    with function(module, name, void, pointer, i64, i64) as (b, (words, begin, end)):
+    with function(module, name, pointer, i64, i64) as (b, (words, begin, end)):
         given = [b.load(b.at(words, k, i64), typ=typ, align=8) for k, typ in enumerate(types)]
         yield b, given, begin, end
-        b.ret_void()
 
 
 def widened(b: Builder, base: Any, index: Any, dtype: str, lanes: int) -> Any:
@@ -62,10 +49,3 @@ def rounded(b: Builder, x: Any) -> Any:
     quiet = b.and_(quiet, constant(0xFFC00000, ints))
     kept = b.select(b.fcmp_unordered("uno", x, x), quiet, nearest)
     return b.trunc(b.lshr(kept, constant(16, ints)), halves)
-
-
-@contextmanager
-def vectors(b: Builder, begin: Any, end: Any, lanes: int) -> Iterator[Any]:
-    """A loop over units of a vector: yields the index of the first number of each."""
-    with b.loop(b.mul(begin, whole(lanes)), b.mul(end, whole(lanes)), lanes) as (i, _, _):
-        yield i

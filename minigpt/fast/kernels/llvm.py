@@ -108,12 +108,12 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
 
 
 @contextmanager
-def function(
-    module: ir.Module, name: str, result: Any, *parameters: Any
-) -> Iterator[tuple[Builder, Any]]:
-    """A function under construction: yields its builder and its parameters."""
-    made = ir.Function(module, ir.FunctionType(result, parameters), name)
-    yield Builder(made.append_basic_block("entry")), made.args
+def function(module: ir.Module, name: str, *parameters: Any) -> Iterator[tuple[Builder, Any]]:
+    """A function under construction, which gives nothing: yields its builder and its parameters."""
+    made = ir.Function(module, ir.FunctionType(void, parameters), name)
+    b = Builder(made.append_basic_block("entry"))
+    yield b, made.args
+    b.ret_void()
 
 
 class Target:
@@ -183,16 +183,14 @@ class Target:
         return Code(compiled or self.compile(build), self)
 
 
-class Code:
+class Code(dict[str, int]):
     """Compiled code in memory; `code["name"]` is the address of a function."""
 
     def __init__(self, compiled: bytes, target: Target) -> None:
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target.machine())
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(compiled))
         self._engine.finalize_object()
-        self._known: dict[str, int] = {}
 
-    def __getitem__(self, name: str) -> int:
-        if name not in self._known:
-            self._known[name] = self._engine.get_function_address(name)
-        return self._known[name]
+    def __missing__(self, name: str) -> int:
+        found = self[name] = self._engine.get_function_address(name)
+        return found

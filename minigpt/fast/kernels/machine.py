@@ -27,8 +27,6 @@ MANY = 16  # rows from which on it pays to round x to bfloat16 first
 
 Multiply = Callable[[np.ndarray], np.ndarray]
 
-_MODULES = (attention, job, matmul, pointwise, rows, threads, types)
-
 
 def kernels(module: ir.Module, target: Target) -> None:
     """Puts all kernels into a module, and what shares them out among threads."""
@@ -41,13 +39,13 @@ def kernels(module: ir.Module, target: Target) -> None:
         attention.together(module, target, dtype)
     if matmul.PAIRS_FEATURE in target.features:
         matmul.product(module, target, "bfloat16", pairs=True)
-    matmul.narrow(module, target)
-    for formula in (pointwise.gelu, pointwise.silu):
-        pointwise.elementwise(module, target, formula)
+    pointwise.elementwise(module, target, "narrow", job.rounded, types.i16)
+    pointwise.elementwise(module, target, "gelu", pointwise.gelu)
+    pointwise.elementwise(module, target, "silu", pointwise.silu)
     pointwise.layer_norm(module, target)
     pointwise.rms_norm(module, target)
-    for row_formula in rows.FORMULAS:
-        rows.by_rows(module, target, row_formula)
+    for name in rows.FORMULAS:
+        rows.by_rows(module, target, name)
     rows.position(module)
     for dtype in job.STORED:
         rows.gathered(module, target, dtype)
@@ -77,8 +75,7 @@ class Machine:
     """
 
     def __init__(self, target: Target, cores: int | None = None) -> None:
-        sources = [Path(str(module.__file__)) for module in _MODULES]
-        self._code = target.load(kernels, [*sources, Path(__file__)])
+        self._code = target.load(kernels, sorted(Path(__file__).parent.glob("*.py")))
         self.lanes, self.pairs = target.lanes, matmul.PAIRS_FEATURE in target.features
         self.pool = threads.Pool(self._code, cores)
         self.executor: Executor = self.pool
@@ -160,11 +157,11 @@ class Machine:
             x = np.ascontiguousarray(x, np.float32)
         return x, self.executor.empty((*x.shape[:-1], out), np.float32), x.size // d
 
-    def move(self, formula: rows.Formula, to: np.ndarray, *operands: np.ndarray) -> bool:
+    def move(self, formula: str, to: np.ndarray, *operands: np.ndarray) -> bool:
         """`to[...] = formula(*operands)`; False, and nothing done, if no kernel fits.
 
         Args:
-            formula: one of `rows.FORMULAS`.
+            formula: its name in `rows.FORMULAS`.
             operands: of float32, wherever their rows lie, broadcast to the shape of `to`.
         """
         arrays = (to, *operands)
@@ -175,7 +172,7 @@ class Machine:
             return False
         n, d, sizes = walk
         words = [*map(address, arrays), d, *sizes]
-        self.job(formula.__name__, "q" * len(words))(n, max(1, SOME // max(1, d)), *words)
+        self.job(formula, "q" * len(words))(n, max(1, SOME // max(1, d)), *words)
         return True
 
 

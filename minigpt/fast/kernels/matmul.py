@@ -7,19 +7,9 @@ from typing import Any
 from llvmlite import ir
 
 from minigpt.checkpoint.dtypes import NUMPY
-from minigpt.fast.kernels.job import STORED, job, rounded, vectors, widened
+from minigpt.fast.kernels.job import STORED, job, widened
 from minigpt.fast.kernels.llvm import Builder, Target
-from minigpt.fast.kernels.types import (
-    BFloatType,
-    constant,
-    f32,
-    i8,
-    i16,
-    i64,
-    pointer,
-    vector,
-    whole,
-)
+from minigpt.fast.kernels.types import bf16, constant, f32, i8, i16, i64, pointer, vector, whole
 
 LINE = 64  # bytes of the cache that come at once
 AHEAD = 3072  # bytes from the one in use to the one asked for: a prefetch takes that long
@@ -110,7 +100,7 @@ class _Product:
 
     def _part(self, base: Any, i: Any, dtype: str) -> Any:
         if self.pairs:
-            return self.b.read(base, i, BFloatType(), 32)
+            return self.b.read(base, i, bf16, 32)
         return widened(self.b, base, i, dtype, self.lanes)
 
     def _add_product(self, w: Any, x: Any, total: Any) -> Any:
@@ -166,13 +156,3 @@ def _by(b: Builder, begin: Any, end: Any, widths: Sequence[int]) -> Iterator[tup
         with b.loop(begin, stop, width) as (i, _, _):
             yield i, width
         begin = stop
-
-
-def narrow(module: ir.Module, target: Target) -> None:
-    """`y[begin:end] = x[begin:end].astype(bfloat16)`, in units of a vector: to the nearest, even"""
-    lanes = target.lanes
-    with (
-        job(module, "narrow", pointer, pointer) as (b, (x, y), begin, end),
-        vectors(b, begin, end, lanes) as i,
-    ):
-        b.write(rounded(b, b.read(x, i, f32, lanes)), y, i, i16)

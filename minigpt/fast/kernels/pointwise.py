@@ -6,9 +6,9 @@ from typing import Any
 
 from llvmlite import ir
 
-from minigpt.fast.kernels.job import job, vectors
+from minigpt.fast.kernels.job import job
 from minigpt.fast.kernels.llvm import Builder, Target
-from minigpt.fast.kernels.types import constant, f32, i32, i64, pointer, vector
+from minigpt.fast.kernels.types import constant, f32, i32, i64, pointer, vector, whole
 
 
 def exp(b: Builder, x: Any) -> Any:
@@ -50,14 +50,19 @@ def _sigmoid_times(b: Builder, x: Any, minus: Any) -> Any:
     return b.fdiv(x, b.fadd(exp(b, minus), constant(1.0, x.type)))
 
 
-def elementwise(module: ir.Module, target: Target, formula: Callable[[Builder, Any], Any]) -> None:
-    """`y[begin:end] = formula(x[begin:end])`, in units of a vector"""
+def elementwise(
+    module: ir.Module,
+    target: Target,
+    name: str,
+    formula: Callable[[Builder, Any], Any],
+    result: Any = f32,
+) -> None:
+    """`y[begin:end] = formula(x[begin:end])`, in units of a vector; y of the type `result`"""
     lanes = target.lanes
-    with (
-        job(module, formula.__name__, pointer, pointer) as (b, (x, y), begin, end),
-        vectors(b, begin, end, lanes) as i,
-    ):
-        b.write(formula(b, b.read(x, i, f32, lanes)), y, i, f32)
+    with job(module, name, pointer, pointer) as (b, (x, y), begin, end):
+        first, last = b.mul(begin, whole(lanes)), b.mul(end, whole(lanes))
+        with b.loop(first, last, lanes) as (i, _, _):
+            b.write(formula(b, b.read(x, i, f32, lanes)), y, i, result)
 
 
 def layer_norm(module: ir.Module, target: Target) -> None:

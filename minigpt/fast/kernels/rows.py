@@ -18,62 +18,32 @@ AXES = 4  # of rows that a kernel walks, each with a stride of its own
 Formula = Callable[..., Any]  # of the builder and parts of the operands
 
 
-def add(b: Builder, x: Any, y: Any) -> Any:
-    """`x + y`"""
-    return b.fadd(x, y)
-
-
-def multiply(b: Builder, x: Any, y: Any) -> Any:
-    """`x * y`"""
-    return b.fmul(x, y)
-
-
-def cos(b: Builder, x: Any) -> Any:
-    """`np.cos(x)`, the C library's"""
-    return b.elementwise("cos", x)
-
-
-def sin(b: Builder, x: Any) -> Any:
-    """`np.sin(x)`, the C library's"""
-    return b.elementwise("sin", x)
-
-
-def copy_float32(b: Builder, x: Any) -> Any:
-    """`x`"""
-    return x
-
-
-def copy_bfloat16(b: Builder, x: Any) -> Any:
-    """`x.astype(bfloat16)`"""
-    return rounded(b, x)
-
-
-def copy_float16(b: Builder, x: Any) -> Any:
-    """`x.astype(float16)`"""
+def _float16(b: Builder, x: Any) -> Any:
     return b.fptrunc(x, vector(f16, x.type.count) if isinstance(x.type, ir.VectorType) else f16)
 
 
-FORMULAS: dict[Formula, tuple[int, str]] = {  # how many operands, and the dtype of what they give
-    add: (2, "float32"),
-    multiply: (2, "float32"),
-    cos: (1, "float32"),
-    sin: (1, "float32"),
-    copy_float32: (1, "float32"),
-    copy_bfloat16: (1, "bfloat16"),
-    copy_float16: (1, "float16"),
+# By name, as NumPy calls it or `copy_` and the dtype: how many operands, the dtype of the result.
+FORMULAS: dict[str, tuple[Formula, int, str]] = {
+    "add": (Builder.fadd, 2, "float32"),
+    "multiply": (Builder.fmul, 2, "float32"),
+    "cos": (lambda b, x: b.elementwise("cos", x), 1, "float32"),  # the C library's, as is sin
+    "sin": (lambda b, x: b.elementwise("sin", x), 1, "float32"),
+    "copy_float32": (lambda b, x: x, 1, "float32"),
+    "copy_bfloat16": (rounded, 1, "bfloat16"),
+    "copy_float16": (_float16, 1, "float16"),
 }
 
 
-def by_rows(module: ir.Module, target: Target, formula: Formula) -> None:
-    """`to[rows] = formula(*operands[rows])`, rows [begin, end) of some axes, C order
+def by_rows(module: ir.Module, target: Target, name: str) -> None:
+    """`to[rows] = FORMULAS[name](*operands[rows])`, rows [begin, end) of some axes, C order
 
     Words: the arrays, where they are; d, the numbers of a row, and how many rows the axes but the
     first have; then the strides of each array along the axes and within a row, in its elements.
     """
-    operands, dtype = FORMULAS[formula]
+    formula, operands, dtype = FORMULAS[name]
     elements = [STORED[dtype], *[f32] * operands]
     types = (*[pointer] * len(elements), *[i64] * (AXES + (AXES + 1) * len(elements)))
-    with job(module, formula.__name__, *types) as (b, words, begin, end):
+    with job(module, name, *types) as (b, words, begin, end):
         places, sizes = words[: len(elements)], words[len(elements) :]
         d, *lengths = sizes[:AXES]
         strides = [sizes[k : k + AXES + 1] for k in range(AXES, len(sizes), AXES + 1)]

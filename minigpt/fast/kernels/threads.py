@@ -44,15 +44,13 @@ def sharing(module: ir.Module, target: Target) -> None:
 
 def _help_out(module: ir.Module) -> None:
     """`help_out(state)`: chunks of the job under way, until none is left."""
-    with function(module, "help_out", void, pointer) as (b, (state,)):
+    with function(module, "help_out", pointer) as (b, (state,)):
         again, mine, none = (b.append_basic_block(name) for name in ("again", "mine", "none"))
         b.branch(again)
         b.position_at_end(again)
         ticket = b.atomic_rmw("add", b.at(state, TICKET, i64), whole(1), "acq_rel")
-        chunk, chunks = (
-            b.and_(ticket, whole(NEXT)),
-            b.and_(b.lshr(ticket, whole(NEXT_BITS)), whole(NEXT)),
-        )
+        chunk = b.and_(ticket, whole(NEXT))
+        chunks = b.and_(b.lshr(ticket, whole(NEXT_BITS)), whole(NEXT))
         b.cbranch(b.icmp_signed("<", chunk, chunks), mine, none)
         b.position_at_end(mine)
         job, words = b.read(state, JOB, _WORK), b.read(state, WORDS, pointer)
@@ -62,12 +60,11 @@ def _help_out(module: ir.Module) -> None:
         b.atomic_rmw("add", b.at(state, DONE, i64), whole(1), "acq_rel")
         b.branch(again)
         b.position_at_end(none)
-        b.ret_void()
 
 
 def _run(module: ir.Module, target: Target) -> None:
     types = (pointer, pointer, pointer, i64, i64)
-    with function(module, "run", void, *types) as (b, (state, job, words, total, size)):
+    with function(module, "run", *types) as (b, (state, job, words, total, size)):
         held = b.alloca(pointer)
         b.store(job, held)
         alone = b.load(held, typ=_WORK)
@@ -90,20 +87,20 @@ def _run(module: ir.Module, target: Target) -> None:
         with _waiting(b, target) as (_, until):
             until(b.icmp_signed("==", _now(b, state, DONE), chunks))
         b.atomic_rmw("xchg", b.at(state, BUSY, i64), whole(0), "acq_rel")
-        b.ret_void()
 
 
 def _replay(module: ir.Module) -> None:
-    with function(module, "replay", void, pointer, pointer, i64) as (b, (state, tape, n)):
-        with b.loop(0, n, 1) as (k, _, _):
-            entry = b.at(tape, b.mul(k, whole(ENTRY)), i64)
-            given = [b.read(entry, i, typ) for i, typ in enumerate((pointer, pointer, i64, i64))]
-            b.call(module.globals["run"], [state, *given])
-        b.ret_void()
+    with (
+        function(module, "replay", pointer, pointer, i64) as (b, (state, tape, n)),
+        b.loop(0, n, 1) as (k, _, _),
+    ):
+        entry = b.at(tape, b.mul(k, whole(ENTRY)), i64)
+        given = [b.read(entry, i, typ) for i, typ in enumerate((pointer, pointer, i64, i64))]
+        b.call(module.globals["run"], [state, *given])
 
 
 def _serve(module: ir.Module, target: Target) -> None:
-    with function(module, "serve", void, pointer, i64) as (b, (state, rounds)):
+    with function(module, "serve", pointer, i64) as (b, (state, rounds)):
         again, idle = b.append_basic_block("again"), b.append_basic_block("idle")
         b.branch(again)
         b.position_at_end(again)
@@ -114,7 +111,6 @@ def _serve(module: ir.Module, target: Target) -> None:
             until(b.or_(new, b.icmp_signed(">", waited, rounds)))
         b.cbranch(new, again, idle)
         b.position_at_end(idle)
-        b.ret_void()
 
 
 def _now(b: Builder, state: Any, word: int) -> Any:

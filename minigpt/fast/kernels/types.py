@@ -5,7 +5,16 @@ from typing import Any
 from llvmlite import ir
 
 i1, i8, i16, i32, i64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
-f16, f32 = ir.HalfType(), ir.FloatType()
+
+
+class _BFloatType(ir.Type):  # type: ignore[misc]
+    """bfloat16, which llvmlite lacks."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+
+bf16, f16, f32 = _BFloatType(), ir.HalfType(), ir.FloatType()
 pointer, void = ir.PointerType(), ir.VoidType()
 
 
@@ -21,16 +30,3 @@ def constant(value: float, like: Any) -> Any:
 def whole(number: Any) -> Any:
     """A Python int as a constant of 64 bits."""
     return constant(number, i64) if isinstance(number, int) else number
-
-
-class BFloatType(ir.Type):  # type: ignore[misc]
-    """bfloat16, which llvmlite lacks."""
-
-    def _to_string(self) -> str:
-        return "bfloat"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, BFloatType)
-
-    def __hash__(self) -> int:
-        return hash(BFloatType)

@@ -13,21 +13,23 @@ pytest.importorskip("llvmlite")
 
 from minigpt import notes
 from minigpt.fast.kernels.llvm import Target, function
-from minigpt.fast.kernels.types import i64, whole
+from minigpt.fast.kernels.types import i64, pointer, whole
 
 STRANGER = 12345
 
 
 def giving(number):
     def build(module, target):
-        with function(module, "answer", i64) as (b, _):
-            b.ret(whole(number))
+        with function(module, "answer", pointer) as (b, (to,)):
+            b.write(whole(number), to, 0, i64)
 
     return mock.Mock(side_effect=build)
 
 
 def answer(code):
-    return ctypes.CFUNCTYPE(ctypes.c_int64)(code["answer"])()
+    given = ctypes.c_int64()
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p)(code["answer"])(ctypes.addressof(given))
+    return given.value
 
 
 EVIL = Target().compile(giving(666))

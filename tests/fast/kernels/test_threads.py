@@ -17,7 +17,7 @@ pytest.importorskip("llvmlite")
 
 from minigpt.fast.kernels.llvm import Code, Target, function
 from minigpt.fast.kernels.threads import Pool, sharing
-from minigpt.fast.kernels.types import i64, pointer, void, whole
+from minigpt.fast.kernels.types import i64, pointer, whole
 
 MOST = 5000  # items of a job
 GUARD = 8  # words after them, which no job may touch
@@ -26,13 +26,12 @@ GUARD = 8  # words after them, which no job may touch
 def build(module, target):
     """The pool's code; a job that adds 1 to each item; one that says slowly who does each."""
     sharing(module, target)
-    with function(module, "mark", void, pointer, i64, i64) as (b, (words, begin, end)):
+    with function(module, "mark", pointer, i64, i64) as (b, (words, begin, end)):
         items = b.load(words, typ=pointer)
         with b.loop(begin, end, 1) as (i, _, _):
             place = b.at(items, i, i64)
             b.write(b.add(b.read(place, 0, i64), whole(1)), place, 0, i64)
-        b.ret_void()
-    with function(module, "sign", void, pointer, i64, i64) as (b, (words, begin, end)):
+    with function(module, "sign", pointer, i64, i64) as (b, (words, begin, end)):
         items = b.load(words, typ=pointer)
         with b.loop(begin, end, 1) as (i, _, _):
             place = b.at(items, i, i64)
@@ -40,7 +39,6 @@ def build(module, target):
                 b.atomic_rmw("or", place, whole(0), "seq_cst")
             me = b.ptrtoint(b.intrinsic("llvm.thread.pointer.p0", pointer), i64)
             b.write(me, place, 0, i64)
-        b.ret_void()
 
 
 @pytest.fixture(scope="module")
