@@ -60,9 +60,10 @@ class Recorded(NDArrayOperatorsMixin):
                 if not (x.data.flags.c_contiguous and _float(x)):
                     x = x.copy()
                 return self._output(self.tape.keep(y).multiply(x.data))
-            if ufunc.__name__ in FORMULAS:
-                return self._by_rows(ufunc.__name__, *map(self._number, inputs))
-        raise Unrecordable(f"no kernel for numpy.{ufunc.__name__}")
+            name = ufunc.__name__
+            if name in FORMULAS and ufunc is getattr(np, name):  # and not of another package
+                return self._by_rows(name, *map(self._number, inputs))
+        raise Unrecordable(f"no kernel for {ufunc}")
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         if function is np.ones_like or all(

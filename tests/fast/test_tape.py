@@ -1,5 +1,7 @@
 """What a tape is made of: rows that kernels go along, places, and what cannot be recorded."""
 
+from types import SimpleNamespace
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -80,6 +82,7 @@ def test_rows_that_no_kernel_goes_along(machine):
         lambda x: x.__setitem__(0, np.ones(32)),
         lambda x: x + np.ones(32),
         lambda x: np.take(x, np.array([0]), axis=0),
+        lambda x: x.__array_ufunc__(SimpleNamespace(__name__="add"), "__call__", x, x),
     ],
 )
 def test_what_no_kernel_does_is_not_recorded(text):
