@@ -227,19 +227,17 @@ def explain(said: Expr, parts: Parts, idle: Parts, per_key: Expr = n) -> list[st
         ms = [m for m, _, _ in found]
         has = sympy.Add(*(m * coefficient for m, coefficient, _ in found))
         gets = sympy.Add(*(m * coefficient for m, _, coefficient in found))
-        over = " over the n keys" if any(_divisible(m, per_key) for m in ms) else ""
+        divisible = (not sympy.fraction(m / per_key)[1].has(n) for m in ms)
+        over = " over the n keys" if any(divisible) else ""
         if ratio is None:
             lines.append(f"extra {plain(has)}: {name or 'nothing costs this'}")
         elif ratio == 0:
             lines.append(f"missing {plain(gets)}: {name}{over}")
         else:
-            times = _TIMES.get(ratio, f"{ratio} times")
+            times = "half of" if ratio == sympy.Rational(1, 2) else f"{ratio} times"
             told = _both(has, gets) if len(ms) == 1 else plain(gets)
             lines.append(f"{told}: {times} {name}{over}")
     return lines
-
-
-_TIMES = {sympy.Rational(1, 2): "half of"}
 
 
 def _both(has: Expr, gets: Expr) -> str:
@@ -254,10 +252,6 @@ def _factors(ratio: Expr) -> str:
     if under == "1":
         return f"one factor {over} too many"
     return f"a factor {under} is missing" if over == "1" else f"{over} in the place of {under}"
-
-
-def _divisible(m: Expr, by: Expr) -> bool:
-    return not sympy.fraction(m / by)[1].has(n)
 
 
 def _who(m: Expr, parts: Parts) -> str:

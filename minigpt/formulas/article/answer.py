@@ -1,6 +1,6 @@
 """What an answer to the article is made of, and the executions that several answers read."""
 
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from counting import Counts
@@ -32,16 +32,11 @@ class Answer(NamedTuple):
     reason: str
 
 
-def right(executed: str, reason: str, *quotes: str) -> Answer:
-    return Answer("right", quotes, executed, reason)
+def _answer(verdict: str, executed: str, reason: str, *quotes: str) -> Answer:
+    return Answer(verdict, quotes, executed, reason)
 
 
-def condition(executed: str, reason: str, *quotes: str) -> Answer:
-    return Answer("condition", quotes, executed, reason)
-
-
-def wrong(executed: str, reason: str, *quotes: str) -> Answer:
-    return Answer("wrong", quotes, executed, reason)
+right, condition, wrong = (partial(_answer, said) for said in ("right", "condition", "wrong"))
 
 
 LLAMAS = {"8B": LLAMA_SIZES["llama-3.1-8b"], "405B": LLAMA_SIZES["llama-3.1-405b"]}
