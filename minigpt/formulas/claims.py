@@ -12,7 +12,7 @@ from minigpt.formulas.figures import part_of, sizes
 from minigpt.formulas.notation import plain
 from minigpt.formulas.published import PUBLISHED, Published
 from minigpt.models.gpt2_config import GPT2Config
-from minigpt.planning.hardware import GPUS
+from minigpt.planning.accelerators import GPUS
 
 n = Symbol("n", integer=True, positive=True)
 A, M, W = sympy.symbols("A M W", positive=True)

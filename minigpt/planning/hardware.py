@@ -11,8 +11,6 @@ from minigpt.errors import InputError, did_you_mean
 from minigpt.models.config import Values
 from minigpt.planning.accelerators import GPUS, Accelerator
 
-__all__ = ["GPUS", "Accelerator", "catalogue", "find", "read", "this_cpu"]
-
 
 def catalogue(file: Path | None = None) -> dict[str, Accelerator]:
     """All hardware by name: `GPUS`, and what a JSON or TOML file describes."""

@@ -41,6 +41,7 @@ right, condition, wrong = (partial(_answer, said) for said in ("right", "conditi
 
 LLAMAS = {"8B": LLAMA_SIZES["llama-3.1-8b"], "405B": LLAMA_SIZES["llama-3.1-405b"]}
 XL = GPT2_SIZES["gpt2-xl"]
+CONTEXT = XL.n_positions
 
 
 @cache
@@ -80,7 +81,7 @@ def a_block(config: LlamaConfig, *modules: str) -> float:
 def claims() -> list[Claim]:
     """The article's formulas beside execution, on GPT-2 XL at one key and at its full context."""
     rows = [row for row in PUBLISHED if row.source == "article"]
-    return hold(XL, "gpt2-xl", [(1, 0), (1, XL.n_positions - 1)], rows)
+    return hold(XL, "gpt2-xl", [(1, 0), (1, CONTEXT - 1)], rows)
 
 
 def claim(where: str, keys: int = 1) -> Claim:
