@@ -211,7 +211,7 @@ def explain(said: Expr, parts: Parts, idle: Parts, per_key: Expr = n) -> list[st
             if wrong := _factors(other / mine):
                 lines.append(f"{_both(theirs.pop(other) * other, ours.pop(mine) * mine)}: {wrong}")
                 break
-    share: dict[tuple[str, Any], list[tuple[Expr, Any, Any]]] = {}
+    share: dict[tuple[str, Any], list[tuple[Expr, Expr]]] = {}
     for m in {**ours, **theirs}:
         has, gets = theirs.get(m, 0), ours.get(m, 0)
         if has == gets:
@@ -222,12 +222,10 @@ def explain(said: Expr, parts: Parts, idle: Parts, per_key: Expr = n) -> list[st
         for has, gets in pairs:
             name = _who(m, parts if gets else idle)
             ratio = has / gets if gets else None
-            share.setdefault((name, ratio), []).append((m, has, gets))
+            share.setdefault((name, ratio), []).append((m * has, m * gets))
     for (name, ratio), found in share.items():
-        ms = [m for m, _, _ in found]
-        has = sympy.Add(*(m * coefficient for m, coefficient, _ in found))
-        gets = sympy.Add(*(m * coefficient for m, _, coefficient in found))
-        divisible = (not sympy.fraction(m / per_key)[1].has(n) for m in ms)
+        has, gets = (sympy.Add(*terms) for terms in zip(*found, strict=True))
+        divisible = (not sympy.fraction(term / per_key)[1].has(n) for _, term in found)
         over = " over the n keys" if any(divisible) else ""
         if ratio is None:
             lines.append(f"extra {plain(has)}: {name or 'nothing costs this'}")
@@ -235,7 +233,7 @@ def explain(said: Expr, parts: Parts, idle: Parts, per_key: Expr = n) -> list[st
             lines.append(f"missing {plain(gets)}: {name}{over}")
         else:
             times = "half of" if ratio == sympy.Rational(1, 2) else f"{ratio} times"
-            told = _both(has, gets) if len(ms) == 1 else plain(gets)
+            told = _both(has, gets) if len(found) == 1 else plain(gets)
             lines.append(f"{told}: {times} {name}{over}")
     return lines
 
