@@ -12,7 +12,7 @@ from minigpt.formulas.figures import part_of, sizes
 from minigpt.formulas.notation import plain
 from minigpt.formulas.published import PUBLISHED, Published
 from minigpt.models.gpt2_config import GPT2Config
-from minigpt.planning.hardware import GPUS
+from minigpt.planning.accelerators import GPUS
 
 n = Symbol("n", integer=True, positive=True)
 A, M, W = sympy.symbols("A M W", positive=True)
@@ -211,7 +211,7 @@ def explain(said: Expr, parts: Parts, idle: Parts, per_key: Expr = n) -> list[st
             if wrong := _factors(other / mine):
                 lines.append(f"{_both(theirs.pop(other) * other, ours.pop(mine) * mine)}: {wrong}")
                 break
-    share: dict[tuple[str, Any], list[tuple[Expr, Any, Any]]] = {}
+    share: dict[tuple[str, Any], list[tuple[Expr, Expr]]] = {}
     for m in {**ours, **theirs}:
         has, gets = theirs.get(m, 0), ours.get(m, 0)
         if has == gets:
@@ -222,24 +222,20 @@ def explain(said: Expr, parts: Parts, idle: Parts, per_key: Expr = n) -> list[st
         for has, gets in pairs:
             name = _who(m, parts if gets else idle)
             ratio = has / gets if gets else None
-            share.setdefault((name, ratio), []).append((m, has, gets))
+            share.setdefault((name, ratio), []).append((m * has, m * gets))
     for (name, ratio), found in share.items():
-        ms = [m for m, _, _ in found]
-        has = sympy.Add(*(m * coefficient for m, coefficient, _ in found))
-        gets = sympy.Add(*(m * coefficient for m, _, coefficient in found))
-        over = " over the n keys" if any(_divisible(m, per_key) for m in ms) else ""
+        has, gets = (sympy.Add(*terms) for terms in zip(*found, strict=True))
+        divisible = (not sympy.fraction(term / per_key)[1].has(n) for _, term in found)
+        over = " over the n keys" if any(divisible) else ""
         if ratio is None:
             lines.append(f"extra {plain(has)}: {name or 'nothing costs this'}")
         elif ratio == 0:
             lines.append(f"missing {plain(gets)}: {name}{over}")
         else:
-            times = _TIMES.get(ratio, f"{ratio} times")
-            told = _both(has, gets) if len(ms) == 1 else plain(gets)
+            times = "half of" if ratio == sympy.Rational(1, 2) else f"{ratio} times"
+            told = _both(has, gets) if len(found) == 1 else plain(gets)
             lines.append(f"{told}: {times} {name}{over}")
     return lines
-
-
-_TIMES = {sympy.Rational(1, 2): "half of"}
 
 
 def _both(has: Expr, gets: Expr) -> str:
@@ -254,10 +250,6 @@ def _factors(ratio: Expr) -> str:
     if under == "1":
         return f"one factor {over} too many"
     return f"a factor {under} is missing" if over == "1" else f"{over} in the place of {under}"
-
-
-def _divisible(m: Expr, by: Expr) -> bool:
-    return not sympy.fraction(m / by)[1].has(n)
 
 
 def _who(m: Expr, parts: Parts) -> str:

@@ -167,10 +167,8 @@ def _draw(rng: random.Random, most: int, layers: int) -> Case:
 
 
 def _try(claim: str, check: Check, cases: list[Case]) -> Witness:
-    for case in cases:
-        if check(case):
-            return Witness(claim, len(cases), smallest=_shrink(case, check))
-    return Witness(claim, len(cases))
+    failing = next(filter(check, cases), None)
+    return Witness(claim, len(cases), smallest=_shrink(failing, check) if failing else None)
 
 
 def _shrink(case: Case, check: Check) -> tuple[Case, str]:

@@ -9,6 +9,7 @@ from typing import Any, Self
 from minigpt.errors import InputError
 from minigpt.models.routing import Experts
 
+Shapes = dict[str, tuple[Any, ...]]
 MANY = 10_000  # layers, or experts of one: more are a mistake, and would be listed one by one
 
 
@@ -55,7 +56,7 @@ class Config(ABC):
         """The same model with as few layers as show all that a layer can be."""
 
     @abstractmethod
-    def shapes(self) -> dict[str, tuple[Any, ...]]:
+    def shapes(self) -> Shapes:
         """The shape of every tensor of a checkpoint, by its key."""
 
     @property

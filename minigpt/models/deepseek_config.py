@@ -3,8 +3,8 @@
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
-from minigpt.models.config import MANY, Values
-from minigpt.models.llama_config import DecoderConfig, Shapes, biases, decoder_values
+from minigpt.models.config import MANY, Shapes, Values
+from minigpt.models.llama_config import DecoderConfig, biases, decoder_values
 from minigpt.models.rope import YarnScaling
 
 

@@ -3,7 +3,7 @@
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from typing import Any, Self
 
-from minigpt.models.config import MANY, Config, Values
+from minigpt.models.config import MANY, Config, Shapes, Values
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,10 @@ class GPT2Config(Config):
     def short(self) -> Self:
         return replace(self, n_layer=min(2, self.n_layer))
 
-    def shapes(self) -> dict[str, tuple[Any, ...]]:
+    def shapes(self) -> Shapes:
         C, F = self.n_embd, self.ffn_dim
-        shapes: dict[str, tuple[Any, ...]] = {
-            "wte.weight": (self.vocab_size, C),
-            "wpe.weight": (self.n_positions, C),
-        }
-        block: dict[str, tuple[Any, ...]] = {
+        shapes: Shapes = {"wte.weight": (self.vocab_size, C), "wpe.weight": (self.n_positions, C)}
+        block: Shapes = {
             "ln_1": (C,),
             "attn.c_attn": (C, 3 * C),
             "attn.c_proj": (C, C),

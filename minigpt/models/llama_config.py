@@ -4,10 +4,8 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from minigpt.models.config import MANY, Config, Values
+from minigpt.models.config import MANY, Config, Shapes, Values
 from minigpt.models.rope import UNSCALED, Llama3Scaling, Scaling, read_rope
-
-Shapes = dict[str, tuple[Any, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)

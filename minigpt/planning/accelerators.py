@@ -76,9 +76,6 @@ class Accelerator(NamedTuple):
         return max(wide, key=lambda kind: self.flops[kind])
 
 
-Link = tuple[str, float]
-
-
 def _tera(**rates: float) -> dict[str, float]:
     """FLOP a second by "type/accumulate type", from TFLOP/s by a short `type_accumulate`.
 
@@ -97,7 +94,7 @@ def _nvidia(
     memory: tuple[int, int, str],
     cache_mib: int,
     bandwidth: float,
-    link: Link,
+    link: tuple[str, float],
     source: str,
     flops: dict[str, float],
 ) -> Accelerator:

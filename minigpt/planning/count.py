@@ -12,7 +12,7 @@ from minigpt.models.config import Config
 from minigpt.models.deepseek_config import DeepseekConfig
 from minigpt.models.paths import component, layer
 from minigpt.models.routing import bound, expected_experts, most_experts
-from minigpt.planning.forward import Pass, on_shapes
+from minigpt.planning.forward import Pass, on_shapes, one_of
 
 
 class Met(NamedTuple):
@@ -102,15 +102,14 @@ def rows(counts: Counts, by: str) -> Iterator[tuple[str, Counts]]:
     Raises:
         InputError: `by` is something else.
     """
+    one_of("grouping", by, ("component", "layer", "op"))
     if by == "component":
         yield from _tree(counts)
     elif by == "layer":
         yield from counts.by(layer).items()
-    elif by == "op":
+    else:
         for operation in dict.fromkeys(key[1] for key in counts):
             yield operation, counts.where(operation=operation)
-    else:
-        raise InputError(f"unknown grouping {by!r}: it is one of component, layer, op")
 
 
 def _tree(counts: Counts, depth: int = 0) -> Iterator[tuple[str, Counts]]:

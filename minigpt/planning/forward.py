@@ -1,6 +1,6 @@
 """One forward pass of a model, executed to be counted: on shapes, on numbers, on symbols."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -53,11 +53,8 @@ class Pass:
 
     def check(self, config: Config) -> None:
         """Raises InputError unless a model of this configuration can run it."""
-        for what, value, least in (
-            ("new tokens", self.T, 1),
-            ("past", self.N, 0),
-            ("batch", self.B, 1),
-        ):
+        sizes = (("new tokens", self.T, 1), ("past", self.N, 0), ("batch", self.B, 1))
+        for what, value, least in sizes:
             if value < least:
                 raise InputError(f"{what} is {value}; it must be {least} or more")
         if self.B > MOST:
@@ -67,13 +64,15 @@ class Pass:
                 f"{self.N} past and {self.T} new tokens are {self.N + self.T}; "
                 f"the model's context is {config.n_positions}"
             )
-        for what, name, known in (
-            ("dtype", self.dtype, tuple(DTYPES)),
-            ("logits", self.logits, ("all", "last")),
-            ("cache", self.cache or "compressed", ("compressed", "expanded")),
-        ):
-            if name not in known:
-                raise InputError(f"unknown {what} {name!r}: it is one of {', '.join(known)}")
+        one_of("dtype", self.dtype, DTYPES)
+        one_of("logits", self.logits, ("all", "last"))
+        one_of("cache", self.cache or "compressed", ("compressed", "expanded"))
+
+
+def one_of(what: str, name: str, known: Collection[str]) -> None:
+    """Raises InputError unless a name is known."""
+    if name not in known:
+        raise InputError(f"unknown {what} {name!r}: it is one of {', '.join(known)}")
 
 
 class Forward(NamedTuple):

@@ -1,20 +1,15 @@
 """Hardware by name: the table of `accelerators`, files that describe more, and this machine."""
 
 import json
-import math
 import os
-import time
 import tomllib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from timeit import repeat
 
 from minigpt.errors import InputError, did_you_mean
 from minigpt.models.config import Values
 from minigpt.planning.accelerators import GPUS, Accelerator
-
-__all__ = ["GPUS", "Accelerator", "catalogue", "find", "read", "this_cpu"]
 
 
 def catalogue(file: Path | None = None) -> dict[str, Accelerator]:
@@ -91,11 +86,12 @@ def this_cpu() -> Accelerator:
     n, threads = 1024, len(processors)
     a = np.ones((n, n), np.float32)
     product = np.empty_like(a)
-    rate = 2 * n**3 / _best(lambda: np.matmul(a, a, out=product))
+    rate = 2 * n**3 / min(repeat(lambda: np.matmul(a, a, out=product), number=1, repeat=4))
     words = np.ones(2**25, np.uint64)  # or-ed: a sum of floats would be bound by its arithmetic
     parts = np.array_split(words, threads)
     with ThreadPoolExecutor(threads) as pool:
-        bandwidth = words.nbytes / _best(lambda: list(pool.map(np.bitwise_or.reduce, parts)), 9)
+        reading = repeat(lambda: list(pool.map(np.bitwise_or.reduce, parts)), number=1, repeat=9)
+    bandwidth = words.nbytes / min(reading)
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # not every system tells
@@ -123,13 +119,3 @@ def _cache(processors: set[int]) -> int:
             unit = {"K": 2**10, "M": 2**20, "G": 2**30}.get(size[-1:], 1)
             sizes[(folder / "shared_cpu_list").read_text()] = int(size.rstrip("KMG")) * unit
     return sum(sizes.values())
-
-
-def _best(run: Callable[[], Any], times: int = 4) -> float:
-    """The seconds that the fastest of several runs took."""
-    best = math.inf
-    for _ in range(times):
-        start = time.perf_counter()
-        run()
-        best = min(best, time.perf_counter() - start)
-    return best

@@ -6,6 +6,7 @@ an estimate, see `roofline`.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +17,7 @@ from minigpt.models.config import Config
 from minigpt.models.routing import expected_experts
 from minigpt.planning.accelerators import BITS, GPUS, Accelerator
 from minigpt.planning.activations import as_written, fused
-from minigpt.planning.forward import DTYPES, Pass
+from minigpt.planning.forward import DTYPES, Pass, one_of
 from minigpt.planning.roofline import Floor, Roofline
 
 HELD = [name for name in BITS if name != "tfloat32"]  # types that weights can be held in
@@ -242,12 +243,8 @@ def plan(model: str, config: Config, gpu: Accelerator, asked: Options = Options(
     usual = "float16" if "float16/float32" in gpu.flops else "float32"
     dtype = usual if asked.dtype is None else asked.dtype
     weights = dtype if asked.weights_dtype is None else asked.weights_dtype
-    for what, name, known in (
-        ("dtype", dtype, list(DTYPES)),
-        ("weights dtype", weights, HELD),
-    ):
-        if name not in known:
-            raise InputError(f"unknown {what} {name!r}: it is one of {', '.join(known)}")
+    one_of("dtype", dtype, DTYPES)
+    one_of("weights dtype", weights, HELD)
     gpu.rate(dtype)
     most = config.n_positions
     context = min(most, 8192) if asked.context is None else asked.context
@@ -267,11 +264,8 @@ def plan(model: str, config: Config, gpu: Accelerator, asked: Options = Options(
 
 def _most(holds: Callable[[int], bool], limit: int) -> int:
     """The largest n up to `limit` that `holds`, as all smaller ones must; 0 if none does."""
-    low, high = 0, 1
-    while high <= limit and holds(high):
-        low, high = high, 2 * high
-    high = min(high, limit + 1)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
+    fails = 1
+    while fails <= limit and holds(fails):
+        fails *= 2
+    low, between = fails // 2, range(fails // 2 + 1, min(fails, limit + 1))
+    return low + bisect_left(between, True, key=lambda n: not holds(n))

@@ -1,6 +1,6 @@
 """What an answer to the article is made of, and the executions that several answers read."""
 
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from counting import Counts
@@ -32,20 +32,16 @@ class Answer(NamedTuple):
     reason: str
 
 
-def right(executed: str, reason: str, *quotes: str) -> Answer:
-    return Answer("right", quotes, executed, reason)
+def _answer(verdict: str, executed: str, reason: str, *quotes: str) -> Answer:
+    return Answer(verdict, quotes, executed, reason)
 
 
-def condition(executed: str, reason: str, *quotes: str) -> Answer:
-    return Answer("condition", quotes, executed, reason)
-
-
-def wrong(executed: str, reason: str, *quotes: str) -> Answer:
-    return Answer("wrong", quotes, executed, reason)
+right, condition, wrong = (partial(_answer, said) for said in ("right", "condition", "wrong"))
 
 
 LLAMAS = {"8B": LLAMA_SIZES["llama-3.1-8b"], "405B": LLAMA_SIZES["llama-3.1-405b"]}
 XL = GPT2_SIZES["gpt2-xl"]
+CONTEXT = XL.n_positions
 
 
 @cache
@@ -85,7 +81,7 @@ def a_block(config: LlamaConfig, *modules: str) -> float:
 def claims() -> list[Claim]:
     """The article's formulas beside execution, on GPT-2 XL at one key and at its full context."""
     rows = [row for row in PUBLISHED if row.source == "article"]
-    return hold(XL, "gpt2-xl", [(1, 0), (1, XL.n_positions - 1)], rows)
+    return hold(XL, "gpt2-xl", [(1, 0), (1, CONTEXT - 1)], rows)
 
 
 def claim(where: str, keys: int = 1) -> Claim:

@@ -8,6 +8,7 @@ import numpy as np
 from counting import ShapeArray, trace
 from counting.views import flops, matmul
 from minigpt.formulas.article.answer import (
+    CONTEXT,
     LLAMAS,
     XL,
     Answer,
@@ -32,7 +33,6 @@ from minigpt.models.ops import merge_heads
 
 WEIGHTS = ("qkv", "out", "mlp", "head")
 KV = ("self_attn.k_proj", "self_attn.v_proj")
-CONTEXT = XL.n_positions
 
 
 def what_is_counted() -> Answer:
@@ -118,10 +118,8 @@ def _scores() -> Iterator[Answer]:
     kinds = {"cmp": "comparisons", "add": "subtractions and additions", "exp": "exponentials"}
     by_name = forms().counts.by(part_of)
     cost, scaled = by_name["softmax"].cost, by_name["qk"].cost["mul"]
-    told = ", ".join(
-        f"{plain(a_head(cost[kind]))} {word}"
-        for kind, word in (kinds | {"div": "divisions"}).items()
-    )
+    kinds["div"] = "divisions"
+    told = ", ".join(f"{plain(a_head(cost[kind]))} {word}" for kind, word in kinds.items())
     yield wrong(
         f"`{soft.executed_form}` a head: {told}; and for 1 / √d_k {plain(a_head(scaled))} "
         "multiplications",

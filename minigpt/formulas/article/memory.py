@@ -7,6 +7,7 @@ from typing import Any
 import sympy
 
 from minigpt.formulas.article.answer import (
+    CONTEXT,
     LLAMAS,
     XL,
     Answer,
@@ -25,7 +26,6 @@ from minigpt.formulas.published import ARTICLE
 from minigpt.models.architectures import PRESETS
 from minigpt.planning.forward import Pass, on_shapes
 
-CONTEXT = XL.n_positions
 SPARSITY = 2  # what 2:4 sparse weights multiply a dense rate by
 
 
