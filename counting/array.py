@@ -1,13 +1,12 @@
 """Arrays that count: a `Counted` holds any array and lets every operation pass `apply`."""
 
-import operator as operators
+import operator
 from collections.abc import Callable, Iterator
 from math import prod
 from threading import get_ident
 from typing import Any
 
 import numpy as np
-from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from counting import show
 from counting.calls import spelled
@@ -19,6 +18,7 @@ from counting.dtypes import admitted
 from counting.indexing import at, is_value, shares
 from counting.leaving import Guarded, leave, leaving, refuse_the_rest
 from counting.ledger import UNSETTLED, Ledger, NotItsTurn
+from counting.operators import Operators
 from counting.pricing import UNKNOWN, describe, fingerprint, no_row, price
 from counting.scope import place
 from counting.shapes import ShapeArray
@@ -26,51 +26,7 @@ from counting.shapes import ShapeArray
 _new = object.__new__
 
 
-def operator(function: np.ufunc) -> Callable[[Any, Any], Any]:
-    """`apply(function, self, other)`, unrolled: the operators are most of a run."""
-
-    def method(self: "Counted", other: Any) -> "Counted":
-        path, category = place.get()
-        spec = self.spec
-        ledger = spec.ledger
-        if type(other) is Counted:
-            charge = ledger.hot.get((function, category, spec, other.spec))
-            bare = other.data
-        else:
-            try:
-                charge = ledger.hot.get((function, category, spec, fingerprint(function, other)))
-            except Uncounted:  # `apply` refuses it, or lets it leave
-                charge = None
-            bare = other
-        if charge is None:
-            return apply(function, self, other)
-        data = charge.run(self.data, bare)
-        ledger.paths.append(path)
-        ledger.log.append(charge)
-        result = _new(Counted)
-        result.data, result.spec, result.base = data, charge.result, None
-        result.path, result.charge = path, charge
-        return result
-
-    return method
-
-
-def reflected(function: np.ufunc) -> Callable[[Any, Any], Any]:
-    """The method for `other + array`: straight to `apply`."""
-    return lambda self, other: apply(function, other, self)
-
-
-def reduction(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A method that calls `function` as NumPy's arrays do, `axis` first."""
-
-    def method(self: "Counted", axis: Any = None, keepdims: bool = False, **options: Any) -> Any:
-        given = {"axis": axis, "keepdims": keepdims, **options}
-        return self.__array_function__(function, (), (self,), given)
-
-    return method
-
-
-class Counted(Guarded, NDArrayOperatorsMixin):
+class Counted(Guarded, Operators):
     """An array whose every operation is priced by `COSTS` and recorded in its ledger.
 
     Args:
@@ -166,25 +122,12 @@ class Counted(Guarded, NDArrayOperatorsMixin):
             return function.function(*operands)
         return apply(function, *operands)
 
-    # The operators are hot: straight to `apply` or its twin, not through NumPy's protocol and back.
-    __add__ = operator(np.add)
-    __sub__ = operator(np.subtract)
-    __mul__ = operator(np.multiply)
-    __truediv__ = operator(np.divide)
-    __matmul__ = operator(np.matmul)
-
-    __radd__ = reflected(np.add)
-    __rsub__ = reflected(np.subtract)
-    __rmul__ = reflected(np.multiply)
-    __rtruediv__ = reflected(np.divide)
-    __rmatmul__ = reflected(np.matmul)
-
     def __getitem__(self, index: Any) -> "Counted":
         """A view where NumPy gives a view; a copy, and priced as one, where it gives a value."""
         if getattr(index, "shape", ()) != ():
             if index.dtype.kind not in "iu":
                 if leaving.get():
-                    return leave(operators.getitem, self, index)
+                    return leave(operator.getitem, self, index)
                 raise Uncounted("rows are gathered by whole numbers; a mask has no row of its own")
             return apply(np.take, self, index, axis=0)
         try:
@@ -194,7 +137,7 @@ class Counted(Guarded, NDArrayOperatorsMixin):
             return view(self, part)
         except Uncounted:
             if leaving.get():
-                return leave(operators.getitem, self, index)
+                return leave(operator.getitem, self, index)
             raise
 
     def _element(self, part: Any, index: Any) -> "Counted":
@@ -208,11 +151,7 @@ class Counted(Guarded, NDArrayOperatorsMixin):
         except Uncounted:
             if not leaving.get():
                 raise
-            leave(operators.setitem, self, index, value)
-
-    sum = reduction(np.sum)
-    max = reduction(np.max)
-    mean = reduction(np.mean)
+            leave(operator.setitem, self, index, value)
 
     def copy(self) -> "Counted":
         return apply(np.copy, self, order="C")

@@ -9,7 +9,6 @@ from counting.views import flops
 from minigpt.checkpoint.resolve import resolve
 from minigpt.errors import InputError
 from minigpt.models.config import Config
-from minigpt.models.deepseek_config import DeepseekConfig
 from minigpt.models.paths import component, layer
 from minigpt.models.routing import bound, expected_experts, most_experts
 from minigpt.planning.forward import Pass, on_shapes, one_of
@@ -78,22 +77,25 @@ def count(model: str, sizes: Pass = Pass(), config: Config | None = None) -> Cou
             the model does not have.
     """
     config = config or resolve(model)
-    if sizes.cache and not isinstance(config, DeepseekConfig):
+    if sizes.cache and not config.latent_cache:
         raise InputError(f"only DeepSeek's latent attention has a choice of --cache, not {model}")
     counts, peak = on_shapes(config, sizes)
-    experts = _experts(config, sizes) if isinstance(config, DeepseekConfig) else None
-    return Count(model, config, sizes, counts, dict(peak), experts)
+    return Count(model, config, sizes, counts, dict(peak), _experts(config, sizes))
 
 
-def _experts(config: DeepseekConfig, sizes: Pass) -> Experts:
-    def met(experts: int, sizes: Pass) -> Met:
-        return Met(experts, on_shapes(config, sizes).counts.bytes_read["weights"])
+def _experts(config: Config, sizes: Pass) -> Experts | None:
+    experts = config.experts
+    if experts is None:
+        return None
+
+    def met(number: int, sizes: Pass) -> Met:
+        return Met(number, on_shapes(config, sizes).counts.bytes_read["weights"])
 
     tokens = sizes.B * sizes.T
-    usual = met(round(expected_experts(config, tokens)), sizes)
-    most = most_experts(config, tokens)
+    usual = met(round(expected_experts(experts, tokens)), sizes)
+    most = most_experts(experts, tokens)
     at_most = usual if most == usual[0] else met(most, replace(sizes, assume=bound))
-    return Experts(config.n_routed_experts, config.num_experts_per_tok, usual, at_most)
+    return Experts(experts.n_routed_experts, experts.num_experts_per_tok, usual, at_most)
 
 
 def rows(counts: Counts, by: str) -> Iterator[tuple[str, Counts]]:

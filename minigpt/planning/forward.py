@@ -11,7 +11,6 @@ from counting import Counted, Counts, Ledger, ShapeArray, category
 from minigpt.errors import InputError
 from minigpt.models.architectures import build
 from minigpt.models.config import Config
-from minigpt.models.deepseek_config import DeepseekConfig
 from minigpt.models.routing import Assumption, expected
 
 # A pass's dtype by name. bfloat16 is no NumPy dtype: a 16-bit one of the same size stands in.
@@ -122,8 +121,10 @@ def ready(
     with category("weights"):
         weights = {k: Counted(make(s, dtype), ledger) for k, s in config.shapes().items()}
     options: dict[str, Any] = {}
-    if isinstance(config, DeepseekConfig):
-        options = {"cache": sizes.cache or "compressed", "assume": sizes.assume}
+    if config.latent_cache:
+        options["cache"] = sizes.cache or "compressed"
+    if config.experts:
+        options["assume"] = sizes.assume
     model = architecture(config, weights, **options)
     cache = model.new_cache(sizes.B, sizes.capacity or sizes.N + sizes.T)
     for layer in cache.layers:

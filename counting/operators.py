@@ -1,0 +1,85 @@
+"""Python's operators and NumPy's reductions as methods: how arrays are mostly written about."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from counting.charge import Spec
+from counting.costs import Uncounted
+from counting.pricing import fingerprint
+from counting.scope import place
+
+_new = object.__new__
+
+
+def operator(function: np.ufunc) -> Callable[[Any, Any], Any]:
+    """`function(self, other)`: the way through `array.apply` unrolled, for they are most of a run.
+
+    What has no price yet, or is refused, goes that way.
+    """
+
+    def method(self: Any, other: Any) -> Any:
+        path, category = place.get()
+        spec, kind = self.spec, type(self)
+        ledger = spec.ledger
+        if type(other) is kind:
+            charge = ledger.hot.get((function, category, spec, other.spec))
+            bare = other.data
+        else:
+            try:
+                charge = ledger.hot.get((function, category, spec, fingerprint(function, other)))
+            except Uncounted:  # the way through `apply` refuses it, or lets it leave
+                charge = None
+            bare = other
+        if charge is None:
+            return self.__array_ufunc__(function, "__call__", self, other)
+        data = charge.run(self.data, bare)
+        ledger.paths.append(path)
+        ledger.log.append(charge)
+        result = _new(kind)
+        result.data, result.spec, result.base = data, charge.result, None
+        result.path, result.charge = path, charge
+        return result
+
+    return method
+
+
+def reflected(function: np.ufunc) -> Callable[[Any, Any], Any]:
+    """`function(other, self)`, which is rare."""
+    return lambda self, other: self.__array_ufunc__(function, "__call__", other, self)
+
+
+def reduction(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that calls `function` as NumPy's arrays do, `axis` first."""
+
+    def method(self: Any, axis: Any = None, keepdims: bool = False, **options: Any) -> Any:
+        given = {"axis": axis, "keepdims": keepdims, **options}
+        return self.__array_function__(function, (), (self,), given)
+
+    return method
+
+
+class Operators(NDArrayOperatorsMixin):
+    """Those of a counted array; the hot ones are not sent through NumPy's protocol and back."""
+
+    __slots__ = ()
+    data: Any
+    spec: Spec
+
+    __add__ = operator(np.add)
+    __sub__ = operator(np.subtract)
+    __mul__ = operator(np.multiply)
+    __truediv__ = operator(np.divide)
+    __matmul__ = operator(np.matmul)
+
+    __radd__ = reflected(np.add)
+    __rsub__ = reflected(np.subtract)
+    __rmul__ = reflected(np.multiply)
+    __rtruediv__ = reflected(np.divide)
+    __rmatmul__ = reflected(np.matmul)
+
+    sum = reduction(np.sum)
+    max = reduction(np.max)
+    mean = reduction(np.mean)
