@@ -88,7 +88,7 @@ def complaint(result):
     return line
 
 
-# The contract of a log, issue 2.
+# The contract of a log.
 
 KINDS = {"mul", "add", "fma", "div", "exp", "tanh", "sqrt", "cmp"}
 CATEGORIES = {"weights", "kv_cache", "activations"}

@@ -8,10 +8,9 @@ from deepseeks import SOME, TINY, chosen, hugging_face, routed, started
 from helpers import counting_scalars, numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers_beside import passes
 
-from counting import Counted, Ledger, ShapeArray
-from counting.views import matmul
-from minigpt.formulas.other_counters import cache_name
+from counting import Counted, ShapeArray
 from minigpt.models.deepseek import Deepseek
 from minigpt.models.deepseek_config import DEEPSEEK_SIZES, DeepseekConfig
 from minigpt.models.rope import UNSCALED, YarnScaling
@@ -179,24 +178,10 @@ def randomised(model):
 @pytest.mark.parametrize("cache", ["compressed", "expanded"])
 @pytest.mark.parametrize("config", SOME)
 def test_logits_agree_with_transformers(torch, config, cache):
-    from torch.utils.flop_counter import FlopCounterMode
-
     theirs = hugging_face(config)
     weights = randomised(theirs)
     shapes = {key: value.shape for key, value in weights.items()}
     assert {key: shapes[key] for key in config.shapes()} == config.shapes()
-    ledger = Ledger()
-    ours = Deepseek(config, {k: Counted(w, ledger) for k, w in weights.items()}, cache)
-    held, past = ours.new_cache(2, 40), None
-    tokens = np.random.default_rng(0).integers(11, size=(2, 40))
-    name = cache_name(theirs)
-    for start, stop in ((0, 30), (30, 31), (31, 39), (39, 40)):
-        new = tokens[:, start:stop]
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            answer = theirs(torch.tensor(new), **{name: past}, use_cache=True)
-        past = answer[name]
-        before = ledger.snapshot()
-        logits = ours(Counted(new, ledger), held, "all")
-        np.testing.assert_allclose(logits.data, answer.logits.numpy(), rtol=1e-4, atol=1e-4)
+    for start, ours, counted in passes(theirs, lambda w: Deepseek(config, w, cache), weights):
         if cache == "expanded" and start == 0:  # later, theirs expands all latents again
-            assert matmul(ledger.snapshot() - before) == counter.get_total_flops()
+            assert ours == counted

@@ -11,6 +11,7 @@ import sympy
 from helpers import counting_scalars, numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers_beside import passes
 
 from counting import Counted, Ledger, ShapeArray, category
 from counting.views import matmul
@@ -233,25 +234,11 @@ SOME = [
 
 @pytest.mark.parametrize("config", SOME)
 def test_logits_and_matmul_flops_agree_with_transformers(torch, config):
-    from torch.utils.flop_counter import FlopCounterMode
-
     theirs = hugging_face(config)
     weights = randomised(theirs)
     assert {k: v.shape for k, v in weights.items() if k in config.shapes()} == config.shapes()
-    ledger = Ledger()
-    ours = Llama(config, {key: Counted(weight, ledger) for key, weight in weights.items()})
-    cache, past = ours.new_cache(2, 40), None
-    tokens = np.random.default_rng(0).integers(11, size=(2, 40))
-    name = cache_name(theirs)
-    for start, stop in ((0, 30), (30, 31), (31, 39), (39, 40)):
-        new = tokens[:, start:stop]
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            answer = theirs(torch.tensor(new), **{name: past}, use_cache=True)
-        past = answer[name]
-        before = ledger.snapshot()
-        logits = ours(Counted(new, ledger), cache, "all")
-        np.testing.assert_allclose(logits.data, answer.logits.numpy(), rtol=1e-4, atol=1e-4)
-        assert matmul(ledger.snapshot() - before) == counter.get_total_flops()
+    for _, ours, counted in passes(theirs, lambda w: Llama(config, w), weights):
+        assert ours == counted
 
 
 def test_matmul_flops_agree_with_torch_on_the_true_8b(torch):

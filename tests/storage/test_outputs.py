@@ -18,7 +18,7 @@ from checkpoints import sharded as in_shards
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt import InputError, cli
+from minigpt import InputError
 from minigpt.storage.files import check_apart, lines
 
 SHARDS = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
@@ -35,15 +35,12 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def command(monkeypatch, capfd, here):
-    """Runs minigpt in this process."""
+def command(command):
+    """Runs minigpt in this process; the line that bad input gets, or what came of it."""
 
     def run(*args):
-        monkeypatch.setattr(sys, "argv", ["minigpt", *map(str, args)])
-        with pytest.raises(SystemExit) as exit:
-            cli.main()
-        out, err = capfd.readouterr()
-        said = subprocess.CompletedProcess(args, exit.value.code or 0, out.encode(), err.encode())
+        said = command(*args)
+        said.stdout, said.stderr = said.stdout.encode(), said.stderr.encode()
         return complaint(said) if said.returncode == 2 else said
 
     return run
