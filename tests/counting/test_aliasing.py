@@ -149,3 +149,21 @@ def test_a_length_is_asked_of_arrays_that_have_one():
     for asks in (len, list, operator.methodcaller("__iter__")):
         with pytest.raises(TypeError):
             asks(x)
+
+
+LINES = st.tuples(st.booleans(), st.integers(0, 4), st.booleans())
+
+
+@given(LINES, LINES)
+def test_a_line_written_over_one_that_it_crosses_is_as_numpy_leaves_it(to, value):
+    """NumPy copies as it goes there: x[:, 2] = x[1] is no permutation. Nothing may differ."""
+
+    def line(x, column, number, backwards):
+        part = x[:, number] if column else x[number]
+        return part[::-1] if backwards else part
+
+    plain = np.arange(25.0).reshape(5, 5)
+    counted = Counted(plain.copy(), Ledger())
+    for x in (plain, counted):
+        line(x, *to)[...] = line(x, *value)
+    assert counted.data.tolist() == plain.tolist()
