@@ -149,7 +149,11 @@ class Program:
             return None
         index = self.index(x.shape)
         number = self.draw.choice((None, None, 0, 1)) if x.dtype.kind != "b" else None
-        if number is None and overlapping(x[index], y):
+        try:
+            to = x[index]
+        except IndexError:
+            return None
+        if number is None and overlapping(to, y):
             return None
 
         given = index if isinstance(index, tuple) else (index,)
