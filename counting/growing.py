@@ -19,7 +19,7 @@ from counting.scope import place
 
 
 class Line:
-    """Whole numbers that grow evenly with n: `line(n)` is `origin + n * slope`.
+    """Whole numbers that grow linearly with n: `line(n)` is `origin + n * slope`.
 
     Args:
         points: pairs of n and an array of the numbers there; one pair is a constant.
@@ -35,7 +35,7 @@ class Line:
         self.slope = (far - near) // ((m - n) or 1)
         self.origin = near - n * self.slope
         if not all(np.array_equal(self(k), numbers) for k, numbers in [(m, far), *others]):
-            raise ValueError("the numbers do not grow evenly")
+            raise ValueError("the numbers do not grow linearly")
 
     def __call__(self, n: int) -> np.ndarray:
         return self.origin + n * self.slope
@@ -69,7 +69,7 @@ class Growing:
         runs: what it was counted to cost at some n.
 
     Raises:
-        ValueError: it does not grow evenly with n.
+        ValueError: it does not grow linearly with n.
     """
 
     def __init__(self, name: str, runs: Sequence[tuple[int, Run]]) -> None:

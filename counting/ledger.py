@@ -91,20 +91,6 @@ class Ledger:
                 for name, live in self.live_bytes.items():
                     self.memory[name].peak = larger(peaks[name], live)
 
-    @contextmanager
-    def turn(self, thread: int) -> Iterator[None]:
-        """A `with` block in which one thread computes; other threads wait for their turn here."""
-        with self._turn:
-            before, self.thread = self.thread, thread
-            try:
-                yield
-            except BaseException:
-                self.settle()
-                self.paths.clear()  # an operation that was interrupted has left its path, no charge
-                raise
-            finally:
-                self.thread = before
-
     def settle(self) -> None:
         """Enters the events of the log into totals and memory."""
         with self._moment:
@@ -230,11 +216,13 @@ class Interval:
     """A `with` block that was counted.
 
     Attributes:
+        thread: the identity of the one that computes in it.
         before: what was counted when it began.
         inside: what each interval inside it counted.
         counts: its operations and bytes, without those of intervals inside it; once it has ended.
     """
 
+    thread: int
     before: Counts
     inside: list[Counts] = field(default_factory=list)
     counts: Counts = field(init=False)
@@ -255,16 +243,28 @@ def interval(ledger: Ledger, thread: int | None = None) -> Iterator[Interval]:
 
     Args:
         thread: the identity of one that computes in place of the caller, who waits for it.
+
+    Raises:
+        RuntimeError: it ends before one that began inside it: nobody could tell whose was what.
     """
-    with ledger.turn(thread or get_ident()):
-        found = Interval(ledger.snapshot())
+    with ledger._turn:
+        found = Interval(thread or get_ident(), ledger.snapshot())
         ledger.intervals.append(found)
+        ledger.thread = found.thread
         try:
             yield found
+        except BaseException:
+            ledger.settle()
+            ledger.paths.clear()  # an operation that was interrupted has left its path, no charge
+            raise
         finally:
+            innermost = ledger.intervals[-1] is found
+            ledger.intervals.remove(found)
+            ledger.thread = ledger.intervals[-1].thread if ledger.intervals else 0
             whole = found.counts = ledger.snapshot() - found.before
             for counts in found.inside:
                 found.counts -= counts
-            ledger.intervals.remove(found)
+            if not innermost:
+                raise RuntimeError("an interval that began inside this one has not ended yet")
             if ledger.intervals:
                 ledger.intervals[-1].inside.append(whole)

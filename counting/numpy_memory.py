@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 _FRAMES = 12  # how far back `by_file` looks for a file
-_OWN = tuple(f"{Path(file).parent}{os.sep}" for file in (__file__, np.__file__))
+_OWN = tuple(f"{os.path.dirname(file)}{os.sep}" for file in (__file__, np.__file__))
 
 
 class _Allocator(ctypes.Structure):

@@ -11,7 +11,7 @@ import pexpect
 from checkpoints import ROOT, environment
 
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
-DOCUMENTS += [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md")]
+DOCUMENTS += [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "weights/README.md")]
 DOCUMENTS = [path for path in DOCUMENTS if path.exists()]
 
 _FENCE = re.compile(r"^```(\w*) *(.*?)\n(.*?)^```$", re.M | re.S)

@@ -12,8 +12,8 @@ from minigpt.commands.options import ModelOptions
 from minigpt.inference.sample import Sampling
 from minigpt.stepping.screen.app import Stepping
 from minigpt.stepping.screen.engine import Engine
-from minigpt.stepping.screen.messages import Job
 from minigpt.stepping.screen.panels import Tensor
+from minigpt.stepping.stepper import Job
 
 OPTIONS = {"max_new_tokens": 4, "temperature": 0.0, "top_k": None, "top_p": None, "seed": 1}
 OPTIONS["ignore_eos"] = True

@@ -129,6 +129,12 @@ def test_links_lead_somewhere(path):
             assert anchor in map(slug, headings), link
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_files_that_are_named_are_there(path):
+    for name in re.findall(r"`((?:counting|minigpt|scripts|tests|docs)/[\w./-]+)`", prose(path)):
+        assert (ROOT / name).exists(), name
+
+
 def test_the_readme_is_read_in_one_sitting():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 250
 

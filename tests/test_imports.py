@@ -68,8 +68,8 @@ RULES = {
     "counting has never heard of minigpt": (("counting/**/*.py",), (), ("minigpt",), ()),
     "the model names its parts, and knows no more of counting": (MODEL, (), ("counting",), NAMING),
     "the ledger knows no report": (LEDGER, (), REPORTS, ()),
-    "the model knows no fast twin": (MODEL, (), ("minigpt.fast",), ()),
-    "cupy stays in its rooms": (EVERYTHING, GPU, ("cupy", "cupyx"), ()),
+    "the model knows no fused kernel": (MODEL, (), ("minigpt.fast",), ()),
+    "cupy stays where it belongs": (EVERYTHING, GPU, ("cupy", "cupyx"), ()),
     "nothing imports scripts or tests": (EVERYTHING, (), ("scripts", "tests", "helpers"), ()),
 }
 

@@ -27,8 +27,12 @@ class Commands(Stepper, pdb.Pdb):
 
     own_commands: tuple[str, ...] = ("op", "at", "stop", "cost", "ledger", "mem", "look", "source")
     commands_resuming: ClassVar = [*pdb.Pdb.commands_resuming, "do_op", "do_at", "do_stop"]
-    always: str | None = None
-    _displays: dict[CodeType, dict[str, str]]  # what is displayed in a function, as it was
+
+    def __init__(self, own: Callable[[str], bool] | None = None, **options: Any) -> None:
+        super().__init__(own, **options)
+        self.always: str | None = None
+        # What is displayed in a function, as it was.
+        self._displays: dict[CodeType, dict[str, str]] = {}
 
     def do_continue(self, arg: str) -> Any:
         """c(ont(inue))

@@ -31,7 +31,6 @@ class Debugger(Commands):
     def __init__(self, own: Callable[[str], bool] | None = None, **options: Any) -> None:
         super().__init__(own, nosigint=True, **options)  # it has a way of its own, see `stepping`
         self.inline = False
-        self._displays = {}
 
     def stopped(self, frame: FrameType, event: str, value: Any) -> None:
         where = "(end)" if event == "end" else self.path or "(top)"

@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from inspect import CO_OPTIMIZED
-from pathlib import Path
 from types import FrameType
 
 import numpy as np
@@ -13,8 +12,8 @@ from counting.array import Counted
 from counting.ledger import Ledger
 
 # What a program calls and is not, by folder: this package, NumPy, the standard library.
-_COUNTING, _NUMPY = Path(__file__).parents[1], Path(np.__file__).parent
-MACHINERY = (f"{_COUNTING}{os.sep}", f"{_NUMPY}{os.sep}")
+_COUNTING, _NUMPY = os.path.dirname(os.path.dirname(__file__)), os.path.dirname(np.__file__)
+MACHINERY = (f"{_COUNTING}{os.sep}", f"{_NUMPY}{os.sep}")  # spelled as their code objects are
 _STANDARD = f"{os.path.dirname(os.__file__)}{os.sep}"
 _INSTALLED = ("site-packages", "dist-packages")  # may lie within the standard library's folder
 

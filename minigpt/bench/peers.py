@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from minigpt.bench.convert import ctranslate2_folder, gguf_file
 from minigpt.bench.engines import Generate
 from minigpt.errors import InputError
-from minigpt.formulas.other_counters import cache_name
 
 
 def transformers(folder: Path, dtype: str, threads: int, context: int) -> Generate:
     """PyTorch's eager model with its own choice of attention, past `generate` and its costs."""
+    from minigpt.formulas.other_counters import cache_name
+
     torch: Any = import_module("torch")
     library: Any = import_module("transformers")
     torch.set_num_threads(threads)
@@ -40,6 +40,8 @@ def transformers(folder: Path, dtype: str, threads: int, context: int) -> Genera
 
 def llama_cpp(folder: Path, dtype: str, threads: int, context: int) -> Generate:
     """llama.cpp by its C functions: the binding's own loop copies and sorts logits."""
+    from minigpt.bench.convert import gguf_file
+
     llama: Any = import_module("llama_cpp")
     file = gguf_file(folder, dtype)
     llama.llama_backend_init()
@@ -70,6 +72,8 @@ def llama_cpp(folder: Path, dtype: str, threads: int, context: int) -> Generate:
 
 def ctranslate2(folder: Path, dtype: str, threads: int, context: int) -> Generate:
     """CTranslate2's generator, greedy."""
+    from minigpt.bench.convert import ctranslate2_folder
+
     library: Any = import_module("ctranslate2")
     path = ctranslate2_folder(folder, dtype)
     generator = library.Generator(str(path), compute_type=dtype, intra_threads=threads)

@@ -8,14 +8,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
-
-import numpy as np
 
 from minigpt.bench.engines import ENGINES, Entry
 from minigpt.bench.worker import Job, Outcome
 from minigpt.errors import InputError
+from minigpt.planning.hardware import READ, reading
 
 BAND = 0.15
 """A run counts if the memory's speed, before and after it, is this near to the median of all."""
@@ -89,19 +87,9 @@ def _missing(entries: Sequence[Entry], rounds: int, runs: Sequence[Run]) -> list
     return [entry for i in range(rounds) for entry in entries if have.count(entry) <= i]
 
 
-def bandwidth(threads: int, nbytes: int = 1 << 28) -> float:
-    """Bytes a second at which that many threads together read memory, the median of nine passes.
-
-    Whole words are or-ed: a sum of floats would be bound by its arithmetic.
-    """
-    parts = np.array_split(np.ones(nbytes // 8, np.uint64), threads)
-    seconds = []
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in range(9):
-            began = time.perf_counter()
-            list(pool.map(np.bitwise_or.reduce, parts))
-            seconds.append(time.perf_counter() - began)
-    return nbytes / statistics.median(seconds)
+def bandwidth(threads: int, nbytes: int = READ) -> float:
+    """Bytes a second at which threads together read memory, the median of nine passes."""
+    return nbytes / statistics.median(reading(threads, nbytes))
 
 
 _POOLS = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"

@@ -4,7 +4,6 @@ Text that one generates is noise; what it costs is not.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from minigpt.checkpoint.dtypes import CODES
+from minigpt.checkpoint.tensors import Progress
 from minigpt.errors import InputError
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.storage.files import filled
-
-Report = Callable[[int, int], None]  # bytes written so far, bytes in all
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -28,7 +26,7 @@ def write_checkpoint(
     dtype: str = "float32",
     seed: int = 0,
     merges: Path | None = None,
-    progress: Report = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> None:
     """Makes `folder`, whole or not at all: config.json, tokenizer.json, model.safetensors.
 
@@ -50,7 +48,9 @@ def write_checkpoint(
         raise InputError(f"{folder} cannot be written: {error.strerror or error}") from None
 
 
-def _write_tensors(config: GPT2Config, path: Path, dtype: str, seed: int, progress: Report) -> None:
+def _write_tensors(
+    config: GPT2Config, path: Path, dtype: str, seed: int, progress: Progress
+) -> None:
     """All tensors of `config`, one by one, with normally distributed values, as initialised."""
     itemsize, offset, header = np.dtype(dtype).itemsize, 0, {}
     for key, shape in config.shapes().items():

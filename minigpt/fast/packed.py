@@ -60,7 +60,7 @@ class PackedMatrix:
         self.shape = stored.shape[::-1] if turned else stored.shape
         self.dtype, self.ndim = stored.dtype, 2
         self.nbytes = stored.nbytes + (0 if scale is None else scale.nbytes)
-        self.multiply: Callable[[np.ndarray], np.ndarray] = self._multiply_in_numpy
+        self.multiply = _in_numpy(stored, scale, turned)
         if machine:
             kernel = machine.product(stored, scale, turned)
             self.multiply = kernel or machine.executor.fallback(self.multiply)
@@ -88,11 +88,6 @@ class PackedMatrix:
         if function is np.take:
             return gathered.function
         return turned_product if function is np.matmul and self.scale is not None else None
-
-    def _multiply_in_numpy(self, x: np.ndarray) -> np.ndarray:
-        if self.scale is not None:
-            return turned_product(x, self.stored, self.scale)
-        return x @ (self.stored.T if self.turned else self.stored)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         x, usable = inputs[0], inputs[-1] is self and (self.turned or self.scale is None)
@@ -122,6 +117,19 @@ class PackedMatrix:
         return np.take(self, rows, axis=0)
 
     __iter__ = None  # or Python would make one of __getitem__
+
+
+def _in_numpy(
+    stored: np.ndarray, scale: np.ndarray | None, turned: bool
+) -> Callable[[np.ndarray], np.ndarray]:
+    """What multiplies where no kernel does; a method of the matrix would keep it alive."""
+
+    def multiply(x: np.ndarray) -> np.ndarray:
+        if scale is not None:
+            return turned_product(x, stored, scale)
+        return x @ (stored.T if turned else stored)
+
+    return multiply
 
 
 def turned_product(x: Any, rows: Any, scale: Any) -> Any:

@@ -12,10 +12,9 @@ import sympy
 from sympy import Expr, Symbol
 
 from counting import KINDS, Counts
-from minigpt.errors import InputError
 from minigpt.formulas.figures import figures, part_of
 from minigpt.models.gpt2_config import GPT2Config
-from minigpt.planning.forward import Forward, Pass, forward
+from minigpt.planning.forward import DTYPES, Forward, Pass, forward, one_of
 
 SYMBOLS = {
     "B": "sequences in the batch",
@@ -63,13 +62,9 @@ def formulas(
     Raises:
         InputError: an option has another value.
     """
-    for name, value, known in (
-        ("scores", scores, ("full", "causal")),
-        ("logits", logits, ("all", "last")),
-        ("dtype", dtype, ("float16", "float32", "float64")),
-    ):
-        if value not in known:
-            raise InputError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
+    one_of("scores", scores, ("full", "causal"))
+    one_of("logits", logits, ("all", "last"))
+    one_of("dtype", dtype, DTYPES)
     width = None if config.n_inner is None else F
     block = replace(
         config, vocab_size=V, n_positions=C, n_embd=H * D, n_layer=1, n_head=H, n_inner=width

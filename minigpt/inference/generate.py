@@ -198,7 +198,6 @@ def passes(lm: LanguageModel, tokens: np.ndarray, sampling: Sampling) -> Iterato
     end = () if sampling.ignore_eos else lm.config.eos_token_id
     ends = end if isinstance(end, tuple) else (end,)
     rng = np.random.default_rng(sampling.seed)
-    chosen = sampling.temperature, sampling.top_k, sampling.top_p
     with interval(lm.ledger):
         # The last token is never fed back, so it needs no slot in the cache.
         cache = lm.model.new_cache(batch, length + sampling.max_new_tokens - 1)
@@ -218,8 +217,8 @@ def passes(lm: LanguageModel, tokens: np.ndarray, sampling: Sampling) -> Iterato
                 f"the logits of {lm.name} are not finite: its weights are damaged, or too large "
                 f"for {lm.dtype}"
             )
-        with interval(lm.sampling) as drew, scope("sample"):
-            drawn = [sample(Counted(row, lm.sampling), rng, *chosen) for row in scores]
+        with interval(lm.sampling) as drew:
+            drawn = _drawn(lm, scores, rng, sampling)
         for sequence in sorted(running):
             token = drawn[sequence]
             if token in ends:
@@ -242,3 +241,12 @@ def passes(lm: LanguageModel, tokens: np.ndarray, sampling: Sampling) -> Iterato
         if not running:
             return
         tokens, phase = np.array(drawn)[:, None], "decode"
+
+
+def _drawn(
+    lm: LanguageModel, scores: np.ndarray, rng: np.random.Generator, sampling: Sampling
+) -> list[int]:
+    """A token of each sequence; no part of `passes`, for a scope of a generator costs more."""
+    chosen = sampling.temperature, sampling.top_k, sampling.top_p
+    with scope("sample"):
+        return [sample(Counted(row, lm.sampling), rng, *chosen) for row in scores]

@@ -24,6 +24,20 @@ class LayerCache:
         self.length = S
         return self.k[:, :, :S], self.v[:, :, :S]
 
+    def bytes_of(self, positions: Any) -> Any:
+        """Bytes that some positions take, from the first on."""
+        return self.k[:, :, :positions].nbytes + self.v[:, :, :positions].nbytes
+
+    @property
+    def nbytes(self) -> Any:
+        """Bytes reserved."""
+        return self.k.nbytes + self.v.nbytes
+
+    @property
+    def filled_bytes(self) -> Any:
+        """Bytes that hold keys and values: of `nbytes`, those of the positions filled."""
+        return self.bytes_of(self.length)
+
 
 class KVCache:
     """The caches of all layers.
@@ -55,18 +69,14 @@ class KVCache:
     @property
     def nbytes(self) -> Any:
         """Bytes reserved."""
-        return sum(layer.k.nbytes + layer.v.nbytes for layer in self.layers)
+        return sum(layer.nbytes for layer in self.layers)
 
     @property
     def filled_bytes(self) -> Any:
         """Bytes that hold keys and values: of `nbytes`, those of the positions filled."""
-        return sum(_nbytes(layer, slice(layer.length)) for layer in self.layers)
+        return sum(layer.filled_bytes for layer in self.layers)
 
     @property
     def token_bytes(self) -> Any:
         """Bytes written for one more token of each sequence."""
-        return sum(_nbytes(layer, slice(1)) for layer in self.layers)
-
-
-def _nbytes(layer: LayerCache, positions: slice) -> Any:
-    return layer.k[:, :, positions].nbytes + layer.v[:, :, positions].nbytes
+        return sum(layer.bytes_of(1) for layer in self.layers)

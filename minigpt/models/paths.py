@@ -3,10 +3,15 @@
 import re
 
 
-def layer(path: str) -> str:
-    """The layer that a path is in, or the path itself outside of any: `h.3` of `h.3.attn.qk`."""
+def layer_of(path: str) -> str | None:
+    """The layer that a path is in: `h.3` of `h.3.attn.qk`; None outside of all."""
     inside = re.match(r".*?\.\d+(?=\.|$)", path)
-    return inside[0] if inside else path
+    return inside[0] if inside else None
+
+
+def layer(path: str) -> str:
+    """The layer that a path is in, or the path itself outside of any."""
+    return layer_of(path) or path
 
 
 def component(path: str) -> str:

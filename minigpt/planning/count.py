@@ -66,17 +66,14 @@ class Count:
         return float(flops(self.counts) / sum(moved))
 
 
-def count(model: str, sizes: Pass = Pass(), config: Config | None = None) -> Count:  # noqa: B008
+def count(model: str, sizes: Pass = Pass()) -> Count:  # noqa: B008
     """Counts one forward pass.
-
-    Args:
-        config: of `model`, where it is known already.
 
     Raises:
         InputError: there is no such model, a size or a name cannot be, or a cache is chosen that
             the model does not have.
     """
-    config = config or resolve(model)
+    config = resolve(model)
     if sizes.cache and not config.latent_cache:
         raise InputError(f"only DeepSeek's latent attention has a choice of --cache, not {model}")
     counts, peak = on_shapes(config, sizes)

@@ -81,19 +81,13 @@ class Forward(NamedTuple):
     peak: dict[str, Any]
 
 
-def forward(
-    config: Config,
-    sizes: Pass = Pass(),
-    make: Make = ShapeArray,
-    architecture: Callable[..., Any] = build,
-) -> Forward:
+def forward(config: Config, sizes: Pass = Pass(), make: Make = ShapeArray) -> Forward:
     """One forward pass, executed.
 
     Args:
         make: what it runs on, shapes alone unless said otherwise. Dimensions may be symbols.
-        architecture: the class of the model, if it is not the one that `config` belongs to.
     """
-    ledger, run = ready(config, sizes, make, architecture)
+    ledger, run = ready(config, sizes, make)
     before = ledger.snapshot()
     run()
     return Forward(ledger.snapshot() - before, ledger.peak_bytes)
@@ -110,12 +104,7 @@ def on_shapes(config: Config, sizes: Pass = Pass()) -> Forward:
     return forward(config, sizes)
 
 
-def ready(
-    config: Config,
-    sizes: Pass,
-    make: Make = ShapeArray,
-    architecture: Callable[..., Any] = build,
-) -> tuple[Ledger, Callable[[], Any]]:
+def ready(config: Config, sizes: Pass, make: Make = ShapeArray) -> tuple[Ledger, Callable[[], Any]]:
     """A ledger that holds weights and cache, and the pass of `forward` that is still to run."""
     ledger, dtype = Ledger(), np.dtype(DTYPES[sizes.dtype])
     with category("weights"):
@@ -125,7 +114,7 @@ def ready(
         options["cache"] = sizes.cache or "compressed"
     if config.experts:
         options["assume"] = sizes.assume
-    model = architecture(config, weights, **options)
+    model = build(config, weights, **options)
     cache = model.new_cache(sizes.B, sizes.capacity or sizes.N + sizes.T)
     for layer in cache.layers:
         for held in (layer.k, layer.v):

@@ -11,6 +11,8 @@ from minigpt.errors import InputError, did_you_mean
 from minigpt.models.config import Values
 from minigpt.planning.accelerators import GPUS, Accelerator
 
+READ = 1 << 28  # bytes that are read to measure the speed of memory
+
 
 def catalogue(file: Path | None = None) -> dict[str, Accelerator]:
     """All hardware by name: `GPUS`, and what a JSON or TOML file describes."""
@@ -87,11 +89,7 @@ def this_cpu() -> Accelerator:
     a = np.ones((n, n), np.float32)
     product = np.empty_like(a)
     rate = 2 * n**3 / min(repeat(lambda: np.matmul(a, a, out=product), number=1, repeat=4))
-    words = np.ones(2**25, np.uint64)  # or-ed: a sum of floats would be bound by its arithmetic
-    parts = np.array_split(words, threads)
-    with ThreadPoolExecutor(threads) as pool:
-        reading = repeat(lambda: list(pool.map(np.bitwise_or.reduce, parts)), number=1, repeat=9)
-    bandwidth = words.nbytes / min(reading)
+    bandwidth = READ / min(reading(threads))
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # not every system tells
@@ -107,6 +105,18 @@ def this_cpu() -> Accelerator:
         cache=_cache(processors),
         measured=True,
     )
+
+
+def reading(threads: int, nbytes: int = READ) -> list[float]:
+    """The seconds that threads take to read so much memory together, nine times.
+
+    Whole words are or-ed: a sum of floats would be bound by its arithmetic.
+    """
+    import numpy as np
+
+    parts = np.array_split(np.ones(nbytes // 8, np.uint64), threads)
+    with ThreadPoolExecutor(threads) as pool:
+        return repeat(lambda: list(pool.map(np.bitwise_or.reduce, parts)), number=1, repeat=9)
 
 
 def _cache(processors: set[int]) -> int:

@@ -24,7 +24,7 @@ from typing import Any
 from counting import Counts
 from counting.views import matmul
 from minigpt.models.config import Config
-from minigpt.models.paths import layer
+from minigpt.models.paths import layer, layer_of
 from minigpt.models.routing import fewest
 from minigpt.planning.accelerators import BITS, Accelerator
 from minigpt.planning.forward import Pass, on_shapes
@@ -216,5 +216,5 @@ def _flops(counts: Counts, T: int, N: int) -> int:
 
 
 def _last_block(counts: Counts) -> Counts:
-    blocks = [path for path in map(layer, (path for path, _ in counts)) if path[-1:].isdigit()]
-    return counts.where(f"{blocks[-1]}.*")
+    *_, last = filter(None, (layer_of(path) for path, _ in counts))
+    return counts.where(f"{last}.*")

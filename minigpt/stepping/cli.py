@@ -38,7 +38,7 @@ def step(
     chosen = options.ModelOptions(model, revision, device, dtype)
 
     from minigpt.stepping.command import run, show
-    from minigpt.stepping.screen.messages import Job
+    from minigpt.stepping.stepper import Job
 
     job = Job(prompt, chosen, sampling, at, token)
     raise typer.Exit(show(job) if tui else run(job))

@@ -10,8 +10,7 @@ from minigpt.inference.generate import continuation
 from minigpt.inference.load import load
 from minigpt.inference.sample import Sampling
 from minigpt.stepping.debugger import Debugger
-from minigpt.stepping.screen.engine import Engine
-from minigpt.stepping.screen.messages import Job
+from minigpt.stepping.stepper import Job
 
 
 def run(job: Job) -> int:
@@ -56,6 +55,7 @@ def show(job: Job) -> int:
     """
     try:
         from minigpt.stepping.screen.app import Stepping
+        from minigpt.stepping.screen.engine import Engine
     except ModuleNotFoundError as error:
         if not f"{error.name}.".startswith("textual."):
             raise

@@ -10,12 +10,11 @@ from counting.stepping import debugger
 from counting.stepping.commands import below
 from counting.views import flops
 from minigpt.models.module import Module
-from minigpt.models.paths import component
+from minigpt.models.paths import component, layer_of
 from minigpt.stepping.inspection import (
     attention_pattern,
     expected,
     kv_cache,
-    layer_of,
     logit_lens,
     model_of,
 )

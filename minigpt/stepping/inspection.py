@@ -4,10 +4,9 @@ It is found in the variables of the functions that run, from the inside out, so 
 debugger. Nothing here is for a screen.
 """
 
-import re
 from functools import lru_cache
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,22 +15,16 @@ from counting.counts import Counts
 from counting.stepping.commands import below
 from counting.stepping.frames import callers
 from counting.views import flops
+from minigpt.errors import InputError
 from minigpt.formulas.figures import sizes
 from minigpt.inference.device import to_host
 from minigpt.models.cache import KVCache
-from minigpt.models.config import Config
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.models.model import Model
 from minigpt.models.module import Module
-from minigpt.planning.forward import Pass, forward
-
-_LAYER = re.compile(r"(.*?\.\d+)(\.|$)")
-
-
-def layer_of(path: str) -> str | None:
-    """The layer that a path is in: `h.3` of `h.3.attn.qk`; None outside of all."""
-    found = _LAYER.match(path)
-    return found[1] if found else None
+from minigpt.models.paths import layer_of
+from minigpt.models.routing import bound
+from minigpt.planning.forward import Pass, on_shapes
 
 
 def model_of(frame: FrameType) -> Model | None:
@@ -56,12 +49,10 @@ def kv_cache(frame: FrameType) -> list[CacheUse]:
     cache = next((found for found in caches if isinstance(found, KVCache)), None)
     if cache is None:
         return []
-    rows = []
-    for i, layer in enumerate(cache.layers):
-        reserved = layer.k.nbytes + layer.v.nbytes
-        filled = reserved * layer.length // cache.capacity
-        rows.append(CacheUse(i, layer.length, cache.capacity, filled, reserved))
-    return rows
+    return [
+        CacheUse(i, layer.length, cache.capacity, layer.filled_bytes, layer.nbytes)
+        for i, layer in enumerate(cache.layers)
+    ]
 
 
 class Lens(NamedTuple):
@@ -142,7 +133,10 @@ def expected(frame: FrameType, path: str) -> Expected | None:
         return None
     (B, T), N, logits = seen["tokens"].shape, seen["N"], seen.get("logits", "last")
     if not isinstance(model.config, GPT2Config):
-        run = on_shapes(model, B, T, N, logits)
+        try:
+            run = on_shapes(model.config, Pass(T, N, B, logits, cache=_cache_of(model))).counts
+        except InputError:  # further than its context, in a cache of one's own making
+            return None
         return Expected(flops(below(run, path) if path else run), "")
     import sympy
 
@@ -168,12 +162,17 @@ def _closed_forms(config: GPT2Config, logits: str) -> Counts:
     return formulas(config, logits=logits).counts
 
 
-def on_shapes(model: Model, B: int = 1, T: int = 1, N: int = 0, logits: str = "all") -> Counts:
-    """What a pass of such a model counts, see `planning.forward`; it keeps no model alive."""
-    architecture: Any = type(model)
-    return _on_shapes(model.config, architecture, B, T, N, logits)
+def every_path(model: Model) -> list[str]:
+    """The paths of all operations that a pass can be recorded at, in the order that they run in.
+
+    Experts are met by as few tokens as can meet all of them.
+    """
+    experts, tokens = model.config.experts, 1
+    if experts:
+        tokens = -(-experts.n_routed_experts // experts.num_experts_per_tok)
+    sizes = Pass(min(tokens, model.config.n_positions), assume=bound, cache=_cache_of(model))
+    return list(dict.fromkeys(path for path, _ in on_shapes(model.config, sizes).counts))
 
 
-@lru_cache(maxsize=4)
-def _on_shapes(config: Config, architecture: Any, B: int, T: int, N: int, logits: str) -> Counts:
-    return forward(config, Pass(T, N, B, logits), architecture=architecture).counts
+def _cache_of(model: Model) -> str | None:
+    return "expanded" if not getattr(model, "compresses", True) else None

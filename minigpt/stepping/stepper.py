@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 
 from counting.stepping.frames import callers
 from counting.stepping.stepper import Stepper
+from minigpt.commands.options import ModelOptions
 from minigpt.errors import InputError
 from minigpt.inference.generate import Step, continuation, passes
 from minigpt.inference.load import LanguageModel
@@ -20,7 +21,8 @@ from minigpt.models import cache, deepseek, gpt2, llama, ops, rope, routing
 from minigpt.models.architectures import ARCHITECTURES
 from minigpt.models.model import Model
 from minigpt.models.module import Module
-from minigpt.stepping.inspection import layer_of, on_shapes
+from minigpt.models.paths import layer_of
+from minigpt.stepping.inspection import every_path
 
 _CODE = (cache, deepseek, gpt2, llama, ops, rope, routing)  # modules that models are written in
 _FILES = {str(module.__file__) for module in _CODE}
@@ -30,6 +32,16 @@ _PASSES = {row.model.forward.__code__ for row in ARCHITECTURES}
 def is_model(file: str) -> bool:
     """Whether a file, by its name, is one that a model is written in."""
     return file in _FILES
+
+
+class Job(NamedTuple):
+    """What to generate, as the command line says it."""
+
+    prompt: str
+    options: ModelOptions
+    sampling: Sampling
+    at: str | None
+    token: int | None
 
 
 @dataclass(frozen=True)
@@ -164,8 +176,10 @@ class ModelStepper(Stepper):
         if self.lm is None:
             for above in callers(frame):
                 if above.f_code is passes.__code__:
-                    self.tokenizer = above.f_locals["lm"].tokenizer
-                    self._mark = above.f_locals["ran"].before  # the pass
+                    variables = above.f_locals
+                    self.tokenizer = variables["lm"].tokenizer
+                    if "ran" in variables:  # a pass, and not the making of the cache
+                        self._mark = variables["ran"].before
 
     # How far to go on, beside what a Stepper does.
 
@@ -227,9 +241,8 @@ class ModelStepper(Stepper):
 
 
 def paths(model: Model) -> list[str]:
-    """Every path that a pass enters: those of the model's parts, and of its operations."""
-    counts = on_shapes(model)
-    return sorted({path for path, _ in counts} | set(_parts(model)))
+    """Every path that a pass can enter: those of the model's parts, and of its operations."""
+    return sorted({*every_path(model), *_parts(model)})
 
 
 def _parts(part: Any) -> Iterator[str]:

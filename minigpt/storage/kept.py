@@ -102,10 +102,13 @@ def _packs() -> Iterator[Kept]:
 
 def _each(folder: str, what: str, of: str = "") -> Iterator[Kept]:
     """The entries of a folder where each file or folder is one, named as its model unless `of`."""
-    with suppress(FileNotFoundError):
-        for path in sorted((cache_folder() / folder).iterdir()):
-            if not path.name.startswith("."):
-                yield _entry(folder, path.name, what, of or path.name, [path])
+    try:
+        paths = sorted((cache_folder() / folder).iterdir())
+    except FileNotFoundError:
+        return
+    for path in paths:
+        if not path.name.startswith("."):
+            yield _entry(folder, path.name, what, of or path.name, [path])
 
 
 def _kernels() -> Iterator[Kept]:
@@ -115,8 +118,11 @@ def _kernels() -> Iterator[Kept]:
 def _entry(folder: str, name: str, what: str, of: str, paths: list[Path]) -> Kept:
     nbytes, used = 0, 0.0
     for path in paths:
-        for file in (path, *(path.rglob("*") if not path.is_symlink() else ())):
-            with suppress(FileNotFoundError):  # somebody is at it
+        files = [path]
+        with suppress(FileNotFoundError):  # somebody is at it
+            files += path.rglob("*") if not path.is_symlink() else ()
+        for file in files:
+            with suppress(FileNotFoundError):
                 status = file.lstat()
                 nbytes += 0 if file.is_dir() else status.st_size
     for path in [path for path in paths if path.suffix == ".json"] or paths:  # a pack's record

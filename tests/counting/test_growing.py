@@ -1,4 +1,4 @@
-"""Prices that grow evenly: what is counted at a few sizes holds at every other."""
+"""Prices that grow linearly: what is counted at a few sizes holds at every other."""
 
 import numpy as np
 import pytest
@@ -20,14 +20,14 @@ def test_a_line_goes_through_its_points(points, lines, n):
 
 
 @given(points=POINTS, where=st.data())
-def test_numbers_that_do_not_grow_evenly_are_refused(points, where):
+def test_numbers_that_do_not_grow_linearly_are_refused(points, where):
     """Whichever of three points is off, or what two say grows by no whole number."""
     values = {k: 3 * k + 1 for k in points}
     off = where.draw(st.sampled_from(points))
     values[off] += 1
     if len(points) == 2 and abs(points[0] - points[1]) == 1:
         return  # any two neighbours lie on a line
-    with pytest.raises(ValueError, match="evenly"):
+    with pytest.raises(ValueError, match="linearly"):
         Line([(k, np.array([0, v])) for k, v in values.items()])
 
 

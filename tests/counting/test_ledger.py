@@ -1,6 +1,7 @@
 """What a ledger holds: rows, their totals and differences, and the conventions that sum them."""
 
 import ast
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from helpers import array
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counting import Counted, Ledger, category, scope, trace
+from counting import Counted, Ledger, category, interval, scope, trace
 from counting.memory import Usage
 from counting.views import VIEWS
 
@@ -165,19 +166,53 @@ def test_the_views_of_a_softmax():
     assert VIEWS["matmul"](counts) == VIEWS["macs"](counts) == 0
 
 
+CACHES = {"specs", "charges"}  # of a ledger, and no record: items come as they are asked for
+
+
 def assigned(file):
-    """The attributes that the code of a file sets, of others than `self`."""
+    """The attributes that the code of a file sets, or items of which, of others than `self`."""
     nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-    attributes = (node for node in nodes if isinstance(node, ast.Attribute))
-    changed = (x for x in attributes if not isinstance(x.ctx, ast.Load))
-    return {x.attr for x in changed if not (isinstance(x.value, ast.Name) and x.value.id == "self")}
+    targets = [x for x in nodes if not isinstance(getattr(x, "ctx", ast.Load()), ast.Load)]
+    items = {x.value for x in targets if isinstance(x, ast.Subscript)}
+    changed = [x for x in (*targets, *items) if isinstance(x, ast.Attribute)]
+    return {
+        x.attr
+        for x in changed
+        if not (isinstance(x.value, ast.Name) and x.value.id == "self")
+        and not (x in items and x.attr in CACHES)
+    }
 
 
 def test_nobody_else_sets_what_a_ledger_holds():
     own = ROOT / "counting" / "ledger.py"
-    rooms = ("counting", "minigpt", "scripts")
-    files = {file for room in rooms for file in (ROOT / room).rglob("*.py")}
+    folders = (ROOT / name for name in ("counting", "minigpt", "scripts"))
+    files = {file for folder in folders for file in folder.rglob("*.py")}
     state = {*vars(Ledger()), *Usage.__slots__}
     assert state & assigned(own)
     wrong = {file.name: state & assigned(file) for file in files - {own}}
     assert not {name: names for name, names in wrong.items() if names}
+
+
+def test_items_of_what_a_ledger_holds_are_seen_to_be_set(tmp_path):
+    file = tmp_path / "code.py"
+    file.write_text("ledger.log[i] = c\ndel x.paths[:]\nledger.specs[k] = s\nself.a = y.b")
+    assert assigned(file) == {"log", "paths"}
+
+
+def test_intervals_that_end_in_another_order_are_an_error_and_leave_no_turn_behind():
+    ledger = Ledger()
+    x = Counted(np.ones(4), ledger)
+    first, second = interval(ledger), interval(ledger)
+    first.__enter__()
+    x + x
+    later = second.__enter__()
+    x * x
+    with pytest.raises(RuntimeError, match="has not ended yet"):
+        first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert later.counts.cost == {"mul": 4}
+    with ThreadPoolExecutor(1) as pool:  # whose turn it may be again
+        pool.submit(np.exp, x).result()
+    with interval(ledger) as found:
+        x - x
+    assert found.counts.cost == {"add": 4}

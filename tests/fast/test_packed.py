@@ -1,6 +1,8 @@
 """Weights that know how to multiply: what they answer, and what they refuse."""
 
+import gc
 import operator
+import weakref
 
 import numpy as np
 import pytest
@@ -231,3 +233,17 @@ def test_damage_outlives_eight_bits(damage):
         w = PackedMatrix(*quantised(rows), turned=True)
         y = np.ones(16, np.float32) @ w
     assert (np.isfinite(y) == [True, False, True]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_matrix_is_gone_when_nobody_has_it_any_more(dtype):
+    gc.disable()  # it must not take a collection
+    try:
+        w, _ = packed(dtype, None)
+        x = np.ones((2, w.shape[1]), np.float32)
+        (x @ w.T).sum()
+        gone = weakref.ref(w)
+        del w
+        assert gone() is None
+    finally:
+        gc.enable()

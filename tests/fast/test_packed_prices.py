@@ -41,7 +41,7 @@ def apart(counts, path):
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(n=st.integers(1, 5), out=st.integers(1, 40), d=st.sampled_from((1, 16, 32)))
 def test_the_price_of_a_product(dtype, n, out, d):
-    """Worked out by hand, and by the text that it is the price of."""
+    """Worked out by hand, and by the code that it is the price of."""
     w, plain, ledger = counted(dtype, (out, d), None)
     x = Counted(np.ones((n, d), np.float32), ledger)
     assert ledger.live_bytes["weights"] == w.nbytes + plain.nbytes
@@ -64,8 +64,8 @@ def test_the_price_of_a_product(dtype, n, out, d):
         assert scaling.cost == {"mul": n * out}
         assert all_read["activations"] == x.nbytes + y.nbytes  # what is scaled is read again
         assert scaling.bytes_written["activations"] == y.nbytes
-        text = trace(turned_product, (n, d), (out, d), (out,))
-        assert text.cost == product.cost + scaling.cost
+        code = trace(turned_product, (n, d), (out, d), (out,))
+        assert code.cost == product.cost + scaling.cost
     else:
         assert (len(scaling), all_read["activations"]) == (0, x.nbytes)
 

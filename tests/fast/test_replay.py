@@ -1,4 +1,4 @@
-"""Decode steps recorded and replayed: the numbers, the counts and the memory of the text."""
+"""Decode steps recorded and replayed: the numbers, the counts and the memory of the code."""
 
 import gc
 import sys
@@ -41,16 +41,16 @@ def _not_followed(monkeypatch):
 
 @dataclass
 class Subject:
-    """A model in kernels, by its text and replayed, bare and counted, on the same arrays."""
+    """A model in kernels, by its code and replayed, bare and counted, on the same arrays."""
 
-    text: "InKernels"
+    code: "InKernels"
     replayed: Any
     ledger: Ledger | None
 
 
 @dataclass
 class InKernels:
-    """A model whose text runs with fused kernels in the place of composites."""
+    """A model whose code runs with fused kernels in the place of composites."""
 
     model: Any
 
@@ -129,11 +129,11 @@ def taken(run, given, ledger):
 def test_every_step_is_the_one_of_the_text(config, dtype, batch, prompt, counts, seed):
     rng = np.random.default_rng(seed)
     subjects = [subject(config, dtype, counts) for _ in range(2)]
-    runs = subjects[0].text, subjects[1].replayed
-    caches = [each.text.new_cache(batch, config.n_positions) for each in subjects]
+    runs = subjects[0].code, subjects[1].replayed
+    caches = [each.code.new_cache(batch, config.n_positions) for each in subjects]
     for n in (prompt, *[1] * (config.n_positions - prompt)):
         tokens = rng.integers(config.vocab_size, size=(batch, n))
-        (a, text), (b, replayed) = (
+        (a, written), (b, replayed) = (
             taken(run, (tokens, cache), each.ledger)
             for run, cache, each in zip(runs, caches, subjects, strict=True)
         )
@@ -142,11 +142,11 @@ def test_every_step_is_the_one_of_the_text(config, dtype, batch, prompt, counts,
         else:  # the C library's cosines are not NumPy's, and K, V in 16 bits round them apart
             near = 0.05 if dtype in ("bfloat16", "float16") else 1e-3
             np.testing.assert_allclose(a, b, rtol=0, atol=near * np.abs(a).max())
-        assert text == replayed
+        assert written == replayed
         assert caches[0].length == caches[1].length
     assert len(runs[1]._steps) == 1
     assert not runs[1]._refused, "it was replayed"
-    DRAWN["a replayed step costs what its text costs"] += 1
+    DRAWN["a replayed step costs what its code costs"] += 1
 
 
 def decoded(each, cache, n, steps=1):
@@ -162,15 +162,15 @@ CONFIG = GPT2Config(vocab_size=40, n_positions=64, n_embd=32, n_layer=2, n_head=
 
 def test_a_step_runs_at_any_position_in_any_order():
     each = subject(CONFIG, "float32", False)
-    caches = [each.text.new_cache(1, 64) for _ in range(2)]
+    caches = [each.code.new_cache(1, 64) for _ in range(2)]
     for n in (5, 6, 40, 2, 63, 0):
-        found, expected = decoded(each.replayed, caches[0], n), decoded(each.text, caches[1], n)
+        found, expected = decoded(each.replayed, caches[0], n), decoded(each.code, caches[1], n)
         assert np.array_equal(found, expected)
 
 
 def test_logits_stay_what_they_were():
     each = subject(CONFIG, "float32", False)
-    cache = each.text.new_cache(1, 64)
+    cache = each.code.new_cache(1, 64)
     first = each.replayed(np.array([[1]]), cache)
     kept = first.copy()
     decoded(each.replayed, cache, 1, steps=5)
@@ -179,7 +179,7 @@ def test_logits_stay_what_they_were():
 
 def test_several_caches_in_turn():
     each = subject(CONFIG, "bfloat16", False)
-    caches = [each.text.new_cache(1, 64) for _ in range(2)]
+    caches = [each.code.new_cache(1, 64) for _ in range(2)]
     for n in range(4):
         assert np.array_equal(*(decoded(each.replayed, cache, n) for cache in caches))
     assert len(each.replayed._steps) == 2
@@ -187,21 +187,21 @@ def test_several_caches_in_turn():
 
 def test_what_is_refused_stays_refused():
     each = subject(CONFIG, "float32", False)
-    cache = each.text.new_cache(1, 12)
+    cache = each.code.new_cache(1, 12)
     decoded(each.replayed, cache, 0)
     for wrong in (40, -41):
         with pytest.raises(IndexError):
             each.replayed(np.array([[wrong]]), cache)
-    last = each.text.new_cache(1, 12)  # -1 is the last token, as in NumPy
-    decoded(each.text, last, 0)
-    expected = each.text(np.array([[CONFIG.vocab_size - 1]]), last)
+    last = each.code.new_cache(1, 12)  # -1 is the last token, as in NumPy
+    decoded(each.code, last, 0)
+    expected = each.code(np.array([[CONFIG.vocab_size - 1]]), last)
     assert np.array_equal(each.replayed(np.array([[-1]]), cache), expected)
     with pytest.raises(ValueError, match="broadcast"):
         decoded(each.replayed, cache, 12)
     with pytest.raises(TypeError, match="whole numbers"):
-        each.replayed(np.array([[1.0]]), each.text.new_cache(1, 12))
+        each.replayed(np.array([[1.0]]), each.code.new_cache(1, 12))
     with pytest.raises(ValueError, match="broadcast"):
-        each.replayed(np.array([[1], [2]]), each.text.new_cache(1, 12))
+        each.replayed(np.array([[1], [2]]), each.code.new_cache(1, 12))
 
 
 @pytest.mark.parametrize(
@@ -210,23 +210,23 @@ def test_what_is_refused_stays_refused():
 def test_widths_that_no_kernel_has_run_as_text(changes):
     config = GPT2Config(**{**vars(CONFIG), **changes})
     each = subject(config, "float32", True)
-    caches = [each.text.new_cache(1, 64) for _ in range(2)]
+    caches = [each.code.new_cache(1, 64) for _ in range(2)]
     for n in range(3):
         tokens = np.array([[n]])
         assert np.array_equal(
-            each.replayed(tokens, caches[0]).data, each.text(tokens, caches[1]).data
+            each.replayed(tokens, caches[0]).data, each.code(tokens, caches[1]).data
         )
 
 
 def test_a_short_continuation_is_not_recorded():
     each = subject(CONFIG, "float32", False)
-    decoded(each.replayed, each.text.new_cache(1, FEW + 1), 1)
+    decoded(each.replayed, each.code.new_cache(1, FEW + 1), 1)
     assert not each.replayed._steps
 
 
 def test_the_memory_of_a_cache_ends_with_it():
     each = subject(CONFIG, "float32", True)
-    cache = each.text.new_cache(1, 64)
+    cache = each.code.new_cache(1, 64)
     each.replayed(np.array([[1]]), cache)
     assert each.replayed._steps
     held = each.ledger.live_bytes["kv_cache"]
@@ -239,8 +239,8 @@ def test_the_memory_of_a_cache_ends_with_it():
 def test_a_cache_whose_arrays_change_is_recorded_anew():
     """Sequences in another order, as a search over beams has them; more room."""
     each = subject(CONFIG, "float32", True)
-    runs = each.replayed, each.text
-    caches = [each.text.new_cache(2, 20) for _ in runs]
+    runs = each.replayed, each.code
+    caches = [each.code.new_cache(2, 20) for _ in runs]
     tokens = np.array([[1], [2]])
     logits = []
     for run, cache in zip(runs, caches, strict=True):
@@ -261,7 +261,7 @@ def test_a_cache_whose_arrays_change_is_recorded_anew():
 
 def test_what_ends_a_recording_leaves_no_step_behind(monkeypatch):
     each = subject(CONFIG, "float32", False)
-    first, second, third = (each.text.new_cache(1, 64) for _ in range(3))
+    first, second, third = (each.code.new_cache(1, 64) for _ in range(3))
     decoded(each.replayed, first, 0, steps=3)
     kept = first.layers[0].k.copy()
     with monkeypatch.context() as patch:
@@ -269,21 +269,21 @@ def test_what_ends_a_recording_leaves_no_step_behind(monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             each.replayed(np.array([[1]]), second)
     found = decoded(each.replayed, second, 0, steps=3)
-    assert np.array_equal(found, decoded(each.text, third, 0, steps=3))
+    assert np.array_equal(found, decoded(each.code, third, 0, steps=3))
     assert np.array_equal(first.layers[0].k[:, :, :3], kept[:, :, :3])
 
 
 def test_the_cache_of_another_model_is_refused_as_the_text_does():
     one, other = (subject(CONFIG, "float32", True) for _ in range(2))
-    for run in (one.text, one.replayed):
+    for run in (one.code, one.replayed):
         with pytest.raises(ValueError, match="two ledgers"):
-            run(np.array([[1]]), other.text.new_cache(1, 64))
+            run(np.array([[1]]), other.code.new_cache(1, 64))
     narrow = GPT2Config(**{**vars(CONFIG), "n_head": 1, "n_embd": 16})
     one = subject(CONFIG, "float32", False)
-    for run in (one.text, one.replayed):
+    for run in (one.code, one.replayed):
         with pytest.raises(ValueError, match="broadcast"):
-            run(np.array([[1]]), subject(narrow, "float32", False).text.new_cache(1, 64))
-    cache = one.text.new_cache(1, 64)
+            run(np.array([[1]]), subject(narrow, "float32", False).code.new_cache(1, 64))
+    cache = one.code.new_cache(1, 64)
     decoded(one.replayed, cache, 0)
     assert one.replayed._steps, "one call that was refused does not end recording"
 
@@ -292,7 +292,7 @@ def test_other_categories_are_charged_as_the_text_charges_them():
     records = []
     for replayed in (True, False):
         each = subject(CONFIG, "float32", True)
-        run, cache = each.replayed if replayed else each.text, each.text.new_cache(1, 64)
+        run, cache = each.replayed if replayed else each.code, each.code.new_cache(1, 64)
         for name in ("kv_cache", "activations", "kv_cache", "activations"):
             with category(name):
                 records.append(taken(run, (np.array([[1]]), cache), each.ledger)[1])
@@ -306,7 +306,7 @@ def test_many_passes_are_the_sum_of_their_records(monkeypatch):
     each, parts = subject(CONFIG, "int8", True), []
     start = before = each.ledger.snapshot()
     for seed in range(3):
-        cache = each.text.new_cache(1, 64)
+        cache = each.code.new_cache(1, 64)
         for T in (32, 1, 1, 1, 2, 1):
             each.replayed(np.full((1, T), seed), cache)
             after = each.ledger.snapshot()
@@ -322,7 +322,7 @@ def test_many_passes_are_the_sum_of_their_records(monkeypatch):
 
 def test_who_follows_hears_of_every_operation(monkeypatch):
     each = subject(CONFIG, "float32", True)
-    cache, heard = each.text.new_cache(1, 64), []
+    cache, heard = each.code.new_cache(1, 64), []
     with observing(each.ledger, lambda path, *_: heard.append(path)):
         each.replayed(np.array([[1]]), cache)
     assert "h.1.attn.softmax" in heard
@@ -338,7 +338,7 @@ def test_who_follows_hears_of_every_operation(monkeypatch):
 
 
 def test_a_generation_is_replayed(monkeypatch):
-    """All of its records are those of the text, which runs without kernels' replay."""
+    """All of its records are those of the code, which runs without kernels' replay."""
     said = []
     for forward in (None, "model"):
         lm = load("shakespeare", dtype="int8")

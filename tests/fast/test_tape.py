@@ -66,7 +66,7 @@ def test_rows_that_no_kernel_goes_along(machine):
 
 
 @pytest.mark.parametrize(
-    "text",
+    "function",
     [
         lambda x: x - 1.0,
         lambda x: np.exp(x),
@@ -85,17 +85,17 @@ def test_rows_that_no_kernel_goes_along(machine):
         lambda x: x.__array_ufunc__(SimpleNamespace(__name__="add"), "__call__", x, x),
     ],
 )
-def test_what_no_kernel_does_is_not_recorded(text):
+def test_what_no_kernel_does_is_not_recorded(function):
     tape = Tape(here())
     x = Recorded(np.ones((2, 32), np.float32), tape)
     with pytest.raises(Unrecordable):
-        tape.record(lambda: text(x))
+        tape.record(lambda: function(x))
 
 
-def test_places_are_used_again_once_nobody_looks_at_them():
+def test_slots_are_used_again_once_nobody_looks_at_them():
     tape = Tape(here())
 
-    def text():
+    def function():
         x = Recorded(np.ones((2, 32), np.float32), tape)
         places = []
         for _ in range(4):
@@ -105,8 +105,8 @@ def test_places_are_used_again_once_nobody_looks_at_them():
         x = view + view
         return places, view, x
 
-    _, (places, view, x) = tape.record(text)
+    _, (places, view, x) = tape.record(function)
     assert places[0] == places[2] != places[1] == places[3]
     assert x.data.ctypes.data != view.data.ctypes.data
-    _, (same, *_) = tape.record(text)
+    _, (same, *_) = tape.record(function)
     assert same == places

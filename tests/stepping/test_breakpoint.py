@@ -209,3 +209,36 @@ def test_a_breakpoint_in_the_model_is_this_debugger(tmp_path):
     assert child("c")[1].startswith("h.2.mlp #")
     child.sendline("q")
     assert ends(child)[0] == 0
+
+
+def test_a_breakpoint_where_the_cache_is_made_opens_it(tmp_path):
+    program = (
+        "import minigpt; from minigpt.models.cache import LayerCache; old = LayerCache.__init__\n"
+        "def make(self, *args):\n    breakpoint()\n    old(self, *args)\n"
+        "lm = minigpt.load()\nLayerCache.__init__ = make\n"
+        "print([s.token for s in minigpt.generate(lm, 'To be', max_new_tokens=1, seed=1)])\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    result = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        env=environment(HOME=str(tmp_path), PYTHONPATH=str(ROOT), PYTHONBREAKPOINT="minigpt.step"),
+        input=b"p args[1]\nmem\n" + b"c\n" * 12,
+        capture_output=True,
+        timeout=60,
+    )
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert b"(1, 8, 2, 32)" in result.stdout
+
+
+def test_a_debugger_of_a_package_found_by_a_roundabout_path_stays_out_of_it(tmp_path):
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import counting.array; from counting.stepping.frames import not_machinery\n"
+        "file = counting.array.apply.__code__.co_filename\n"
+        "print('/./' in file, not_machinery(file), not_machinery('program.py'))\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    command = [sys.executable, str(tmp_path / "program.py"), f"./{ROOT.name}"]
+    said = subprocess.run(command, cwd=ROOT.parent, capture_output=True, check=True).stdout
+    assert said.split() == [b"True", b"False", b"True"]

@@ -8,15 +8,16 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from checkpoints import PROMPT
-from helpers import DRAWN, SMALL
+from helpers import DRAWN, SMALL, numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stepped import MODELS, ROOMS, SAMPLING, Scripted, columns, small, tokens_of
 
 import counting
-from counting import Counted
+from counting import Counted, Ledger
 from counting.stepping.stepper import Stepper
 from minigpt import InputError, load
+from minigpt.models.architectures import build
 from minigpt.stepping.stepper import ModelStepper, is_model, paths
 
 
@@ -228,6 +229,19 @@ def test_the_lines_and_the_stretches_add_up_to_the_ledger(plain):
     summed = {name: sum(one[name] for one in stretches) + rest[name] for name in rest}
     assert summed == columns(plain[1].snapshot()) == columns(lm.ledger.snapshot())
     assert max(by_line) > 20
+
+
+@pytest.mark.parametrize("cache", ["compressed", "expanded"])
+def test_paths_are_all_that_a_pass_can_enter(cache):
+    config = SMALL["deepseek"].config
+    make = numbers(0, config.vocab_size)
+    ledger = Ledger()
+    weights = {key: Counted(make(shape, "f4"), ledger) for key, shape in config.shapes().items()}
+    model = build(config, weights, cache=cache)
+    tokens = np.arange(9).reshape(1, 9) % config.vocab_size
+    model(tokens, model.new_cache(1, 9), "all")
+    assert {path for path, _ in ledger.snapshot()} <= {*paths(model)}
+    assert {f"model.layers.1.mlp.experts.{i}.swiglu" for i in range(8)} <= {*paths(model)}
 
 
 def test_paths_keep_no_model_alive():

@@ -163,11 +163,11 @@ class Target:
         return machine.emit_object(parsed)
 
     def load(self, build: Callable[[ir.Module, "Target"], None], sources: Sequence[Path]) -> "Code":
-        """Compiled code at hand, from the user's cache if the `sources` of `build` are the same.
+        """Compiled code at hand, from the user's cache if all `sources` are the same.
 
         What is run was sealed by this user, see `PrivateFolder`; anything else is compiled anew.
         """
-        known = (file.read_text(encoding="utf-8") for file in (*sources, Path(__file__)))
+        known = (file.read_text(encoding="utf-8") for file in sources)
         seed = [llvmlite.__version__, self.triple, self.cpu, *sorted(self.features), *known]
         name = f"{hashlib.sha256(chr(0).join(seed).encode()).hexdigest()[:32]}.o"
         compiled = None

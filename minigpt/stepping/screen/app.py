@@ -16,8 +16,9 @@ from counting.table import si
 from minigpt.commands.generate import INTERRUPTED
 from minigpt.stepping.screen.engine import Engine
 from minigpt.stepping.screen.layers import Layers
-from minigpt.stepping.screen.messages import Command, Ended, Job, Loading, Ready, Running, View
+from minigpt.stepping.screen.messages import Command, Ended, Loading, Ready, Running, View
 from minigpt.stepping.screen.panels import Memory, Panel, Source, Tensor, Totals, Writing
+from minigpt.stepping.stepper import Job
 
 WORDS = (
     *("stop when nan", "stop when inf", "stop when flops>1e6", "stop when alloc>1e4"),

@@ -8,8 +8,9 @@ from contextlib import suppress
 from threading import Thread
 from typing import Any
 
-from minigpt.stepping.screen.messages import Command, Ended, Job
+from minigpt.stepping.screen.messages import Command, Ended
 from minigpt.stepping.screen.worker import serve
+from minigpt.stepping.stepper import Job
 
 
 class Engine:

@@ -5,19 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigpt.commands.options import ModelOptions
-from minigpt.inference.sample import Sampling
 from minigpt.stepping.stepper import State
-
-
-class Job(NamedTuple):
-    """What to generate, as the command line says it."""
-
-    prompt: str
-    options: ModelOptions
-    sampling: Sampling
-    at: str | None
-    token: int | None
 
 
 class Command(NamedTuple):

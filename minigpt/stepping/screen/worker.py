@@ -19,11 +19,10 @@ from minigpt.errors import InputError
 from minigpt.inference.load import load
 from minigpt.models.paths import component
 from minigpt.stepping.debugger import Debugger
-from minigpt.stepping.inspection import on_shapes
+from minigpt.stepping.inspection import every_path
 from minigpt.stepping.screen.messages import (
     Command,
     Ended,
-    Job,
     Loading,
     Made,
     Ready,
@@ -31,6 +30,7 @@ from minigpt.stepping.screen.messages import (
     View,
 )
 from minigpt.stepping.screen.picture import picture
+from minigpt.stepping.stepper import Job
 
 TICK = 0.05  # seconds between two looks at whether the screen wants something
 
@@ -212,8 +212,7 @@ def _run(connection: Connection, job: Job) -> bool:
     lm = load(**job.options._asdict(), progress=progress)
     worker = Worker(connection)
     worker.lm = lm
-    order = (path for path, _ in on_shapes(lm.model))
-    connection.send(Ready([*dict.fromkeys([*order, *worker.paths()])]))
+    connection.send(Ready([*dict.fromkeys([*every_path(lm.model), *worker.paths()])]))
     text = worker.generate(lm, job.prompt, job.sampling, job.at, job.token)
     connection.send(Ended(text, missed=worker.waiting, view=worker.last))
     return text is not None

@@ -69,7 +69,7 @@ def test_attention(machine, case):
 
 
 def test_attention_runs_in_the_kernel_for_what_models_give(machine):
-    """Nothing here reaches the text."""
+    """Nothing here reaches the code."""
     rng = np.random.default_rng(0)
     with mock.patch.object(ops.attention, "function", side_effect=AssertionError):
         attention = fused_kernels(machine)[ops.attention]
@@ -84,7 +84,7 @@ def test_attention_runs_in_the_kernel_for_what_models_give(machine):
 
 @EXAMPLES
 @given(data=st.data(), seed=SEEDS)
-def test_attention_of_anything_else_is_what_its_text_gives(machine, data, seed):
+def test_attention_of_anything_else_is_what_its_code_gives(machine, data, seed):
     """Wherever it runs: other dtypes, widths, strides and ways to broadcast."""
     attention = fused_kernels(machine)[ops.attention]
     rng = np.random.default_rng(seed)

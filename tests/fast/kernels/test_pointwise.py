@@ -82,10 +82,10 @@ def test_elementwise(machine, name, shape, size, seed):
     x = normal(np.random.default_rng(seed), *shape) * np.float32(size)
     with np.errstate(over="ignore"):
         exact = ELEMENTS[name](x.astype(np.float64))
-        found, text = fused_kernels(machine)[function](x), function.function(x)
+        found, fallback = fused_kernels(machine)[function](x), function.function(x)
     # exp's argument is off by some U, relatively; x is at most 0.37 / argument times that.
     assert_near(found, exact, 8 * U * np.abs(x))
-    assert_near(found, text, 16 * U * np.abs(x))
+    assert_near(found, fallback, 16 * U * np.abs(x))
 
 
 @pytest.mark.parametrize("name", ELEMENTS)
