@@ -209,7 +209,7 @@ def test_one_form_at_a_time(forms):
 
 @pytest.mark.parametrize("option", ["scores", "logits", "dtype"])
 def test_an_option_that_cannot_be(option):
-    with pytest.raises(InputError, match=f"{option} is 'some'"):
+    with pytest.raises(InputError, match=f"unknown {option} 'some': it is one of"):
         formulas(XL, **{option: "some"})
 
 
