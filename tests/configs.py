@@ -1,10 +1,10 @@
 """Configurations of tiny models, fixed and drawn."""
 
 from hypothesis import strategies as st
-
 from minigpt.models.deepseek_config import DeepseekConfig
-from minigpt.models.gpt2_config import GPT2Config
 from minigpt.models.llama_config import LlamaConfig
+
+from minigpt.models.gpt2_config import GPT2Config
 
 TINY = {
     "gpt2": GPT2Config(vocab_size=11, n_positions=16, n_embd=8, n_layer=2, n_head=2),

@@ -4,10 +4,10 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
-
-from counting import Counted, Ledger, category
 from minigpt.models.deepseek import Deepseek, MoE
 from minigpt.models.deepseek_config import DeepseekConfig
+
+from counting import Counted, Ledger, category
 from minigpt.models.rope import UNSCALED, YarnScaling
 
 TINY = DeepseekConfig(

@@ -9,13 +9,13 @@ from unittest import mock
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from minigpt.models.deepseek_config import DeepseekConfig
+from minigpt.models.llama_config import LlamaConfig
 
 from counting import Counted, Counts, Ledger, category, scalars
 from counting.composite import composite
 from minigpt.models.architectures import build
-from minigpt.models.deepseek_config import DeepseekConfig
 from minigpt.models.gpt2_config import GPT2Config
-from minigpt.models.llama_config import LlamaConfig
 
 DRAWN: Counter[str] = Counter()  # claim -> the examples it was tried on
 

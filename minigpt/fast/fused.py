@@ -73,9 +73,9 @@ class _Attention:
         )
         self._plans: dict[Any, Any] = {}  # by what the arrays of a call look like
 
-    def __call__(self, q: Any, k: Any, v: Any, mask: Any) -> Any:
+    def __call__(self, q: Any, k: Any, v: Any, mask: Any, scale: float) -> Any:
         if not (type(q) is type(k) is type(v) is type(mask) is np.ndarray):
-            return self._fallback(q, k, v, mask)
+            return self._fallback(q, k, v, mask, scale)
         q = _contiguous(self._machine, q)
         looks = tuple((x.shape, x.strides, x.dtype) for x in (q, k, v, mask))
         try:
@@ -85,10 +85,10 @@ class _Attention:
                 self._plans.clear()
             plan = self._plans[looks] = self._plan(q, k, v, mask)
         if plan is None:
-            return self._fallback(q, k, v, mask)
+            return self._fallback(q, k, v, mask, scale)
         job, items, sizes = plan
         y = self._empty(q.shape, FLOAT)
-        job(items, 1, *map(address, (q, k, v, mask, y)), *sizes)
+        job(items, 1, *map(address, (q, k, v, mask, y)), *sizes, scale)
         return y
 
     def _plan(self, q: Any, k: Any, v: Any, mask: Any) -> Any:
@@ -108,7 +108,7 @@ class _Attention:
         ):
             return None
         (T, S), D = mask.shape, q.shape[-1]
-        sizes = (T, S, D, q.shape[-3] // k.shape[-3], head, D**-0.5)
+        sizes = (T, S, D, q.shape[-3] // k.shape[-3], head)
         queries = q.size // D
         if T < TOGETHER or D > WIDE:
             return self._one_by_one[k.dtype], queries, sizes

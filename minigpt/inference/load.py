@@ -6,7 +6,7 @@ so that no weight is held twice.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -200,7 +200,7 @@ def _fit(
     if "lm_head.weight" in stored and embedding in stored:
         a, b = stored["lm_head.weight"], stored[embedding]
         tied = (a.shape, a.dtype) == (b.shape, b.dtype) and np.array_equal(a.map(), b.map())
-        config = replace(config, tie_word_embeddings=tied)
+        config = config.tied(tied)
         if tied:
             stored = {key: tensor for key, tensor in stored.items() if key != "lm_head.weight"}
     shapes = config.shapes()

@@ -2,51 +2,62 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from minigpt.errors import InputError
-from minigpt.models.config import Config, Values
-from minigpt.models.deepseek import Deepseek
-from minigpt.models.deepseek_config import DEEPSEEK_SIZES, DeepseekConfig, deepseek_config
+from minigpt.models.config import Config
+from minigpt.models.decoder_config import DecoderConfig
+from minigpt.models.description import Tensors
+from minigpt.models.experts import Experts
+from minigpt.models.families import deepseek, experts, joined, llama, windows
 from minigpt.models.gpt2 import GPT2
 from minigpt.models.gpt2_config import GPT2_SIZES, GPT2Config, gpt2_config
-from minigpt.models.llama import Llama
-from minigpt.models.llama_config import LLAMA_SIZES, LlamaConfig, llama_config
+from minigpt.models.latent import LatentAttention
 from minigpt.models.model import Model
+from minigpt.models.routing import Assumption, expected
+
+FAMILIES = (
+    *(llama.llama, llama.mistral, llama.qwen2, llama.qwen3, llama.smollm3, llama.granite),
+    *(experts.mixtral, experts.qwen3_moe, experts.olmoe),
+    *(windows.gemma2, windows.gemma3_text, windows.gpt_oss, windows.olmo2, windows.olmo3),
+    *(windows.cohere2, joined.phi3, joined.glm4, joined.gpt_neox, joined.falcon),
+    *(joined.stablelm, joined.starcoder2, joined.opt),
+    *(deepseek.deepseek_v2, deepseek.deepseek_v3, deepseek.kimi_k2),
+)
+Reader = Callable[[Mapping[str, Any], Any], Config]  # values of a config.json, its file
+READERS: dict[str, Reader] = {"gpt2": gpt2_config, **{f.model_type: f.read for f in FAMILIES}}
+"""The reader of a config.json, by its model type."""
+
+TEXT_OF = {"gemma3": "gemma3_text"}
+"""Model types whose text part, which stands alone, is of another type where they do not say it."""
 
 
-class Architecture(NamedTuple):
-    """A family of models: whoever adds one writes a reader, and a row of `ARCHITECTURES`.
+def build(
+    config: Config,
+    weights: Mapping[str, Any],
+    cache: str = "compressed",
+    assume: Assumption = expected,
+) -> Model:
+    """The model of a configuration.
 
-    Attributes:
-        model_type: its name in a config.json.
-        config: the class of its configurations.
-        read: the reader of its config.json.
-        model: the class of its models, of a configuration, weights and options.
-        presets: configurations of its well-known models, by their names here.
+    Args:
+        weights: the tensors of `config.shapes()` by key, as any kind of array.
+        cache: what one of latent attention keeps, "compressed" or "expanded", see `latent`.
+        assume: which experts are met where arrays have no data, see `routing`.
     """
 
-    model_type: str
-    config: type[Config]
-    read: Callable[[Values], Config]
-    model: type[Any]
-    presets: Mapping[str, Config]
-
-
-ARCHITECTURES = (
-    Architecture("gpt2", GPT2Config, gpt2_config, GPT2, GPT2_SIZES),
-    Architecture("llama", LlamaConfig, llama_config, Llama, LLAMA_SIZES),
-    Architecture("deepseek_v3", DeepseekConfig, deepseek_config, Deepseek, DEEPSEEK_SIZES),
-)
-PRESETS = {name: config for row in ARCHITECTURES for name, config in row.presets.items()}
-_MODELS = {row.config: row.model for row in ARCHITECTURES}
-_BY_TYPE = {row.model_type: row for row in ARCHITECTURES}
-
-
-def build(config: Config, weights: Any, **options: Any) -> Model:
-    """The model of a configuration; options are those of its class."""
-    model: Model = _MODELS[type(config)](config, weights, **options)
+    if isinstance(config, GPT2Config):
+        return GPT2(config, weights)
+    assert isinstance(config, DecoderConfig)
+    model: Model = config.decoder(Tensors.of(weights))
+    model.config = config
+    for part in model.modules():
+        if isinstance(part, LatentAttention):
+            part.compressed = cache == "compressed"
+        elif isinstance(part, Experts):
+            part.assume = assume
     return model
 
 
@@ -61,7 +72,78 @@ def read(path: Path) -> Config:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON: {error}") from None
     kind = values.get("model_type") if isinstance(values, dict) else None
-    if not isinstance(kind, str) or kind not in _BY_TYPE:
-        known = ", ".join(_BY_TYPE)
+    if (
+        isinstance(kind, str)
+        and kind not in READERS
+        and isinstance(values.get("text_config"), dict)
+    ):
+        text = values["text_config"]
+        own = text.get("model_type", TEXT_OF.get(kind))
+        if own in READERS:
+            more = f"what is beside the text part of a {kind}"
+            return replace(READERS[own]({**text, "model_type": own}, path), uncomputed=(more,))
+    if not isinstance(kind, str) or kind not in READERS:
+        known = ", ".join(READERS)
         raise InputError(f"{path}: model_type is {kind!r}; known architectures are {known}")
-    return _BY_TYPE[kind].read(Values(values, path))
+    return READERS[kind](values, path)
+
+
+def _llama_3(width: int, wide: int, layers: int, heads: int, factor: float, tied: bool) -> Config:
+    old = {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    old |= {"original_max_position_embeddings": 8192}
+    return llama.llama(
+        vocab_size=128256,
+        hidden_size=width,
+        intermediate_size=wide,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=8,
+        max_position_embeddings=131072,
+        rms_norm_eps=1e-5,
+        rope_theta=500000.0,
+        rope_scaling={"rope_type": "llama3", "factor": factor, **old},
+        eos_token_id=128001,
+        tie_word_embeddings=tied,
+    )
+
+
+_V3 = deepseek.deepseek_v3(
+    vocab_size=129280,
+    hidden_size=7168,
+    intermediate_size=18432,
+    moe_intermediate_size=2048,
+    num_hidden_layers=61,
+    num_attention_heads=128,
+    q_lora_rank=1536,
+    kv_lora_rank=512,
+    qk_nope_head_dim=128,
+    qk_rope_head_dim=64,
+    v_head_dim=128,
+    n_routed_experts=256,
+    n_shared_experts=1,
+    num_experts_per_tok=8,
+    n_group=8,
+    topk_group=4,
+    first_k_dense_replace=3,
+    max_position_embeddings=163840,
+    rope_scaling={
+        "type": "yarn",
+        "factor": 40.0,
+        "original_max_position_embeddings": 4096,
+        "beta_fast": 32.0,
+        "beta_slow": 1.0,
+        "mscale": 1.0,
+        "mscale_all_dim": 1.0,
+    },
+    eos_token_id=1,
+)
+
+PRESETS: dict[str, Config] = {
+    **GPT2_SIZES,
+    "llama-3.2-1b": _llama_3(2048, 8192, 16, 32, factor=32.0, tied=True),
+    "llama-3.1-8b": _llama_3(4096, 14336, 32, 32, factor=8.0, tied=False),
+    "llama-3.1-70b": _llama_3(8192, 28672, 80, 64, factor=8.0, tied=False),
+    "llama-3.1-405b": _llama_3(16384, 53248, 126, 128, factor=8.0, tied=False),
+    "deepseek-v3": _V3,
+    "deepseek-r1": _V3,  # R1 is V3, trained further
+}

@@ -9,36 +9,32 @@ The same code runs on any array that answers NumPy's functions: NumPy, CuPy, sha
 shapes, counting scalars; bare or `Counted`.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 
 from counting.scope import scope
 from minigpt.models.cache import KVCache, LayerCache
+from minigpt.models.description import Tensors
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.models.model import Model
 from minigpt.models.module import Module
-from minigpt.models.ops import (
-    Array,
-    Embedding,
-    Head,
-    LayerNorm,
-    Linear,
-    Weights,
-    attention,
-    gelu,
-    merge_heads,
-)
+from minigpt.models.ops import Array, attention, gelu, gelu_exact, merge_heads, relu
+from minigpt.models.parts import Embedding, Head, LayerNorm, Linear
+
+ACTIVATIONS = {"gelu": gelu_exact, "gelu_new": gelu, "gelu_pytorch_tanh": gelu, "relu": relu}
 
 
 class Attention(Module):
     """Causal self-attention with many heads."""
 
-    def __init__(self, config: GPT2Config, weights: Weights, path: str) -> None:
-        super().__init__(path)
-        self.n_head, self.head_dim = config.n_head, config.head_dim
-        self.c_attn = Linear(weights, f"{path}.c_attn")
-        self.c_proj = Linear(weights, f"{path}.c_proj")
+    def __init__(self, config: GPT2Config, w: Tensors, layer: int) -> None:
+        super().__init__(w.path)
+        C = config.n_embd
+        self.n_head, self.head_dim, self.scale = config.n_head, config.head_dim, config.scale(layer)
+        self.c_attn = Linear(w / "c_attn", C, 3 * C)
+        self.c_proj = Linear(w / "c_proj", C, C)
 
     def forward(self, x: Array, mask: Array, cache: LayerCache) -> Array:  # (B, T, C) -> same
         B, T, _ = x.shape
@@ -47,7 +43,7 @@ class Attention(Module):
         q, k, v = heads.transpose(2, 0, 3, 1, 4)  # (B, H, T, D) each
         with scope("cache"):
             k, v = cache.append(k, v)  # (B, H, S, D) each
-        y = attention(q, k, v, mask)  # (B, H, T, D)
+        y = attention(q, k, v, mask, self.scale)  # (B, H, T, D)
         with scope("av"):
             y = merge_heads(y)  # (B, T, C)
         return self.c_proj(y)
@@ -56,27 +52,30 @@ class Attention(Module):
 class MLP(Module):
     """The feed-forward layer."""
 
-    def __init__(self, weights: Weights, path: str) -> None:
-        super().__init__(path)
-        self.c_fc = Linear(weights, f"{path}.c_fc")
-        self.c_proj = Linear(weights, f"{path}.c_proj")
+    def __init__(self, config: GPT2Config, w: Tensors) -> None:
+        super().__init__(w.path)
+        C, F = config.n_embd, config.ffn_dim
+        self.c_fc = Linear(w / "c_fc", C, F)
+        self.act = ACTIVATIONS[config.activation_function]
+        self.c_proj = Linear(w / "c_proj", F, C)
 
     def forward(self, x: Array) -> Array:  # (B, T, C) -> (B, T, C)
         x = self.c_fc(x)  # (B, T, F)
         with scope("gelu"):
-            x = gelu(x)
+            x = self.act(x)
         return self.c_proj(x)
 
 
 class Block(Module):
     """A transformer block."""
 
-    def __init__(self, config: GPT2Config, weights: Weights, path: str) -> None:
-        super().__init__(path)
-        self.ln_1 = LayerNorm(weights, f"{path}.ln_1", config.layer_norm_epsilon)
-        self.attn = Attention(config, weights, f"{path}.attn")
-        self.ln_2 = LayerNorm(weights, f"{path}.ln_2", config.layer_norm_epsilon)
-        self.mlp = MLP(weights, f"{path}.mlp")
+    def __init__(self, config: GPT2Config, w: Tensors, layer: int) -> None:
+        super().__init__(w.path)
+        C, epsilon = config.n_embd, config.layer_norm_epsilon
+        self.ln_1 = LayerNorm(w / "ln_1", C, epsilon)
+        self.attn = Attention(config, w / "attn", layer)
+        self.ln_2 = LayerNorm(w / "ln_2", C, epsilon)
+        self.mlp = MLP(config, w / "mlp")
 
     def forward(self, x: Array, mask: Array, cache: LayerCache) -> Array:  # (B, T, C) -> same
         x = x + self.attn(self.ln_1(x), mask, cache)
@@ -94,19 +93,16 @@ class GPT2(Model):
 
     config: GPT2Config
 
-    def __init__(self, config: GPT2Config, weights: Weights) -> None:
+    def __init__(self, config: GPT2Config, weights: Mapping[str, Array]) -> None:
         super().__init__("")
-        self.config = config
-        self.wte = Embedding(weights, "wte")
-        self.wpe = Embedding(weights, "wpe")
-        self.h = [Block(config, weights, f"h.{layer}") for layer in range(config.n_layer)]
-        self.ln_f = LayerNorm(weights, "ln_f", config.layer_norm_epsilon)
+        self.config, w = config, Tensors.of(weights)
+        V, C = config.vocab_size, config.n_embd
+        self.wte = Embedding(w / "wte", V, C)
+        self.wpe = Embedding(w / "wpe", config.n_positions, C)
+        self.h = [Block(config, w / f"h.{i}", i) for i in range(config.n_layer)]
+        self.ln_f = self.last_norm = LayerNorm(w / "ln_f", C, config.layer_norm_epsilon)
         tied = config.tie_word_embeddings
-        self.lm_head = Head(self.wte.weight if tied else weights["lm_head.weight"])
-
-    @property
-    def last_norm(self) -> LayerNorm:
-        return self.ln_f
+        self.lm_head = Head(self.wte.weight if tied else (w / "lm_head").rows("weight", V, C))
 
     def new_cache(self, batch: Any, capacity: Any) -> KVCache:
         """An empty cache for `batch` sequences of at most `capacity` tokens.
@@ -119,7 +115,7 @@ class GPT2(Model):
         if numbers and capacity > config.n_positions:
             raise ValueError(f"{capacity} tokens exceed the context of {config.n_positions}")
         shape = (batch, config.n_head, capacity, config.head_dim)
-        return KVCache(self.wte.weight, config.n_layer, shape)
+        return KVCache([LayerCache(self.wte.weight, shape) for _ in self.h], capacity)
 
     def forward(
         self, tokens: Array, cache: KVCache, logits: Literal["last", "all"] = "last"
@@ -135,4 +131,4 @@ class GPT2(Model):
             x = block(x, mask, cache[layer])
         if logits == "last":
             x = x[:, -1:]  # (B, 1, C)
-        return self.lm_head(self.ln_f(x))  # (B, 1 or T, V)
+        return self.unembed(x)  # (B, 1 or T, V)

@@ -1,9 +1,13 @@
 """Configurations of GPT-2: their fields are the keys of a Hugging Face config.json."""
 
-from dataclasses import KW_ONLY, asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, fields, replace
 from typing import Any, Self
 
-from minigpt.models.config import MANY, Config, Shapes, Values
+from minigpt.models.config import Config, Shapes
+from minigpt.models.values import ALIASES, Values
+
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 
 
 @dataclass(frozen=True)
@@ -17,8 +21,10 @@ class GPT2Config(Config):
     n_head: Any = 12
     n_inner: Any = None  # width of the feed-forward layer; None is 4 * n_embd
     layer_norm_epsilon: float = 1e-5
+    activation_function: str = "gelu_new"
+    scale_attn_by_inverse_layer_idx: bool = False
     _: KW_ONLY
-    eos_token_id: int | None = 50256
+    eos_token_id: int | tuple[int, ...] | None = 50256
     tie_word_embeddings: bool = True
 
     @property
@@ -41,8 +47,17 @@ class GPT2Config(Config):
     def ffn_dim(self) -> Any:
         return 4 * self.n_embd if self.n_inner is None else self.n_inner
 
-    def short(self) -> Self:
-        return replace(self, n_layer=min(2, self.n_layer))
+    def scale(self, layer: int) -> Any:
+        """What the scores of a layer are multiplied by."""
+        return self.head_dim**-0.5 / (layer + 1 if self.scale_attn_by_inverse_layer_idx else 1)
+
+    def tied(self, tied: bool) -> Self:
+        return replace(self, tie_word_embeddings=tied)
+
+    def short(self) -> tuple[Self, tuple[int, ...]]:
+        if self.n_layer == 1:
+            return self, (1,)
+        return replace(self, n_layer=2), (self.n_layer - 1, 1)  # how scores are scaled costs alike
 
     def shapes(self) -> Shapes:
         C, F = self.n_embd, self.ffn_dim
@@ -76,31 +91,37 @@ GPT2_SIZES = {
     "gpt2-xl": GPT2Config(n_embd=1600, n_layer=48, n_head=25),
 }
 
-# What a GPT-2 config.json may also say, and the only values that this model computes.
-_COMPUTED = {
-    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
-    "scale_attn_weights": (True,),
-    "scale_attn_by_inverse_layer_idx": (False,),
-    "add_cross_attention": (False,),
-}
 
-
-def gpt2_config(values: Values) -> GPT2Config:
+def gpt2_config(given: Mapping[str, Any], source: Any) -> GPT2Config:
     """The configuration in a config.json of model type "gpt2"; what it leaves out is as in `gpt2`.
 
+    Args:
+        source: the file, for errors.
+
     Raises:
-        InputError: it has values that cannot be, or that this model does not compute.
+        InputError: it has values that cannot be, or asks for what this model does not compute.
     """
-    values.require(_COMPUTED)
-    values = values.over(asdict(GPT2Config()))
-    given: dict[str, Any] = {
-        **values.sizes("vocab_size", "n_positions", "n_embd", "n_head"),
-        **values.sizes("n_layer", most=MANY),
-        **values.numbers("layer_norm_epsilon", least=0, below=1),
-        **values.switches("tie_word_embeddings"),
-        "n_inner": values.size_or_none("n_inner"),
-        "eos_token_id": values.size_or_none("eos_token_id", least=0),
-    }
-    config = GPT2Config(**given)
-    values.require_multiple(config, "n_embd", "n_head")
-    return config
+    usual = {field.name: field.default for field in fields(GPT2Config)}
+    c = Values(given, source, {ALIASES.get(key, key): value for key, value in usual.items()})
+    c.only(add_cross_attention=False)
+    if c.scale_attn_weights is not True:
+        c.uncomputed.append("scores that are not scaled")
+    if (act := c.activation_function) not in ACTIVATIONS:
+        raise c.error(f"activation_function is {act!r}; computed are {', '.join(ACTIVATIONS)}")
+    if c.hidden_size % c.num_attention_heads:
+        what = f"{c.hidden_size} is not a multiple of n_head {c.num_attention_heads}"
+        raise c.error(f"n_embd {what}")
+    return GPT2Config(
+        vocab_size=c.vocab_size,
+        n_positions=c.max_position_embeddings,
+        n_embd=c.hidden_size,
+        n_layer=c.num_hidden_layers,
+        n_head=c.num_attention_heads,
+        n_inner=c.n_inner,
+        layer_norm_epsilon=c.layer_norm_eps,
+        activation_function=act,
+        scale_attn_by_inverse_layer_idx=c.scale_attn_by_inverse_layer_idx,
+        eos_token_id=c.eos_token_id,
+        tie_word_embeddings=c.tie_word_embeddings,
+        uncomputed=tuple(dict.fromkeys((*c.uncomputed, *c.unread()))),
+    )

@@ -4,8 +4,10 @@ from typing import Any, Literal
 
 from minigpt.models.cache import KVCache
 from minigpt.models.config import Config
+from minigpt.models.description import identity
 from minigpt.models.module import Module
-from minigpt.models.ops import Array, Head
+from minigpt.models.ops import Array
+from minigpt.models.parts import Head
 
 
 class Model(Module):
@@ -13,16 +15,19 @@ class Model(Module):
 
     Attributes:
         config: its sizes.
+        last_norm: of what the last block gives.
         lm_head: its last product, which gives logits.
+        after_head: what few models make of these.
     """
 
     config: Config
+    last_norm: Module
     lm_head: Head
+    after_head: Any = staticmethod(identity)
 
-    @property
-    def last_norm(self) -> Module:
-        """The norm before `lm_head`."""
-        raise NotImplementedError
+    def unembed(self, x: Array) -> Array:
+        """The logits (B, T, V) of what the last block gives (B, T, C)."""
+        return self.after_head(self.lm_head(self.last_norm(x)))
 
     def new_cache(self, batch: Any, capacity: Any) -> KVCache:
         """An empty cache for `batch` sequences of at most `capacity` tokens."""

@@ -1,17 +1,14 @@
-"""What models are built from, each written once, from primitives, its arithmetic visible."""
+"""The functions that models are built from, each written once, of primitives that are counted."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from counting.composite import composite
-from counting.scope import at, scope
-from minigpt.models.module import Module
+from counting.scope import scope
 
 Array = Any  # NumPy, CuPy, shapes only, symbolic shapes, counting scalars; bare or counted
-Weights = Mapping[str, Array]  # a checkpoint: key -> array
 
 
 @composite
@@ -23,14 +20,74 @@ def softmax(x: Array, mask: Array) -> Array:
 
 
 @composite
-def attention(q: Array, k: Array, v: Array, mask: Array) -> Array:
+def attention(q: Array, k: Array, v: Array, mask: Array, scale: Any) -> Array:
     """What each query (..., T, D) finds among keys and values (..., S, D): (..., T, D)."""
     with scope("qk"):
-        scores = q @ k.swapaxes(-1, -2) * q.shape[-1] ** -0.5  # (..., T, S)
+        scores = q @ k.swapaxes(-1, -2) * scale  # (..., T, S)
     with scope("softmax"):
         pattern = softmax(scores, mask)  # (..., T, S)
     with scope("av"):
         return pattern @ v
+
+
+@composite
+def capped_attention(q: Array, k: Array, v: Array, mask: Array, scale: Any, cap: float) -> Array:
+    """As `attention`, no score beyond `cap` or below its negative (Gemma 2)."""
+    with scope("qk"):
+        scores = np.tanh(q @ k.swapaxes(-1, -2) * scale / cap) * cap  # (..., T, S)
+    with scope("softmax"):
+        pattern = softmax(scores, mask)  # (..., T, S)
+    with scope("av"):
+        return pattern @ v
+
+
+@composite
+def sink_attention(q: Array, k: Array, v: Array, mask: Array, scale: Any, sinks: Array) -> Array:
+    """As `attention`, with one more key whose score is given, (..., 1, 1), and no value."""
+    with scope("qk"):
+        scores = q @ k.swapaxes(-1, -2) * scale  # (..., T, S)
+    with scope("softmax"):
+        scores = np.where(mask, scores, -np.inf)
+        most = np.maximum(scores.max(axis=-1, keepdims=True), sinks)  # (..., T, 1)
+        e = np.exp(scores - most)
+        pattern = e / (e.sum(axis=-1, keepdims=True) + np.exp(sinks - most))
+    with scope("av"):
+        return pattern @ v
+
+
+@composite
+def probabilities(x: Array) -> Array:
+    """Softmax over the last axis, any shape."""
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+@composite
+def relu(x: Array) -> Array:
+    """x where it is positive, else 0, any shape."""
+    return np.maximum(x, 0.0)
+
+
+# The tail of the normal distribution, to 1e-7 (Abramowitz & Stegun, 1964, 26.2.17).
+_TAIL = (0.319381530, -0.356563782, 1.781477937, -1.821255978, 1.330274429)
+
+
+@composite
+def gelu_exact(x: Array) -> Array:
+    """x times the share of a normal distribution below x, any shape: GELU without a tanh."""
+    z = np.maximum(x, -x)
+    t = 1.0 / (1.0 + 0.2316419 * z)
+    tail = t * (_TAIL[0] + t * (_TAIL[1] + t * (_TAIL[2] + t * (_TAIL[3] + t * _TAIL[4]))))
+    tail = tail * np.exp(-0.5 * (x * x)) * (1 / math.sqrt(2 * math.pi))
+    return np.maximum(x, 0.0) - z * tail
+
+
+@composite
+def clamped_swiglu(gate: Array, up: Array, alpha: float, limit: float) -> Array:
+    """The gate of gpt-oss: both sides clamped, and `up` moved by 1."""
+    gate = np.minimum(gate, limit)
+    up = np.maximum(np.minimum(up, limit), -limit)
+    return (up + 1.0) * (gate * sigmoid(gate * alpha))
 
 
 @composite
@@ -46,9 +103,6 @@ def layer_norm(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = (centred * centred).mean(axis=-1, keepdims=True)  # (..., 1)
     return centred / np.sqrt(variance + epsilon) * weight + bias
-
-
-Turns = tuple[Array, Array]  # cosines and sines of angles, see `RotaryEmbedding`
 
 
 @composite
@@ -74,7 +128,7 @@ def rms_norm(x: Array, weight: Array, epsilon: float) -> Array:
 def rope(x: Array, cos: Array, sin: Array) -> Array:
     """Each pair of x (..., T, D) turned by its angle, the pairs' first halves stored first.
 
-    cos and sin are (T, 2, D / 2), of minus the angle and of the angle: see `RotaryEmbedding`.
+    cos and sin are (T, 2, D / 2), of minus the angle and of the angle: see `rope.Rotary`.
     """
     pairs = x.reshape(*x.shape[:-1], 2, x.shape[-1] // 2)  # (a, b) -> (b, a) by [::-1]
     return (pairs * cos + pairs[..., ::-1, :] * sin).reshape(*x.shape)
@@ -121,134 +175,3 @@ def merge_heads(y: Array) -> Array:
     """Heads side by side again: (B, H, T, D) -> (B, T, H * D)."""
     B, H, T, D = y.shape
     return y.swapaxes(1, 2).copy().reshape(B, T, H * D)
-
-
-class Embedding(Module):
-    """Rows of a table, by number."""
-
-    def __init__(self, weights: Weights, path: str) -> None:
-        super().__init__(path)
-        self.weight = weights[f"{path}.weight"]  # (rows, C)
-
-    def forward(self, rows: Array) -> Array:  # (...) -> (..., C)
-        return self.weight[rows]
-
-
-class Linear(Module):
-    """x @ weight + bias, the weight stored (in, out) as GPT-2 stores it."""
-
-    def __init__(self, weights: Weights, path: str) -> None:
-        super().__init__(path)
-        self.weight = weights[f"{path}.weight"]  # (in, out)
-        self.bias = weights[f"{path}.bias"]  # (out,)
-
-    def forward(self, x: Array) -> Array:  # (..., in) -> (..., out)
-        return x @ self.weight + self.bias
-
-
-class Projection(Module):
-    """x @ weight.T + bias, the weight stored (out, in) as PyTorch does; the bias if it has one."""
-
-    def __init__(self, weights: Weights, path: str) -> None:
-        super().__init__(path)
-        self.weight = weights[f"{path}.weight"]  # (out, in)
-        self.bias = weights.get(f"{path}.bias")  # (out,) or None
-
-    def forward(self, x: Array) -> Array:  # (..., in) -> (..., out)
-        y = x @ self.weight.T
-        return y if self.bias is None else y + self.bias
-
-
-class Head(Module):
-    """Logits: x against every row of a table, the token embedding's own where they are tied."""
-
-    def __init__(self, table: Array) -> None:
-        super().__init__("lm_head")
-        self.weight = table  # (V, C)
-
-    def forward(self, x: Array) -> Array:  # (..., C) -> (..., V)
-        return x @ self.weight.T
-
-
-class LayerNorm(Module):
-    """`layer_norm` with its weight and bias."""
-
-    def __init__(self, weights: Weights, path: str, epsilon: float) -> None:
-        super().__init__(path)
-        self.weight = weights[f"{path}.weight"]  # (C,)
-        self.bias = weights[f"{path}.bias"]  # (C,)
-        self.epsilon = epsilon
-
-    def forward(self, x: Array) -> Array:  # (..., C) -> (..., C)
-        return layer_norm(x, self.weight, self.bias, self.epsilon)
-
-
-class RMSNorm(Module):
-    """`rms_norm` with its weight."""
-
-    def __init__(self, weights: Weights, path: str, epsilon: float) -> None:
-        super().__init__(path)
-        self.weight = weights[f"{path}.weight"]  # (C,)
-        self.epsilon = epsilon
-
-    def forward(self, x: Array) -> Array:  # (..., C) -> (..., C)
-        return rms_norm(x, self.weight, self.epsilon)
-
-
-class SwiGLU(Module):
-    """The gated feed-forward layer (Shazeer, 2020)."""
-
-    def __init__(self, weights: Weights, path: str) -> None:
-        super().__init__(path)
-        self.gate_proj = Projection(weights, f"{path}.gate_proj")
-        self.up_proj = Projection(weights, f"{path}.up_proj")
-        self.down_proj = Projection(weights, f"{path}.down_proj")
-
-    def forward(self, x: Array) -> Array:  # (..., C) -> (..., C)
-        gate = self.gate_proj(x)  # (..., F)
-        up = self.up_proj(x)  # (..., F)
-        with scope("swiglu"):
-            x = silu(gate) * up
-        return self.down_proj(x)
-
-
-class RotaryEmbedding(Module):
-    """Cosines and sines of the angles of T positions after N, once for all layers of a pass.
-
-    Computed anew in each pass, and counted: a table would hold the whole context. The angles are
-    float32, for 16 bits cannot tell far positions apart.
-
-    Args:
-        like: any array of the kind to make (a weight, say).
-        dim: D, the width that turns.
-        frequencies: radians a position of each pair; none if D is a symbol.
-        interleaved: whether the two of a pair are stored side by side, see `rope`.
-        scale: a factor of cosines and sines.
-    """
-
-    def __init__(
-        self,
-        like: Array,
-        path: str,
-        dim: Any,
-        frequencies: list[float],
-        interleaved: bool = False,
-        scale: float = 1.0,
-    ) -> None:
-        super().__init__(path)
-        self.scale = scale
-        shape = (dim // 2, 2) if interleaved else (2, dim // 2)
-        with at(path):
-            self.frequencies = np.empty_like(like, dtype=np.float32, shape=shape)
-            by_sign = self.frequencies.swapaxes(0, 1) if interleaved else self.frequencies
-            for i, frequency in enumerate(frequencies):
-                by_sign[0, i : i + 1] = -frequency
-                by_sign[1, i : i + 1] = frequency
-
-    def forward(self, x: Array, T: Any, N: Any) -> Turns:  # (T, 2, D / 2) each
-        positions = count_up(x, T) + N  # (T,)
-        angles = positions[:, None, None] * self.frequencies
-        cos, sin = np.cos(angles), np.sin(angles)
-        if self.scale != 1.0:
-            cos, sin = cos * self.scale, sin * self.scale
-        return as_dtype_of(cos, x), as_dtype_of(sin, x)

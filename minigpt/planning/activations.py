@@ -20,13 +20,14 @@ FUSED = ("mask", "qk", "softmax")
 
 def as_written(config: Config, sizes: Pass) -> int:
     """The most bytes of activations alive in a pass."""
-    return int(on_shapes(config.short(), sizes).peak["activations"])  # layers do not pile them up
+    few, _ = config.short()  # layers do not pile them up
+    return int(on_shapes(few, sizes).peak["activations"])
 
 
 @lru_cache(maxsize=256)
 def fused(config: Config, sizes: Pass, unstored: tuple[str, ...] = FUSED) -> int:
     """The same without the arrays that are made in scopes of the names `unstored`."""
-    ledger, run = ready(config.short(), sizes)
+    ledger, run = ready(config.short()[0], sizes)
     live = most = int(ledger.live_bytes["activations"])  # what the model keeps for itself
 
     def gone(nbytes: int) -> None:

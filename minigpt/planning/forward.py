@@ -104,6 +104,16 @@ def on_shapes(config: Config, sizes: Pass = Pass()) -> Forward:
     return forward(config, sizes)
 
 
+@lru_cache(maxsize=1024)
+def kv_bytes(config: Config, tokens: int, dtype: str = "float16") -> int:
+    """Bytes of cache that a sequence of `tokens` tokens must hold: of a window, no more than it."""
+    few, times = config.short()
+    with category("weights"):
+        weights = {key: ShapeArray(shape, DTYPES[dtype]) for key, shape in few.shapes().items()}
+    held = build(few, weights).new_cache(1, tokens)
+    return sum(n * int(layer.nbytes) for n, layer in zip(times, held.layers, strict=True))
+
+
 def ready(config: Config, sizes: Pass, make: Make = ShapeArray) -> tuple[Ledger, Callable[[], Any]]:
     """A ledger that holds weights and cache, and the pass of `forward` that is still to run."""
     ledger, dtype = Ledger(), np.dtype(DTYPES[sizes.dtype])

@@ -8,7 +8,7 @@ from pathlib import Path
 from timeit import repeat
 
 from minigpt.errors import InputError, did_you_mean
-from minigpt.models.config import Values
+from minigpt.models.values import SWITCH, number
 from minigpt.planning.accelerators import GPUS, Accelerator
 
 READ = 1 << 28  # bytes that are read to measure the speed of memory
@@ -63,16 +63,21 @@ def read(path: Path) -> Accelerator:
     texts |= {name: values[name] for name in texts.keys() & values.keys()}
     if wrong := [name for name, value in texts.items() if not isinstance(value, str)]:
         raise InputError(f"{path}: {wrong[0]} is {texts[wrong[0]]!r}; it must be text")
-    checked = Values({"bandwidth": None, **values}, path)
-    given = checked.numbers("bandwidth", "link_bandwidth", least=1)
+    rest = ("bandwidth", "link_bandwidth", "measured")
+    given = {"bandwidth": None} | {name: values[name] for name in rest if name in values}
+    checked = [
+        (*item, SWITCH if item[0] == "measured" else number(least=1)) for item in given.items()
+    ]
+    checked += [(*item, number(least=1)) for item in values["flops"].items()]
+    for name, value, check in checked:
+        if must := check(value):
+            raise InputError(f"{path}: {name} is {value!r}; it must be {must}")
     sizes = {"memory": None, "nominal_memory": 0, "cache": 0}
     sizes |= {name: values[name] for name in sizes.keys() & values.keys()}
     for name, size in sizes.items():
         if type(size) is not int or size < (name == "memory"):
             raise InputError(f"{path}: {name} is {size!r}; it must be a number of bytes")
-    flops = Values(values["flops"], path).numbers(*values["flops"], least=1)
-    measured = checked.switches("measured")
-    return Accelerator(flops=flops, **sizes, **texts, **given, **measured)  # type: ignore[arg-type]
+    return Accelerator(flops=values["flops"], **sizes, **texts, **given)  # type: ignore[arg-type]
 
 
 def this_cpu() -> Accelerator:

@@ -17,7 +17,7 @@ from minigpt.models.config import Config
 from minigpt.models.routing import expected_experts
 from minigpt.planning.accelerators import BITS, GPUS, Accelerator
 from minigpt.planning.activations import as_written, fused
-from minigpt.planning.forward import DTYPES, Pass, one_of
+from minigpt.planning.forward import DTYPES, Pass, kv_bytes, one_of
 from minigpt.planning.roofline import Floor, Roofline
 
 HELD = [name for name in BITS if name != "tfloat32"]  # types that weights can be held in
@@ -100,7 +100,8 @@ class Plan:
         return self._memory(as_written)
 
     def _memory(self, activations: Callable[[Config, Pass], int]) -> Memory:
-        kv = math.ceil(self.batch * self.context * self.kv_bytes_per_token)
+        held = kv_bytes(self.config, self.context, self.dtype)
+        kv = math.ceil(self.batch * held * self.roofline.share)
         # A prompt at a time, then a token of each sequence; not divided among GPUs: an upper bound.
         prompt = Pass(self.prompt, 0, 1, "last", self.dtype)
         token = Pass(1, self.context - 1, self.batch, "last", self.dtype)
@@ -166,7 +167,7 @@ class Plan:
 
     @property
     def tokens_cached(self) -> int:
-        """Tokens of cache, of whatever sequences, that fit beside the rest."""
+        """Tokens of cache, of whatever sequences, that fit beside the rest, each in all layers."""
         free = self.spare - self.slack + self.memory.kv_cache
         return max(0, math.floor(free / self.kv_bytes_per_token))
 

@@ -24,10 +24,10 @@ from typing import Any
 from counting import Counts
 from counting.views import matmul
 from minigpt.models.config import Config
-from minigpt.models.paths import layer, layer_of
+from minigpt.models.paths import layer_of
 from minigpt.models.routing import fewest
 from minigpt.planning.accelerators import BITS, Accelerator
-from minigpt.planning.forward import Pass, on_shapes
+from minigpt.planning.forward import Pass, kv_bytes, on_shapes
 
 PHASE_SECONDS = 8e-6
 """What one phase of an all-reduce takes before any byte moves: kipply's 8 microseconds."""
@@ -124,9 +124,7 @@ class Roofline:
     @property
     def kv_bytes_per_token(self) -> int:
         """Bytes of cache for one token, of all its heads."""
-        few = self.config.short()
-        written = on_shapes(few, Pass(dtype=self.dtype)).counts.bytes_written["kv_cache"]
-        return int(written) // few.layers * self.config.layers
+        return kv_bytes(self.config, 1, self.dtype)
 
     def floor(self, T: int, N: int, B: int) -> Floor:
         """One pass of T new tokens of each of B sequences after N, logits of the last position.
@@ -140,7 +138,7 @@ class Roofline:
         read = self._counts(T, N, B, assume=fewest)
         rows = read.where(operation="take").bytes_read["weights"]
         weights = self._held(read.bytes_read["weights"] - rows)
-        kv = B * (N + T) * self.kv_bytes_per_token
+        kv = B * kv_bytes(self.config, N + T, self.dtype)
         sent = 2 * B * ((L - 1) * T + 1) * self._token_bytes if G > 1 else 0
         return Floor(
             flops,
@@ -173,19 +171,16 @@ class Roofline:
         )
 
     def _counts(self, T: int, N: int, B: int, **mode: Any) -> Counts:
-        """What a pass costs. A short model is run: its last block but one stands for all like it.
+        """What a pass costs. A short model is run: each of its layers stands for all of its kind.
 
         With 58 blocks of 256 experts, as DeepSeek R1 has, a pass of the whole takes a second.
         """
-        few = self.config.short()
+        few, times = self.config.short()
         counts = on_shapes(few, Pass(T, N, B, "last", self.dtype, **mode)).counts
-        alike = self.config.layers - few.layers + 1
-        if alike == 1:
-            return counts
-        block = f".{few.layers - 2}"
         rows = dict(counts)
         for key, row in counts.items():
-            if layer(key[0]).endswith(block):
+            if inside := layer_of(key[0]):
+                alike = times[int(inside.rpartition(".")[2])]
                 rows[key] = tuple(alike * n for n in row)
         return Counts(counts.columns, rows)
 

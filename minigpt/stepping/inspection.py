@@ -20,6 +20,7 @@ from minigpt.formulas.figures import sizes
 from minigpt.inference.device import to_host
 from minigpt.models.cache import KVCache
 from minigpt.models.gpt2_config import GPT2Config
+from minigpt.models.latent import LatentAttention
 from minigpt.models.model import Model
 from minigpt.models.module import Module
 from minigpt.models.paths import layer_of
@@ -78,12 +79,12 @@ def logit_lens(frame: FrameType, top: int = 5) -> Lens | None:
     for above in callers(frame):
         part, x = above.f_locals.get("self"), above.f_locals.get("x")
         if isinstance(part, Module) and type(x) is Counted:
-            whole = part is model or part is getattr(model, "model", None)
+            whole = part is model
             if (whole or layer_of(part.path) == part.path) and x.shape[-1] == model.config.width:
                 break
     else:
         return None
-    logits = to_host(model.lm_head(model.last_norm(x[:, -1:])).data)[0, -1].astype(np.float64)
+    logits = to_host(model.unembed(x[:, -1:]).data)[0, -1].astype(np.float64)
     weights = np.exp(logits - logits.max())
     order = np.argsort(-weights, kind="stable")[:top]
     share = weights / weights.sum()
@@ -175,4 +176,5 @@ def every_path(model: Model) -> list[str]:
 
 
 def _cache_of(model: Model) -> str | None:
-    return "expanded" if not getattr(model, "compresses", True) else None
+    latent = (part for part in model.modules() if isinstance(part, LatentAttention))
+    return None if all(part.compressed for part in latent) else "expanded"

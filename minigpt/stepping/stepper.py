@@ -1,7 +1,7 @@
 """Where a model stops while it generates, and how it goes back: by running again, the same."""
 
 from bdb import BdbQuit
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -17,16 +17,25 @@ from minigpt.errors import InputError
 from minigpt.inference.generate import Step, continuation, passes
 from minigpt.inference.load import LanguageModel
 from minigpt.inference.sample import Sampling
-from minigpt.models import cache, deepseek, gpt2, llama, ops, rope, routing
-from minigpt.models.architectures import ARCHITECTURES
+from minigpt.models import (
+    cache,
+    decoder,
+    experts,
+    gpt2,
+    latent,
+    ops,
+    parts,
+    reach,
+    rope,
+    routing,
+)
 from minigpt.models.model import Model
-from minigpt.models.module import Module
 from minigpt.models.paths import layer_of
 from minigpt.stepping.inspection import every_path
 
-_CODE = (cache, deepseek, gpt2, llama, ops, rope, routing)  # modules that models are written in
+_CODE = (cache, decoder, experts, gpt2, latent, ops, parts, reach, rope, routing)  # of models
 _FILES = {str(module.__file__) for module in _CODE}
-_PASSES = {row.model.forward.__code__ for row in ARCHITECTURES}
+_PASSES = {model.forward.__code__ for model in (gpt2.GPT2, decoder.Decoder)}
 
 
 def is_model(file: str) -> bool:
@@ -242,17 +251,7 @@ class ModelStepper(Stepper):
 
 def paths(model: Model) -> list[str]:
     """Every path that a pass can enter: those of the model's parts, and of its operations."""
-    return sorted({*every_path(model), *_parts(model)})
-
-
-def _parts(part: Any) -> Iterator[str]:
-    if isinstance(part, Module):
-        yield part.path
-        for value in vars(part).values():
-            yield from _parts(value)
-    elif isinstance(part, list):
-        for value in part:
-            yield from _parts(value)
+    return sorted({*every_path(model), *(part.path for part in model.modules())})
 
 
 def nearest(wrong: str, known: list[str]) -> str:

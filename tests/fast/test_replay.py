@@ -11,13 +11,13 @@ import pytest
 from helpers import DRAWN, numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from minigpt.models.llama_config import LlamaConfig
 
 from counting import Counted, Ledger, category, observing
 from counting.composite import fused
 from minigpt import generate, load
 from minigpt.models.architectures import build
 from minigpt.models.gpt2_config import GPT2Config
-from minigpt.models.llama_config import LlamaConfig
 
 pytest.importorskip("llvmlite")
 

@@ -6,12 +6,12 @@ import shutil
 import ml_dtypes
 import numpy as np
 import pytest
+from minigpt.models.llama_config import llama_config
 from safetensors.numpy import save_file
 
 from minigpt import generate, load
 from minigpt.checkpoint.hub import find
 from minigpt.models.config import Values
-from minigpt.models.llama_config import llama_config
 
 VALUES = {
     "model_type": "llama",

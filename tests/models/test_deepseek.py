@@ -8,11 +8,11 @@ from deepseeks import SOME, TINY, chosen, hugging_face, routed, started
 from helpers import counting_scalars, numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from minigpt.models.deepseek import Deepseek
+from minigpt.models.deepseek_config import DEEPSEEK_SIZES, DeepseekConfig
 from transformers_beside import passes
 
 from counting import Counted, ShapeArray
-from minigpt.models.deepseek import Deepseek
-from minigpt.models.deepseek_config import DEEPSEEK_SIZES, DeepseekConfig
 from minigpt.models.rope import UNSCALED, YarnScaling
 
 

@@ -4,10 +4,10 @@ import json
 
 import pytest
 from deepseeks import SOME, hugging_face
+from minigpt.models.deepseek_config import DEEPSEEK_SIZES
 
 from minigpt.errors import InputError
 from minigpt.models.architectures import read
-from minigpt.models.deepseek_config import DEEPSEEK_SIZES
 
 
 def written(tmp_path, **changes):

@@ -11,6 +11,8 @@ import sympy
 from helpers import counting_scalars, numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from minigpt.models.llama import Llama
+from minigpt.models.llama_config import LLAMA_SIZES, LlamaConfig
 from transformers_beside import passes
 
 from counting import Counted, Ledger, ShapeArray, category
@@ -18,8 +20,6 @@ from counting.views import matmul
 from minigpt.errors import InputError
 from minigpt.formulas.other_counters import cache_name
 from minigpt.models.architectures import read
-from minigpt.models.llama import Llama
-from minigpt.models.llama_config import LLAMA_SIZES, LlamaConfig
 from minigpt.models.rope import UNSCALED, Llama3Scaling, YarnScaling
 
 TINY = LlamaConfig(

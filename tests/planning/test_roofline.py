@@ -6,10 +6,10 @@ import pytest
 from configs import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from minigpt.models.llama_config import LlamaConfig
 
 from counting.views import matmul
 from minigpt.models.architectures import PRESETS
-from minigpt.models.llama_config import LlamaConfig
 from minigpt.planning.accelerators import BITS, GPUS
 from minigpt.planning.forward import Pass, on_shapes
 from minigpt.planning.plan import HELD, Options, plan

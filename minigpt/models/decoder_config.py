@@ -1,0 +1,188 @@
+"""Configurations of the decoders that are made of parts: what a reader makes of a config.json."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from typing import Any
+
+from counting import ShapeArray
+from minigpt.models.config import Config, Shapes
+from minigpt.models.description import Array, Part, Shape, Tensors
+from minigpt.models.experts import Choice, Experts
+from minigpt.models.latent import LatentAttention
+from minigpt.models.values import Values
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of models: a reader, and what its config.json stands for where it is silent.
+
+    Attributes:
+        model_type: its name in a config.json.
+        reader: the description of the decoder that a config.json is of.
+        defaults: by key, where they are not those of most families, see `values.COMMON`.
+    """
+
+    model_type: str
+    reader: Callable[[Values], Part]
+    defaults: Mapping[str, Any] = field(hash=False)
+
+    def __call__(self, **given: Any) -> "DecoderConfig":
+        """The configuration that a config.json of these values is."""
+        return self.read(given, self.model_type)
+
+    def read(self, given: Mapping[str, Any], source: Any) -> "DecoderConfig":
+        """The configuration in a config.json.
+
+        Args:
+            source: the file, for errors.
+
+        Raises:
+            InputError: it has values that cannot be, or asks for what no model here computes.
+        """
+        c = Values(given, source, self.defaults)
+        decoder = self.reader(c)
+        vocabulary, end, tied = c.vocab_size, c.eos_token_id, c.tie_word_embeddings
+        unread = (f"{key} of its config.json" for key in c.unread())
+        return DecoderConfig(
+            vocab_size=vocabulary,
+            eos_token_id=end,
+            tie_word_embeddings=tied,
+            uncomputed=tuple(dict.fromkeys((*c.uncomputed, *unread))),
+            family=self,
+            decoder=decoder,
+            given=dict(given),
+            source=source,
+        )
+
+
+def family(model_type: str, **defaults: Any) -> Callable[[Callable[[Values], Part]], Family]:
+    """Makes a family of a reader, by the name that a config.json gives it."""
+    return lambda reader: Family(model_type, reader, defaults)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig(Config):
+    """A configuration, and the description of the decoder that it is of.
+
+    The keys of its config.json are its attributes too, `config.hidden_size`: what the file says, or
+    what its family takes where it is silent. For a symbolic run sizes are SymPy expressions.
+
+    Attributes:
+        family: of models.
+        decoder: its description.
+        given: the values of its config.json.
+        source: the file, for errors.
+    """
+
+    family: Family
+    decoder: Part = field(repr=False)
+    given: Mapping[str, Any] = field(compare=False)
+    source: Any = field(compare=False, repr=False)
+
+    def __getattr__(self, key: str) -> Any:
+        if key.startswith("_") or "given" not in vars(self):
+            raise AttributeError(key)
+        return getattr(Values(self.given, self.source, self.family.defaults), key)
+
+    def but(self, **values: Any) -> "DecoderConfig":
+        """The configuration of a config.json that says these instead."""
+        return self.family.read({**self.given, **values}, self.source)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.family, self.decoder, self.eos_token_id))
+
+    @property
+    def n_positions(self) -> Any:
+        return self.max_position_embeddings
+
+    @property
+    def layers(self) -> Any:
+        return len(self.blocks)
+
+    @property
+    def width(self) -> Any:
+        return self.hidden_size
+
+    @property
+    def blocks(self) -> tuple[Part, ...]:
+        """The description of each layer."""
+        blocks: tuple[Part, ...] = self.decoder["layers"]
+        return blocks
+
+    @property
+    def kv_heads(self) -> Any:
+        return 1 if self.latent_cache else max(block["mixer"]["heads"].K for block in self.blocks)
+
+    @property
+    def latent_cache(self) -> bool:
+        return any(block["mixer"].kind is LatentAttention for block in self.blocks)
+
+    @property
+    def experts(self) -> "RoutedExperts | None":
+        routed = [
+            found for block in self.blocks for found in _within(block) if found.kind is Experts
+        ]
+        if not routed:
+            return None
+        choice: Choice = routed[0]["router"]["choice"]
+        inside = re.compile(r"\.(\d+)\..*experts\.")
+        sizes = (prod(shape) for key, shape in self.shapes().items() if inside.search(key))
+        each = sum(sizes) // (len(routed) * choice.n_routed_experts)
+        return RoutedExperts(*choice, len(routed), each)
+
+    def tied(self, tied: bool) -> "DecoderConfig":
+        return self if tied == self.tie_word_embeddings else self.but(tie_word_embeddings=tied)
+
+    def short(self) -> tuple["DecoderConfig", tuple[int, ...]]:
+        *others, last = self.blocks
+        kinds = Counter(others)
+        return self.of((*kinds, last)), (*kinds.values(), 1)
+
+    def of(self, blocks: tuple[Part, ...]) -> "DecoderConfig":
+        """The same model with other layers."""
+        decoder = self.decoder.but(layers=blocks)
+        return DecoderConfig(**{**vars(self), "decoder": decoder})
+
+    def shapes(self) -> Shapes:
+        return {key: shape for key, (shape, _) in self._asked.items()}
+
+    def layout(self, key: str, ndim: int) -> str | None:
+        return self._asked[key][1]
+
+    @cached_property
+    def _asked(self) -> dict[str, tuple[Shape, str | None]]:
+        """The shape and the use of every tensor: all that the model asks for."""
+        asked = {}
+
+        def note(key: str, shape: Shape, use: str | None) -> Array:
+            asked[key] = shape, use
+            return ShapeArray(shape)
+
+        self.decoder(Tensors(note))
+        return asked
+
+
+@dataclass(frozen=True)
+class RoutedExperts:
+    """What a configuration says of its experts. See `routing.Experts`."""
+
+    n_routed_experts: Any
+    num_experts_per_tok: Any
+    expert_layers: int
+    expert_parameters: Any
+
+
+def _within(part: Part) -> Iterator[Part]:
+    """A part and all parts of it."""
+    yield part
+    for _, value in part.settings:
+        if isinstance(value, Part):
+            yield from _within(value)

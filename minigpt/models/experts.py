@@ -1,0 +1,192 @@
+"""Experts: a feed-forward of which each token meets a part; and routers, which choose.
+
+M  tokens to route, B * T        E  experts                 C  width of the model
+T  new tokens of each sequence   A  that a token meets      F  width of an expert
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from counting.scope import scope
+from minigpt.models.description import Part, Tensors, identity
+from minigpt.models.module import Module
+from minigpt.models.ops import Array, clamped_swiglu, probabilities, sigmoid, top_k
+from minigpt.models.routing import Assumption, Dispatch, assumed, dispatch, expected
+
+
+class Choice(NamedTuple):
+    """How many experts there are, and how many of them a token meets."""
+
+    n_routed_experts: Any
+    num_experts_per_tok: Any
+
+
+class Experts(Module):
+    """A feed-forward of which each token meets a part.
+
+    Attributes:
+        assume: which experts are met where arrays have no data, see `routing`.
+        dispatch: which tokens met which experts in the last pass.
+    """
+
+    def __init__(self, w: Tensors, router: Part, experts: Part) -> None:
+        super().__init__(w.path)
+        self.router, self.experts = router(w), experts(w)
+        self.assume: Assumption = expected
+        self.dispatch: Dispatch | None = None
+
+    def forward(self, x: Array) -> Array:  # (B, T, C) -> same
+        B, T, C = x.shape
+        x = x.reshape(B * T, C)  # (M, C)
+        chosen, shares = self.router(x)  # (M, A) each
+        with scope("dispatch"):
+            self.dispatch = self._dispatch(chosen)
+            pairs = x[self.dispatch.tokens]  # (M * A, C), those of one expert side by side
+            y = np.empty_like(pairs)
+        for expert, start, stop in self.dispatch.segments:
+            y[start:stop] = self.experts[expert](pairs[start:stop])
+        with scope("combine"):
+            y = y[self.dispatch.back].reshape(B * T, chosen.shape[1], C)
+            y = (y * shares[..., None]).sum(axis=1)  # (M, C)
+        return y.reshape(B, T, C)
+
+    def _dispatch(self, chosen: Array) -> Dispatch:
+        """The pairs to make: read from the data, or assumed; of symbols, all for one expert."""
+        try:
+            return dispatch(np.array(chosen.tolist()))
+        except TypeError:  # shapes only: nothing to read
+            choice, (M, A) = self.router.choice, chosen.shape
+        if isinstance(M, int) and all(isinstance(n, int) for n in choice):
+            return assumed(self.assume, choice, M)
+        pairs = chosen.reshape(M * A)
+        return Dispatch("all to one", pairs, pairs, ((0, 0, M * A),))
+
+
+class Beside(Module):
+    """Two feed-forwards added up: experts that are chosen, and one that every token meets."""
+
+    def __init__(self, w: Tensors, one: Part, other: Part) -> None:
+        super().__init__(w.path)
+        self.one, self.other = one(w), other(w)
+
+    def forward(self, x: Array) -> Array:
+        return self.one(x) + self.other(x)
+
+
+def apart(w: Tensors, count: Any, each: Part) -> list[Module]:
+    """An expert under each number; of a symbolic count, one that stands for all."""
+    return [each(w / str(i)) for i in range(count if isinstance(count, int) else 1)]
+
+
+class ClampedExpert(Module):
+    """An expert of gpt-oss: gate and up column by column, all with biases; (in, out) matrices."""
+
+    def __init__(self, path: str, tensors: list[Array], alpha: float, limit: float) -> None:
+        super().__init__(path)
+        self.gate_up, self.gate_up_bias, self.down, self.down_bias = tensors
+        self.alpha, self.limit = alpha, limit
+
+    def forward(self, x: Array) -> Array:  # (rows, C) -> same
+        both = x @ self.gate_up + self.gate_up_bias  # (rows, 2F)
+        with scope("act"):
+            both = both.reshape(x.shape[0], self.down.shape[0], 2)
+            x = clamped_swiglu(both[..., 0], both[..., 1], self.alpha, self.limit)
+        return x @ self.down + self.down_bias
+
+
+def stacked(
+    w: Tensors, count: Any, C: Any, F: Any, alpha: float, limit: float
+) -> list[ClampedExpert]:
+    """Experts whose tensors are stored as one."""
+    stack = [
+        w("gate_up_proj", count, C, 2 * F),
+        w("gate_up_proj_bias", count, 2 * F),
+        w("down_proj", count, F, C),
+        w("down_proj_bias", count, C),
+    ]
+    return [
+        ClampedExpert(f"{w.path}.{i}", [tensor[i] for tensor in stack], alpha, limit)
+        for i in range(count if isinstance(count, int) else 1)
+    ]
+
+
+# Routers: (M, C) -> the experts of each token and their shares, (M, A) twice.
+
+
+def to_one(x: Array) -> Array:
+    """Made to add up to 1 along the last axis."""
+    return x / x.sum(axis=-1, keepdims=True)
+
+
+def to_one_if_any(x: Array) -> Array:
+    """As `to_one`, and 0 where all are 0."""
+    return x / (x.sum(axis=-1, keepdims=True) + 1e-20)
+
+
+class Router(Module):
+    """The likeliest A of a softmax over all experts."""
+
+    def __init__(
+        self,
+        w: Tensors,
+        C: Any,
+        choice: Choice,
+        share: Callable[[Array], Array] = identity,
+        factor: float = 1.0,
+    ) -> None:
+        super().__init__(w.path)
+        self.choice, self.share, self.factor = choice, share, factor
+        self.weight = w.rows("weight", choice[0], C)
+
+    def forward(self, x: Array) -> tuple[Array, Array]:
+        scores = probabilities(x @ self.weight.T)  # (M, E)
+        with scope("top_k"):
+            chosen, _ = top_k(scores, self.choice[1])
+        with scope("shares"):
+            shares = self.share(np.take_along_axis(scores, chosen, axis=-1))
+            return chosen, shares if self.factor == 1.0 else shares * self.factor
+
+
+class TopSoftmaxRouter(Module):
+    """The best A, and a softmax over these; with a bias."""
+
+    def __init__(self, w: Tensors, C: Any, choice: Choice) -> None:
+        super().__init__(w.path)
+        self.choice = choice
+        self.weight, self.bias = w.rows("weight", choice[0], C), w("bias", choice[0])
+
+    def forward(self, x: Array) -> tuple[Array, Array]:
+        scores = x @ self.weight.T + self.bias  # (M, E)
+        with scope("top_k"):
+            chosen, _ = top_k(scores, self.choice[1])
+        with scope("shares"):
+            return chosen, probabilities(np.take_along_axis(scores, chosen, axis=-1))
+
+
+class GroupRouter(Router):
+    """The best A of the best groups, by sigmoids; a bias balances the load, no part of shares."""
+
+    def __init__(
+        self, w: Tensors, C: Any, choice: Choice, groups: int, best: int, **how: Any
+    ) -> None:
+        super().__init__(w, C, choice, **how)
+        self.groups, self.best = groups, best
+        self.e_score_correction_bias = w("e_score_correction_bias", choice[0])
+
+    def forward(self, x: Array) -> tuple[Array, Array]:
+        M, (E, A) = x.shape[0], self.choice
+        scores = sigmoid(x @ self.weight.T)  # (M, E)
+        choice = scores + self.e_score_correction_bias
+        with scope("groups"):
+            choice = choice.reshape(M, self.groups, E // self.groups)
+            two, _ = top_k(choice, 2)
+            of_groups = np.take_along_axis(choice, two, axis=-1).sum(axis=-1)  # (M, groups)
+            _, others = top_k(of_groups, self.best)  # -inf where a group is chosen
+            choice = np.where(others[..., None] == -np.inf, choice, -np.inf).reshape(M, E)
+        with scope("top_k"):
+            chosen, _ = top_k(choice, A)
+        with scope("shares"):
+            shares = self.share(np.take_along_axis(scores, chosen, axis=-1))
+            return chosen, shares * self.factor

@@ -1,0 +1,84 @@
+"""Models whose feed-forwards are experts, by the names of Mixtral and of Qwen."""
+
+from typing import Any
+
+from minigpt.models.decoder_config import family
+from minigpt.models.description import Part, identity, part
+from minigpt.models.experts import Choice, Experts, Router, apart, to_one
+from minigpt.models.families.common import (
+    attention,
+    decoder,
+    gated,
+    heads_norms,
+    layers,
+    pre_norm,
+    reach,
+)
+from minigpt.models.families.llama import qwen3_attention
+from minigpt.models.reach import EVERYTHING
+from minigpt.models.values import Values
+
+
+def choice(c: Values, E: Any) -> Choice:
+    """Of E experts.
+
+    Raises:
+        InputError: a token is to meet more than there are.
+    """
+    met = c.num_experts_per_tok
+    if isinstance(E, int) and isinstance(met, int) and met > E:
+        raise c.error(f"num_experts_per_tok is {met}, of {E} experts")
+    return Choice(E, met)
+
+
+@family("mixtral", num_experts_per_tok=2, num_key_value_heads=8, rms_norm_eps=1e-5, rope_theta=1e6)
+def mixtral(c: Values) -> Part:
+    of = choice(c, c.num_experts)
+    expert = gated(c, "", names=("w1", "w3", "w2"))
+    moe = part(
+        Experts,
+        "block_sparse_moe",
+        router=part(Router, "gate", C=c.hidden_size, choice=of, share=to_one),
+        experts=part(apart, "experts", count=of.n_routed_experts, each=expert),
+    )
+    mixer = attention(c, False, False, reach=reach(c.sliding_window))
+    return decoder(c, [pre_norm(c, mixer, moe)] * c.num_hidden_layers)
+
+
+def experts(c: Values, E: Any, F: Any, router: Any = Router, **how: Any) -> Part:
+    """E of width F, by the names that Qwen, OLMoE and DeepSeek use."""
+    usual: dict[str, Any] = {"choice": choice(c, E), "C": c.hidden_size}
+    usual["share"] = to_one if c.norm_topk_prob else identity
+    each = gated(c, "", F)
+    return part(
+        Experts,
+        how.pop("name", "mlp"),
+        router=part(router, "gate", **{**usual, **how}),
+        experts=part(apart, "experts", count=E, each=each),
+    )
+
+
+@family(
+    "qwen3_moe",
+    use_sliding_window=False,
+    num_key_value_heads=4,
+    norm_topk_prob=False,
+    decoder_sparse_step=1,
+    mlp_only_layers=(),
+    max_window_layers=28,
+)
+def qwen3_moe(c: Values) -> Part:
+    c.only(use_sliding_window=False)
+    c.unused("sliding_window", "max_window_layers")  # of no use without
+    sparse, dense = experts(c, c.num_experts, c.moe_intermediate_size), gated(c)
+    exempt, step = c.mlp_only_layers or (), c.decoder_sparse_step
+    feeds = [dense if i in exempt or (i + 1) % step else sparse for i in layers(c)]
+    return decoder(c, [pre_norm(c, qwen3_attention(c, EVERYTHING), feed) for feed in feeds])
+
+
+@family("olmoe", rms_norm_eps=1e-5, norm_topk_prob=False)
+def olmoe(c: Values) -> Part:
+    c.only(clip_qkv=None)
+    mixer = attention(c, c.attention_bias, c.attention_bias, **heads_norms(c))
+    moe = experts(c, c.num_experts, c.intermediate_size)
+    return decoder(c, [pre_norm(c, mixer, moe)] * c.num_hidden_layers)

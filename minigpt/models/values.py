@@ -1,0 +1,212 @@
+"""The values of a config.json, each checked when it is asked for, by one table."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from minigpt.errors import InputError
+
+MANY = 10_000  # layers, or experts of one: more are a mistake, and would be listed one by one
+Check = Callable[[Any], str | None]  # a value -> None if it can be, else what it must be
+
+
+def whole(least: int = 1, most: int = 2**31 - 1) -> Check:
+    """Whole numbers; SymPy's expressions, for a run on symbols."""
+    what = "a positive whole number" if least else "a whole number from 0"
+
+    def check(value: Any) -> str | None:
+        fits = type(value) is int and least <= value <= most
+        return None if fits or hasattr(value, "free_symbols") else f"{what} up to {most}"
+
+    return check
+
+
+def number(least: float = 0, below: float = 1e30) -> Check:
+    """Numbers from `least` on, below a bound."""
+
+    def check(value: Any) -> str | None:
+        fits = type(value) in (int, float) and least <= value < below
+        return None if fits else f"a number from {least:g} to below {below:g}"
+
+    return check
+
+
+def of(what: str, *types: type) -> Check:
+    """Values of some types."""
+    return lambda value: None if type(value) in types else what
+
+
+def several(each: Check, what: str) -> Check:
+    """Lists."""
+
+    def check(value: Any) -> str | None:
+        fits = type(value) in (list, tuple) and all(each(one) is None for one in value)
+        return None if fits else what
+
+    return check
+
+
+def tokens(value: Any) -> str | None:
+    """The number of a token, or several; one past the vocabulary never comes."""
+    listed = value if type(value) is list else [value]
+    fits = all(type(token) is int and token >= 0 for token in listed)
+    return None if fits else "the number of a token, or several"
+
+
+SWITCH = of("true or false", bool)
+NAME = of("a name", str)
+OBJECT = of("an object", dict)
+KINDS = several(
+    lambda kind: None if kind in ("full_attention", "sliding_attention") else "",
+    "a list of 'full_attention' and 'sliding_attention'",
+)
+NUMBERS = several(whole(least=0), "a list of whole numbers")
+
+_SIZES = """vocab_size hidden_size intermediate_size moe_intermediate_size num_attention_heads
+num_key_value_heads num_kv_heads head_dim max_position_embeddings n_inner ffn_dim ffn_hidden_size
+kv_lora_rank q_lora_rank qk_nope_head_dim qk_rope_head_dim v_head_dim n_shared_experts
+num_experts_per_tok n_group topk_group sliding_window sliding_window_pattern
+no_rope_layer_interval decoder_sparse_step query_pre_attn_scalar word_embed_proj_dim
+original_max_position_embeddings num_ln_in_parallel_attn linear_num_value_heads"""
+_SWITCHES = """attention_bias mlp_bias use_bias bias enable_bias use_qkv_bias qk_layernorm
+tie_word_embeddings use_sliding_window norm_topk_prob scale_attn_weights alibi parallel_attn
+scale_attn_by_inverse_layer_idx use_parallel_residual multi_query new_decoder_architecture
+do_layer_norm_before layer_norm_elementwise_affine rope_interleave use_bidirectional_attention
+add_cross_attention truncate"""
+_FACTORS = """attention_multiplier embedding_multiplier residual_multiplier logits_scaling
+logit_scale attn_logit_softcapping final_logit_softcapping routed_scaling_factor swiglu_alpha
+swiglu_limit clip_qkv factor low_freq_factor high_freq_factor beta_fast beta_slow
+attention_factor"""
+CHECKS: dict[str, Check] = {
+    **dict.fromkeys(_SIZES.split(), whole()),
+    **dict.fromkeys(_SWITCHES.split(), SWITCH),
+    **dict.fromkeys(_FACTORS.split(), number(1e-6)),
+    **dict.fromkeys(("num_hidden_layers", "n_routed_experts", "num_experts"), whole(most=MANY)),
+    **dict.fromkeys(("first_k_dense_replace", "max_window_layers", "moe_layer_freq"), whole(0)),
+    **dict.fromkeys(("rms_norm_eps", "layer_norm_eps"), number(below=1)),
+    **dict.fromkeys(("rope_theta", "rope_local_base_freq"), number(2)),
+    **dict.fromkeys(("mscale", "mscale_all_dim"), number(0)),
+    **dict.fromkeys(("hidden_act", "hidden_activation", "activation", "topk_method"), NAME),
+    **dict.fromkeys(("activation_function", "scoring_func"), NAME),
+    **dict.fromkeys(("rope_parameters", "rope_scaling", "text_config"), OBJECT),
+    **dict.fromkeys(("no_rope_layers", "mlp_only_layers"), NUMBERS),
+    "eos_token_id": tokens,
+    "layer_types": KINDS,
+    "partial_rotary_factor": number(0, 1.0000001),
+}
+"""What each key of a config.json must be. A reader can ask for these and no others."""
+
+ALIASES = {  # old and new names of one thing, and those of GPT-2, Falcon and StarCoder
+    "layer_norm_epsilon": "layer_norm_eps",
+    "n_embd": "hidden_size",
+    "n_head": "num_attention_heads",
+    "n_layer": "num_hidden_layers",
+    "n_positions": "max_position_embeddings",
+    "norm_epsilon": "layer_norm_eps",
+    "num_local_experts": "num_experts",
+    "rotary_emb_base": "rope_theta",
+    "rotary_pct": "partial_rotary_factor",
+}
+
+COMMON: dict[str, Any] = {  # what transformers takes where a file is silent, in most families
+    "attention_bias": False,
+    "eos_token_id": None,
+    "head_dim": None,
+    "hidden_act": "silu",
+    "layer_types": None,
+    "mlp_bias": False,
+    "num_key_value_heads": None,
+    "partial_rotary_factor": 1.0,
+    "rms_norm_eps": 1e-6,
+    "rope_parameters": None,
+    "rope_scaling": None,
+    "rope_theta": 10000.0,
+    "sliding_window": None,
+    "tie_word_embeddings": False,
+}
+
+# Keys whose null says "none"; another's stands for what the family takes where a file is silent.
+_NULLABLE = """attn_logit_softcapping final_logit_softcapping num_key_value_heads num_kv_heads
+q_lora_rank
+sliding_window"""
+NULLABLE = frozenset(_NULLABLE.split())
+
+# Keys that change nothing that a model computes: of training, of generation, of saving.
+_HARMLESS = """_attn_implementation _name_or_path architectures attention_dropout attn_pdrop
+auto_map
+aux_loss_alpha bad_words_ids begin_suppress_tokens bos_token_id cache_implementation
+classifier_dropout decoder_start_token_id diversity_penalty do_sample dropout dtype
+early_stopping embd_pdrop embedding_dropout encoder_no_repeat_ngram_size ep_size
+experts_per_token exponential_decay_length_penalty finetuning_task forced_bos_token_id
+forced_eos_token_id gradient_checkpointing hidden_dropout id2label init_std
+initial_context_length initializer_range is_decoder label2id language layerdrop length_penalty
+max_length max_position_embeddings min_length model_type n_ctx no_repeat_ngram_size
+num_beam_groups num_beams num_mtp_layers num_nextn_predict_layers num_return_sequences
+output_attentions output_hidden_states output_router_logits output_scores pad_token_id prefix
+pretraining_tp problem_type pruned_heads quantization_config remove_invalid_values
+reorder_and_upcast_attn repetition_penalty resid_pdrop residual_dropout return_dict
+return_dict_in_generate router_aux_loss_coef router_jitter_noise router_bias_update_speed
+sep_token_id seq_aux summary_activation summary_first_dropout summary_proj_to_labels
+summary_type summary_use_proj suppress_tokens task_specific_params temperature tf_legacy_loss
+tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript transformers_version
+typical_p use_bfloat16 use_cache use_mambapy use_parallel_embedding"""
+HARMLESS = frozenset(_HARMLESS.split())
+
+
+class Values:
+    """The values of a config.json as attributes: `c.hidden_size`; the family's where it is silent.
+
+    Args:
+        given: by key.
+        source: the file, for errors.
+        defaults: of the family.
+
+    Attributes:
+        uncomputed: what is said there and does not change sizes or FLOP, but what a model says.
+
+    Asking for one raises InputError, in a line that names the file and the key, if it is missing or
+    cannot be.
+    """
+
+    def __init__(
+        self, given: Mapping[str, Any], source: Any, defaults: Mapping[str, Any] = {}
+    ) -> None:
+        self.given, self.source, self.uncomputed = given, source, list[str]()
+        self._defaults, self._asked = {**COMMON, **defaults}, set[str]()
+        self._spelled: dict[str, str] = {}
+        for key in given:
+            known = self._spelled.setdefault(ALIASES.get(key, key), key)
+            if given[known] != given[key]:
+                raise self.error(f"{known} and {key} are one thing, and not equal")
+
+    def __getattr__(self, key: str) -> Any:
+        if key not in CHECKS:
+            raise AttributeError(key)
+        self._asked.add(key)
+        spelled = self._spelled.get(key, key)
+        value = self.given.get(spelled)
+        if value is None and not (spelled in self.given and key in NULLABLE):
+            if key not in self._defaults:
+                raise self.error(f"{spelled} is missing")
+            value = self._defaults[key]
+        if value is not None and (must := CHECKS[key](value)):
+            raise self.error(f"{spelled} is {value!r}; it must be {must}")
+        return tuple(value) if type(value) is list else value
+
+    def unused(self, *keys: str) -> None:
+        """Says of keys that files have that they change nothing in this model."""
+        self._asked.update(keys)
+
+    def only(self, **values: Any) -> None:
+        """Raises InputError where a key is there and has another value than the one given here."""
+        for key, value in values.items():
+            self._asked.add(key)
+            if (found := self.given.get(self._spelled.get(key, key))) not in (value, None):
+                raise self.error(f"{key} is {found!r}; only {value!r} is computed")
+
+    def error(self, what: str) -> InputError:
+        """The error of a value, to be raised."""
+        return InputError(f"{self.source}: {what}")
+
+    def unread(self) -> list[str]:
+        """The keys that nobody asked for, and that may change what a model computes."""
+        return sorted(self._spelled.keys() - self._asked - HARMLESS)
