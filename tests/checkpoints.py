@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from helpers import numbers
@@ -32,7 +31,7 @@ def checkpoint(folder, weights=None, name=SINGLE, **changes):
     """Writes a model in Hugging Face layout, its config.json with `changes`; gives the folder."""
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(
-        json.dumps({"model_type": "gpt2"} | asdict(CONFIG) | changes)
+        json.dumps(changes if "model_type" in changes else CONFIG.values() | changes)
     )
     make_tokenizer(CONFIG.vocab_size, None).save(str(folder / "tokenizer.json"))
     save_file(tensors() if weights is None else weights, folder / name)

@@ -1,14 +1,14 @@
 """Configurations of tiny models, fixed and drawn."""
 
 from hypothesis import strategies as st
-from minigpt.models.deepseek_config import DeepseekConfig
-from minigpt.models.llama_config import LlamaConfig
 
+from minigpt.models.families.deepseek import deepseek_v3
+from minigpt.models.families.llama import llama
 from minigpt.models.gpt2_config import GPT2Config
 
 TINY = {
     "gpt2": GPT2Config(vocab_size=11, n_positions=16, n_embd=8, n_layer=2, n_head=2),
-    "llama": LlamaConfig(
+    "llama": llama(
         vocab_size=11,
         hidden_size=12,
         intermediate_size=10,
@@ -18,7 +18,7 @@ TINY = {
         head_dim=6,
         max_position_embeddings=16,
     ),
-    "deepseek": DeepseekConfig(
+    "deepseek": deepseek_v3(
         vocab_size=11,
         hidden_size=8,
         intermediate_size=6,

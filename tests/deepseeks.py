@@ -1,16 +1,16 @@
 """A tiny DeepSeek, what it ran, and the same model of transformers."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
-from minigpt.models.deepseek import Deepseek, MoE
-from minigpt.models.deepseek_config import DeepseekConfig
 
 from counting import Counted, Ledger, category
-from minigpt.models.rope import UNSCALED, YarnScaling
+from minigpt.models.architectures import build
+from minigpt.models.experts import Experts
+from minigpt.models.families.deepseek import deepseek_v3
 
-TINY = DeepseekConfig(
+YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+TINY = deepseek_v3(
     vocab_size=11,
     hidden_size=12,
     intermediate_size=10,
@@ -30,7 +30,7 @@ TINY = DeepseekConfig(
     first_k_dense_replace=1,
     max_position_embeddings=64,
     rope_theta=100.0,
-    rope_scaling=YarnScaling(4.0, 16, mscale=1.0, mscale_all_dim=1.0),
+    rope_scaling=YARN | {"mscale": 1.0, "mscale_all_dim": 1.0},
 )
 
 
@@ -39,13 +39,13 @@ def started(config, make, capacity, batch=1, dtype=np.float32, **options):
     ledger = Ledger()
     with category("weights"):
         weights = {key: Counted(make(s, dtype), ledger) for key, s in config.shapes().items()}
-    model = Deepseek(config, weights, **options)
+    model = build(config, weights, **options)
     cache = model.new_cache(batch, capacity)
     return SimpleNamespace(model=model, cache=cache, ledger=ledger, weights=weights)
 
 
 def routed(model):
-    return [block.mlp for block in model.model.layers if isinstance(block.mlp, MoE)]
+    return [part for part in model.modules() if isinstance(part, Experts)]
 
 
 def chosen(dispatch):
@@ -55,19 +55,12 @@ def chosen(dispatch):
     return np.concatenate(runs)[dispatch.back].reshape(-1, k)
 
 
-def rope_parameters(scaling, theta):
-    kind = "default" if scaling == UNSCALED else "yarn"
-    return {"rope_type": kind, "rope_theta": theta, **vars(scaling)}
-
-
 def hugging_face(config):
     import torch
     import transformers
 
     theirs = transformers.DeepseekV3Config(
-        **{name: value for name, value in vars(config).items() if not name.startswith("rope")},
-        num_key_value_heads=config.num_attention_heads,
-        rope_parameters=rope_parameters(config.rope_scaling, config.rope_theta),
+        **{"num_key_value_heads": config.num_attention_heads, "eos_token_id": None, **config.given},
         attn_implementation="eager",
         experts_implementation="eager",
         bos_token_id=None,
@@ -79,7 +72,7 @@ def hugging_face(config):
 
 SOME = [
     TINY,
-    replace(TINY, q_lora_rank=None, rope_scaling=UNSCALED, norm_topk_prob=False),
-    replace(TINY, attention_bias=True, rope_scaling=YarnScaling(4.0, 16), topk_group=4),
-    replace(TINY, first_k_dense_replace=0, tie_word_embeddings=True, n_group=1, topk_group=1),
+    TINY.but(q_lora_rank=None, rope_scaling=None, norm_topk_prob=False),
+    TINY.but(attention_bias=True, rope_scaling=YARN, topk_group=4),
+    TINY.but(first_k_dense_replace=0, tie_word_embeddings=True, n_group=1, topk_group=1),
 ]

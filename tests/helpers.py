@@ -9,12 +9,12 @@ from unittest import mock
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from minigpt.models.deepseek_config import DeepseekConfig
-from minigpt.models.llama_config import LlamaConfig
 
 from counting import Counted, Counts, Ledger, category, scalars
 from counting.composite import composite
 from minigpt.models.architectures import build
+from minigpt.models.families.deepseek import deepseek_v3
+from minigpt.models.families.llama import llama
 from minigpt.models.gpt2_config import GPT2Config
 
 DRAWN: Counter[str] = Counter()  # claim -> the examples it was tried on
@@ -89,7 +89,7 @@ def as_scalars(array, tally):
     return scalars(array, tally) if array.dtype.kind == "f" else array
 
 
-SMALL_LLAMA = LlamaConfig(
+SMALL_LLAMA = llama(
     vocab_size=7,
     hidden_size=6,
     intermediate_size=5,
@@ -99,7 +99,7 @@ SMALL_LLAMA = LlamaConfig(
     head_dim=2,
     max_position_embeddings=9,
 )
-SMALL_DEEPSEEK = DeepseekConfig(
+SMALL_DEEPSEEK = deepseek_v3(
     vocab_size=7,
     hidden_size=6,
     intermediate_size=5,

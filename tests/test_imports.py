@@ -67,7 +67,12 @@ ORDER = (
 # claim: the files it is about but for some, what they never import but for some
 RULES = {
     "counting has never heard of minigpt": (("counting/**/*.py",), (), ("minigpt",), ()),
-    "the model names its parts, and knows no more of counting": (MODEL, ASKING, ("counting",), NAMING),
+    "the model names its parts, and knows no more of counting": (
+        MODEL,
+        ASKING,
+        ("counting",),
+        NAMING,
+    ),
     "the ledger knows no report": (LEDGER, (), REPORTS, ()),
     "the model knows no fused kernel": (MODEL, (), ("minigpt.fast",), ()),
     "cupy stays where it belongs": (EVERYTHING, GPU, ("cupy", "cupyx"), ()),

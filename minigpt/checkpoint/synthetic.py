@@ -4,7 +4,6 @@ Text that one generates is noise; what it costs is not.
 """
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +36,12 @@ def write_checkpoint(
     Raises:
         InputError: it cannot be written.
     """
-    values = {"model_type": "gpt2"} | asdict(config)
     try:
         with filled(folder, last="config.json") as part:  # a model is one once it has that
             _write_tensors(config, part / "model.safetensors", dtype, seed, progress)
             tokenizer = make_tokenizer(config.vocab_size, merges).to_str(pretty=True)
             (part / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
-            (part / "config.json").write_text(json.dumps(values, indent=2) + "\n")
+            (part / "config.json").write_text(json.dumps(config.values(), indent=2) + "\n")
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}") from None
 

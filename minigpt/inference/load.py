@@ -132,6 +132,9 @@ def load(
     target = place(device, dtype)
     checkpoint = find(str(model), revision)
     config = read(checkpoint.config)
+    if config.uncomputed:
+        what = f"{config.uncomputed[0]} is not computed"
+        raise InputError(f"{checkpoint.config}: {what}: minigpt count and plan do without")
     tokenizer = read_tokenizer(checkpoint.tokenizer, config.vocab_size)
     stored: dict[str, Tensor] = {}
     for file in checkpoint.tensors:

@@ -30,8 +30,29 @@ Reader = Callable[[Mapping[str, Any], Any], Config]  # values of a config.json, 
 READERS: dict[str, Reader] = {"gpt2": gpt2_config, **{f.model_type: f.read for f in FAMILIES}}
 """The reader of a config.json, by its model type."""
 
-TEXT_OF = {"gemma3": "gemma3_text"}
+TEXT_OF = {"gemma3": "gemma3_text", "llava": "llama"}
 """Model types whose text part, which stands alone, is of another type where they do not say it."""
+
+# What transformers takes for the sizes of a Llama that is the text part of another, where it is
+# silent. A Llama's own config.json says them.
+_LLAMA_7B = {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008}
+_LLAMA_7B |= {"num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048}
+TEXT_SIZES = {"llama": _LLAMA_7B}
+
+_STATE, _ENCODER = "a state-space mixer, which no layer here computes", "an encoder and a decoder"
+_NO_TEXT = "no part that continues a text"
+REFUSED = {
+    **dict.fromkeys(("mamba", "mamba2", "falcon_mamba", "jamba", "bamba", "zamba2"), _STATE),
+    **dict.fromkeys(("qwen3_next", "kimi_linear", "minimax"), "linear attention in some layers"),
+    **dict.fromkeys(("rwkv", "recurrent_gemma", "xlstm"), "a recurrence in the place of attention"),
+    **dict.fromkeys(("t5", "bart", "mbart", "whisper", "marian", "pegasus"), _ENCODER),
+    **dict.fromkeys(("clip", "siglip", "vit", "dinov2"), _NO_TEXT),
+    **dict.fromkeys(
+        ("bert", "roberta", "distilbert", "xlm-roberta"),
+        "an encoder alone, no part that continues a text",
+    ),
+}
+"""What model types are that are known and not computed."""
 
 
 def build(
@@ -81,8 +102,12 @@ def read(path: Path) -> Config:
         own = text.get("model_type", TEXT_OF.get(kind))
         if own in READERS:
             more = f"what is beside the text part of a {kind}"
-            return replace(READERS[own]({**text, "model_type": own}, path), uncomputed=(more,))
+            sizes = TEXT_SIZES.get(own, {})
+            found = READERS[own]({**sizes, **text, "model_type": own}, path)
+            return replace(found, uncomputed=(more,))
     if not isinstance(kind, str) or kind not in READERS:
+        if isinstance(kind, str) and kind in REFUSED:
+            raise InputError(f"{path}: model_type {kind!r} is not computed: it has {REFUSED[kind]}")
         known = ", ".join(READERS)
         raise InputError(f"{path}: model_type is {kind!r}; known architectures are {known}")
     return READERS[kind](values, path)

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from minigpt.models.routing import Experts
@@ -25,7 +25,7 @@ class Config(ABC):
     vocab_size: Any
     eos_token_id: int | tuple[int, ...] | None = None
     tie_word_embeddings: bool = False
-    uncomputed: tuple[str, ...] = ()
+    uncomputed: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     @abstractmethod
@@ -58,8 +58,16 @@ class Config(ABC):
         return None
 
     @abstractmethod
+    def but(self, **values: Any) -> Self:
+        """The configuration of a config.json that says these instead."""
+
+    @abstractmethod
+    def values(self) -> dict[str, Any]:
+        """What a config.json that says the same has, by key."""
+
     def tied(self, tied: bool) -> Self:
         """The same model with its head tied to the token embedding, or apart."""
+        return self if tied == self.tie_word_embeddings else self.but(tie_word_embeddings=tied)
 
     @abstractmethod
     def short(self) -> tuple[Self, tuple[int, ...]]:

@@ -267,11 +267,7 @@ class Decoder(Model):
         self.ropes = {rope: rope.on(table, at) for rope in ropes}
 
     def new_cache(self, batch: Any, capacity: Any) -> KVCache:
-        """An empty cache for `batch` sequences of at most `capacity` tokens.
-
-        Raises:
-            ValueError: the model has fewer positions, and a table of them.
-        """
+        """An empty cache for `batch` sequences of at most `capacity` tokens."""
         like = self.embedding.weight
         return KVCache([b.mixer.new_cache(like, batch, capacity) for b in self.layers], capacity)
 

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -89,8 +89,10 @@ class DecoderConfig(Config):
         return getattr(Values(self.given, self.source, self.family.defaults), key)
 
     def but(self, **values: Any) -> "DecoderConfig":
-        """The configuration of a config.json that says these instead."""
         return self.family.read({**self.given, **values}, self.source)
+
+    def values(self) -> dict[str, Any]:
+        return {"model_type": self.family.model_type, **self.given}
 
     def __hash__(self) -> int:
         return self._hash
@@ -133,13 +135,10 @@ class DecoderConfig(Config):
         if not routed:
             return None
         choice: Choice = routed[0]["router"]["choice"]
-        inside = re.compile(r"\.(\d+)\..*experts\.")
+        inside = re.compile(r"\.\d+\..*\.experts\.")
         sizes = (prod(shape) for key, shape in self.shapes().items() if inside.search(key))
         each = sum(sizes) // (len(routed) * choice.n_routed_experts)
         return RoutedExperts(*choice, len(routed), each)
-
-    def tied(self, tied: bool) -> "DecoderConfig":
-        return self if tied == self.tie_word_embeddings else self.but(tie_word_embeddings=tied)
 
     def short(self) -> tuple["DecoderConfig", tuple[int, ...]]:
         *others, last = self.blocks
@@ -148,8 +147,7 @@ class DecoderConfig(Config):
 
     def of(self, blocks: tuple[Part, ...]) -> "DecoderConfig":
         """The same model with other layers."""
-        decoder = self.decoder.but(layers=blocks)
-        return DecoderConfig(**{**vars(self), "decoder": decoder})
+        return replace(self, decoder=self.decoder.but(layers=blocks))
 
     def shapes(self) -> Shapes:
         return {key: shape for key, (shape, _) in self._asked.items()}

@@ -1,7 +1,7 @@
 """Configurations of GPT-2: their fields are the keys of a Hugging Face config.json."""
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, fields, replace
+from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
 from typing import Any, Self
 
 from minigpt.models.config import Config, Shapes
@@ -51,8 +51,12 @@ class GPT2Config(Config):
         """What the scores of a layer are multiplied by."""
         return self.head_dim**-0.5 / (layer + 1 if self.scale_attn_by_inverse_layer_idx else 1)
 
-    def tied(self, tied: bool) -> Self:
-        return replace(self, tie_word_embeddings=tied)
+    def but(self, **values: Any) -> Self:
+        return replace(self, **values)
+
+    def values(self) -> dict[str, Any]:
+        said = {name: value for name, value in asdict(self).items() if name != "uncomputed"}
+        return {"model_type": "gpt2", **said}
 
     def short(self) -> tuple[Self, tuple[int, ...]]:
         if self.n_layer == 1:
@@ -102,10 +106,11 @@ def gpt2_config(given: Mapping[str, Any], source: Any) -> GPT2Config:
         InputError: it has values that cannot be, or asks for what this model does not compute.
     """
     usual = {field.name: field.default for field in fields(GPT2Config)}
+    usual |= {"scale_attn_weights": True}
     c = Values(given, source, {ALIASES.get(key, key): value for key, value in usual.items()})
     c.only(add_cross_attention=False)
     if c.scale_attn_weights is not True:
-        c.uncomputed.append("scores that are not scaled")
+        c.uncomputed.append("scale_attn_weights False")
     if (act := c.activation_function) not in ACTIVATIONS:
         raise c.error(f"activation_function is {act!r}; computed are {', '.join(ACTIVATIONS)}")
     if c.hidden_size % c.num_attention_heads:

@@ -124,31 +124,29 @@ COMMON: dict[str, Any] = {  # what transformers takes where a file is silent, in
     "tie_word_embeddings": False,
 }
 
-# Keys whose null says "none"; another's stands for what the family takes where a file is silent.
-_NULLABLE = """attn_logit_softcapping final_logit_softcapping num_key_value_heads num_kv_heads
-q_lora_rank
-sliding_window"""
+# Keys whose null says that there is none; so it does where the family's own default is none.
+_NULLABLE = """attn_logit_softcapping eos_token_id final_logit_softcapping num_key_value_heads
+num_kv_heads q_lora_rank sliding_window"""
 NULLABLE = frozenset(_NULLABLE.split())
 
 # Keys that change nothing that a model computes: of training, of generation, of saving.
-_HARMLESS = """_attn_implementation _name_or_path architectures attention_dropout attn_pdrop
-auto_map
-aux_loss_alpha bad_words_ids begin_suppress_tokens bos_token_id cache_implementation
-classifier_dropout decoder_start_token_id diversity_penalty do_sample dropout dtype
-early_stopping embd_pdrop embedding_dropout encoder_no_repeat_ngram_size ep_size
-experts_per_token exponential_decay_length_penalty finetuning_task forced_bos_token_id
-forced_eos_token_id gradient_checkpointing hidden_dropout id2label init_std
-initial_context_length initializer_range is_decoder label2id language layerdrop length_penalty
-max_length max_position_embeddings min_length model_type n_ctx no_repeat_ngram_size
-num_beam_groups num_beams num_mtp_layers num_nextn_predict_layers num_return_sequences
-output_attentions output_hidden_states output_router_logits output_scores pad_token_id prefix
-pretraining_tp problem_type pruned_heads quantization_config remove_invalid_values
-reorder_and_upcast_attn repetition_penalty resid_pdrop residual_dropout return_dict
-return_dict_in_generate router_aux_loss_coef router_jitter_noise router_bias_update_speed
-sep_token_id seq_aux summary_activation summary_first_dropout summary_proj_to_labels
-summary_type summary_use_proj suppress_tokens task_specific_params temperature tf_legacy_loss
-tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript transformers_version
-typical_p use_bfloat16 use_cache use_mambapy use_parallel_embedding"""
+_HARMLESS = """_attn_implementation _name_or_path activation_dropout architectures
+attention_dropout attn_pdrop auto_map aux_loss_alpha bad_words_ids begin_suppress_tokens
+bos_token_id cache_implementation classifier_dropout decoder_start_token_id diversity_penalty
+do_sample dropout dtype early_stopping embd_pdrop embedding_dropout encoder_no_repeat_ngram_size
+ep_size experts_per_token exponential_decay_length_penalty finetuning_task forced_bos_token_id
+forced_eos_token_id gradient_checkpointing hidden_dropout id2label init_std initial_context_length
+initializer_range is_decoder is_llama_config label2id language layerdrop length_penalty max_length
+max_position_embeddings min_length model_type n_ctx no_repeat_ngram_size num_beam_groups num_beams
+num_mtp_layers num_nextn_predict_layers num_return_sequences output_attentions output_hidden_states
+output_router_logits output_scores pad_token_id prefix pretraining_tp problem_type pruned_heads
+qk_head_dim quantization_config remove_invalid_values reorder_and_upcast_attn repetition_penalty
+resid_pdrop residual_dropout return_dict return_dict_in_generate router_aux_loss_coef
+router_bias_update_speed router_jitter_noise sep_token_id seq_aux summary_activation
+summary_first_dropout summary_proj_to_labels summary_type summary_use_proj suppress_tokens
+task_specific_params temperature tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p
+torch_dtype torchscript transformers_version typical_p use_bfloat16 use_cache use_mambapy
+use_parallel_embedding"""
 HARMLESS = frozenset(_HARMLESS.split())
 
 
@@ -175,7 +173,7 @@ class Values:
         self._spelled: dict[str, str] = {}
         for key in given:
             known = self._spelled.setdefault(ALIASES.get(key, key), key)
-            if given[known] != given[key]:
+            if known != key and given[known] != given[key]:
                 raise self.error(f"{known} and {key} are one thing, and not equal")
 
     def __getattr__(self, key: str) -> Any:
@@ -183,12 +181,11 @@ class Values:
             raise AttributeError(key)
         self._asked.add(key)
         spelled = self._spelled.get(key, key)
-        value = self.given.get(spelled)
-        if value is None and not (spelled in self.given and key in NULLABLE):
-            if key not in self._defaults:
-                raise self.error(f"{spelled} is missing")
-            value = self._defaults[key]
-        if value is not None and (must := CHECKS[key](value)):
+        if spelled not in self.given and key not in self._defaults:
+            raise self.error(f"{spelled} is missing")
+        value = self.given.get(spelled, self._defaults.get(key))
+        none = key in NULLABLE or self._defaults.get(key, 0) is None
+        if not (value is None and none) and (must := CHECKS[key](value)):
             raise self.error(f"{spelled} is {value!r}; it must be {must}")
         return tuple(value) if type(value) is list else value
 

@@ -17,7 +17,7 @@ from counting import COSTS, Counted, Ledger, Uncounted, category
 from minigpt import InputError, generate, load
 from minigpt.inference.device import place, to_host
 from minigpt.models.architectures import build
-from minigpt.models.cache import KVCache
+from minigpt.models.cache import KVCache, LayerCache
 from minigpt.models.gpt2_config import GPT2Config
 
 PROMPT = "To be, or not to be"
@@ -94,7 +94,8 @@ def test_every_architecture(cupy, monkeypatch, model, dtype, within):
 def test_a_token_of_gpt2_xl_takes_307200_bytes_of_cache(cupy):
     config = GPT2Config(7, 2, 1600, 48, 25)
     like = Counted(place("cuda", "float16").put(np.zeros((7, 1600), np.float16), True), Ledger())
-    cache = KVCache(like, config.n_layer, (1, config.n_head, 2, config.head_dim))
+    shape = (1, config.n_head, 2, config.head_dim)
+    cache = KVCache([LayerCache(like, shape) for _ in range(config.n_layer)], 2)
     assert cache.token_bytes == 307_200
 
 

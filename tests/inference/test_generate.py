@@ -198,6 +198,7 @@ WIDE = {
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
         "num_key_value_heads": 1,
+        "vocab_size": 260,
         "max_position_embeddings": 64,
         "tie_word_embeddings": True,
     },

@@ -6,12 +6,11 @@ import shutil
 import ml_dtypes
 import numpy as np
 import pytest
-from minigpt.models.llama_config import llama_config
 from safetensors.numpy import save_file
 
 from minigpt import generate, load
 from minigpt.checkpoint.hub import find
-from minigpt.models.config import Values
+from minigpt.models.families.llama import llama
 
 VALUES = {
     "model_type": "llama",
@@ -31,7 +30,7 @@ VALUES = {
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_tiny_llama_in_bfloat16_generates_and_counts(tmp_path, tied):
     values = VALUES | {"tie_word_embeddings": tied}
-    config = llama_config(Values(values, "config.json"))
+    config = llama.read(values, "config.json")
     rng = np.random.default_rng(0)
     stored = {
         k: rng.standard_normal(s).astype(ml_dtypes.bfloat16) for k, s in config.shapes().items()

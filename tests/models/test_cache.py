@@ -6,7 +6,7 @@ from helpers import SMALL, numbers
 
 from counting import Counted, Ledger, ShapeArray, category
 from minigpt.models.architectures import build
-from minigpt.models.cache import KVCache
+from minigpt.models.cache import KVCache, LayerCache
 from minigpt.models.gpt2 import GPT2
 from minigpt.models.gpt2_config import GPT2Config
 
@@ -38,7 +38,8 @@ TOKEN = 73_728
 
 def test_a_token_of_gpt2_is_all_that_ours_writes():
     ledger = Ledger()
-    cache = KVCache(Counted(ShapeArray((1,)), ledger), LAYERS, (1, 12, 1024, 64))
+    like = Counted(ShapeArray((1,)), ledger)
+    cache = KVCache([LayerCache(like, (1, 12, 1024, 64)) for _ in range(LAYERS)], 1024)
     k = Counted(ShapeArray(NEW), ledger)
     for layer in cache.layers:
         layer.length = 1023

@@ -4,16 +4,17 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from deepseeks import SOME, TINY, chosen, hugging_face, routed, started
+from deepseeks import SOME, TINY, YARN, chosen, hugging_face, routed, started
 from helpers import counting_scalars, numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minigpt.models.deepseek import Deepseek
-from minigpt.models.deepseek_config import DEEPSEEK_SIZES, DeepseekConfig
 from transformers_beside import passes
 
 from counting import Counted, ShapeArray
-from minigpt.models.rope import UNSCALED, YarnScaling
+from minigpt.models.architectures import PRESETS, build
+from minigpt.models.families.deepseek import deepseek_v3
+
+SHORT = YARN | {"original_max_position_embeddings": 8}
 
 
 def record(ran):
@@ -32,7 +33,7 @@ def configs(draw):
     groups, size = draw(st.integers(1, 3)), draw(st.integers(2, 3))
     open_groups = draw(st.integers(1, groups))
     layers = draw(st.integers(1, 3))
-    return DeepseekConfig(
+    return deepseek_v3(
         vocab_size=draw(st.integers(2, 9)),
         hidden_size=draw(st.integers(1, 6)),
         intermediate_size=draw(st.integers(1, 5)),
@@ -52,7 +53,7 @@ def configs(draw):
         first_k_dense_replace=draw(st.integers(0, layers)),
         max_position_embeddings=16,
         norm_topk_prob=draw(st.booleans()),
-        rope_scaling=draw(st.sampled_from((UNSCALED, YarnScaling(4.0, 8), TINY.rope_scaling))),
+        rope_scaling=draw(st.sampled_from((None, SHORT, TINY.rope_scaling))),
         attention_bias=draw(st.booleans()),
         tie_word_embeddings=draw(st.booleans()),
     )
@@ -102,7 +103,7 @@ def test_both_caches_and_both_phases_say_the_same(config, seed, first):
     tokens = make((2, 5), int)
     answers = []
     for kind in ("compressed", "expanded"):
-        model = Deepseek(config, weights, kind)
+        model = build(config, weights, kind)
         answers.append(model(tokens, model.new_cache(2, 5), "all"))
         cache = model.new_cache(2, 5)
         parts = [model(tokens[:, :first], cache, "all")]
@@ -115,7 +116,7 @@ def test_both_caches_and_both_phases_say_the_same(config, seed, first):
 def test_counting_changes_no_bit_of_the_logits():
     make = numbers(0, 11)
     counted = started(TINY, make, 7)
-    bare = Deepseek(TINY, {key: weight.data for key, weight in counted.weights.items()})
+    bare = build(TINY, {key: weight.data for key, weight in counted.weights.items()})
     cache = bare.new_cache(1, 7)
     for T in (5, 1, 1):
         tokens = make((1, T), int)
@@ -129,7 +130,7 @@ def test_counting_changes_no_bit_of_the_logits():
 @pytest.mark.parametrize("name", ["deepseek-v3", "deepseek-r1"])
 @pytest.mark.parametrize(("cache", "kv_bytes"), [("compressed", 70_272), ("expanded", 4_997_120)])
 def test_the_named_sizes_on_shapes(name, cache, kv_bytes):
-    config = DEEPSEEK_SIZES[name]
+    config = PRESETS[name]
     assert config.parameters == 671_026_419_200
     ran = started(config, ShapeArray, 1000, dtype=np.float16, cache=cache)
     assert ran.ledger.live_bytes["weights"] == 2 * config.parameters
@@ -182,6 +183,6 @@ def test_logits_agree_with_transformers(torch, config, cache):
     weights = randomised(theirs)
     shapes = {key: value.shape for key, value in weights.items()}
     assert {key: shapes[key] for key in config.shapes()} == config.shapes()
-    for start, ours, counted in passes(theirs, lambda w: Deepseek(config, w, cache), weights):
+    for start, ours, counted in passes(theirs, lambda w: build(config, w, cache), weights):
         if cache == "expanded" and start == 0:  # later, theirs expands all latents again
             assert ours == counted

@@ -4,10 +4,9 @@ import json
 
 import pytest
 from deepseeks import SOME, hugging_face
-from minigpt.models.deepseek_config import DEEPSEEK_SIZES
 
 from minigpt.errors import InputError
-from minigpt.models.architectures import read
+from minigpt.models.architectures import PRESETS, read
 
 
 def written(tmp_path, **changes):
@@ -63,7 +62,7 @@ def written(tmp_path, **changes):
 
 
 def test_the_published_config_json_is_the_preset(tmp_path):
-    assert read(written(tmp_path)) == DEEPSEEK_SIZES["deepseek-r1"]
+    assert read(written(tmp_path)) == PRESETS["deepseek-r1"]
 
 
 @pytest.mark.parametrize("config", SOME)
@@ -80,12 +79,12 @@ def test_a_config_json_of_transformers_is_read(torch, tmp_path, config):
         ({"n_routed_experts": 2**30}, "it must be a positive whole number up to 10000"),
         ({"q_lora_rank": 0}, "q_lora_rank is 0; it must be a positive whole number"),
         ({"first_k_dense_replace": -1}, "first_k_dense_replace is -1; it must be a whole number"),
-        ({"scoring_func": "softmax"}, "scoring_func is 'softmax'; only 'sigmoid' is supported"),
+        ({"scoring_func": "softmax"}, "scoring_func is 'softmax'; only 'sigmoid' is computed"),
         ({"n_group": 7}, "n_routed_experts 256 is not a multiple of n_group 7"),
         ({"n_group": 256}, "a group of experts has 1"),
         ({"topk_group": 9}, "topk_group 9 of n_group 8"),
         ({"num_experts_per_tok": 129}, "a token may choose from 128 experts"),
-        ({"qk_rope_head_dim": 63}, "qk_rope_head_dim 63 is odd"),
+        ({"qk_rope_head_dim": 63}, "63 of a head's 63 numbers would turn"),
         ({"routed_scaling_factor": "2.5"}, "routed_scaling_factor is '2.5'"),
         ({"norm_topk_prob": 1}, "norm_topk_prob is 1; it must be true or false"),
     ],

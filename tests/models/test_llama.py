@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,18 +10,19 @@ import sympy
 from helpers import counting_scalars, numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minigpt.models.llama import Llama
-from minigpt.models.llama_config import LLAMA_SIZES, LlamaConfig
 from transformers_beside import passes
 
 from counting import Counted, Ledger, ShapeArray, category
 from counting.views import matmul
 from minigpt.errors import InputError
 from minigpt.formulas.other_counters import cache_name
-from minigpt.models.architectures import read
-from minigpt.models.rope import UNSCALED, Llama3Scaling, YarnScaling
+from minigpt.models.architectures import PRESETS, build, read
+from minigpt.models.families.llama import llama
 
-TINY = LlamaConfig(
+LLAMA3 = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+LLAMA3 |= {"original_max_position_embeddings": 16}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+TINY = llama(
     vocab_size=11,
     hidden_size=12,
     intermediate_size=10,
@@ -32,7 +32,7 @@ TINY = LlamaConfig(
     head_dim=6,
     max_position_embeddings=64,
     rope_theta=100.0,
-    rope_scaling=Llama3Scaling(4.0, 1.0, 4.0, 16),
+    rope_scaling=LLAMA3,
 )
 
 
@@ -41,7 +41,7 @@ def run(config, make, chunks, batch=1, spare=0, logits="all", dtype=np.float32, 
     ledger = Ledger()
     with category("weights"):
         weights = {key: Counted(make(s, dtype), ledger) for key, s in config.shapes().items()}
-    model = Llama(config, weights)
+    model = build(config, weights)
     cache = model.new_cache(batch, sum(chunks) + cached + spare)
     for layer in cache.layers:
         layer.length = cached
@@ -63,10 +63,10 @@ def run(config, make, chunks, batch=1, spare=0, logits="all", dtype=np.float32, 
 
 SCALINGS = st.sampled_from(
     (
-        UNSCALED,
-        Llama3Scaling(8.0, 1.0, 4.0, 8),
-        YarnScaling(4.0, 8),
-        YarnScaling(4.0, 8, mscale=1.0, mscale_all_dim=0.5),
+        None,
+        LLAMA3 | {"factor": 8.0, "original_max_position_embeddings": 8},
+        YARN | {"original_max_position_embeddings": 8},
+        YARN | {"original_max_position_embeddings": 8, "mscale": 1.0, "mscale_all_dim": 0.5},
     )
 )
 
@@ -74,7 +74,7 @@ SCALINGS = st.sampled_from(
 @st.composite
 def configs(draw):
     kv_heads, group = draw(st.integers(1, 2)), draw(st.integers(1, 3))
-    return LlamaConfig(
+    return llama(
         vocab_size=draw(st.integers(2, 9)),
         hidden_size=draw(st.integers(1, 6)),
         intermediate_size=draw(st.integers(1, 7)),
@@ -124,7 +124,7 @@ def test_no_operation_of_a_float32_run_makes_float64(config, options, seed):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_counting_changes_no_bit_of_the_logits(dtype):
     counted = run(TINY, numbers(0, 11), (5, 1, 1), dtype=dtype)
-    model = Llama(TINY, {key: weight.data for key, weight in counted.weights.items()})
+    model = build(TINY, {key: weight.data for key, weight in counted.weights.items()})
     cache = model.new_cache(1, 7)
     for tokens, logits in zip(counted.prompts, counted.logits, strict=True):
         bare = model(tokens.data, cache, "all")
@@ -137,7 +137,7 @@ def test_counting_changes_no_bit_of_the_logits(dtype):
 def test_decoding_says_what_one_prefill_says(config, seed, first):
     make = numbers(seed, config.vocab_size)
     weights = {key: make(shape, np.float64) for key, shape in config.shapes().items()}
-    model, tokens = Llama(config, weights), make((2, 5), int)
+    model, tokens = build(config, weights), make((2, 5), int)
     whole = model(tokens, model.new_cache(2, 5), "all")
     cache = model.new_cache(2, 5)
     parts = [model(tokens[:, :first], cache, "all")]
@@ -148,7 +148,7 @@ def test_decoding_says_what_one_prefill_says(config, seed, first):
 def test_the_formula_read_off_a_run_on_symbols():
     B, T, N, K, G, C, F, V = sympy.symbols("B T N K G C F V", integer=True, positive=True)
     D = sympy.Symbol("D", integer=True, positive=True, even=True)
-    config = LlamaConfig(
+    config = llama(
         vocab_size=V,
         hidden_size=C,
         intermediate_size=F,
@@ -181,7 +181,7 @@ def test_the_formula_read_off_a_run_on_symbols():
     ],
 )
 def test_the_named_sizes_on_shapes_with_a_full_context(name, parameters, kv_bytes):
-    config = LLAMA_SIZES[name]
+    config = PRESETS[name]
     ran = run(config, ShapeArray, (1,), cached=131_071, logits="last", dtype=np.float16)
     assert config.parameters == parameters
     assert ran.ledger.live_bytes["weights"] == 2 * parameters
@@ -193,19 +193,12 @@ def test_the_named_sizes_on_shapes_with_a_full_context(name, parameters, kv_byte
 # Other witnesses.
 
 
-def rope_parameters(scaling, theta):
-    kind = {Llama3Scaling: "llama3", YarnScaling: "yarn"}.get(type(scaling), "default")
-    return {"rope_type": kind, "rope_theta": theta, **vars(scaling)}
-
-
 def hugging_face(config, device="cpu"):
     import torch
     import transformers
 
-    names = [name for name in vars(config) if not name.startswith("rope")]
     theirs = transformers.LlamaConfig(
-        **{name: getattr(config, name) for name in names},
-        rope_parameters=rope_parameters(config.rope_scaling, config.rope_theta),
+        **{"eos_token_id": None, **config.given},
         attn_implementation="eager",
         bos_token_id=None,
     )
@@ -226,9 +219,9 @@ def randomised(model):
 
 SOME = [
     TINY,
-    replace(TINY, rope_scaling=UNSCALED, attention_bias=True, mlp_bias=True),
-    replace(TINY, num_key_value_heads=4, tie_word_embeddings=True),
-    replace(TINY, num_key_value_heads=1, rope_scaling=YarnScaling(4.0, 16)),
+    TINY.but(rope_scaling=None, attention_bias=True, mlp_bias=True),
+    TINY.but(num_key_value_heads=4, tie_word_embeddings=True),
+    TINY.but(num_key_value_heads=1, rope_scaling=YARN),
 ]
 
 
@@ -237,14 +230,14 @@ def test_logits_and_matmul_flops_agree_with_transformers(torch, config):
     theirs = hugging_face(config)
     weights = randomised(theirs)
     assert {k: v.shape for k, v in weights.items() if k in config.shapes()} == config.shapes()
-    for _, ours, counted in passes(theirs, lambda w: Llama(config, w), weights):
+    for _, ours, counted in passes(theirs, lambda w: build(config, w), weights):
         assert ours == counted
 
 
 def test_matmul_flops_agree_with_torch_on_the_true_8b(torch):
     from torch.utils.flop_counter import FlopCounterMode
 
-    config = LLAMA_SIZES["llama-3.1-8b"]
+    config = PRESETS["llama-3.1-8b"]
     theirs = hugging_face(config, "meta")
     assert sum(p.numel() for p in theirs.parameters()) == config.parameters
     name, past, cached = cache_name(theirs), None, 0
@@ -290,7 +283,7 @@ def written(tmp_path, **changes):
 
 
 def test_the_published_config_json_is_the_preset(tmp_path):
-    assert read(written(tmp_path)) == LLAMA_SIZES["llama-3.1-8b"]
+    assert read(written(tmp_path)) == PRESETS["llama-3.1-8b"]
     several = read(written(tmp_path, eos_token_id=[128001, 128008, 128009]))
     assert several.eos_token_id == (128001, 128008, 128009)
 
@@ -304,27 +297,29 @@ def test_a_config_json_of_transformers_is_read(torch, tmp_path, config):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "bert"}, "model_type is 'bert'; known architectures are gpt2, llama"),
+        ({"model_type": "tree"}, "model_type is 'tree'; known architectures are gpt2, llama"),
         ({"hidden_size": "absent"}, "hidden_size is missing"),
         ({"hidden_size": 4096.0}, "hidden_size is 4096.0; it must be a positive whole number"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
         ({"num_hidden_layers": 2**30}, "it must be a positive whole number up to 10000"),
         ({"num_key_value_heads": 5}, "num_attention_heads 32 is not a multiple"),
         ({"num_attention_heads": 24}, "hidden_size 4096 is not a multiple"),
-        ({"head_dim": 127}, "head_dim 127 is odd"),
-        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'; only 'silu' is supported"),
+        ({"head_dim": 127}, "127 of a head's 127 numbers would turn"),
+        ({"hidden_act": "quick"}, "hidden_act is 'quick'; computed are silu, gelu"),
         ({"rms_norm_eps": "tiny"}, "rms_norm_eps is 'tiny'"),
         ({"rope_theta": -1}, "rope_theta is -1"),
         ({"rope_scaling": {"type": "yarn", "factor": 2, "beta_fast": 0}}, "beta_fast is 0"),
         ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan"),
         ({"rope_theta": 10**400}, "rope_theta is 1000"),
-        ({"rope_scaling": {"type": "dynamic", "factor": 2}}, "rotary scaling is 'dynamic'"),
-        ({"rope_scaling": {"type": "llama3", "factor": 2}}, "llama3 rotary scaling lacks"),
+        ({"rope_scaling": {"type": "llama3", "factor": 2}}, "low_freq_factor is missing"),
         ({"rope_scaling": {"type": "yarn", "factor": 0.5}}, "below 1"),
-        ({"rope_scaling": {"type": "yarn", "truncate": False}}, "with truncate is not supported"),
-        ({"rope_scaling": 3}, "the rotary parameters are 3"),
+        ({"rope_scaling": {"type": "yarn", "factor": 2, "truncate": 0}}, "truncate is 0; it must"),
+        ({"rope_scaling": 3}, "rope_scaling is 3; it must be an object"),
         ({"mlp_bias": "yes"}, "mlp_bias is 'yes'; it must be true or false"),
-        ({"eos_token_id": [1, -1]}, "eos_token_id is [1, -1], not the number of a token"),
+        (
+            {"eos_token_id": [1, -1]},
+            "eos_token_id is [1, -1]; it must be the number of a token, or several",
+        ),
     ],
 )
 def test_a_config_json_that_cannot_be_is_one_line(tmp_path, changes, message):

@@ -48,7 +48,7 @@ def test_on_data_the_ledger_says_by_path_who_was_met():
     ran.model(Counted(make((1, 6), int), ran.ledger), ran.cache)
     counts = ran.ledger.snapshot() - before
     for layer in (1, 2):
-        dispatch = ran.model.model.layers[layer].mlp.dispatch
+        dispatch = ran.model.model.layers[layer].mlp.one.dispatch
         assert dispatch.source == "observed"
         assert sum(stop - start for _, start, stop in dispatch.segments) == 6 * 3
         for expert in range(8):

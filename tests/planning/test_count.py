@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
 from unittest import mock
 
 import numpy as np
@@ -157,8 +156,8 @@ def test_another_spelling_does_not_ask_the_hub(monkeypatch):
 
 
 def test_a_config_json_is_a_model(tmp_path):
-    values = asdict(PRESETS["gpt2-large"])
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", **values}))
+    values = PRESETS["gpt2-large"].values()
+    (tmp_path / "config.json").write_text(json.dumps(values))
     assert resolve(str(tmp_path)) == resolve(f"{tmp_path}/config.json") == PRESETS["gpt2-large"]
 
 

@@ -105,10 +105,11 @@ def test_the_largest_fits_and_one_more_does_not(model, context, batch):
 @pytest.mark.parametrize("T", [1, 5])
 def test_activations_do_not_pile_up_over_layers(name, T):
     field = "n_layer" if name == "gpt2" else "num_hidden_layers"
-    deep = replace(TINY[name], **{field: 6})
-    few, all_ = (on_shapes(c, Pass(T, 3, 2, "last")).peak for c in (deep.short(), deep))
-    assert deep.short() != deep
-    assert few["activations"] == all_["activations"]
+    deep = TINY[name].but(**{field: 6})
+    few, _ = deep.short()
+    few_peak, all_peak = (on_shapes(c, Pass(T, 3, 2, "last")).peak for c in (few, deep))
+    assert few != deep
+    assert few_peak["activations"] == all_peak["activations"]
 
 
 def test_every_gpu_has_less_than_its_name_says():
@@ -126,7 +127,7 @@ def test_weights_that_only_the_nominal_memory_holds_do_not_fit(name, between):
     nbytes = gpu.memory + between * (gpu.nominal_memory - gpu.memory)
     body = replace(PRESETS["gpt2"], vocab_size=1)
     rows = int(nbytes / 2 - body.parameters) // body.n_embd
-    config = replace(body, vocab_size=rows)
+    config = body.but(vocab_size=rows)
     it = plan("it", config, gpu, SHORT)
     assert gpu.memory < it.memory.weights <= gpu.nominal_memory
     assert not it.fits
@@ -204,7 +205,7 @@ def test_this_projects_own_run_on_a_gpu_asks_for_all_scores():
 
 
 def test_every_assumption_is_named(capsys, monkeypatch):
-    small = replace(FEW_EXPERTS, n_routed_experts=16, topk_group=8)
+    small = FEW_EXPERTS.but(n_routed_experts=16, topk_group=8)
     monkeypatch.setattr("minigpt.commands.plan.resolve", lambda name: small)
     run("deepseek", "h200", Options(8, None, "float8", context=65536, batch=4, prompt=16))
     told = capsys.readouterr().out
@@ -283,7 +284,7 @@ def test_several_gpus_share_all_but_latents_and_pay_for_the_wire():
     assert made("deepseek-r1", h200, gpus=16).kv_bytes_per_token == 70_272
 
 
-FEW_EXPERTS = replace(PRESETS["deepseek-r1"], num_hidden_layers=4, first_k_dense_replace=2)
+FEW_EXPERTS = PRESETS["deepseek-r1"].but(num_hidden_layers=4, first_k_dense_replace=2)
 
 
 @pytest.mark.parametrize("config", [XL, PRESETS["llama-3.2-1b"], FEW_EXPERTS])

@@ -1,21 +1,19 @@
 """Floors: what was measured and published lies above them; each leaves out what it says."""
 
-from dataclasses import replace
-
 import pytest
 from configs import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minigpt.models.llama_config import LlamaConfig
 
 from counting.views import matmul
 from minigpt.models.architectures import PRESETS
+from minigpt.models.families.llama import llama
 from minigpt.planning.accelerators import BITS, GPUS
 from minigpt.planning.forward import Pass, on_shapes
 from minigpt.planning.plan import HELD, Options, plan
 from minigpt.planning.roofline import Roofline
 
-LLAMA_2_7B = LlamaConfig(
+LLAMA_2_7B = llama(
     vocab_size=32000,
     hidden_size=4096,
     intermediate_size=11008,
@@ -25,7 +23,7 @@ LLAMA_2_7B = LlamaConfig(
     head_dim=128,
     max_position_embeddings=4096,
 )
-TINY_LLAMA = LlamaConfig(
+TINY_LLAMA = llama(
     vocab_size=32000,
     hidden_size=2048,
     intermediate_size=5632,
@@ -139,7 +137,7 @@ def test_of_the_last_block_a_prompt_needs_one_position(name, T):
         assert floor.flops < floor.estimate.flops
         return
     field = "n_layer" if name == "gpt2" else "num_hidden_layers"
-    shallow = Roofline(replace(config, **{field: config.layers - 1}), it.gpu, 1, "float16", "int8")
+    shallow = Roofline(config.but(**{field: config.layers - 1}), it.gpu, 1, "float16", "int8")
     token = it.floor(1, T - 1, 1).flops - shallow.floor(1, T - 1, 1).flops  # in the last block
     assert floor.flops == shallow.floor(T, 0, 1).estimate.flops + token
 
@@ -154,7 +152,7 @@ def test_a_cache_that_holds_the_weights_leaves_arithmetic_alone():
     assert half.floor(1, 0, 1).memory_s > 0
 
 
-R1 = replace(PRESETS["deepseek-r1"], num_hidden_layers=5)  # two of its blocks with experts
+R1 = PRESETS["deepseek-r1"].but(num_hidden_layers=5)  # two of its blocks with experts
 
 
 def test_a_long_prompt_of_deepseek_is_cheaper_to_keys_made_of_the_latents():
@@ -194,7 +192,7 @@ def test_latency_is_in_the_estimate_alone():
 @pytest.mark.parametrize("sizes", [(5, 0, 2), (1, 3, 2)])
 def test_a_block_that_stands_for_others_costs_what_they_do(name, sizes):
     field = "n_layer" if name == "gpt2" else "num_hidden_layers"
-    deep = replace(TINY[name], **{field: 7})
+    deep = TINY[name].but(**{field: 7})
     it = Roofline(deep, GPUS["h100"], 1, "float16", "float16").floor(*sizes).estimate
     counts = on_shapes(deep, Pass(*sizes, "last")).counts
     scores = matmul(counts.where("*.qk")) + matmul(counts.where("*.av", "matmul"))

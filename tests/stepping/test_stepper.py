@@ -241,7 +241,7 @@ def test_paths_are_all_that_a_pass_can_enter(cache):
     tokens = np.arange(9).reshape(1, 9) % config.vocab_size
     model(tokens, model.new_cache(1, 9), "all")
     assert {path for path, _ in ledger.snapshot()} <= {*paths(model)}
-    assert {f"model.layers.1.mlp.experts.{i}.swiglu" for i in range(8)} <= {*paths(model)}
+    assert {f"model.layers.1.mlp.experts.{i}.act" for i in range(8)} <= {*paths(model)}
 
 
 def test_paths_keep_no_model_alive():

@@ -11,7 +11,6 @@ from minigpt.formulas.notation import plain
 from minigpt.formulas.published import PUBLISHED
 from minigpt.models.architectures import PRESETS
 from minigpt.models.gpt2_config import GPT2_SIZES
-from minigpt.models.llama_config import LLAMA_SIZES, LlamaConfig
 from minigpt.planning.forward import Pass, on_shapes
 from minigpt.planning.plan import Plan, plan
 
@@ -39,7 +38,7 @@ def _answer(verdict: str, executed: str, reason: str, *quotes: str) -> Answer:
 right, condition, wrong = (partial(_answer, said) for said in ("right", "condition", "wrong"))
 
 
-LLAMAS = {"8B": LLAMA_SIZES["llama-3.1-8b"], "405B": LLAMA_SIZES["llama-3.1-405b"]}
+LLAMAS: dict[str, Any] = {"8B": PRESETS["llama-3.1-8b"], "405B": PRESETS["llama-3.1-405b"]}
 XL = GPT2_SIZES["gpt2-xl"]
 CONTEXT = XL.n_positions
 
@@ -71,7 +70,7 @@ def token(config: Any, keys: int = 1) -> Counts:
     return on_shapes(config, Pass(N=keys - 1)).counts
 
 
-def a_block(config: LlamaConfig, *modules: str) -> float:
+def a_block(config: Any, *modules: str) -> float:
     """FLOP of the modules of a block in units of d², at one key."""
     counts, d2 = token(config), config.hidden_size**2 * config.num_hidden_layers
     return sum(matmul(counts.where(f"*.{module}")) for module in modules) / d2

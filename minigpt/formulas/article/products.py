@@ -13,7 +13,7 @@ from counting.views import exact, matmul
 from minigpt.formulas.article.answer import LLAMAS, XL, Answer, condition, percent, right, wrong
 from minigpt.formulas.claims import n
 from minigpt.formulas.notation import plain
-from minigpt.models.deepseek_config import DEEPSEEK_SIZES
+from minigpt.models.architectures import PRESETS
 from minigpt.models.gpt2 import GPT2
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.models.ops import attention
@@ -86,7 +86,7 @@ def shapes() -> Iterator[Answer]:
         r"t_{e}: &\text{Token embedding} \quad (\mathbb{R}^{1xd_{model}})\\",
         r"\text{ Query, Key and Value matrices} \quad (\mathbb{R}^{d_{model}xd_{k}})\\",
     )
-    r1 = DEEPSEEK_SIZES["deepseek-r1"]
+    r1: Any = PRESETS["deepseek-r1"]
     keys = r1.qk_nope_head_dim + r1.qk_rope_head_dim
     llama = LLAMAS["8B"]
     yield condition(

@@ -32,8 +32,9 @@ def latent_attention(c: Values) -> Part:
 
 def deepseek(c: Values, sparse: Part) -> Part:
     shared = gated(c, "shared_experts", c.n_shared_experts * c.moe_intermediate_size)
-    first, both = c.first_k_dense_replace, part(Beside, "mlp", one=sparse, other=shared)
-    feeds = [gated(c) if i < first else both for i in layers(c)]
+    first, dense = c.first_k_dense_replace, gated(c)
+    both = part(Beside, "mlp", one=sparse, other=shared)
+    feeds = [dense if i < first else both for i in layers(c)]
     return decoder(c, [pre_norm(c, latent_attention(c), feed) for feed in feeds])
 
 
@@ -44,9 +45,12 @@ def deepseek(c: Values, sparse: Part) -> Part:
     n_shared_experts=2,
     q_lora_rank=1536,
     routed_scaling_factor=1.0,
+    topk_method="greedy",
 )
 def deepseek_v2(c: Values) -> Part:
-    c.only(topk_method="greedy", norm_topk_prob=False, moe_layer_freq=1, scoring_func="softmax")
+    c.only(norm_topk_prob=False, moe_layer_freq=1, scoring_func="softmax")
+    if c.topk_method != "greedy":  # as many experts are met, chosen in another way
+        c.uncomputed.append(f"topk_method {c.topk_method!r}")
     c.unused("n_group", "topk_group")  # of no use to a greedy choice
     how: dict[str, Any] = {"name": "", "factor": c.routed_scaling_factor}
     return deepseek(c, experts(c, c.n_routed_experts, c.moe_intermediate_size, **how))

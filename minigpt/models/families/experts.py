@@ -18,14 +18,18 @@ from minigpt.models.families.llama import qwen3_attention
 from minigpt.models.reach import EVERYTHING
 from minigpt.models.values import Values
 
+MOST = 1_000_000  # experts of a model: more are a mistake, and would be listed one by one
+
 
 def choice(c: Values, E: Any) -> Choice:
     """Of E experts.
 
     Raises:
-        InputError: a token is to meet more than there are.
+        InputError: a token is to meet more than there are; or there are more than can be listed.
     """
-    met = c.num_experts_per_tok
+    met, L = c.num_experts_per_tok, c.num_hidden_layers
+    if isinstance(E, int) and isinstance(L, int) and E * L > MOST:
+        raise c.error(f"{E} experts in each of {L} layers are more than {MOST}")
     if isinstance(E, int) and isinstance(met, int) and met > E:
         raise c.error(f"num_experts_per_tok is {met}, of {E} experts")
     return Choice(E, met)

@@ -36,7 +36,7 @@ from minigpt.models.values import Values
 
 @family("phi3", rms_norm_eps=1e-5)
 def phi3(c: Values) -> Part:
-    c.unused("attention_bias")  # said in every file, and never there
+    c.unused("attention_bias", "original_max_position_embeddings")  # the one of longrope alone
     qkv = part(Joined, heads=sizes(c), name="qkv_proj")
     mixer = attention(c, False, False, qkv=qkv, reach=reach(c.sliding_window))
     return decoder(c, [pre_norm(c, mixer, gated(c, kind=GatedJoined))] * c.num_hidden_layers)
@@ -116,7 +116,7 @@ def gpt_neox(c: Values) -> Part:
     tie_word_embeddings=True,
 )
 def falcon(c: Values) -> Part:
-    c.only(alibi=False, parallel_attn=True)
+    c.only(alibi=False, parallel_attn=True, apply_residual_connection_post_layernorm=False)
     C, H, new = c.hidden_size, c.num_attention_heads, c.new_decoder_architecture
     one, said = c.multi_query, c.num_kv_heads
     K = said or H if new or not one else 1
@@ -162,6 +162,7 @@ def stablelm(c: Values) -> Part:
     use_bias=True,
 )
 def starcoder2(c: Values) -> Part:
+    c.only(mlp_type="default", norm_type="layer_norm")
     F, bias = c.intermediate_size, c.use_bias
     block = part(
         Block,
@@ -182,7 +183,8 @@ def starcoder2(c: Values) -> Part:
 )
 def opt(c: Values) -> Part:
     C, bias, at = c.hidden_size, c.enable_bias, "model.decoder"
-    c.only(do_layer_norm_before=True, layer_norm_elementwise_affine=True, word_embed_proj_dim=C)
+    c.only(_remove_final_layer_norm=False, do_layer_norm_before=True)
+    c.only(layer_norm_elementwise_affine=True, word_embed_proj_dim=C)
     out = part(Projection, "out_proj", width=C, out=C, bias=bias)
     block = part(
         Block,

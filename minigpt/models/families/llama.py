@@ -23,6 +23,7 @@ from minigpt.models.values import Values
 
 @family("llama")
 def llama(c: Values) -> Part:
+    c.only(rope_interleaved=False)
     mixer = attention(c, c.attention_bias, c.attention_bias)
     return decoder(c, [pre_norm(c, mixer, gated(c, bias=c.mlp_bias))] * c.num_hidden_layers)
 
@@ -50,6 +51,7 @@ QWEN: dict[str, Any] = {
 
 @family("qwen2", **QWEN)
 def qwen2(c: Values) -> Part:
+    c.only(use_mrope=False)
     mixers = [attention(c, True, False, reach=seen) for seen in late_windows(c)]
     return decoder(c, [pre_norm(c, mixer, gated(c)) for mixer in mixers])
 
@@ -75,6 +77,7 @@ def qwen3(c: Values) -> Part:
 )
 def smollm3(c: Values) -> Part:
     c.only(use_sliding_window=False)
+    c.unused("layer_types", "max_window_layers", "sliding_window")
     every, h = c.no_rope_layer_interval, sizes(c)
     turned = c.no_rope_layers or [(i + 1) % every for i in layers(c)]  # 0 is a layer without
     ropes = [read_rope(c, h.D) if turn else UNTURNED for turn in turned]

@@ -59,7 +59,7 @@ def gemma(c: Values, mixers: list[Part], after_head: Part) -> Part:
 
 @family("gemma2", **GEMMA, attn_logit_softcapping=50.0, final_logit_softcapping=30.0)
 def gemma2(c: Values) -> Part:
-    c.unused("hidden_act")  # said in every file, and `hidden_activation` rules
+    c.unused("hidden_act", "sliding_window_size")  # `hidden_activation` rules
     scale, cap, bias = c.query_pre_attn_scalar**-0.5, c.attn_logit_softcapping, c.attention_bias
     attend = part(CappedAttend, scale=scale, cap=cap) if cap else part(Attend, scale=scale)
     seen = [by_kind(c, kind) for kind in kinds(c, full_each=2)]
@@ -157,6 +157,9 @@ def olmo3(c: Values) -> Part:
 )
 def cohere2(c: Values) -> Part:
     """A layer with a window has positions, one without has none."""
+    c.only(layer_switch=c.sliding_window_pattern, position_embedding_type="rope_gptj")
+    c.only(order_of_interleaved_layers="local_attn_first", use_parallel_block=True)
+    c.only(use_embedding_sharing=True, use_gated_activation=True)
     usual: dict[str, Any] = {"width": c.hidden_size, "epsilon": c.layer_norm_eps}
     before, bias = part(CentredNorm, "input_layernorm", **usual), c.attention_bias
     turned = read_rope(c, sizes(c).D, interleaved=True)
