@@ -151,6 +151,8 @@ COSTS: dict[Callable[..., Any], Rule] = {
     np.sqrt: each("sqrt"),
     np.sin: each("sin"),
     np.cos: each("cos"),
+    np.maximum: each("cmp"),
+    np.minimum: each("cmp"),
     np.equal: each("cmp"),
     np.not_equal: each("cmp"),
     np.sum: reduction("add"),

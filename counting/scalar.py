@@ -184,6 +184,16 @@ def _where(condition: Any, *choice: Any) -> Any:
     return np.where(condition, *either)
 
 
+def _extreme(choice: Callable[..., Any]) -> Callable[..., Any]:
+    """A maximum or a minimum, a number of Python's among its operands made a Scalar."""
+
+    def run(*operands: Any) -> Any:
+        tally = next(x for x in operands if isinstance(x, np.ndarray)).flat[0].tally
+        return choice(*(x if isinstance(x, np.ndarray) else _scalar(x, tally) for x in operands))
+
+    return run
+
+
 def _ones_like(prototype: Any, dtype: Any = None, shape: Any = None) -> np.ndarray:
     ones = np.ones_like(prototype, dtype, shape=shape)
     return scalars(ones.astype(float), prototype.flat[0].tally) if ones.dtype == object else ones
@@ -199,6 +209,8 @@ def _empty_like(prototype: Any, dtype: Any = None, shape: Any = None) -> np.ndar
 ON_SCALARS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.matmul: _matmul,
     np.where: _where,
+    np.maximum: _extreme(np.maximum),
+    np.minimum: _extreme(np.minimum),
     np.ones_like: _ones_like,
     np.empty_like: _empty_like,
 }

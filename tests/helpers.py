@@ -190,7 +190,10 @@ def calls(draw, function, dtypes=DTYPES):
     if function is np.matmul:
         fit = draw(hnp.mutually_broadcastable_shapes(signature="(m,n),(n,p)->(m,p)", max_dims=2))
         return tuple(map(some, fit.input_shapes)), {}
-    if function in (np.add, np.subtract, np.multiply, np.divide, np.equal, np.not_equal):
+    if function in (
+        *(np.add, np.subtract, np.multiply, np.divide),
+        *(np.maximum, np.minimum, np.equal, np.not_equal),
+    ):
         either = st.sampled_from(((x, draw(number)), (draw(number), x)))
         return draw(st.just(tuple(broadcastable(2))) | either), {}
     if function in (np.negative, np.exp, np.tanh, np.sqrt, np.sin, np.cos):

@@ -16,6 +16,8 @@ BINARY = {  # and the kinds of dtype that are counted
     np.add: "fibc",
     np.subtract: "fibc",
     np.multiply: "fibc",
+    np.maximum: "fib",
+    np.minimum: "fib",
     np.equal: "fib",
     np.not_equal: "fib",
 }

@@ -88,7 +88,8 @@ class CublasArray:
         if function is np.take and args[0] is self:
             return self.data.take(*args[1:], **options).astype(np.float32, copy=False)
         if function is np.copyto and args[0] is self and not options:
-            return cupy.copyto(self.data, args[1])
+            value = args[1]
+            return cupy.copyto(self.data, value.data if type(value) is CublasArray else value)
         if function is np.empty_like:
             like = cupy.empty_like(self.data, *args[1:], order="C", **options)
             return like if "dtype" in options or args[1:] else CublasArray(like)

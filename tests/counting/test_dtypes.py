@@ -21,10 +21,13 @@ from counting.views import VIEWS
 EXECUTED = {
     "i8": (
         *(np.add, np.subtract, np.negative, np.multiply, np.matmul, np.equal, np.not_equal),
-        *(np.sum, np.max, np.argmax, np.cumsum),
+        *(np.maximum, np.minimum, np.sum, np.max, np.argmax, np.cumsum),
         *(np.divide, np.exp, np.tanh, np.sqrt, np.sin, np.cos),
     ),
-    "?": (np.add, np.multiply, np.matmul, np.equal, np.not_equal, np.max, np.argmax),
+    "?": (
+        *(np.add, np.multiply, np.matmul, np.equal, np.not_equal),
+        *(np.maximum, np.minimum, np.max, np.argmax),
+    ),
     "c16": (np.add, np.subtract, np.negative, np.multiply, np.matmul, np.sum, np.cumsum),
 }
 
@@ -63,7 +66,9 @@ def test_complex_products_are_those_of_the_textbook():
     assert VIEWS["macs"](counts) == 4 * 2 * 3 * 5
 
 
-@pytest.mark.parametrize("function", [np.exp, np.sqrt, np.divide, np.mean, np.max, np.equal])
+@pytest.mark.parametrize(
+    "function", [np.exp, np.sqrt, np.divide, np.mean, np.max, np.maximum, np.equal]
+)
 def test_complex_numbers_are_refused_where_no_one_algorithm_is_theirs(function):
     z = Counted(np.ones(3, np.complex64), Ledger())
     with pytest.raises(Uncounted, match="complex"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from checkpoints import assert_contract, checkpoint, complaint, environment, minigpt
 from gpu import FAKES, real_cupy, stand_in  # noqa: F401
-from helpers import SMALL, numbers
+from helpers import SMALL, Case, numbers
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -18,9 +18,14 @@ from minigpt import InputError, generate, load
 from minigpt.inference.device import place, to_host
 from minigpt.models.architectures import build
 from minigpt.models.cache import KVCache, LayerCache
+from minigpt.models.families.llama import mistral
 from minigpt.models.gpt2_config import GPT2Config
 
 PROMPT = "To be, or not to be"
+SIZES = dict.fromkeys(("num_attention_heads", "num_hidden_layers", "sliding_window"), 2)
+SIZES |= dict.fromkeys(("hidden_size", "intermediate_size", "vocab_size"), 8)
+WINDOW = mistral(**SIZES, num_key_value_heads=1, max_position_embeddings=9)
+CASES = {**SMALL, "mistral": Case(WINDOW, 2, (3, 2, 1), 6)}
 
 
 def said(**options):
@@ -52,8 +57,8 @@ def test_the_same_tokens_at_the_same_price(cupy, dtype):
 
 
 def on_device(model, dtype):
-    """A small model of an architecture: its passes in NumPy and on the device, same values."""
-    case, device = SMALL[model], place("cuda", dtype)
+    """A small model of each kind of code: its passes in NumPy and on the device, same values."""
+    case, device = CASES[model], place("cuda", dtype)
     make = numbers(0, case.config.vocab_size)
     weights = {key: make(shape, dtype) for key, shape in case.config.shapes().items()}
     prompts = [make((case.batch, T), int) for T in case.chunks]
@@ -79,7 +84,7 @@ def passes(case, weights, prompts):
 
 
 @pytest.mark.parametrize(("dtype", "within"), [("float32", 1e-5), ("float16", 1e-2)])
-@pytest.mark.parametrize("model", SMALL)
+@pytest.mark.parametrize("model", CASES)
 def test_every_architecture(cupy, monkeypatch, model, dtype, within):
     monkeypatch.delitem(cupy.UFUNCS, "matmul")  # CuPy's own product would copy what is stored
     (counts, logits), (on_gpu, gpu_logits) = on_device(model, dtype)
@@ -327,7 +332,7 @@ def test_on_a_gpu_the_same_tokens_at_the_same_price():
 
 
 @pytest.mark.parametrize(("dtype", "within"), [("float32", 1e-5), ("float16", 1e-2)])
-@pytest.mark.parametrize("model", SMALL)
+@pytest.mark.parametrize("model", CASES)
 def test_on_a_gpu_every_architecture(model, dtype, within):
     real_cupy()
     (counts, logits), (on_gpu, gpu_logits) = on_device(model, dtype)

@@ -203,7 +203,7 @@ UFUNCS = {
     name: _elementwise(name)
     for name in (
         *("add", "subtract", "multiply", "divide", "negative", "exp", "tanh", "sqrt"),
-        *("sin", "cos", "equal", "not_equal"),
+        *("sin", "cos", "maximum", "minimum", "equal", "not_equal"),
     )
 } | {"matmul": matmul}
 
