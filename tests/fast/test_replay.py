@@ -11,12 +11,12 @@ import pytest
 from helpers import DRAWN, numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minigpt.models.llama_config import LlamaConfig
 
 from counting import Counted, Ledger, category, observing
 from counting.composite import fused
 from minigpt import generate, load
 from minigpt.models.architectures import build
+from minigpt.models.families.llama import llama
 from minigpt.models.gpt2_config import GPT2Config
 
 pytest.importorskip("llvmlite")
@@ -93,7 +93,7 @@ def configs(draw):
             n_inner=lanes * draw(st.integers(1, 6)),
             tie_word_embeddings=tied,
         )
-    return LlamaConfig(
+    return llama(
         vocab_size=draw(st.integers(3, 70)),
         hidden_size=lanes * draw(some),
         intermediate_size=lanes * draw(some),
