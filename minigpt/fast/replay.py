@@ -2,8 +2,9 @@
 
 A prompt is recorded where it is, and replayed once. A decode step is recorded once for all
 positions: between two of them only addresses and sizes change, linearly. Two recordings give the
-line, a third checks it. What a pass costs is counted in the same recordings, by the arrays that
-count everywhere.
+line, a third checks it. Where a layer looks through a window, the line ends with the slots of its
+ring: a step is recorded once for each round. What a pass costs is counted in the same recordings,
+by the arrays that count everywhere.
 """
 
 import sys
@@ -102,12 +103,13 @@ class Replayed:
         )
 
     def _recorded(self, shape: tuple[int, ...], cache: KVCache, logits: str) -> "_Pass | None":
-        near, far = cache.length, cache.capacity - 1
+        near = cache.length
         if shape[1] > 1:
             return _Pass(self, shape, cache, [near], logits) if prod(shape) >= MANY else None
         step = self._steps.get(cache)
         if step and step.is_for(cache, shape):
             return step
+        far = _span(cache).stop - 1
         if far - near < FEW:
             return None
         step = _Pass(self, shape, cache, [far, near, (near + far) // 2], logits)
@@ -136,6 +138,7 @@ class _Pass:
     ) -> None:
         self._ledger, self._pool = of.ledger, of.machine.pool
         self._tokens, self._capacity = np.zeros(shape, np.int64), cache.capacity
+        self._span = _span(cache)
         if any(isinstance(x, Counted) and x.ledger is not of.ledger for x in _arrays(cache)):
             raise Unrecordable("the cache of another model")
         tape, ledger = Tape(of.machine), Ledger()
@@ -177,10 +180,11 @@ class _Pass:
         self._slope, self._origin = line.slope[self._moving], self._now[self._moving]
 
     def is_for(self, cache: KVCache, shape: tuple[int, ...]) -> bool:
-        """Whether it takes tokens of this shape, and the cache's arrays are still the same."""
+        """Whether it takes tokens of this shape here, and the cache's arrays are still the same."""
         arrays = [_bare(x) for x in _arrays(cache)]
         return (
             (self._tokens.shape, self._capacity) == (shape, cache.capacity)
+            and cache.length in self._span
             and len(arrays) == len(self._cached)
             and all(map(is_, arrays, self._cached))
         )
@@ -197,6 +201,19 @@ class _Pass:
         if self._ledger is None or self._price is None:
             return found
         return self._price.enter(self._ledger, self._path, n, found)
+
+
+def _span(cache: KVCache) -> range:
+    """The positions around the next over which a step grows linearly.
+
+    They end where a layer's slots do: there a ring begins anew, and from there on it has no more
+    keys than it had. A layer that is no ring has a slot for every position.
+    """
+    n, begin, end = cache.length, 0, cache.capacity
+    for slots in {layer.capacity for layer in cache.layers}:
+        begin = max(begin, n - n % slots)
+        end = min(end, n - n % slots + slots)
+    return range(begin, end)
 
 
 def _arrays(cache: KVCache) -> list[Any]:

@@ -2,29 +2,26 @@
 
 import gc
 import sys
-from dataclasses import dataclass
-from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
-from helpers import DRAWN, numbers
+from helpers import DRAWN
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minigpt.models.llama_config import LlamaConfig
 
-from counting import Counted, Ledger, category, observing
-from counting.composite import fused
+from counting import category, observing
 from minigpt import generate, load
-from minigpt.models.architectures import build
+from minigpt.models.families.llama import llama
 from minigpt.models.gpt2_config import GPT2Config
 
 pytest.importorskip("llvmlite")
 
+from replays import subject, taken
+
 from minigpt.fast import replay
-from minigpt.fast.fused import fused_kernels
 from minigpt.fast.kernels.machine import here
-from minigpt.fast.packed import DTYPES, PackedMatrix, narrowed
+from minigpt.fast.packed import DTYPES
 from minigpt.fast.recorded import Recorded
 from minigpt.fast.replay import FEW, MANY, Replayed
 from minigpt.fast.tape import Tape
@@ -37,45 +34,6 @@ def _not_followed(monkeypatch):
 
 
 # A model's steps.
-
-
-@dataclass
-class Subject:
-    """A model in kernels, by its code and replayed, bare and counted, on the same arrays."""
-
-    code: "InKernels"
-    replayed: Any
-    ledger: Ledger | None
-
-
-@dataclass
-class InKernels:
-    """A model whose code runs with fused kernels in the place of composites."""
-
-    model: Any
-
-    def __call__(self, *given):
-        with fused(fused_kernels(here())):
-            return self.model(*given)
-
-    def new_cache(self, *sizes):
-        return self.model.new_cache(*sizes)
-
-
-def subject(config, dtype, counts, seed=0):
-    make, machine, ledger = numbers(seed, config.vocab_size), here(), Ledger()
-    weights = {}
-    for key, shape in config.shapes().items():
-        way, array = config.layout(key, len(shape)), make(shape, np.float32)
-        if way:
-            rows, scale = narrowed(
-                np.ascontiguousarray(array.T) if way == "columns" else array, dtype
-            )
-            array = PackedMatrix(rows, scale, way == "columns", machine)
-        with category("weights"):
-            weights[key] = Counted(array, ledger) if counts else array
-    model = build(config, weights)
-    return Subject(InKernels(model), Replayed(model, weights, machine), ledger if counts else None)
 
 
 @st.composite
@@ -93,7 +51,7 @@ def configs(draw):
             n_inner=lanes * draw(st.integers(1, 6)),
             tie_word_embeddings=tied,
         )
-    return LlamaConfig(
+    return llama(
         vocab_size=draw(st.integers(3, 70)),
         hidden_size=lanes * draw(some),
         intermediate_size=lanes * draw(some),
@@ -105,16 +63,6 @@ def configs(draw):
         attention_bias=draw(st.booleans()),
         tie_word_embeddings=tied,
     )
-
-
-def taken(run, given, ledger):
-    """What a pass gives, and what it is recorded to have cost."""
-    if ledger is None:
-        return run(*given), None
-    before = ledger.snapshot()
-    logits = run(*given).data
-    counts = ledger.snapshot() - before
-    return logits, (dict(counts), list(counts), counts.cost, ledger.live_bytes, ledger.peak_bytes)
 
 
 @settings(max_examples=25)

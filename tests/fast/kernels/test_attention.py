@@ -19,7 +19,7 @@ KEYS = [np.dtype(dtype) for dtype in (np.float32, np.float16, ml_dtypes.bfloat16
 
 @st.composite
 def attentions(draw):
-    """Queries, keys and values as the models give them, and a mask."""
+    """Queries, keys and values as the models give them, a mask, and what scores are scaled by."""
     dtype = draw(st.sampled_from(KEYS))
     B, K = draw(st.integers(1, 2)), draw(st.integers(1, 3))
     group = draw(st.sampled_from((None, 1, 2, 3)))  # None: no axis of its own, as in GPT-2
@@ -41,18 +41,18 @@ def attentions(draw):
     else:
         mask = np.arange(S) >= rng.integers(0, S, (T, 1))  # partly masked at front
     mask[:, rng.integers(S)] |= ~mask.any(1)  # each query sees a key
-    return q, k, v, mask
+    return q, k, v, mask, draw(st.sampled_from((D**-0.5, 1.0, 0.3 / D)))
 
 
-def exact_attention(q, k, v, mask):
+def exact_attention(q, k, v, mask, scale):
     """In float64: what comes out, and how far float32 may be from it."""
     q, k, v = (x.astype(np.float64) for x in (q, k, v))
     S, D = k.shape[-2:]
-    scores = np.where(mask, q @ k.swapaxes(-1, -2) * D**-0.5, -np.inf)
+    scores = np.where(mask, q @ k.swapaxes(-1, -2) * scale, -np.inf)
     largest = scores.max(-1, keepdims=True)
     p = np.exp(scores - largest)
     p /= p.sum(-1, keepdims=True)
-    off = np.abs(q) @ np.abs(k).swapaxes(-1, -2) * D**-0.5 * chain(D)
+    off = np.abs(q) @ np.abs(k).swapaxes(-1, -2) * scale * chain(D)
     # and by the difference to the largest, by exp, by the sums, which are scaled as they grow
     span = np.where(mask, largest - scores, 0)
     off = (off + span * 2 * U).max(-1, keepdims=True)
@@ -77,9 +77,10 @@ def test_attention_runs_in_the_kernel_for_what_models_give(machine):
             k = normal(rng, 2, 3, 20, 32).astype(dtype)[:, :, :17]
             q = normal(rng, 2, 5, 3, 32).swapaxes(1, 2)
             mask = np.tril(np.ones((5, 17), bool), 12)
-            assert attention(q, k, k, mask).shape == (2, 3, 5, 32)
+            assert attention(q, k, k, mask, 0.1).shape == (2, 3, 5, 32)
             q = normal(rng, 2, 3, 4, 1, 32)
-            assert attention(q, k[:, :, None], k[:, :, None], mask[:1]).shape == q.shape
+            k, mask = k[:, :, None], mask[:1]
+            assert attention(q, k, k, mask, 0.1).shape == q.shape
 
 
 @EXAMPLES
@@ -98,8 +99,9 @@ def test_attention_of_anything_else_is_what_its_code_gives(machine, data, seed):
         k, v = np.asfortranarray(k), np.asfortranarray(v)
     mask = np.tril(np.ones((T, S), bool), S - T) if S >= T else np.ones((T, S), bool)
     mask = pick(mask, np.asfortranarray(mask), mask[:, :1] | np.ones(S, bool), np.ones(S, bool))
-    expected = ops.attention.function(q, k, v, mask)
-    found = attention(q, k, v, mask)
+    scale = pick(D**-0.5, 0.7)
+    expected = ops.attention.function(q, k, v, mask, scale)
+    found = attention(q, k, v, mask, scale)
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -107,7 +109,7 @@ def test_attention_of_anything_else_is_what_its_code_gives(machine, data, seed):
 def test_attention_of_heads_too_wide_for_a_stack(machine):
     attention = fused_kernels(machine)[ops.attention]
     x = normal(np.random.default_rng(0), 1, 1, 20, 1 << 16)
-    found = attention(x, x, x, np.tril(np.ones((20, 20), bool)))
+    found = attention(x, x, x, np.tril(np.ones((20, 20), bool)), 2.0**-8)
     np.testing.assert_allclose(found, x, rtol=1e-5)  # each is nearest to itself
 
 
@@ -115,7 +117,7 @@ def test_a_query_that_sees_nothing_finds_no_number(machine):
     attention = fused_kernels(machine)[ops.attention]
     x = normal(np.random.default_rng(0), 1, 2, 3, 16)
     mask = np.array([[1, 0, 0], [0, 0, 0], [1, 1, 1]], bool)
-    found = attention(x, x, x, mask)
+    found = attention(x, x, x, mask, 0.25)
     assert np.isnan(found[:, :, 1]).all()
     assert np.isfinite(found[:, :, ::2]).all()
 
@@ -127,7 +129,8 @@ def test_damage_is_not_hidden(machine, where):
     rng = np.random.default_rng(0)
     given = {name: normal(rng, 1, 1, 20, 16) for name in "qkv"}
     given[where][0, 0, 3, 5] = np.nan
-    found = attention(*given.values(), np.tril(np.ones((20, 20), bool)))
-    expected = ops.attention.function(*given.values(), np.tril(np.ones((20, 20), bool)))
+    others = np.tril(np.ones((20, 20), bool)), 0.25
+    found = attention(*given.values(), *others)
+    expected = ops.attention.function(*given.values(), *others)
     assert np.isnan(expected).any()
     assert (np.isnan(found) == np.isnan(expected)).all()
