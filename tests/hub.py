@@ -39,13 +39,15 @@ COUNTED = {
     "cerebras-gpt-111m": Published(111_050_496, 62_914_560, "111M"),
     "codeparrot": Published(1_529_628_800, 314_572_800, "1.5B"),
     "command-r7b": Published(8_028_033_024, 1_476_395_008, "8.03B"),
+    # R1 is V3, trained further; the header is that of MAI-DS-R1, which has neither scales of 8 bits
+    # nor the layer that predicts a second token: V3's says 684,531,386,000 with both
+    "deepseek-r1": Published(671_026_419_200, 2_302_672_896, active="37B"),
     "deepseek-v2": Published(235_741_434_880, 2_264_924_160, active="21B"),
     "deepseek-v2-lite": Published(15_706_484_224, 1_019_215_872, active="2.4B"),
-    # the header of a copy without scales and without the second token's layer: MAI-DS-R1
     "deepseek-v3": Published(671_026_419_200, 2_302_672_896, active="37B"),
     # Falcon's files hold the tied head a second time, Qwen3-0.6B's too
-    "falcon-40b": Published(41_303_293_952, 4_026_531_840, 41_835_970_560, 65_024 * 8_192),
-    "falcon-7b": Published(6_921_720_704, 268_435_456, 7_217_189_760, 65_024 * 4_544),
+    "falcon-40b": Published(41_303_293_952, 251_658_240, 41_835_970_560, 65_024 * 8_192),
+    "falcon-7b": Published(6_921_720_704, 16_777_216, 7_217_189_760, 65_024 * 4_544),
     "gemma-2-27b": Published(27_227_128_320, 2_315_255_808),
     "gemma-2-2b": Published(2_614_341_888, 654_311_424),
     "gemma-2-9b": Published(9_241_705_984, 2_113_929_216),
@@ -70,6 +72,10 @@ COUNTED = {
     "llama-2-70b": Published(68_976_648_192, 1_342_177_280, 68_976_653_312, 80 * 64),
     "llama-2-7b": Published(6_738_415_616, 2_147_483_648, 6_738_417_664, 32 * 64),
     "llama-3-8b": Published(8_030_261_248, 1_073_741_824),
+    "llama-3.1-405b": Published(405_853_388_800, 16_911_433_728),
+    "llama-3.1-70b": Published(70_553_706_496, 10_737_418_240),
+    "llama-3.1-8b": Published(8_030_261_248, 4_294_967_296),
+    "llama-3.2-1b": Published(1_235_814_400, 1_073_741_824),
     "llama-3.2-3b": Published(3_212_749_824, 3_758_096_384),
     "llama-3.3-70b": Published(70_553_706_496, 10_737_418_240),
     # beside the text of LLaVA: the vision tower, and two matrices with biases from 1024 to 4096

@@ -5,6 +5,7 @@ from hub import COUNTED, FOLDER, REFUSED, TOKENS, values
 
 DEFAULTS = {  # what a file leaves out because its family has it so
     "gemma3_text": {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256},
+    "falcon": {"max_position_embeddings": 2048},
     "llama": {"num_hidden_layers": 32, "num_attention_heads": 32, "hidden_size": 4096},
 }
 FULL_EACH = {"gemma2": 2, "gemma3_text": 6, "cohere2": 4}  # layers, of which one sees everything
@@ -28,7 +29,8 @@ def held(v, tokens):
 
 
 def context(v):
-    """The longest that a file names."""
+    """The longest of a model."""
+    v = DEFAULTS.get(v["model_type"], {}) | v
     return v.get("n_positions") or v.get("max_position_embeddings") or TOKENS
 
 
