@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from minigpt.errors import InputError
@@ -54,6 +54,10 @@ class Config(ABC):
     @abstractmethod
     def short(self) -> Self:
         """The same model with as few layers as show all that a layer can be."""
+
+    def tied(self, tie: bool) -> Self:
+        """The same model whose head is the table of the token embedding, or is one of its own."""
+        return replace(self, tie_word_embeddings=tie)
 
     @abstractmethod
     def shapes(self) -> Shapes:

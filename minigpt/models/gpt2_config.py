@@ -18,7 +18,7 @@ class GPT2Config(Config):
     n_inner: Any = None  # width of the feed-forward layer; None is 4 * n_embd
     layer_norm_epsilon: float = 1e-5
     _: KW_ONLY
-    eos_token_id: int | None = 50256
+    eos_token_id: int | tuple[int, ...] | None = 50256
     tie_word_embeddings: bool = True
 
     @property
@@ -99,7 +99,7 @@ def gpt2_config(values: Values) -> GPT2Config:
         **values.numbers("layer_norm_epsilon", least=0, below=1),
         **values.switches("tie_word_embeddings"),
         "n_inner": values.size_or_none("n_inner"),
-        "eos_token_id": values.size_or_none("eos_token_id", least=0),
+        "eos_token_id": values.end_tokens(),
     }
     config = GPT2Config(**given)
     values.require_multiple(config, "n_embd", "n_head")
