@@ -17,7 +17,7 @@ _NO_WEIGHT = re.compile(
     r"""(.+\.)?(attn|attention)\.(masked_)?bias  # a causal mask, the number it fills in
     | (.+\.)?rotary_emb(_\w+)?\.((original_)?inv_freq|(cos|sin)_cached)
     | (.+\.)?position_ids
-    | (model\.)?mtp(_layers)?\..+  # layers that guess the tokens after the next
+    | (.+\.)?mtp(_layers)?\..+  # layers that guess the tokens after the next
     | (v_head|value_head|score|summary|multiple_choice_head)\..+  # of rewards, of classes
     """,
     re.VERBOSE,

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from tokenizers import (
-    AddedToken,
     Regex,
     Tokenizer,
     decoders,
@@ -99,7 +98,7 @@ def _add(tokenizer: Tokenizer, config: TokenizerConfig) -> None:
     same, known = set(map(repr, there)), {token.content for token in there}
     added = [token for token in config.added if repr(token) not in same]
     known |= {token.content for token in added}
-    special = [AddedToken(text, special=True) for text in config.named if text not in known]
+    special = [token for token in config.named if token.content not in known]
     tokenizer.add_tokens([*added, *special])
 
 
@@ -149,8 +148,11 @@ class TextStream:
 
     def add(self, token: int) -> str:
         """The text that is certain with one more token."""
+        name = self._tokenizer.id_to_token(token)
+        if name is None:  # models may know more tokens; such a one is no text and ends none
+            return ""
         self._ids.append(token)
-        if self._spells and _BYTE.fullmatch(self._tokenizer.id_to_token(token) or ""):
+        if self._spells and _BYTE.fullmatch(name):
             return ""
         text = self._decode(self._ids)
         return "" if text.endswith(BAD) else self._give(text)

@@ -1,6 +1,6 @@
 """What lies beside a tokenizer and says how it is to be used: tokens added, a space in front."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ class TokenizerConfig:
         kind: the class of transformers that is to read the tokenizer, "" where none is named.
         special: special tokens by their roles, as "bos_token".
         added: tokens with their flags, which hold if the tokenizer has them with others.
-        named: the text of all tokens that are special, which the tokenizer is to have.
+        named: all tokens that are special, which the tokenizer is to have under whatever flags.
         prefix_space: whether text is to begin with a space, if that is said.
         legacy: whether that space also comes after each special token, in a `LlamaTokenizer`.
         begin, end: whether the first and the last of a prompt are tokens of their own; where there
@@ -40,7 +40,7 @@ class TokenizerConfig:
     kind: str
     special: Mapping[str, str]
     added: tuple[AddedToken, ...]
-    named: tuple[str, ...]
+    named: tuple[AddedToken, ...]
     prefix_space: bool | None
     legacy: bool
     begin: bool
@@ -59,45 +59,49 @@ class TokenizerConfig:
         map_values = checkpoint.values("special_tokens_map.json") if old else Values({}, "")
         given = {**values.given, **map_values.given}
         kind = str(given.get("tokenizer_class") or "").removesuffix("Fast")
-        whole = checkpoint.merges is None
-        special = _special(
-            {**({} if whole else _DEFAULTS.get(kind or "GPT2Tokenizer", {})), **given}
-        )
-        more = given.get("additional_special_tokens") or given.get("extra_special_tokens") or []
-        extra = [_text(token) for token in more] if isinstance(more, list) else []
-        named = tuple(dict.fromkeys([*special.values(), *filter(None, extra)]))
-        added = _old(checkpoint.values("added_tokens.json"), named) if old else _added(values)
+        defaults = _DEFAULTS.get(kind or "GPT2Tokenizer", {}) if checkpoint.merges else {}
+        special = _special({**defaults, **given})
+        more = given.get("additional_special_tokens") or given.get("extra_special_tokens")
+        extra = filter(None, map(_token, more if isinstance(more, list) else []))
+        named = {repr(token): token for token in (*special.values(), *extra)}.values()
+        names = {token.content for token in named}
+        added = _old(checkpoint.values("added_tokens.json"), names) if old else _added(values)
+        texts = {role: token.content for role, token in special.items()}
         switches = values.without_null().switches(
             *("add_prefix_space", "legacy", "add_bos_token", "add_eos_token")
         )
         return cls(
             kind=kind,
-            special=special,
+            special=texts,
             added=tuple(added),
-            named=named,
+            named=tuple(named),
             prefix_space=switches.get("add_prefix_space"),
             legacy=switches.get("legacy", False),
             begin=switches.get("add_bos_token", False),
             end=switches.get("add_eos_token", False),
-            chat=_chat(checkpoint, values, special),
+            chat=_chat(checkpoint, values, texts),
         )
 
 
-def _text(token: Any) -> str | None:
-    """What a token is called, which stands there by itself or among its flags."""
-    text = token.get("content") if isinstance(token, dict) else token
-    return text if isinstance(text, str) else None
+def _flags(token: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in token.items() if name in _FLAGS}
 
 
-def _special(given: Mapping[str, Any]) -> dict[str, str]:
+def _token(given: Any) -> AddedToken | None:
+    """A special token, which stands there by itself or among its flags; None if it is none."""
+    flags = _flags(given) if isinstance(given, dict) else {}
+    text = given.get("content") if isinstance(given, dict) else given
+    return AddedToken(text, **flags | {"special": True}) if isinstance(text, str) else None
+
+
+def _special(given: Mapping[str, Any]) -> dict[str, AddedToken]:
     """Those that have a role: a standard one, or one of the model's own."""
-    roles = [f"{role}_token" for role in _ROLES]
-    own = [key for key in given if key.endswith("_token") and key not in roles]
     extra = given.get("extra_special_tokens")
     given = {**(extra if isinstance(extra, dict) else {}), **given}
-    roles += own + [key for key in (extra if isinstance(extra, dict) else {}) if key not in own]
-    found = {role: _text(given.get(role)) for role in roles}
-    return {role: text for role, text in found.items() if text is not None}
+    own = (key for key in given if key.endswith("_token"))
+    roles = dict.fromkeys([*(f"{role}_token" for role in _ROLES), *own])
+    found = {role: _token(given.get(role)) for role in roles}
+    return {role: token for role, token in found.items() if token}
 
 
 def _added(values: Values) -> list[AddedToken]:
@@ -105,14 +109,14 @@ def _added(values: Values) -> list[AddedToken]:
     given = values.given["added_tokens_decoder"]
     try:
         return [
-            AddedToken(token["content"], **{k: v for k, v in token.items() if k in _FLAGS})
+            AddedToken(token["content"], **_flags(token))
             for _, token in sorted((int(index), token) for index, token in given.items())
         ]
     except (ValueError, TypeError, LookupError, AttributeError):
         raise values.error("added_tokens_decoder is not tokens by their ids") from None
 
 
-def _old(values: Values, special: tuple[str, ...]) -> list[AddedToken]:
+def _old(values: Values, special: Collection[str]) -> list[AddedToken]:
     """Those of an added_tokens.json, by their ids."""
     try:
         tokens = sorted(values.given, key=lambda token: int(values.given[token]))
