@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from checkpoints import CONFIG, ROOT, checkpoint
+from checkpoints import CONFIG, ROOT, SINGLE, checkpoint, make_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file
 
 from minigpt import InputError, generate, load
 from minigpt.inference.generate import encode
@@ -123,3 +124,51 @@ def test_the_case_of_a_space_in_front_has_its_tokens(case):
 def test_the_case_of_an_adapter_is_named(case):
     with pytest.raises(InputError, match=r"an adapter \(LoRA\) of gpt2: merge it first"):
         load(case("lora-folder"))
+
+
+# As transformers saves them.
+
+
+@pytest.fixture(scope="module")
+def transformers():
+    reason = "the peers are not installed: .[peers]"
+    pytest.importorskip("torch", reason=reason)
+    return pytest.importorskip("transformers", reason=reason)
+
+
+@pytest.fixture(scope="module")
+def drawn(transformers):
+    """Small models with random weights, large enough for their tokens to differ."""
+    import torch
+
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 260, "initializer_range": 0.5, "eos_token_id": [17, 18]}
+    gpt2 = {"n_positions": 32, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    llama = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    llama |= {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True}
+    return {
+        "gpt2": transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, **gpt2)).eval(),
+        "llama": transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes, **llama)).eval(),
+    }
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.parametrize("saved", ["whole", "without its head"])
+def test_a_model_speaks_however_transformers_saved_it(tmp_path, drawn, name, saved):
+    import torch
+
+    model = drawn[name]
+    (model if saved == "whole" else model.base_model).save_pretrained(tmp_path)
+    keys = set(load_file(tmp_path / SINGLE))
+    prefix = {"gpt2": "transformer.", "llama": "model."}[name]
+    assert {key.startswith(prefix) for key in keys} == {saved == "whole"}
+    make_tokenizer(260, None).save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "generation_config.json").unlink(missing_ok=True)
+    lm = load(tmp_path)
+    assert lm.ends == (17, 18)
+    given = torch.tensor(encode(lm, ["To be"]))
+    mask = torch.ones_like(given)
+    theirs = model.generate(
+        given, attention_mask=mask, max_new_tokens=12, do_sample=False, eos_token_id=[17, 18]
+    )
+    assert [step.token for step in generate(lm, "To be", **GREEDY)] == theirs[0, 5:].tolist()
