@@ -163,9 +163,10 @@ class TextStream:
 
     def _give(self, text: str) -> str:
         new, latest = text[self._shown :], self._ids[self._given :]
+        owed = max(0, self._shown - len(text))  # where a prompt ended within a character
         if shown := self._decode(latest):  # else what follows would be taken for a beginning
             self._ids, text = latest, shown
-        self._given, self._shown = len(self._ids), len(text)
+        self._given, self._shown = len(self._ids), len(text) + owed
         return new
 
     def _decode(self, ids: list[int]) -> str:

@@ -44,7 +44,7 @@ TOKENIZERS = {name: small(name) for name in ("bytes", *DECODERS)}
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_what_streams_is_what_decoding_all_adds_to_the_prompt(name, data):
     tokenizer = TOKENIZERS[name]
@@ -68,6 +68,15 @@ def test_a_byte_that_makes_others_bad_is_no_traceback():
     ids = [tokenizer.token_to_id(t) for t in ("a", "<0xC3>", "<0xA9>", "<0xFF>", "b", "<0xE2>")]
     stream = TextStream(tokenizer, ids[:1])
     assert [*map(stream.add, ids[1:]), stream.end()] == ["", "", "", 3 * BAD + "b", "", BAD]
+
+
+def test_a_prompt_that_ends_within_a_character_has_shown_as_much_as_it_did():
+    tokenizer = TOKENIZERS["bytes spelt, unstripped"]
+    prompt = [tokenizer.token_to_id(t) for t in ("<0xF0>", "<0xA9>", "<0x80>")]
+    assert tokenizer.decode(prompt) == 3 * BAD  # one character, with the byte that comes
+    stream = TextStream(tokenizer, prompt)
+    ids = [tokenizer.token_to_id(t) for t in ("<0x80>", "a", "b</w>")]
+    assert [*map(stream.add, ids)] == ["", "", "</w>"]
 
 
 def test_a_character_that_the_end_cuts_shows_what_there_is():

@@ -39,7 +39,7 @@ ENDS = st.none() | st.integers(0, 300) | st.lists(st.integers(0, 300), max_size=
 MISSING = object()
 
 
-@settings(max_examples=30)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_a_text_ends_at_the_first_of_its_ends(folder, endless, data):
     likely = st.sampled_from(endless)
@@ -55,6 +55,11 @@ def test_a_text_ends_at_the_first_of_its_ends(folder, endless, data):
     rule = rule if isinstance(rule, list) else [rule]
     at = next((i + 1 for i, token in enumerate(endless) if token in rule), len(endless))
     assert ends(folder) == endless[:at]
+
+
+def test_no_end_is_one_where_it_is_to_be_ignored(folder, endless):
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": endless}))
+    assert ends(folder) == endless[:1]
     assert ends(folder, ignore_eos=True) == endless
 
 
