@@ -89,11 +89,12 @@ CHECKS: dict[str, Check] = {
     **dict.fromkeys(("activation_function", "scoring_func"), NAME),
     **dict.fromkeys(("rope_parameters", "rope_scaling", "text_config"), OBJECT),
     **dict.fromkeys(("no_rope_layers", "mlp_only_layers"), NUMBERS),
+    **dict.fromkeys(("add_prefix_space", "legacy", "add_bos_token", "add_eos_token"), SWITCH),
     "eos_token_id": tokens,
     "layer_types": KINDS,
     "partial_rotary_factor": number(0, 1.0000001),
 }
-"""What each key of a config.json must be. A reader can ask for these and no others."""
+"""What each key of a config.json, and of the files beside it, must be. Others cannot be asked for."""
 
 ALIASES = {  # old and new names of one thing, and those of GPT-2, Falcon and StarCoder
     "layer_norm_epsilon": "layer_norm_eps",
