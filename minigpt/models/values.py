@@ -96,6 +96,7 @@ CHECKS: dict[str, Check] = {
 """What each key of a config.json must be. A reader can ask for these and no others."""
 
 ALIASES = {  # old and new names of one thing, and those of GPT-2, Falcon and StarCoder
+    "_sliding_window_pattern": "sliding_window_pattern",
     "layer_norm_epsilon": "layer_norm_eps",
     "n_embd": "hidden_size",
     "n_head": "num_attention_heads",
@@ -134,11 +135,11 @@ NULLABLE = frozenset(_NULLABLE.split())
 _HARMLESS = """_attn_implementation _name_or_path architectures attention_dropout attn_pdrop
 auto_map
 aux_loss_alpha bad_words_ids begin_suppress_tokens bos_token_id cache_implementation
-classifier_dropout decoder_start_token_id diversity_penalty do_sample dropout dtype
+chunk_size_feed_forward classifier_dropout decoder_start_token_id diversity_penalty do_sample dropout dtype
 early_stopping embd_pdrop embedding_dropout encoder_no_repeat_ngram_size ep_size
 experts_per_token exponential_decay_length_penalty finetuning_task forced_bos_token_id
 forced_eos_token_id gradient_checkpointing hidden_dropout id2label init_std
-initial_context_length initializer_range is_decoder label2id language layerdrop length_penalty
+initial_context_length initializer_range is_decoder is_encoder_decoder label2id language layerdrop length_penalty
 max_length max_position_embeddings min_length model_type n_ctx no_repeat_ngram_size
 num_beam_groups num_beams num_mtp_layers num_nextn_predict_layers num_return_sequences
 output_attentions output_hidden_states output_router_logits output_scores pad_token_id prefix

@@ -47,6 +47,7 @@ def deepseek(c: Values, sparse: Part) -> Part:
 )
 def deepseek_v2(c: Values) -> Part:
     c.only(topk_method="greedy", norm_topk_prob=False, moe_layer_freq=1, scoring_func="softmax")
+    c.only(mlp_bias=False)
     c.unused("n_group", "topk_group")  # of no use to a greedy choice
     how: dict[str, Any] = {"name": "", "factor": c.routed_scaling_factor}
     return deepseek(c, experts(c, c.n_routed_experts, c.moe_intermediate_size, **how))

@@ -37,6 +37,7 @@ from minigpt.models.values import Values
 @family("phi3", rms_norm_eps=1e-5)
 def phi3(c: Values) -> Part:
     c.unused("attention_bias")  # said in every file, and never there
+    c.unused("original_max_position_embeddings")  # of use in one scaling, which says so itself
     qkv = part(Joined, heads=sizes(c), name="qkv_proj")
     mixer = attention(c, False, False, qkv=qkv, reach=reach(c.sliding_window))
     return decoder(c, [pre_norm(c, mixer, gated(c, kind=GatedJoined))] * c.num_hidden_layers)
@@ -120,7 +121,7 @@ def falcon(c: Values) -> Part:
     C, H, new = c.hidden_size, c.num_attention_heads, c.new_decoder_architecture
     one, said = c.multi_query, c.num_kv_heads
     K = said or H if new or not one else 1
-    F, two = c.ffn_hidden_size or 4 * C, new and c.num_ln_in_parallel_attn != 1
+    F, two = c.ffn_hidden_size or 4 * C, c.num_ln_in_parallel_attn != 1 and new
     block = part(
         ParallelBlock if two else OneNormBlock,
         before_mixer=layer_norm(c, "ln_attn" if two else "input_layernorm"),
@@ -183,6 +184,7 @@ def starcoder2(c: Values) -> Part:
 def opt(c: Values) -> Part:
     C, bias, at = c.hidden_size, c.enable_bias, "model.decoder"
     c.only(do_layer_norm_before=True, layer_norm_elementwise_affine=True, word_embed_proj_dim=C)
+    c.only(_remove_final_layer_norm=False)
     out = part(Projection, "out_proj", width=C, out=C, bias=bias)
     block = part(
         Block,
