@@ -51,6 +51,7 @@ def deepseek_v2(c: Values) -> Part:
     c.only(norm_topk_prob=False, moe_layer_freq=1, scoring_func="softmax")
     if c.topk_method != "greedy":  # as many experts are met, chosen in another way
         c.uncomputed.append(f"topk_method {c.topk_method!r}")
+    c.only(mlp_bias=False)
     c.unused("n_group", "topk_group")  # of no use to a greedy choice
     how: dict[str, Any] = {"name": "", "factor": c.routed_scaling_factor}
     return deepseek(c, experts(c, c.n_routed_experts, c.moe_intermediate_size, **how))
