@@ -114,14 +114,19 @@ COUNTED = {
     "tinyllama-1.1b": Published(1_100_048_384, 46_137_344),
 }
 REFUSED = {  # what the one line must name
-    "mamba-130m": "mamba",
-    "qwen3-next-80b-a3b": "qwen3_next",
-    "whisper-tiny": "whisper",
+    "mamba-130m": "state-space mixer",
+    "qwen3-next-80b-a3b": "linear attention",
+    "whisper-tiny": "an encoder",
 }
 WITHOUT_EMBEDDING = {"gpt_oss", "deepseek_v2", "deepseek_v3", "kimi_k2"}  # in "active"
 
 
+def file(name):
+    """A config.json."""
+    return json.loads((FOLDER / f"{name}.json").read_text())
+
+
 def values(name):
-    """A config.json; of its text part, where it has one."""
-    found = json.loads((FOLDER / f"{name}.json").read_text())
+    """Those of a config.json, or of its text part where it has one."""
+    found = file(name)
     return found.get("text_config", found)

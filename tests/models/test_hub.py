@@ -1,7 +1,17 @@
 """Configurations of the hub, as published: parameters, bytes of cache and FLOP, by witnesses."""
 
+from functools import cache
+
 import pytest
-from hub import COUNTED, FOLDER, REFUSED, TOKENS, values
+from hub import COUNTED, FOLDER, REFUSED, TOKENS, WITHOUT_EMBEDDING, file, values
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from counting.views import matmul
+from minigpt.formulas.other_counters import cache_name
+from minigpt.models.architectures import READERS
+from minigpt.planning.count import count
+from minigpt.planning.forward import Pass, kv_bytes, on_shapes
 
 DEFAULTS = {  # what a file leaves out because its family has it so
     "gemma3_text": {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256},
@@ -32,6 +42,12 @@ def context(v):
     """The longest of a model."""
     v = DEFAULTS.get(v["model_type"], {}) | v
     return v.get("n_positions") or v.get("max_position_embeddings") or TOKENS
+
+
+@cache
+def counted(name):
+    """One token after 1000, as `count` counts it."""
+    return count(str(FOLDER / f"{name}.json"), Pass(N=1000))
 
 
 def transformers_model(v):
@@ -73,3 +89,77 @@ def test_transformers_makes_as_many_parameters_of_the_file(torch, name):
     model = transformers_model(values(name))
     choice = sum(b.numel() for key, b in model.named_buffers() if "e_score_correction" in key)
     assert sum(p.numel() for p in model.parameters()) + choice == COUNTED[name].parameters
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_count_takes_it_with_these_parameters_and_bytes_of_cache(name):
+    config, said = counted(name).config, COUNTED[name]
+    assert config.parameters == said.parameters
+    assert kv_bytes(config, min(TOKENS, context(values(name)))) == said.held
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_all_that_its_file_asks_for_is_computed_but_vision_towers_and_a_choice_of_v2(name):
+    """A model that generates must compute all of it."""
+    left = counted(name).config.uncomputed
+    assert len(left) == ("vision_config" in file(name) or name == "deepseek-v2"), left
+
+
+@pytest.mark.parametrize("name", [name for name, said in COUNTED.items() if said.active])
+def test_a_token_meets_as_many_parameters_as_their_makers_say(name):
+    config, said = counted(name).config, COUNTED[name].active
+    experts = config.experts
+    idle = experts.n_routed_experts - experts.num_experts_per_tok
+    active = config.parameters - experts.expert_layers * idle * experts.expert_parameters
+    if values(name)["model_type"] in WITHOUT_EMBEDDING:
+        active -= config.vocab_size * config.width
+    figure = said.rstrip("B")
+    last = 10 ** -len(figure.partition(".")[2])  # makers cut off, or round
+    assert abs(active / 1e9 - float(figure)) < last
+
+
+@pytest.mark.parametrize(("name", "what"), REFUSED.items())
+def test_what_is_not_computed_is_refused_by_name(command, name, what):
+    refused = command("count", FOLDER / f"{name}.json")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert len(refused.stderr.splitlines()) == 1
+    assert what in refused.stderr
+
+
+def few_layers(v):
+    """The first layers of a model, of each kind some; all other sizes true."""
+    L = 6
+    count = "n_layer" if "n_layer" in v else "num_hidden_layers"
+    return (
+        v | {count: L} | {key: v[key][:L] for key in ("layer_types", "no_rope_layers") if key in v}
+    )
+
+
+def made_anew(v, T, N):
+    """FLOP of theirs beyond ours: keys and values of all N + T, made of latents again in each pass.
+
+    Both cache latents; ours multiplies the matrices that would make them into queries and outputs.
+    """
+    if "kv_lora_rank" not in v:
+        return 0
+    L, H, R = (v[key] for key in ("num_hidden_layers", "num_attention_heads", "kv_lora_rank"))
+    P, D, S = v["qk_nope_head_dim"], v["v_head_dim"], N + T
+    return 2 * L * H * (R * (P + D) * (S - T) + T * S * (P + D - 2 * R))
+
+
+@settings(max_examples=8)
+@given(name=st.sampled_from(sorted(COUNTED)))
+def test_its_matrix_products_are_those_that_pytorch_counts(torch, name):
+    """100 tokens at once, more after them, and one after 5000, past every window but Qwen2.5's."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    v = few_layers(values(name))
+    config, theirs, past = READERS[v["model_type"]](v, name), transformers_model(v), None
+    theirs.set_experts_implementation("batched_mm")  # is counted, and takes no data
+    held, longest = cache_name(theirs), min(5000, context(v) - 1)
+    for T, N in ((100, 0), (longest - 100, 100), (1, longest)):
+        tokens = torch.zeros((1, T), dtype=torch.long, device="meta")
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            past = theirs(tokens, use_cache=True, **{held: past})[held]
+        ours = matmul(on_shapes(config, Pass(T, N)).counts) + made_anew(v, T, N)
+        assert counter.get_total_flops() == ours, (T, N)
