@@ -166,7 +166,7 @@ def cohere2(c: Values) -> Part:
     """A layer with a window has positions, one without has none."""
     c.only(layer_switch=c.sliding_window_pattern, position_embedding_type="rope_gptj")
     c.only(order_of_interleaved_layers="local_attn_first", use_parallel_block=True)
-    c.only(use_embedding_sharing=True, use_gated_activation=True)
+    c.only(use_embedding_sharing=True, use_gated_activation=True, use_qk_norm=False)
     usual: dict[str, Any] = {"width": c.hidden_size, "epsilon": c.layer_norm_eps}
     before, bias = part(CentredNorm, "input_layernorm", **usual), c.attention_bias
     turned = read_rope(c, sizes(c).D, interleaved=True)
