@@ -99,10 +99,10 @@ def test_count_takes_it_with_these_parameters_and_bytes_of_cache(name):
 
 
 @pytest.mark.parametrize("name", COUNTED)
-def test_all_that_its_file_asks_for_is_computed_but_vision_towers_and_a_choice_of_v2(name):
+def test_all_that_its_file_asks_for_is_computed_but_vision_towers(name):
     """A model that generates must compute all of it."""
     left = counted(name).config.uncomputed
-    assert len(left) == ("vision_config" in file(name) or name == "deepseek-v2"), left
+    assert len(left) == ("vision_config" in file(name)), left
 
 
 @pytest.mark.parametrize("name", [name for name, said in COUNTED.items() if said.active])
