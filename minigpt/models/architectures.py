@@ -104,7 +104,7 @@ def read(path: Path) -> Config:
             more = f"what is beside the text part of a {kind}"
             sizes = TEXT_SIZES.get(own, {})
             found = READERS[own]({**sizes, **text, "model_type": own}, path)
-            return replace(found, uncomputed=(more,))
+            return replace(found, uncomputed=(*found.uncomputed, more))
     if not isinstance(kind, str) or kind not in READERS:
         if isinstance(kind, str) and kind in REFUSED:
             raise InputError(f"{path}: model_type {kind!r} is not computed: it has {REFUSED[kind]}")

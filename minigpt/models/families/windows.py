@@ -60,6 +60,7 @@ def gemma(c: Values, mixers: list[Part], after_head: Part) -> Part:
 @family("gemma2", **GEMMA, attn_logit_softcapping=50.0, final_logit_softcapping=30.0)
 def gemma2(c: Values) -> Part:
     c.unused("hidden_act", "sliding_window_size")  # `hidden_activation` rules
+    c.only(use_bidirectional_attention=False)
     scale, cap, bias = c.query_pre_attn_scalar**-0.5, c.attn_logit_softcapping, c.attention_bias
     attend = part(CappedAttend, scale=scale, cap=cap) if cap else part(Attend, scale=scale)
     seen = [by_kind(c, kind) for kind in kinds(c, full_each=2)]
@@ -78,6 +79,7 @@ def gemma2(c: Values) -> Part:
     vocab_size=262208,
 )
 def gemma3_text(c: Values) -> Part:
+    c.unused("_sliding_window_pattern")  # transformers writes it beside `layer_types`, which rule
     c.only(attn_logit_softcapping=None, final_logit_softcapping=None)
     c.only(use_bidirectional_attention=False)
     usual = {name: norm(c, name, GemmaNorm, c.head_dim) for name in ("q_norm", "k_norm")}
