@@ -1,4 +1,4 @@
-"""Models in kernels: by their code, and replayed; bare, and counted."""
+"""Models in kernels: by their code, and replayed; bare, and counted. And in plain NumPy."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ from minigpt.models.architectures import build
 class Subject:
     """A model in kernels, by its code and replayed, bare and counted, on the same arrays."""
 
-    code: "InKernels"
+    code: Any
     replayed: Any
     ledger: Ledger | None
 
@@ -39,19 +39,31 @@ class InKernels:
 
 
 def subject(config, dtype, counts, seed=0):
-    make, machine, ledger = numbers(seed, config.vocab_size), here(), Ledger()
-    weights = {}
+    """A model of random weights on this machine's kernels."""
+    weights, ledger = _weights(config, dtype, counts, seed, here())
+    model = build(config, weights)
+    return Subject(InKernels(model), Replayed(model, weights, here()), ledger)
+
+
+def plain(config, dtype, counts=True, seed=0):
+    """The same model in NumPy alone."""
+    weights, ledger = _weights(config, dtype, counts, seed, None)
+    return Subject(build(config, weights), None, ledger)
+
+
+def _weights(config, dtype, counts, seed, machine):
+    make, ledger, weights = numbers(seed, config.vocab_size), Ledger(), {}
     for key, shape in config.shapes().items():
         way, array = config.layout(key, len(shape)), make(shape, np.float32)
         if way:
+            array *= 2 * shape[way == "rows"] ** -0.5  # sums are as large as what is summed up
             rows, scale = narrowed(
                 np.ascontiguousarray(array.T) if way == "columns" else array, dtype
             )
             array = PackedMatrix(rows, scale, way == "columns", machine)
         with category("weights"):
             weights[key] = Counted(array, ledger) if counts else array
-    model = build(config, weights)
-    return Subject(InKernels(model), Replayed(model, weights, machine), ledger if counts else None)
+    return weights, ledger if counts else None
 
 
 def taken(run, given, ledger):

@@ -22,11 +22,12 @@ Run = Callable[..., Any]
 def fused_kernels(machine: Machine) -> dict[composite, Run]:
     """What runs in the place of the composites of `ops`, on `machine`."""
     return {
-        ops.gelu: _elementwise(machine, ops.gelu),
-        ops.silu: _elementwise(machine, ops.silu),
+        **{f: _elementwise(machine, f) for f in (ops.gelu, ops.gelu_exact, ops.silu, ops.relu)},
         ops.layer_norm: _norm(machine, ops.layer_norm, weights=2),
         ops.rms_norm: _norm(machine, ops.rms_norm, weights=1),
-        ops.attention: _Attention(machine),
+        ops.attention: _Attention(machine, ops.attention),
+        ops.capped_attention: _Attention(machine, ops.capped_attention),
+        ops.sink_attention: _Attention(machine, ops.sink_attention),
     }
 
 
@@ -62,20 +63,24 @@ def _norm(machine: Machine, function: composite, weights: int) -> Run:
 
 
 class _Attention:
-    """`ops.attention`: queries one by one, or as many of a head together as fill a vector."""
+    """Attention: queries one by one, or as many of a head together as fill a vector.
 
-    def __init__(self, machine: Machine) -> None:
-        self._machine, self._empty = machine, machine.executor.empty
-        self._fallback = machine.executor.fallback(ops.attention.function)
+    Args:
+        function: `ops.attention`, or one that takes a cap or sinks after the same operands.
+    """
+
+    def __init__(self, machine: Machine, function: composite) -> None:
+        self._machine, self._empty, self._of = machine, machine.executor.empty, function
+        self._fallback = machine.executor.fallback(function.function)
         self._one_by_one, self._together = (
             {DTYPES[name]: machine.job(f"attention_{name}{way}", WORDS) for name in KEYS}
             for way in ("", "_together")
         )
         self._plans: dict[Any, Any] = {}  # by what the arrays of a call look like
 
-    def __call__(self, q: Any, k: Any, v: Any, mask: Any, scale: float) -> Any:
+    def __call__(self, q: Any, k: Any, v: Any, mask: Any, scale: float, *others: Any) -> Any:
         if not (type(q) is type(k) is type(v) is type(mask) is np.ndarray):
-            return self._fallback(q, k, v, mask, scale)
+            return self._fallback(q, k, v, mask, scale, *others)
         q = _contiguous(self._machine, q)
         looks = tuple((x.shape, x.strides, x.dtype) for x in (q, k, v, mask))
         try:
@@ -84,11 +89,14 @@ class _Attention:
             if len(self._plans) > PLANS:
                 self._plans.clear()
             plan = self._plans[looks] = self._plan(q, k, v, mask)
-        if plan is None:
-            return self._fallback(q, k, v, mask, scale)
+        cap = others[0] if self._of is ops.capped_attention else 0.0
+        sinks = others[0] if self._of is ops.sink_attention else None
+        if plan is None or not (sinks is None or _one_a_head(sinks, q)):
+            return self._fallback(q, k, v, mask, scale, *others)
         job, items, sizes = plan
         y = self._empty(q.shape, FLOAT)
-        job(items, 1, *map(address, (q, k, v, mask, y)), *sizes, scale)
+        where = 0 if sinks is None else address(sinks)
+        job(items, 1, *map(address, (q, k, v, mask, y)), where, *sizes, scale, cap)
         return y
 
     def _plan(self, q: Any, k: Any, v: Any, mask: Any) -> Any:
@@ -108,11 +116,18 @@ class _Attention:
         ):
             return None
         (T, S), D = mask.shape, q.shape[-1]
-        sizes = (T, S, D, q.shape[-3] // k.shape[-3], head)
+        heads = q.size // (q.shape[0] * T * D) if q.ndim > 3 else q.shape[0]
+        sizes = (T, S, D, heads, q.shape[-3] // k.shape[-3], head)
         queries = q.size // D
         if T < TOGETHER or D > WIDE:
             return self._one_by_one[k.dtype], queries, sizes
         return self._together[k.dtype], queries // T * -(-T // self._machine.lanes), sizes
+
+
+def _one_a_head(sinks: Any, q: np.ndarray) -> bool:
+    """Whether sinks are one number for each head of q (B, ..., T, D), and lie as kernels read."""
+    fits = type(sinks) is np.ndarray and sinks.dtype == FLOAT and sinks.flags.c_contiguous
+    return fits and q.ndim > 3 and sinks.shape == (*q.shape[1:-2], 1, 1)
 
 
 def _fits(machine: Machine, x: Any, shape: tuple[int, ...] | None = None) -> bool:

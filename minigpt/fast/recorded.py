@@ -51,6 +51,11 @@ class Recorded(NDArrayOperatorsMixin):
 
     __bool__ = __len__ = tolist = __array__
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or not callable(getattr(np.ndarray, name, None)):
+            raise AttributeError(name)
+        raise Unrecordable(f"no kernel for {name}")
+
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if method == "__call__" and not options:
             if all(map(_constant, inputs)):
@@ -70,6 +75,11 @@ class Recorded(NDArrayOperatorsMixin):
             isinstance(x, int | np.integer) or _constant(x) for x in args
         ):
             return self._constant(function(*map(_bare, args), **options))
+        if function is np.empty_like and options.keys() <= {"shape"}:
+            shape = options.get("shape", args[0].shape)
+            return self._output(self.tape.empty(shape, args[0].dtype))
+        if function is np.mean and options == {"axis": -1, "keepdims": True}:
+            return self.mean(**options)
         if function is np.copyto and not options:
             return args[0].__setitem__(..., args[1])
         if function is np.copy and options == {"order": "C"}:
@@ -91,6 +101,12 @@ class Recorded(NDArrayOperatorsMixin):
 
     def copy(self) -> "Recorded":
         return self._by_rows("copy_float32", self.data)
+
+    def mean(self, axis: int, keepdims: bool) -> "Recorded":
+        if (axis, keepdims) != (-1, True):
+            raise Unrecordable("no kernel for this mean")
+        whole = self if self.data.flags.c_contiguous else self.copy()
+        return self._output(self.tape.mean(whole.data))
 
     def _by_rows(self, formula: str, *operands: Any) -> "Recorded":
         if all(map(_float, operands)):

@@ -225,7 +225,10 @@ def _bare(array: Any) -> Any:
 
 
 def _on(tape: Tape, array: Any) -> Any:
-    return array.on(tape.machine) if isinstance(array, PackedMatrix) else array
+    """A weight to record with: one that multiplies there, or numbers that are known already."""
+    if isinstance(array, PackedMatrix):
+        return array.on(tape.machine)
+    return Recorded(tape.keep(array), tape, constant=True)
 
 
 def _numbers(jobs: list[Job]) -> np.ndarray:

@@ -14,8 +14,11 @@ from minigpt.fast.packed import FLOAT, gathered
 LINE = 64  # bytes: buffers begin a line of the cache
 
 
-class Unrecordable(TypeError):
-    """Something that no kernel does, or that depends on the numbers themselves."""
+class Unrecordable(Exception):
+    """Something that no kernel does, or that depends on the numbers themselves.
+
+    It is no TypeError: a model takes that for an array without numbers, whose experts it assumes.
+    """
 
 
 class Job(NamedTuple):
@@ -139,6 +142,20 @@ class Tape:
         """A whole number (1,), which may grow from one recording to the next."""
         to = self.empty((1,), FLOAT)
         self.machine.job("position", "qq")(1, 1, address(to), n)
+        return to
+
+    def mean(self, x: np.ndarray) -> np.ndarray:
+        """`x.mean(axis=-1, keepdims=True)`
+
+        Raises:
+            Unrecordable: no kernel fits.
+        """
+        d = x.shape[-1] if x.ndim else 0
+        if x.dtype != FLOAT or not x.flags.c_contiguous or not d or d % self.machine.lanes:
+            raise Unrecordable("no kernel for this mean")
+        to = self.empty((*x.shape[:-1], 1), FLOAT)
+        job = self.machine.job("mean", "qqq")
+        job(x.size // d, max(1, SOME // d), address(x), address(to), d)
         return to
 
     def _choose(self, size: int) -> int:

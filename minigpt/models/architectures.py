@@ -33,19 +33,22 @@ READERS: dict[str, Reader] = {"gpt2": gpt2_config, **{f.model_type: f.read for f
 TEXT_OF = {"gemma3": "gemma3_text", "llava": "llama"}
 """Model types whose text part, which stands alone, is of another type where they do not say it."""
 
-# What transformers takes for the sizes of a Llama that is the text part of another, where it is
-# silent. A Llama's own config.json says them.
-_LLAMA_7B = {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008}
-_LLAMA_7B |= {"num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048}
-TEXT_SIZES = {"llama": _LLAMA_7B}
+# Sizes that the text part of a LLaVA leaves out where they are those of the first 7B; a model's own
+# config.json says them.
+_7B = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
+TEXT_SIZES: dict[str, dict[str, Any]] = {
+    "llama": {**_7B, "intermediate_size": 11008, "max_position_embeddings": 2048},
+    "mistral": {**_7B, "intermediate_size": 14336, "max_position_embeddings": 131072},
+}
 
 _STATE, _ENCODER = "a state-space mixer, which no layer here computes", "an encoder and a decoder"
 _NO_TEXT = "no part that continues a text"
 REFUSED = {
-    **dict.fromkeys(("mamba", "mamba2", "falcon_mamba", "jamba", "bamba", "zamba2"), _STATE),
+    **dict.fromkeys(("mamba", "mamba2", "falcon_mamba", "jamba", "bamba"), _STATE),
+    **dict.fromkeys(("zamba", "zamba2", "falcon_h1", "nemotron_h", "granitemoehybrid"), _STATE),
     **dict.fromkeys(("qwen3_next", "kimi_linear", "minimax"), "linear attention in some layers"),
     **dict.fromkeys(("rwkv", "recurrent_gemma", "xlstm"), "a recurrence in the place of attention"),
-    **dict.fromkeys(("t5", "bart", "mbart", "whisper", "marian", "pegasus"), _ENCODER),
+    **dict.fromkeys(("t5", "mt5", "bart", "mbart", "whisper", "marian", "pegasus"), _ENCODER),
     **dict.fromkeys(("clip", "siglip", "vit", "dinov2"), _NO_TEXT),
     **dict.fromkeys(
         ("bert", "roberta", "distilbert", "xlm-roberta"),

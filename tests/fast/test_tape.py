@@ -47,7 +47,7 @@ def test_rows(machine, data, formula):
     expected = np.zeros(shape, to.dtype)
     expected[...] = getattr(np, formula, np.positive)(*operands)
     assert fitted
-    if formula in ("cos", "sin"):
+    if formula in ("cos", "sin", "tanh"):
         np.testing.assert_allclose(to, expected, rtol=0, atol=2**-22)
     else:
         assert np.array_equal(to, expected)
@@ -68,7 +68,10 @@ def test_rows_that_no_kernel_goes_along(machine):
 @pytest.mark.parametrize(
     "function",
     [
-        lambda x: x - 1.0,
+        lambda x: x % 2.0,
+        lambda x: x.max(axis=-1),
+        lambda x: x.mean(axis=0, keepdims=True),
+        lambda x: np.mean(x),
         lambda x: np.exp(x),
         lambda x: np.add(x, x, out=x),
         lambda x: x.tolist(),

@@ -3,10 +3,13 @@
 `softmax(np.where(mask, q @ k.T * scale, -inf)) @ v` for B * H heads: q and y (B * H, T, D) float32;
 k and v (B * H / group, S, D) of `dtype`, `head` elements from one to the next; mask (T, S). A block
 of keys at a time, the maximum and the sum kept up (Milakov & Gimelshein, 2018): no score is stored,
-blocks that are all masked are passed over.
+blocks that are all masked are passed over. Scores become `np.tanh(scores / cap) * cap` unless the
+cap is 0; where there are sinks (H,), each head's is one more score, whose value is nothing.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import reduce
 from typing import Any
 
@@ -14,11 +17,12 @@ from llvmlite import ir
 
 from minigpt.fast.kernels.job import STORED, job, widened
 from minigpt.fast.kernels.llvm import Builder, Target
-from minigpt.fast.kernels.pointwise import exp
+from minigpt.fast.kernels.pointwise import exp, tanh
 from minigpt.fast.kernels.types import constant, f32, i1, i8, i32, i64, pointer, vector, whole
 
-WORDS = "qqqqqqqqqqf"  # q, k, v, mask, y, T, S, D, group, head, scale
-_TYPES = (pointer, pointer, pointer, pointer, pointer, i64, i64, i64, i64, i64, f32)
+# q, k, v, mask, y, sinks or 0, T, S, D, H, group, head, scale, cap
+WORDS = "qqqqqqqqqqqqff"
+_TYPES = (*[pointer] * 6, *[i64] * 6, f32, f32)
 
 TOGETHER = 4  # queries of a head from which on it pays to take as many as fill a vector
 WIDE = 4096  # numbers of a head up to which a stack has room for a tile of them
@@ -31,7 +35,7 @@ def one_by_one(module: ir.Module, target: Target, dtype: str) -> None:
     like = vector(f32, lanes)
     lowest = constant(-math.inf, like)
     with job(module, f"attention_{dtype}", *_TYPES) as (b, words, begin, end):
-        q, k, v, mask, y, T, S, D, group, head, scale = words
+        q, k, v, mask, y, sinks, T, S, D, H, group, head, scale, cap = words
         most, summed = b.alloca(f32), b.alloca(f32)
 
         with b.loop(begin, end, 1) as (item, _, _):
@@ -51,7 +55,7 @@ def one_by_one(module: ir.Module, target: Target, dtype: str) -> None:
                 scores = ir.Constant(like, ir.Undefined)
                 for n, dot in enumerate(dots):
                     scores = b.insert_element(scores, b.total(dot), constant(n, i32))
-                scores = b.fmul(scores, b.spread(scale, lanes))
+                scores = _squeezed(b, b.fmul(scores, b.spread(scale, lanes)), cap)
                 if full:
                     allowed = b.trunc(b.read(seen, first, i8, lanes), vector(i1, lanes))
                 else:
@@ -81,6 +85,9 @@ def one_by_one(module: ir.Module, target: Target, dtype: str) -> None:
 
             b.store(constant(-math.inf, f32), most)
             b.store(constant(0.0, f32), summed)
+            with _sink(b, sinks, b.srem(b.sdiv(item, T), H)) as score:
+                b.store(score, most)
+                b.store(constant(1.0, f32), summed)
             with b.loop(0, D, lanes) as (i, _, _):
                 b.write(constant(0.0, like), to, i, f32)
             rest = b.and_(S, whole(-lanes))
@@ -91,6 +98,26 @@ def one_by_one(module: ir.Module, target: Target, dtype: str) -> None:
             factors = b.spread(b.fdiv(constant(1.0, f32), b.load(summed)), lanes)
             with b.loop(0, D, lanes) as (i, _, _):
                 b.write(b.fmul(b.read(to, i, f32, lanes), factors), to, i, f32)
+
+
+def _squeezed(b: Builder, scores: Any, cap: Any) -> Any:
+    """`np.tanh(scores / cap) * cap`, or scores as they are if the cap is 0."""
+    before = b.block
+    with b.if_then(b.fcmp_ordered("!=", cap, constant(0.0, f32))):
+        caps = b.spread(cap, scores.type.count)
+        capped = b.fmul(tanh(b, b.fdiv(scores, caps)), caps)
+        inside = b.block
+    found = b.phi(scores.type)
+    found.add_incoming(scores, before)
+    found.add_incoming(capped, inside)
+    return found
+
+
+@contextmanager
+def _sink(b: Builder, sinks: Any, head: Any) -> Iterator[Any]:
+    """Code for where there are sinks: yields the one of a head."""
+    with b.if_then(b.icmp_unsigned("!=", b.ptrtoint(sinks, i64), whole(0))):
+        yield b.read(sinks, head, f32)
 
 
 def together(module: ir.Module, target: Target, dtype: str) -> None:
@@ -113,8 +140,8 @@ class _Tile:
 
     def __init__(self, b: Builder, words: list[Any], lanes: int, dtype: str) -> None:
         self.b, self.lanes, self.dtype, self.wide = b, lanes, dtype, whole(lanes)
-        self.q, self.k, self.v, self.mask, self.y, *sizes = words
-        self.T, self.S, self.D, self.group, self.head, self.scale = sizes
+        self.q, self.k, self.v, self.mask, self.y, self.sinks, *sizes = words
+        self.T, self.S, self.D, self.H, self.group, self.head, self.scale, self.cap = sizes
         like = vector(f32, lanes)
         self.lowest, self.none = constant(-math.inf, like), constant(0.0, like)
         self.turned, self.found, self.keys, self.values = (
@@ -141,6 +168,9 @@ class _Tile:
             b.write(self.none, self.found, b.mul(i, wide), f32)
         b.store(self.lowest, self.most)
         b.store(self.none, self.summed)
+        with _sink(b, self.sinks, b.srem(which, self.H)) as score:
+            b.store(b.spread(score, self.lanes), self.most)
+            b.store(constant(1.0, self.none.type), self.summed)
         with b.loop(0, self.S, self.lanes) as (start, _, _):
             self._look(seen, start)
             with b.if_then(b.load(self.some)):
@@ -183,7 +213,8 @@ class _Tile:
                     number = b.spread(b.read(key, i, f32), lanes)
                     become.append(b.elementwise("fma", number, part, total))
             for n, total in enumerate(totals, few):
-                b.write(b.fmul(total, b.spread(self.scale, lanes)), self.scores, n * lanes, f32)
+                score = _squeezed(b, b.fmul(total, b.spread(self.scale, lanes)), self.cap)
+                b.write(score, self.scores, n * lanes, f32)
         with b.if_then(b.not_(b.load(self.every))), b.loop(0, lanes, 1) as (n, _, _):
             key = b.add(start, n)
             near = b.least(key, b.sub(self.S, whole(1)))

@@ -40,8 +40,9 @@ def kernels(module: ir.Module, target: Target) -> None:
     if matmul.PAIRS_FEATURE in target.features:
         matmul.product(module, target, "bfloat16", pairs=True)
     pointwise.elementwise(module, target, "narrow", job.rounded, types.i16)
-    pointwise.elementwise(module, target, "gelu", pointwise.gelu)
-    pointwise.elementwise(module, target, "silu", pointwise.silu)
+    for formula in (pointwise.gelu, pointwise.gelu_exact, pointwise.silu, pointwise.relu):
+        pointwise.elementwise(module, target, formula.__name__, formula)
+    pointwise.mean(module, target)
     pointwise.layer_norm(module, target)
     pointwise.rms_norm(module, target)
     for name in rows.FORMULAS:

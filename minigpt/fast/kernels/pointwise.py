@@ -46,6 +46,49 @@ def silu(b: Builder, x: Any) -> Any:
     return _sigmoid_times(b, x, b.fneg(x))
 
 
+# As `ops.gelu_exact` has them: the tail of the normal distribution.
+_TAIL = (0.319381530, -0.356563782, 1.781477937, -1.821255978, 1.330274429)
+
+
+def gelu_exact(b: Builder, x: Any) -> Any:
+    """`np.maximum(x, 0) - z * tail(z)`, z = abs(x), tail(z) = t * P(t) * np.exp(-z**2 / 2) / c"""
+
+    def number(value: float) -> Any:
+        return constant(value, x.type)
+
+    z = b.elementwise("fabs", x)
+    t = b.fdiv(number(1.0), b.elementwise("fma", number(0.2316419), z, number(1.0)))
+    tail = number(_TAIL[-1])
+    for coefficient in _TAIL[-2::-1]:
+        tail = b.elementwise("fma", t, tail, number(coefficient))
+    density = b.fmul(exp(b, b.fmul(b.fmul(x, x), number(-0.5))), number((2 * math.pi) ** -0.5))
+    return b.fsub(relu(b, x), b.fmul(z, b.fmul(b.fmul(t, tail), density)))
+
+
+def relu(b: Builder, x: Any) -> Any:
+    """`np.maximum(x, 0)`; NaN stays."""
+    none = constant(0.0, x.type)
+    return b.select(b.fcmp_ordered("<", x, none), none, x)
+
+
+def tanh(b: Builder, x: Any) -> Any:
+    """`np.tanh(x)` of a vector: 1 - 2 / (exp(2 x) + 1), near 0 a polynomial (Cephes' tanhf)."""
+
+    def number(value: float) -> Any:
+        return constant(value, x.type)
+
+    z = b.elementwise("fabs", x)
+    grown = b.fadd(exp(b, b.fadd(z, z)), number(1.0))
+    far = b.fsub(number(1.0), b.fdiv(number(2.0), grown))
+    square = b.fmul(x, x)
+    value = number(-5.70498872745e-3)
+    for coefficient in (2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1):
+        value = b.elementwise("fma", value, square, number(coefficient))
+    near = b.elementwise("fma", b.fmul(value, square), x, x)
+    far = b.elementwise("copysign", far, x)
+    return b.select(b.fcmp_ordered("<", z, number(0.625)), near, far)
+
+
 def _sigmoid_times(b: Builder, x: Any, minus: Any) -> Any:
     return b.fdiv(x, b.fadd(exp(b, minus), constant(1.0, x.type)))
 
@@ -63,6 +106,20 @@ def elementwise(
         first, last = b.mul(begin, whole(lanes)), b.mul(end, whole(lanes))
         with b.loop(first, last, lanes) as (i, _, _):
             b.write(formula(b, b.read(x, i, f32, lanes)), y, i, result)
+
+
+def mean(module: ir.Module, target: Target) -> None:
+    """`x.mean(-1)`, rows [begin, end)"""
+    lanes = target.lanes
+    none = constant(0.0, vector(f32, lanes))
+    with (
+        job(module, "mean", pointer, pointer, i64) as (b, (x, y, d), begin, end),
+        b.loop(begin, end, 1) as (r, _, _),
+    ):
+        at = b.at(x, b.mul(r, d), f32)
+        with b.loop(0, d, lanes, none) as (i, (total,), become):
+            become.append(b.fadd(total, b.read(at, i, f32, lanes)))
+        b.write(b.fdiv(b.total(total), b.sitofp(d, f32)), y, r, f32)
 
 
 def layer_norm(module: ir.Module, target: Target) -> None:

@@ -11,7 +11,8 @@ from llvmlite import ir
 
 from minigpt.fast.kernels.job import STORED, job, rounded, widened
 from minigpt.fast.kernels.llvm import Builder, Target
-from minigpt.fast.kernels.types import f16, f32, i64, pointer, vector, whole
+from minigpt.fast.kernels.pointwise import tanh
+from minigpt.fast.kernels.types import constant, f16, f32, i32, i64, pointer, vector, whole
 
 AXES = 4  # of rows that a kernel walks, each with a stride of its own
 
@@ -22,10 +23,20 @@ def _float16(b: Builder, x: Any) -> Any:
     return b.fptrunc(x, vector(f16, x.type.count) if isinstance(x.type, ir.VectorType) else f16)
 
 
+def _tanh(b: Builder, x: Any) -> Any:
+    if isinstance(x.type, ir.VectorType):
+        return tanh(b, x)
+    found = tanh(b, b.spread(x, 2))  # one number of a row's end
+    return b.extract_element(found, constant(0, i32))
+
+
 # By name, as NumPy calls it or `copy_` and the dtype: how many operands, the dtype of the result.
 FORMULAS: dict[str, tuple[Formula, int, str]] = {
     "add": (Builder.fadd, 2, "float32"),
+    "subtract": (Builder.fsub, 2, "float32"),
     "multiply": (Builder.fmul, 2, "float32"),
+    "divide": (Builder.fdiv, 2, "float32"),
+    "tanh": (_tanh, 1, "float32"),
     "cos": (lambda b, x: b.elementwise("cos", x), 1, "float32"),  # the C library's, as is sin
     "sin": (lambda b, x: b.elementwise("sin", x), 1, "float32"),
     "copy_float32": (lambda b, x: x, 1, "float32"),

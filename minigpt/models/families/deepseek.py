@@ -38,14 +38,32 @@ def deepseek(c: Values, sparse: Part) -> Part:
     return decoder(c, [pre_norm(c, latent_attention(c), feed) for feed in feeds])
 
 
-def grouping(c: Values, least: int) -> dict[str, Any]:
-    """Into how many groups experts fall, and from how many of these a token may choose.
+@family(
+    "deepseek_v2",
+    first_k_dense_replace=0,
+    norm_topk_prob=False,
+    n_shared_experts=2,
+    q_lora_rank=1536,
+    routed_scaling_factor=1.0,
+    topk_method="greedy",
+)
+def deepseek_v2(c: Values) -> Part:
+    c.only(norm_topk_prob=False, moe_layer_freq=1, scoring_func="softmax")
+    c.only(mlp_bias=False)
+    how: dict[str, Any] = {"name": "", "factor": c.routed_scaling_factor}
+    if c.topk_method == "group_limited_greedy":
+        how |= {"router": GroupRouter, **grouping(c, least=1)}
+    else:
+        c.only(topk_method="greedy")
+        c.unused("n_group", "topk_group")  # of no use to a greedy choice
+    return deepseek(c, experts(c, c.n_routed_experts, c.moe_intermediate_size, **how))
 
-    Args:
-        least: of experts in a group.
+
+def grouping(c: Values, least: int) -> dict[str, Any]:
+    """Into how many groups experts fall, and how many of them a token may choose from.
 
     Raises:
-        InputError: experts cannot be divided so.
+        InputError: experts cannot be divided so, or a group has fewer than `least`.
     """
     E, groups, best, met = c.n_routed_experts, c.n_group, c.topk_group, c.num_experts_per_tok
     if all(isinstance(n, int) for n in (E, groups, best, met)):
@@ -59,26 +77,6 @@ def grouping(c: Values, least: int) -> dict[str, Any]:
             some = f"a token may choose from {best * (E // groups)} experts"
             raise c.error(f"num_experts_per_tok is {met}, but {some}")
     return {"groups": groups, "best": best}
-
-
-@family(
-    "deepseek_v2",
-    first_k_dense_replace=0,
-    norm_topk_prob=False,
-    n_shared_experts=2,
-    q_lora_rank=1536,
-    routed_scaling_factor=1.0,
-    topk_method="greedy",
-)
-def deepseek_v2(c: Values) -> Part:
-    c.only(norm_topk_prob=False, moe_layer_freq=1, scoring_func="softmax", mlp_bias=False)
-    how: dict[str, Any] = {"name": "", "factor": c.routed_scaling_factor}
-    if c.topk_method == "group_limited_greedy":
-        how |= {"router": GroupRouter, **grouping(c, least=1)}
-    elif c.topk_method != "greedy":  # as many experts are met, chosen in another way
-        c.uncomputed.append(f"topk_method {c.topk_method!r}")
-    c.unused("n_group", "topk_group")  # of no use to a greedy choice
-    return deepseek(c, experts(c, c.n_routed_experts, c.moe_intermediate_size, **how))
 
 
 V3: dict[str, Any] = {

@@ -44,19 +44,24 @@ def attentions(draw):
     return q, k, v, mask, draw(st.sampled_from((D**-0.5, 1.0, 0.3 / D)))
 
 
-def exact_attention(q, k, v, mask, scale):
+def exact_attention(q, k, v, mask, scale, cap=None, sinks=-np.inf):
     """In float64: what comes out, and how far float32 may be from it."""
     q, k, v = (x.astype(np.float64) for x in (q, k, v))
     S, D = k.shape[-2:]
-    scores = np.where(mask, q @ k.swapaxes(-1, -2) * scale, -np.inf)
-    largest = scores.max(-1, keepdims=True)
-    p = np.exp(scores - largest)
-    p /= p.sum(-1, keepdims=True)
+    scores = q @ k.swapaxes(-1, -2) * scale
     off = np.abs(q) @ np.abs(k).swapaxes(-1, -2) * scale * chain(D)
+    if cap:
+        scores, off = np.tanh(scores / cap) * cap, off + 16 * U * cap
+    scores = np.where(mask, scores, -np.inf)
+    largest = np.maximum(scores.max(-1, keepdims=True), sinks)
+    p = np.exp(scores - largest)
+    p /= p.sum(-1, keepdims=True) + np.exp(sinks - largest)
     # and by the difference to the largest, by exp, by the sums, which are scaled as they grow
     span = np.where(mask, largest - scores, 0)
+    span = np.maximum(span, np.where(np.isfinite(sinks), largest - sinks, 0))
     off = (off + span * 2 * U).max(-1, keepdims=True)
-    return p @ v, p @ np.abs(v) * (2 * off + (2 * S + 40) * U)
+    none = np.exp(-87) * np.abs(v).sum(-2, keepdims=True)  # so far below the largest, exp is 0
+    return p @ v, p @ np.abs(v) * (2 * off + (2 * S + 40) * U) + none
 
 
 @EXAMPLES
@@ -66,6 +71,34 @@ def test_attention(machine, case):
     found = attention(*case)
     expected, bound = exact_attention(*case)
     assert_near(found, expected, bound)
+
+
+@EXAMPLES
+@given(case=attentions(), cap=st.sampled_from((0.1, 5.0, 50.0)))
+def test_capped_attention(machine, case, cap):
+    found = fused_kernels(machine)[ops.capped_attention](*case, cap)
+    expected, bound = exact_attention(*case, cap)
+    assert_near(found, expected, bound)
+
+
+@EXAMPLES
+@given(case=attentions(), size=st.sampled_from((0.1, 3, 30)), seed=SEEDS)
+def test_sink_attention(machine, case, size, seed):
+    heads = case[0].shape[1:-2]
+    sinks = normal(np.random.default_rng(seed), *heads, 1, 1) * np.float32(size)
+    found = fused_kernels(machine)[ops.sink_attention](*case, sinks)
+    expected, bound = exact_attention(*case, sinks=sinks.astype(np.float64))
+    assert_near(found, expected, bound)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 1, 1), (3, 5, 1), (2, 3, 1, 1), ()])
+def test_sinks_of_any_shape_are_as_in_its_code(machine, shape):
+    rng = np.random.default_rng(0)
+    q, k, v = (normal(rng, 2, 3, 5, 16) for _ in "qkv")
+    given = q, k, v, np.tril(np.ones((5, 5), bool)), 0.25, normal(rng, *shape)
+    found = fused_kernels(machine)[ops.sink_attention](*given)
+    expected = ops.sink_attention.function(*given)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_attention_runs_in_the_kernel_for_what_models_give(machine):

@@ -1,5 +1,7 @@
 """What the kernels do to each element and to each row, against float64."""
 
+import math
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -62,8 +64,16 @@ def test_narrow_keeps_what_is_no_number(machine):
 
 ELEMENTS = {
     "gelu": lambda x: x / (1 + np.exp(-2 * np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    "gelu_exact": lambda x: x * np.vectorize(share)(x),
+    "relu": lambda x: np.maximum(x, 0),
     "silu": lambda x: x / (1 + np.exp(-x)),
 }
+OFF = {"gelu_exact": 1e-7}  # what the code itself is off, relative to x: its share is that near
+
+
+def share(x):
+    """Of a normal distribution below x."""
+    return math.erfc(-x / math.sqrt(2)) / 2
 
 
 @st.composite
@@ -84,7 +94,7 @@ def test_elementwise(machine, name, shape, size, seed):
         exact = ELEMENTS[name](x.astype(np.float64))
         found, fallback = fused_kernels(machine)[function](x), function.function(x)
     # exp's argument is off by some U, relatively; x is at most 0.37 / argument times that.
-    assert_near(found, exact, 8 * U * np.abs(x))
+    assert_near(found, exact, (8 * U + OFF.get(name, 0)) * np.abs(x))
     assert_near(found, fallback, 16 * U * np.abs(x))
 
 
