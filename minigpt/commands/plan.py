@@ -14,7 +14,7 @@ from minigpt.checkpoint.resolve import resolve
 from minigpt.commands.terminal import console
 from minigpt.commands.verdict import milliseconds, short, verdict
 from minigpt.errors import InputError
-from minigpt.models.architectures import PRESETS
+from minigpt.models.architectures import COMPARED
 from minigpt.planning.assumptions import assumptions
 from minigpt.planning.hardware import catalogue, find
 from minigpt.planning.plan import OVERHEAD_RANGE, Memory, Options, Plan, plan
@@ -185,7 +185,7 @@ def _facts(made: Plan) -> list[tuple[str, str]]:
 
 
 def _compared(model: str, gpu: str, file: Path | None, asked: Options) -> list[Plan]:
-    configs = PRESETS if model == "all" else {model: resolve(model)}
+    configs = {name: resolve(name) for name in (COMPARED if model == "all" else [model])}
     gpus = list(catalogue(file).values()) if gpu == "all" else [find(gpu, file)]
     plans = []
     for name, config in configs.items():

@@ -141,6 +141,10 @@ class DecoderConfig(Config):
         return RoutedExperts(*choice, len(routed), each)
 
     def short(self) -> tuple["DecoderConfig", tuple[int, ...]]:
+        return self._short
+
+    @cached_property
+    def _short(self) -> tuple["DecoderConfig", tuple[int, ...]]:
         *others, last = self.blocks
         kinds = Counter(others)
         return self.of((*kinds, last)), (*kinds.values(), 1)
