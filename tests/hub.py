@@ -1,9 +1,9 @@
 """Models of the hub: their config.json as published, and the figures that others give for them.
 
 A preset's file, or `models/hub/NAME.json`, is the published one, keys sorted and maps to remote
-code left out. Numbers of parameters are those of the safetensors header, which the hub shows beside a model, unless a
-comment says otherwise. The bytes held are what the sizes in the file give by hand, see `held` in
-`models/test_hub.py`.
+code left out. Numbers of parameters are those of the safetensors header, which the hub shows beside
+a model, unless a comment says otherwise. The bytes held are what the sizes in the file give by
+hand, see `held` in `models/test_hub.py`.
 """
 
 import json

@@ -79,7 +79,6 @@ def gemma2(c: Values) -> Part:
     vocab_size=262208,
 )
 def gemma3_text(c: Values) -> Part:
-    c.unused("_sliding_window_pattern")  # transformers writes it beside `layer_types`, which rule
     c.only(attn_logit_softcapping=None, final_logit_softcapping=None)
     c.only(use_bidirectional_attention=False)
     usual = {name: norm(c, name, GemmaNorm, c.head_dim) for name in ("q_norm", "k_norm")}
