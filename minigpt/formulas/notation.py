@@ -83,7 +83,39 @@ _RAISED = ["⁰", "", "²", "³", "⁴"]
 
 
 # The letters in the order to write them in: how many, then how wide, then how long.
-_ORDER = ["B", "T", "L", "L_dense", "L_experts", "L_full", "L_window", "L_turned", "L_unturned", "E", "U", "A", "H", "K", "G", "D", "D_nope", "D_rope", "D_v", "d", "Q", "R", "F", "M", "n", "N", "S", "S_window", "V", "C", "W"]
+_ORDER = [
+    "B",
+    "T",
+    "L",
+    "L_dense",
+    "L_experts",
+    "L_full",
+    "L_window",
+    "L_turned",
+    "L_unturned",
+    "E",
+    "U",
+    "A",
+    "H",
+    "K",
+    "G",
+    "D",
+    "D_nope",
+    "D_rope",
+    "D_v",
+    "d",
+    "Q",
+    "R",
+    "F",
+    "M",
+    "n",
+    "N",
+    "S",
+    "S_window",
+    "V",
+    "C",
+    "W",
+]
 
 
 def _place(name: str) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 import json
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hub import COUNTED, FILES, REFUSED, TOKENS, WITHOUT_EMBEDDING, file, values
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from counting.views import matmul
 from minigpt.formulas.other_counters import cache_name
-from minigpt.models.architectures import READERS, read
+from minigpt.models.architectures import PRESETS, READERS, read
+from minigpt.models.gpt2_config import GPT2_SIZES
 from minigpt.planning.count import count
 from minigpt.planning.forward import Pass, kv_bytes, on_shapes
 
@@ -186,3 +188,22 @@ def test_its_matrix_products_are_those_that_pytorch_counts(torch, name):
             past = theirs(tokens, use_cache=True, **{held: past})[held]
         ours = matmul(on_shapes(config, Pass(T, N)).counts) + made_anew(v, T, N)
         assert counter.get_total_flops() == ours, (T, N)
+
+
+def test_the_documents_table_is_what_count_says():
+    document = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    rows = [line.strip("| ").split("|") for line in document.splitlines() if "," in line]
+    rows = [[cell.strip("` ") for cell in row] for row in rows if len(row) == 6]
+    assert [name for name, *_ in rows] == [name for name in PRESETS if name not in GPT2_SIZES]
+    for name, parameters, met, tokens, held, factor in rows:
+        config, experts = PRESETS[name], PRESETS[name].experts
+        n = min(TOKENS, config.n_positions)
+        kept = n * kv_bytes(config, 1)
+        assert (tokens, held) == (f"{n:,}", f"{kv_bytes(config, n):,}")
+        assert factor == f"{kept / kv_bytes(config, n):.2f}"
+        assert parameters == f"{config.parameters:,}"
+        unmet = experts and experts.n_routed_experts - experts.num_experts_per_tok
+        active = experts and config.parameters - experts.expert_layers * unmet * (
+            experts.expert_parameters
+        )
+        assert met == (f"{active:,}" if experts else "")
