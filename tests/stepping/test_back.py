@@ -109,7 +109,7 @@ BACK = ["back", "back 2", "back 9", "back 50", "run"]
 @example(
     lines=[f"b {CACHE}:{CATEGORY}", "back", "c", "cl 1", "back", "op 9"]
 )  # at a category's end
-@example(lines=["op", "n", f"b {OPS}:{LINEAR}", "r", "op"])  # where a frame returns
+@example(lines=["op", "n", f"b {PARTS}:{LINEAR}", "r", "op"])  # where a frame returns
 @example(lines=["op 40", "!keep = x", "global keep; keep = x", "back 3", "op"])
 def test_whatever_is_typed_memory_at_an_operation_is_what_it_was(lines, tiny, each):
     """However it came there: live and peak bytes of every category, its number, its FLOP."""
