@@ -23,9 +23,11 @@ ROOMS = {
         "experts",
         "gpt2",
         "latent",
+        "model",
         "ops",
         "parts",
         "reach",
+        "rope",
         "routing",
     )
 }

@@ -163,6 +163,15 @@ class Stepper(Figures, bdb.Bdb):
         self.set_step()
         self._go_on(frame or sys._getframe(1))
 
+    def set_return(self, frame: FrameType) -> None:
+        """As bdb's, to the nearest caller that is the program's own: another would never stop.
+
+        A frame that stopped where another was to, and has ended, would keep its arrays alive.
+        """
+        super().set_return(frame)
+        if self.stopframe is frame.f_back:
+            self.stopframe = next(filter(self.owns, callers(frame.f_back)), self.stopframe)
+
     def _lines_needed(self) -> bool:
         breaks = self.breaks and not self.passing
         return bool(self._line_wanted or breaks or self.stoplineno != -1)  # as set_continue has it

@@ -110,6 +110,7 @@ BACK = ["back", "back 2", "back 9", "back 50", "run"]
     lines=[f"b {CACHE}:{CATEGORY}", "back", "c", "cl 1", "back", "op 9"]
 )  # at a category's end
 @example(lines=["op", "n", f"b {PARTS}:{LINEAR}", "r", "op"])  # where a frame returns
+@example(lines=["op", "op", "op", "op 17", "r", f"b {PARTS}:{LINEAR}", "r", "op"])
 @example(lines=["op 40", "!keep = x", "global keep; keep = x", "back 3", "op"])
 def test_whatever_is_typed_memory_at_an_operation_is_what_it_was(lines, tiny, each):
     """However it came there: live and peak bytes of every category, its number, its FLOP."""
@@ -139,7 +140,8 @@ def test_back_arrives_whatever_breakpoints_lie_between(lines, back, tiny, each):
     assert numbers[last + 1] == numbers[last] - back
     arrived, then = debugger.seen[last + 1][1], debugger.seen[last + 2][1]
     assert arrived == each(arrived.number)
-    assert (then.event, Path(then.file).name) == ("line", "ops.py")
+    assert then.event == "line"
+    assert Path(then.file) in (OPS, PARTS)
     assert then.line in (LINEAR, VARIANCE, NORM)
 
 

@@ -18,7 +18,10 @@ pytest.importorskip("debugpy")
 [LAUNCH] = json.loads((ROOT / ".vscode" / "launch.json").read_text())["configurations"]
 GPT2 = ROOT / "minigpt" / "models" / "gpt2.py"
 PARTS = ROOT / "minigpt" / "models" / "parts.py"
-ROOMS = {str(ROOT / "minigpt" / "models" / f"{room}.py") for room in ("gpt2", "ops", "cache")}
+ROOMS = {
+    str(ROOT / "minigpt" / "models" / f"{room}.py")
+    for room in ("cache", "gpt2", "model", "ops", "parts")
+}
 SECONDS = 20
 
 
