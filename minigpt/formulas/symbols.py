@@ -6,7 +6,7 @@ is control flow, as are the experts that a token meets, A; `closed_forms` finds 
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -243,7 +243,7 @@ def _layers(config: DecoderConfig) -> dict[str, int]:
     kinds = Counter(config.blocks)
     if len(kinds) == 1:
         return {"L": len(config.blocks)}
-    said = {
+    said: dict[str, Callable[[Part], bool]] = {
         "window": lambda b: isinstance(_reach(b["mixer"]), Window),
         "experts": lambda b: any("router" in dict(p.settings) for p in within(b)),
         "turned": lambda b: isinstance(_setting(b["mixer"], "rope"), Rope),
