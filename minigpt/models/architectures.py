@@ -1,6 +1,7 @@
 """Every architecture by the name that a config.json gives it, and every model that has a name."""
 
 import json
+from collections import UserDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -116,62 +117,21 @@ def read(path: Path) -> Config:
     return READERS[kind](values, path)
 
 
-def _llama_3(width: int, wide: int, layers: int, heads: int, factor: float, tied: bool) -> Config:
-    old = {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
-    old |= {"original_max_position_embeddings": 8192}
-    return llama.llama(
-        vocab_size=128256,
-        hidden_size=width,
-        intermediate_size=wide,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=8,
-        max_position_embeddings=131072,
-        rms_norm_eps=1e-5,
-        rope_theta=500000.0,
-        rope_scaling={"rope_type": "llama3", "factor": factor, **old},
-        eos_token_id=128001,
-        tie_word_embeddings=tied,
-    )
+class Presets(UserDict[str, Any]):
+    """Configurations of well-known models by name, read from their config.json when asked for."""
+
+    def __getitem__(self, name: str) -> Config:
+        found = self.data[name]
+        if isinstance(found, Path):
+            self.data[name] = found = read(found)
+        return found
 
 
-_V3 = deepseek.deepseek_v3(
-    vocab_size=129280,
-    hidden_size=7168,
-    intermediate_size=18432,
-    moe_intermediate_size=2048,
-    num_hidden_layers=61,
-    num_attention_heads=128,
-    q_lora_rank=1536,
-    kv_lora_rank=512,
-    qk_nope_head_dim=128,
-    qk_rope_head_dim=64,
-    v_head_dim=128,
-    n_routed_experts=256,
-    n_shared_experts=1,
-    num_experts_per_tok=8,
-    n_group=8,
-    topk_group=4,
-    first_k_dense_replace=3,
-    max_position_embeddings=163840,
-    rope_scaling={
-        "type": "yarn",
-        "factor": 40.0,
-        "original_max_position_embeddings": 4096,
-        "beta_fast": 32.0,
-        "beta_slow": 1.0,
-        "mscale": 1.0,
-        "mscale_all_dim": 1.0,
-    },
-    eos_token_id=1,
+_FILES = sorted((Path(__file__).parent / "presets").glob("*.json"))
+PRESETS = Presets(GPT2_SIZES | {file.stem: file for file in _FILES})
+COMPARED = (
+    *GPT2_SIZES,
+    *("llama-3.2-1b", "llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b"),
+    *("deepseek-v3", "deepseek-r1"),
 )
-
-PRESETS: dict[str, Config] = {
-    **GPT2_SIZES,
-    "llama-3.2-1b": _llama_3(2048, 8192, 16, 32, factor=32.0, tied=True),
-    "llama-3.1-8b": _llama_3(4096, 14336, 32, 32, factor=8.0, tied=False),
-    "llama-3.1-70b": _llama_3(8192, 28672, 80, 64, factor=8.0, tied=False),
-    "llama-3.1-405b": _llama_3(16384, 53248, 126, 128, factor=8.0, tied=False),
-    "deepseek-v3": _V3,
-    "deepseek-r1": _V3,  # R1 is V3, trained further
-}
+"""Presets that are compared where a command is asked for all of them."""
