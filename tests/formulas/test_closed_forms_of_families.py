@@ -113,3 +113,15 @@ def test_a_model_without_closed_forms_is_refused_in_one_line():
     )
     with pytest.raises(InputError, match=r"gpt_neox .* minigpt count says what it costs"):
         formulas(config)
+
+
+@pytest.mark.parametrize("model", ["llama", "mistral"])
+def test_causal_scores_are_those_of_single_queries_one_after_another(model):
+    form, rng = formulas(MODELS[model], scores="causal"), random.Random(1)
+    for _ in range(10):
+        config, (batch, new, cached) = drawn(model, rng)
+        runs = [forward(config, Pass(1, cached + i, batch)).counts for i in range(new)]
+        priced = form.at(B=batch, T=new, N=cached, **sizes(config))["views"]["matmul"]
+        for name in ("qk", "av"):
+            each = sum(matmul(run.by(form.of.roles.part_of)[name]) for run in runs)
+            assert priced["by_component"][name] == each
