@@ -22,6 +22,13 @@ SOURCES_OF_DECODERS = {
 }
 
 OF_DECODERS = (
+    Published(
+        "PaLM",
+        "appendix B: 6N + 12LHQT",
+        "6*P + 12*L*H*D*n",
+        scope="mean",
+        mode="training",
+    ),
     Published("DeepSeek-V2", "table 1: MHA, 2 n_h d_h l elements", "2*2*H*D*L", of="kv bytes"),
     Published("DeepSeek-V2", "table 1: GQA, 2 n_g d_h l elements", "2*2*K*D*L", of="kv bytes"),
     Published("DeepSeek-V2", "table 1: MQA, 2 d_h l elements", "2*2*D*L", of="kv bytes"),
