@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import sympy
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from counting.table import table
@@ -102,8 +102,10 @@ def one_token(found: Formulas) -> dict[str, str]:
 
 def plain_ratio(expr: Any) -> str:
     """A quotient of two sums as a person writes it."""
-    above, below = (plain(part) for part in sympy.fraction(expr))
-    return f"({above}) / ({below})"
+    above, below = sympy.fraction(expr)
+    if above.could_extract_minus_sign():
+        above, below = -above, -below
+    return f"({plain(above)}) / ({plain(below)})"
 
 
 def document(found: Formulas) -> dict[str, Any]:
@@ -163,7 +165,7 @@ def tables(found: Formulas) -> Group:
     for name, meaning in _legend(found).items():
         legend.add_row(name, meaning)
     title = f"{found.model}: one forward pass of T new tokens after N cached, {found.says}"
-    parts = [Text(title), legend, ""]
+    parts: list[RenderableType] = [Text(title), legend, ""]
     if not found.of.gpt2:
         decoded = table("one decoded token", "", justify="left")
         for what, line in one_token(found).items():

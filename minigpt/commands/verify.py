@@ -16,6 +16,7 @@ from minigpt.formulas.figures import named
 from minigpt.formulas.notation import si
 from minigpt.formulas.other_counters import INSTALL, Reported
 from minigpt.formulas.published import SOURCES, Published
+from minigpt.formulas.published_decoders import SOURCES_OF_DECODERS
 from minigpt.formulas.verify import Verification, Witness, verify
 from minigpt.schema import SCHEMA
 
@@ -90,7 +91,9 @@ def _claims(claims: list[Claim]) -> Table:
             _lines(si(claim.executed) + unit for claim in at),
             _lines(_percent(claim.deviation) for claim in at),
         )
-    sources = "\n".join(f"{key}: {', '.join(map(str, s))}" for key, s in SOURCES.items())
+    named_in = {claim.published.source for claim in claims}
+    of_all = {k: s for k, s in SOURCES_OF_DECODERS.items() if k in named_in} | SOURCES
+    sources = "\n".join(f"{key}: {', '.join(map(str, s))}" for key, s in of_all.items())
     made.caption = f"{TERMS}\nseconds and tokens on an {GPU.name}\n{sources}"
     made.caption_justify = "left"
     return made
@@ -156,7 +159,8 @@ def _witness(witness: Witness) -> dict[str, Any]:
     if witness.smallest is None:
         return told | {"agrees": True}
     case, difference = witness.smallest
-    return told | {"agrees": False, "smallest_case": vars(case), "difference": difference}
+    smallest = case.numbers | {"logits": case.logits}
+    return told | {"agrees": False, "smallest_case": smallest, "difference": difference}
 
 
 def _claim(claim: Claim) -> dict[str, Any]:
@@ -164,7 +168,7 @@ def _claim(claim: Claim) -> dict[str, Any]:
     del row["model"]  # the one that is verified
     return {
         "source": row["source"],
-        "title": SOURCES[row["source"]].title,
+        "title": (SOURCES | SOURCES_OF_DECODERS)[row["source"]].title,
         **row,
         "n": claim.n,
         "value": claim.value,

@@ -94,7 +94,7 @@ def _executed(of: Symbolic, sizes: Pass, scores: str) -> "Formulas":
     for (path, _), row in rows.items():
         if of.roles.part_of(path) == "experts":  # read once, however many tokens they serve
             row[run.columns["read", "weights"]] *= letter("U")
-        row[:] = [of.times.get(layer_of(path), 1) * entry for entry in row]
+        row[:] = [of.times.get(layer_of(path) or "", 1) * entry for entry in row]
     return Formulas(
         model="",
         scores=scores,
@@ -116,7 +116,7 @@ def _run(of: Symbolic, sizes: Pass) -> tuple[Counts, Any]:
         return run.counts, _largest(run.peak["activations"])
     two, three, four = (forward(of.meeting(met), sizes).counts for met in (2, 3, 4))
     rows = {}
-    for key, row in two.items():
+    for key in two:
         lines = []
         for name, column in two.columns.items():
             values = [sympy.expand(run[key][column]) for run in (two, three, four)]
@@ -133,7 +133,7 @@ def _tensors(of: Symbolic) -> dict[str, Any]:
     for key, shape in of.config.shapes().items():
         alike = letter("E") if ".experts.0." in key else 1  # one stands for all
         number = of.in_groups(sympy.expand(sympy.prod(shape))) * alike
-        found[key] = number * of.times.get(layer_of(key), 1)
+        found[key] = number * of.times.get(layer_of(key) or "", 1)
     return found
 
 

@@ -1,6 +1,6 @@
 """What each operation of a pass is for: the part of a model that formulas name, by its path.
 
-GPT-2's modules have names of their own. In a decoder of parts the roles are those of its attributes:
+GPT-2's modules have names of their own. In a decoder of parts the roles are those of attributes:
 what a block calls `mixer.qkv` is "qkv", whatever its checkpoint calls it.
 """
 

@@ -7,7 +7,7 @@ from sympy import Symbol
 
 from counting.views import matmul
 from minigpt.formulas.closed_forms import Formulas
-from minigpt.formulas.notation import plain
+from minigpt.formulas.notation import plain, together
 from minigpt.formulas.symbols import B, N, T, letter, sizes
 from minigpt.planning.forward import Forward, Pass, forward
 
@@ -24,7 +24,7 @@ def of_a_token(expr: Any) -> Any:
 
 def told(expr: Any) -> str:
     """FLOP of a decoded token as a person writes them: L (…) + 4 L … n + 2 d V."""
-    expanded = sympy.expand(expr)
+    expanded = together(sympy.expand(expr))
     parts: list[str] = []
     layers = sorted((s for s in expanded.free_symbols if str(s).startswith("L")), key=str)
     once, per_key = sympy.Integer(0), sympy.Integer(0)
@@ -84,7 +84,7 @@ def ways(found: Formulas) -> Ways | None:
     values = {letter(name): value for name, value in sizes(of.of).items()}
     held = [layers(run.counts.bytes_written["kv_cache"] / (2 * B * T)) for run in runs.values()]
     token = [of_a_token(rest + mixed[cache]) for cache in runs]
-    return Ways(*token, (held[0], held[1]), crossover, float(crossover.subs(values)))
+    return Ways(token[0], token[1], (held[0], held[1]), crossover, float(crossover.subs(values)))
 
 
 def _mixing(run: Forward, found: Formulas) -> Any:

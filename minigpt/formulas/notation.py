@@ -27,16 +27,20 @@ def readable(expr: Any) -> tuple[list[Any], list[Expr]]:
         shorter = sympy.expand(expanded.subs(keys, known))
         if len(shorter.as_ordered_terms()) < len(expanded.as_ordered_terms()):
             expanded = shorter
-    for other, kind in KINDS:  # of both kinds alike: L of all layers
-        one, two = letter(other), letter(kind)
-        if expanded.has(one) and expanded.has(two):
-            shorter = sympy.expand(expanded.subs(one, L - two))
-            if len(shorter.as_ordered_terms()) < len(expanded.as_ordered_terms()):
-                expanded = shorter
+    expanded = together(expanded)
     terms = [_with_width(term) for term in expanded.as_ordered_terms()]
     front = [s for s in (B, T) if len(terms) > 1 and all(term.has(s) for term in terms)]
     terms = [term / sympy.prod(front) for term in terms]
     return front, sorted(terms, key=lambda term: -term.as_powers_dict().get(d, 0))
+
+
+def together(expr: Any) -> Any:
+    """`expr`, expanded, with L for the layers of two kinds where both have the same terms."""
+    for one, other in (map(letter, pair) for pair in KINDS):
+        terms = [set(sympy.Add.make_args(sympy.expand(expr).coeff(s))) for s in (one, other)]
+        alike = sympy.Add(*(terms[0] & terms[1]))
+        expr = sympy.expand(expr + (L - one - other) * alike)
+    return expr
 
 
 def _with_width(term: Expr) -> Expr:
@@ -83,39 +87,9 @@ _RAISED = ["⁰", "", "²", "³", "⁴"]
 
 
 # The letters in the order to write them in: how many, then how wide, then how long.
-_ORDER = [
-    "B",
-    "T",
-    "L",
-    "L_dense",
-    "L_experts",
-    "L_full",
-    "L_window",
-    "L_turned",
-    "L_unturned",
-    "E",
-    "U",
-    "A",
-    "H",
-    "K",
-    "G",
-    "D",
-    "D_nope",
-    "D_rope",
-    "D_v",
-    "d",
-    "Q",
-    "R",
-    "F",
-    "M",
-    "n",
-    "N",
-    "S",
-    "S_window",
-    "V",
-    "C",
-    "W",
-]
+_FIRST = ("B", "T", "L", "L_dense", "L_experts", "L_full", "L_window", "L_turned", "L_unturned")
+_WIDTHS = ("E", "U", "A", "H", "K", "G", "D", "D_nope", "D_rope", "D_v", "d", "Q", "R", "F", "M")
+_ORDER = (*_FIRST, *_WIDTHS, "n", "N", "S", "S_window", "V", "C", "W")
 
 
 def _place(name: str) -> tuple[int, str]:

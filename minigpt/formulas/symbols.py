@@ -6,7 +6,7 @@ is control flow, as are the experts that a token meets, A; `closed_forms` finds 
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -139,13 +139,15 @@ def symbolic(config: Config) -> Symbolic:
     short = _short(config, config.but(**_spelled(config, named)))
     words = list(_layers(config))
     times = {f"{config.decoder['path']}.{i}": letter(word) for i, word in enumerate(words)}
-    used = {s for value in named.values() for s in getattr(value, "free_symbols", ())}
+    used = {s for value in named.values() for s in value.free_symbols}
     names = {str(s) for s in used} | {"B", "T", "N", *words}
     if config.experts:
         names |= {"A", "U"}
     if _partial(config):
         names.add("D_rope")
     legend = {name: meaning for name, meaning in DECODERS.items() if name in names}
+    if (groups := _groups(config)) > 1:
+        legend["E"] += f", in {groups} groups"
     if "G" not in names and "K" in names:
         legend["K"] = "attention heads, each with keys and values of its own"
     legend |= {word: f"layers of kind {word[2:]}" for word in words if word not in legend}
@@ -194,7 +196,7 @@ def _partial(config: DecoderConfig) -> Any:
 def _groups(config: DecoderConfig) -> int:
     found = (p for block in config.blocks for p in within(block))
     routers = [p["router"] for p in found if "router" in dict(p.settings)]
-    return next((r["groups"] for r in routers if "groups" in dict(r.settings)), 1)
+    return next((int(r["groups"]) for r in routers if "groups" in dict(r.settings)), 1)
 
 
 def _values(config: DecoderConfig) -> dict[str, Any]:
@@ -208,7 +210,7 @@ def _values(config: DecoderConfig) -> dict[str, Any]:
         if config.q_lora_rank is not None:
             named["q_lora_rank"] = letter("Q")
     else:
-        _, K, G, _ = mixers[0]["heads"]
+        _, _, G, _ = mixers[0]["heads"]
         heads = letter("K") * (1 if G == 1 else letter("G"))
         named |= {"num_attention_heads": heads, "num_key_value_heads": letter("K")}
         named["head_dim"] = letter("D")
@@ -241,7 +243,7 @@ def _layers(config: DecoderConfig) -> dict[str, int]:
     kinds = Counter(config.blocks)
     if len(kinds) == 1:
         return {"L": len(config.blocks)}
-    said = {
+    said: dict[str, Callable[[Part], bool]] = {
         "window": lambda b: isinstance(_reach(b["mixer"]), Window),
         "experts": lambda b: any("router" in dict(p.settings) for p in within(b)),
         "turned": lambda b: isinstance(_setting(b["mixer"], "rope"), Rope),
@@ -279,6 +281,26 @@ def sizes(config: Config) -> dict[str, Any]:
     if config.experts:
         found |= {"E": config.experts.n_routed_experts, "A": config.experts.num_experts_per_tok}
     return found
+
+
+def with_sizes(config: DecoderConfig, values: Mapping[str, int]) -> DecoderConfig:
+    """The same architecture at other sizes.
+
+    Args:
+        values: of each letter but A's groups: E is a multiple of them; of each number of layers.
+
+    Raises:
+        InputError: a model cannot have these.
+    """
+    at = {letter(name): value for name, value in values.items()}
+    at[letter("E")] = values.get("E", 1) // _groups(config)
+    sizes = {key: int(expr.xreplace(at)) for key, expr in _values(config).items()}
+    if config.experts:
+        sizes["num_experts_per_tok"] = values["A"]
+    whole = config.but(**_spelled(config, sizes))
+    kinds = dict(zip(reversed(config.blocks), reversed(whole.blocks), strict=True))
+    numbers = zip(dict.fromkeys(config.blocks), _layers(config), strict=True)
+    return whole.of(tuple(kinds[b] for b, word in numbers for _ in range(values[word])))
 
 
 def met(config: Config, tokens: int, assume: Assumption = expected) -> dict[str, int]:

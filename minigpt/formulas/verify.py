@@ -19,8 +19,21 @@ from counting.views import matmul
 from minigpt.errors import InputError
 from minigpt.formulas.claims import Claim, hold
 from minigpt.formulas.closed_forms import Formulas, formulas
+from minigpt.formulas.decoders import (
+    Compare,
+    DecoderCase,
+    draw,
+    hold_decoder,
+    oracle,
+    shapes,
+    torch_flop,
+    why_no_torch,
+)
+from minigpt.formulas.decoders import closed as closed_figures
 from minigpt.formulas.figures import figures, sizes
 from minigpt.formulas.other_counters import INSTALL, Reported, installed, panel, torch_flops
+from minigpt.models.config import Config
+from minigpt.models.decoder_config import DecoderConfig
 from minigpt.models.gpt2 import GPT2
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.planning.forward import Forward, Make, Pass, forward
@@ -84,7 +97,7 @@ class Witness:
     claim: str
     cases: int = 0
     skipped: str = ""
-    smallest: tuple[Case, str] | None = None
+    smallest: tuple[Case | DecoderCase, str] | None = None
 
     @property
     def agrees(self) -> bool:
@@ -107,7 +120,7 @@ class Verification:
 
 
 def verify(
-    config: GPT2Config,
+    config: Config,
     model: str = "gpt2",
     *,
     prompt: int | None = None,
@@ -125,7 +138,8 @@ def verify(
         peers: also what other counters report for the last of those passes.
 
     Raises:
-        InputError: the passes do not fit the context.
+        InputError: the passes do not fit the context, or peers are asked about another model
+            than a GPT-2.
     """
     points = [(1, 0), (1, config.n_positions - 1)]
     if prompt is not None or past is not None:
@@ -135,6 +149,12 @@ def verify(
     seed = random.randrange(2**32) if seed is None else seed
     if seed < 0:
         raise InputError(f"seed is {seed}; it must be 0 or more")
+    if isinstance(config, DecoderConfig):
+        if peers:
+            raise InputError(f"--peers are run on GPT-2 alone, and {model} is none")
+        witnesses = _of_a_decoder(config, seed, points)
+        return Verification(model, seed, witnesses, hold_decoder(config, model, points))
+    assert isinstance(config, GPT2Config)
     full = [Case(B=1, T=new, N=cached, **sizes(config)) for new, cached in points]
     reported = panel(config, Pass(*points[-1])) if peers else []
     claims = hold(config, model, points)
@@ -159,6 +179,39 @@ def _witnesses(seed: int, full: list[Case]) -> list[Witness]:
     ]
 
 
+def _of_a_decoder(config: DecoderConfig, seed: int, points: list[tuple[int, int]]) -> list[Witness]:
+    rng = random.Random(seed)
+    tiny = [draw(config, rng) for _ in range(20)]
+    at = tuple(sizes(config).items())
+    full = [DecoderCase(config, at, 1, new, cached) for new, cached in points]
+    closed = {logits: formulas(config, logits=logits) for logits in ("all", "last")}
+
+    def told(compare: Compare) -> Any:
+        def check(case: DecoderCase) -> str:
+            pairs = compare(case)
+            ours, theirs = ({k: pair[i] for k, pair in pairs.items()} for i in (0, 1))
+            return _differ(ours, theirs)
+
+        return check
+
+    claim = "PyTorch's FlopCounterMode on transformers' model, eager = view matmul"
+    why = why_no_torch(config)
+    return [
+        _try("scalars really executed = ledger of the run, in every kind", told(oracle), tiny[:5]),
+        _try(
+            "run on numbers = run on shapes alone; bytes where no experts are met",
+            told(shapes),
+            tiny,
+        ),
+        _try(
+            "run on shapes alone = closed form evaluated, in every figure",
+            told(lambda case: closed_figures(case, closed[case.logits])),
+            tiny + full,
+        ),
+        Witness(claim, skipped=why) if why else _try(claim, told(torch_flop), tiny[:3] + full),
+    ]
+
+
 def _draw(rng: random.Random, most: int, layers: int) -> Case:
     B, T, H, D, F, V = (rng.randint(1, most) for _ in range(6))
     N, spare = rng.randint(0, most), rng.randint(0, 2)
@@ -166,12 +219,12 @@ def _draw(rng: random.Random, most: int, layers: int) -> Case:
     return Case(B, T, N, rng.randint(1, layers), H, D, F, V, N + T + spare, logits)
 
 
-def _try(claim: str, check: Check, cases: list[Case]) -> Witness:
+def _try(claim: str, check: Any, cases: list[Any]) -> Witness:
     failing = next(filter(check, cases), None)
     return Witness(claim, len(cases), smallest=_shrink(failing, check) if failing else None)
 
 
-def _shrink(case: Case, check: Check) -> tuple[Case, str]:
+def _shrink(case: Any, check: Any) -> tuple[Any, str]:
     """Shrinks a case on which `check` finds a difference until none with one size less has any."""
     while smaller := next(filter(check, case.smaller()), None):
         case = smaller

@@ -1,0 +1,216 @@
+"""The witnesses of decoders of any family, and what is published about them held against execution.
+
+They are those of `verify`. Configurations are drawn that differ from a model by sizes alone. Where
+tokens meet experts, data say which, and shapes assume it: there the operations must agree, not the
+bytes of the experts' weights.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import sympy
+
+from counting import ShapeArray, scalars
+from counting.views import matmul
+from minigpt.formulas.claims import PASSES, Claim
+from minigpt.formulas.closed_forms import Formulas, formulas
+from minigpt.formulas.figures import figures, kv_bytes_per_token
+from minigpt.formulas.other_counters import INSTALL, cache_name, installed
+from minigpt.formulas.published import PUBLISHED, Published
+from minigpt.formulas.published_decoders import OF_DECODERS
+from minigpt.formulas.symbols import met, sizes, with_sizes
+from minigpt.models.decoder_config import DecoderConfig
+from minigpt.planning.forward import Forward, Make, Pass, forward
+
+
+@dataclass(frozen=True)
+class DecoderCase:
+    """One forward pass of a decoder, by the symbols of `formulas`, and which logits."""
+
+    base: DecoderConfig
+    values: tuple[tuple[str, int], ...]
+    B: int
+    T: int
+    N: int
+    logits: str = "all"
+
+    def __str__(self) -> str:
+        return f"{self.numbers}, logits {self.logits}"
+
+    @property
+    def config(self) -> DecoderConfig:
+        same = dict(self.values) == sizes(self.base)
+        return self.base if same else with_sizes(self.base, dict(self.values))
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        return {"B": self.B, "T": self.T, "N": self.N, **dict(self.values)}
+
+    @property
+    def sizes(self) -> Pass:
+        return Pass(self.T, self.N, self.B, self.logits, "float32")
+
+    def run(self, make: Make = ShapeArray) -> Forward:
+        return forward(self.config, self.sizes, make)
+
+    def smaller(self) -> Iterator["DecoderCase"]:
+        """Cases with a shorter pass, the shortest first."""
+        for name, least in (("N", 0), ("T", 1), ("B", 1)):
+            size = getattr(self, name)
+            for less in sorted({least, (least + size) // 2, size - 1}):
+                if least <= less < size:
+                    changed: Any = {name: less}
+                    yield replace(self, **changed)
+
+
+def draw(base: DecoderConfig, rng: random.Random) -> DecoderCase:
+    """A small configuration of the same architecture, and a pass."""
+    values = {}
+    for name, value in sizes(base).items():
+        even = 2 if name.startswith("D") else 1
+        values[name] = 1 if value == 1 else even * rng.randint(1, 3)
+    if base.experts:
+        values["A"] = rng.randint(1, min(2, base.experts.num_experts_per_tok))
+        values["E"] = base.experts.n_routed_experts // max(1, base.experts.n_routed_experts // 16)
+    if "D_rope" in values and "D" in values:  # a part of each head turns
+        values["D_rope"] = sizes(base)["D_rope"] * values["D"] // sizes(base)["D"]
+    values["V"] = rng.randint(2, 9)
+    B, T, N = rng.randint(1, 2), rng.randint(1, 4), rng.randint(0, 5)
+    return DecoderCase(base, tuple(values.items()), B, T, N, rng.choice(("all", "last")))
+
+
+def numbers(case: DecoderCase) -> Make:
+    """A maker of random arrays, the same for the same case."""
+    rng, vocabulary = np.random.default_rng(0), case.config.vocab_size
+
+    def make(shape: Any, dtype: Any) -> np.ndarray:
+        if dtype is np.int64:
+            return rng.integers(vocabulary, size=shape)
+        return rng.standard_normal(shape).astype(dtype)
+
+    return make
+
+
+def oracle(case: DecoderCase) -> dict[str, tuple[Any, Any]]:
+    """Operations by kind: of the ledger, and of scalars that were really executed."""
+    tally: Counter[str] = Counter()
+    random_numbers = numbers(case)
+
+    def make(shape: Any, dtype: Any) -> np.ndarray:
+        array = random_numbers(shape, dtype)
+        return array if dtype is np.int64 else scalars(array, tally)
+
+    cost = case.run(make).counts.cost.by_kind()
+    return {kind: (cost[kind], tally[kind]) for kind in cost}
+
+
+def shapes(case: DecoderCase) -> dict[str, tuple[Any, Any]]:
+    """Of a run on numbers and of one on shapes: operations; and bytes, but for experts met."""
+    real, shaped = case.run(numbers(case)), case.run()
+    pairs = {k: (real.counts.cost[k], v) for k, v in shaped.counts.cost.items()}
+    if not case.config.experts:
+        pairs |= {str(k): (real.counts.get(k), row) for k, row in shaped.counts.items()}
+        pairs |= {k: (real.peak[k], v) for k, v in shaped.peak.items()}
+    return pairs
+
+
+def closed(case: DecoderCase, form: Formulas) -> dict[str, tuple[Any, Any]]:
+    """Every figure of a run on shapes, and its closed form evaluated."""
+    config, at = case.config, case.sizes
+    told = figures(case.run(), at, config.parameters, form.of.roles)
+    told |= kv_bytes_per_token(config, at)
+    values = case.numbers | met(config, case.B * case.T)
+    evaluated = form.at(**values)
+    return {key: (told[key], value) for key, value in evaluated.items()}
+
+
+def torch_flop(case: DecoderCase) -> dict[str, tuple[Any, Any]]:
+    """Matmul FLOP, and what FlopCounterMode counts on the model of transformers."""
+    torch: Any = import_module("torch")
+    transformers: Any = import_module("transformers")
+    counting: Any = import_module("torch.utils.flop_counter")
+    B, T, N, values = case.B, case.T, case.N, dict(case.values)
+    config = case.config
+    if values["d"] % (values["K"] * values["G"]):  # transformers asks for that
+        values["d"] *= values["K"] * values["G"]
+        config = with_sizes(case.base, values)
+    given = {k: v for k, v in config.given.items() if k not in ("model_type", "eos_token_id")}
+    given |= {"num_hidden_layers": len(config.blocks), "attn_implementation": "eager"}
+    with torch.device("meta"):
+        theirs = transformers.AutoConfig.for_model(config.family.model_type, **given)
+        model = transformers.AutoModelForCausalLM.from_config(theirs, attn_implementation="eager")
+        past, name = transformers.DynamicCache(), cache_name(model)
+        with torch.no_grad():
+            if N:
+                before = torch.zeros(B, N, dtype=torch.long)
+                past = model(before, **{name: past}, use_cache=True, logits_to_keep=1)[name]
+            tokens = torch.zeros(B, T, dtype=torch.long)
+            with counting.FlopCounterMode(display=False) as counter:
+                model(tokens, **{name: past}, use_cache=True)
+    ours = matmul(forward(config, Pass(T, N, B)).counts)  # all logits: theirs has no others
+    return {"FLOP": (ours, counter.get_total_flops())}
+
+
+def why_no_torch(config: DecoderConfig) -> str:
+    """Why FlopCounterMode is no witness here, or ""."""
+    if not installed("torch", "transformers"):
+        return f"torch and transformers are not installed; {INSTALL}"
+    if config.experts:
+        return "without data transformers does not know which experts are met"
+    if config.latent_cache or "L" not in sizes(config):
+        return "for models of one kind of layer"
+    return ""
+
+
+Compare = Callable[[DecoderCase], Mapping[str, tuple[Any, Any]]]
+
+
+def hold_decoder(config: DecoderConfig, model: str, points: list[tuple[int, int]]) -> list[Claim]:
+    """Published formulas beside execution, for T new tokens after N cached; see `claims.hold`."""
+    causal = {s: formulas(config, model, scores=s, dtype="float16") for s in ("full", "causal")}
+    known = sizes(config)
+    layers = len(config.blocks)
+    heads = known["H"] if "H" in known else known["K"] * known["G"]
+    letters = known | {"L": layers, "H": heads, "P": config.parameters}
+    claims = []
+    for row in (*OF_DECODERS, *PUBLISHED):
+        told = row.model in (None, model) and row.of in ("flop", "kv bytes", "weight bytes")
+        told = told or (row.of == "parameters" and row.model == model)
+        if not told or row.part or row.per != "1" or row.mode == "recomputed":
+            continue
+        formula = sympy.sympify(row.formula, locals={k: sympy.Symbol(k) for k in (*letters, "n")})
+        if not {str(s) for s in formula.free_symbols} <= {*letters, "n"}:
+            continue
+        for new, cached in points:
+            keys = new + cached
+            value = formula.subs({**letters, "n": keys})
+            truth, form = _executed(row, causal[row.scores], keys, known, config)
+            times = new if row.of == "flop" and row.scope == "token" else 1
+            value, truth = times * value, times * truth
+            said = int(value) if value.is_integer else float(value)
+            deviation = 100 * (float(value) / float(truth) - 1)
+            claims.append(Claim(row, keys, said, truth, form, deviation, ()))
+    return claims
+
+
+def _executed(
+    row: Published, form: Formulas, keys: int, known: Mapping[str, int], config: DecoderConfig
+) -> tuple[Any, str]:
+    token = row.scope == "token"
+    T, N = (1, keys - 1) if token else (keys, 0)
+    at = form.at(B=1, T=T, N=N, **known, **met(config, 1))  # U is of bytes, which are not asked
+    if row.of != "flop":
+        name = {"kv bytes": "kv_bytes_per_token", "weight bytes": "weight_bytes"}.get(
+            row.of, row.of
+        )
+        return at[name], str(form.closed_forms[name])
+    total = at["views"][row.view]["total"] * PASSES[row.mode][0]
+    per = keys if row.scope == "mean" else 1
+    return total // per if total % per == 0 else total / per, str(
+        form.closed_forms["views"][row.view]["total"]
+    )
