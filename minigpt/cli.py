@@ -64,6 +64,7 @@ def generate(
     top_p: options.TopP = None,
     seed: options.Seed = None,
     ignore_eos: options.IgnoreEos = False,
+    chat: options.Chat = False,
     log: Annotated[
         Path | None,
         typer.Option(help="one JSON line for each token; - is standard output, in place of text"),
@@ -81,7 +82,7 @@ def generate(
     sampling = options.sampling(max_new_tokens, temperature, top_k, top_p, seed, ignore_eos)
     given = [text for text in [prompt, *(prompts or [])] if text is not None]
     chosen = options.ModelOptions(model, revision, device, dtype)
-    raise typer.Exit(run(given, chosen, sampling, output))
+    raise typer.Exit(run(given, chosen, sampling, output, chat))
 
 
 @app.command()

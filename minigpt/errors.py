@@ -16,7 +16,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
     folded = {one.casefold(): one for one in known}
     said = name.casefold().replace(" ", "-")
-    begun = [one for one in folded if said and one.startswith(said)]
+    begun = sorted((one for one in folded if said and one.startswith(said)), key=len)
     near = begun or get_close_matches(said, folded, n=1)
     found = folded[near[0]] if near else name
     return f"; did you mean {found}?" if found != name else ""

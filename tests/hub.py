@@ -1,16 +1,20 @@
 """Models of the hub: their config.json as published, and the figures that others give for them.
 
-`models/hub/NAME.json` is the published file, keys sorted and maps to remote code left out. Numbers
-of parameters are those of the safetensors header, which the hub shows beside a model, unless a
-comment says otherwise. The bytes held are what the sizes in the file give by hand, see `held` in
-`models/test_hub.py`.
+A preset's file, or `models/hub/NAME.json`, is the published one, keys sorted and maps to remote
+code left out. Numbers of parameters are those of the safetensors header, which the hub shows beside
+a model, unless a comment says otherwise. The bytes held are what the sizes in the file give by
+hand, see `held` in `models/test_hub.py`.
 """
 
 import json
 from pathlib import Path
 from typing import NamedTuple
 
-FOLDER = Path(__file__).parent / "models" / "hub"
+import minigpt
+
+# Config.json as published: those of the presets, and those that have no name here.
+FOLDERS = (Path(minigpt.__file__).parent, "models/presets"), (Path(__file__).parent, "models/hub")
+FILES = {path.stem: path for root, folder in FOLDERS for path in (root / folder).glob("*.json")}
 TOKENS = 32_768
 
 
@@ -114,14 +118,19 @@ COUNTED = {
     "tinyllama-1.1b": Published(1_100_048_384, 46_137_344),
 }
 REFUSED = {  # what the one line must name
-    "mamba-130m": "mamba",
-    "qwen3-next-80b-a3b": "qwen3_next",
-    "whisper-tiny": "whisper",
+    "mamba-130m": "state-space mixer",
+    "qwen3-next-80b-a3b": "linear attention",
+    "whisper-tiny": "an encoder",
 }
 WITHOUT_EMBEDDING = {"gpt_oss", "deepseek_v2", "deepseek_v3", "kimi_k2"}  # in "active"
 
 
+def file(name):
+    """A config.json."""
+    return json.loads(FILES[name].read_text())
+
+
 def values(name):
-    """A config.json; of its text part, where it has one."""
-    found = json.loads((FOLDER / f"{name}.json").read_text())
+    """Those of a config.json, or of its text part where it has one."""
+    found = file(name)
     return found.get("text_config", found)

@@ -7,8 +7,8 @@ import pexpect
 from checkpoints import MINIGPT, PROMPT, ROOT, environment
 
 SHORT = "--max-new-tokens", "4", "--seed", "1"
-OPS = ROOT / "minigpt" / "models" / "ops.py"
-LINEAR = 1 + OPS.read_text().splitlines().index("        return x @ self.weight + self.bias")
+PARTS = ROOT / "minigpt" / "models" / "parts.py"
+LINEAR = 1 + PARTS.read_text().splitlines().index("        return x @ self.weight + self.bias")
 STEP = r"\(step\) "
 
 

@@ -16,15 +16,26 @@ SHORT = {"max_new_tokens": 3, "seed": 1}
 SAMPLING = Sampling(**SHORT)
 MODELS = Path(minigpt.__file__).parent / "models"  # the clone, or where it was installed to
 ROOMS = {
-    str(MODELS / f"{room}.py") for room in ("gpt2", "llama", "deepseek", "ops", "cache", "routing")
+    str(MODELS / f"{room}.py")
+    for room in (
+        "cache",
+        "decoder",
+        "experts",
+        "gpt2",
+        "latent",
+        "ops",
+        "parts",
+        "reach",
+        "routing",
+    )
 }
-OPS = MODELS / "ops.py"
+OPS, PARTS = MODELS / "ops.py", MODELS / "parts.py"
 LINEAR, VARIANCE, NORM = (
-    1 + OPS.read_text().splitlines().index(line)
-    for line in (
-        "        return x @ self.weight + self.bias",
-        "    variance = (centred * centred).mean(axis=-1, keepdims=True)  # (..., 1)",
-        "    return centred / np.sqrt(variance + epsilon) * weight + bias",
+    1 + file.read_text().splitlines().index(line)
+    for file, line in (
+        (PARTS, "        return x @ self.weight + self.bias"),
+        (OPS, "    variance = (centred * centred).mean(axis=-1, keepdims=True)  # (..., 1)"),
+        (OPS, "    return centred / np.sqrt(variance + epsilon) * weight + bias"),
     )
 )
 

@@ -265,6 +265,8 @@ class Stepper(Figures, bdb.Bdb):
                 self.stopped(frame, event, value)
         finally:
             self._standing = False
+        if event == "return" and self.returnframe is frame:
+            self.returnframe = None  # it does not return again; held, what it gave would live on
         for above in callers(frame):
             if above is not frame or event in ("operation", "end"):
                 forget_variables(above)

@@ -5,11 +5,12 @@ import os
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from minigpt.checkpoint.files import BESIDE, INDEX, SINGLE, Checkpoint
 from minigpt.errors import InputError, did_you_mean
+from minigpt.notes import note
 from minigpt.storage.files import check_apart, filled
 
 SHIPPED = "shakespeare"
@@ -21,29 +22,13 @@ WEIGHTS = (  # names whose weights are known to be on the hub, or here
     *("deepseek-ai/DeepSeek-V3", "deepseek-ai/DeepSeek-R1"),
 )
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLE = "pytorch_model.bin"
+_TOKENIZER, _VOCABULARY, _MERGES = "tokenizer.json", "vocab.json", "merges.txt"
+_ADAPTER, _PIECES = "adapter_config.json", "tokenizer.model"
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _REFUSED = "loading a pickle can run any code; save the model as safetensors"
 
 Fetch = Callable[[str], Path | None]  # a file of the model, by name; None where it has no such file
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """The files of a model."""
-
-    name: str
-    config: Path
-    tokenizer: Path
-    tensors: tuple[Path, ...]
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """All of them, with the index that names those of the tensors, if one does."""
-        index = self.config.parent / INDEX
-        indexed = self.tensors[0].name != SINGLE and index.is_file()
-        return (self.config, self.tokenizer, *self.tensors, *([index] if indexed else []))
 
 
 def find(model: str, revision: str | None = None) -> Checkpoint:
@@ -53,8 +38,11 @@ def find(model: str, revision: str | None = None) -> Checkpoint:
         InputError: there is no such model, it has no safetensors, or the hub cannot be reached.
     """
     fetch = _source(model, revision)
-    config, tokenizer = (_fetched(model, n, fetch) for n in ("config.json", "tokenizer.json"))
-    return Checkpoint(model, config, tokenizer, _tensors(model, fetch))
+    config = _fetched(model, "config.json", fetch)
+    tokenizer, merges = _tokenizer(model, fetch)
+    tensors = _tensors(model, fetch)
+    beside = {name: file for name in BESIDE if (file := fetch(name))}
+    return Checkpoint(model, config, tokenizer, tensors, merges, beside)
 
 
 def find_config(model: str) -> Path:
@@ -143,8 +131,37 @@ def _fetched(model: str, name: str, fetch: Fetch) -> Path:
 
 
 def _lacks(model: str, what: str, fetch: Fetch) -> InputError:
+    if adapter := fetch(_ADAPTER):
+        return InputError(f"{model} is {_adapter(adapter)}: merge it first, and save what comes")
     pickled = f"; its {_PICKLE} is refused: {_REFUSED}" if fetch(_PICKLE) else ""
     return InputError(f"{model} has no {what}{pickled}")
+
+
+def _adapter(path: Path) -> str:
+    """What an adapter_config.json says of itself."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        kind, base = values["peft_type"], values["base_model_name_or_path"]
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        return f"an adapter, as its {path.name} says"
+    kind = "LoRA" if kind == "LORA" else kind
+    return f"an adapter ({kind}) of {base or 'a model that it does not name'}"
+
+
+def _tokenizer(model: str, fetch: Fetch) -> tuple[Path, Path | None]:
+    """The tokenizer.json of a model, or its vocab.json and merges.txt."""
+    if whole := fetch(_TOKENIZER):
+        return whole, None
+    vocabulary, merges = fetch(_VOCABULARY), fetch(_MERGES)
+    if vocabulary and merges:
+        return vocabulary, merges
+    if fetch(_PIECES):
+        raise InputError(
+            f"{model} has no {_TOKENIZER}, only a {_PIECES} of SentencePiece: let transformers "
+            "make the one of the other, AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+        )
+    what = f"{_TOKENIZER}" + (f" and no {_MERGES}" if vocabulary else "")
+    raise _lacks(model, what, fetch)
 
 
 def _tensors(model: str, fetch: Fetch) -> tuple[Path, ...]:
@@ -216,6 +233,11 @@ def _on_hub(model: str, revision: str | None) -> Fetch:
             return Path(hf_hub_download(model, name, revision=revision, local_files_only=offline))
         except LocalEntryNotFoundError as error:
             if try_to_load_from_cache(model, name, revision=revision) is _CACHED_NO_EXIST:
+                return None
+            if name in BESIDE:
+                note(f"{model}: whether it has a {name} is not known without the hub; none is used")
+                return None
+            if name in (_ADAPTER, _PIECES):  # would only make an error clearer
                 return None
             raise InputError(
                 f"{model} is not on this machine and the hub cannot be reached "

@@ -3,7 +3,6 @@
 import json
 import mmap
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +23,15 @@ class Tensor:
 
     file: Path
     mapped: mmap.mmap  # the whole file, one for all its tensors
-    dtype: np.dtype
+    code: str  # of its dtype, as safetensors names it
     shape: tuple[int, ...]
     offset: int
     status: os.stat_result  # of the file when it was mapped
+
+    @property
+    def dtype(self) -> np.dtype:
+        """One of `FLOATS`; of another code `KeyError`, so ask `code` first."""
+        return FLOATS[self.code]
 
     @property
     def count(self) -> int:
@@ -57,14 +61,11 @@ Held = Iterator[tuple[str, Any]]  # keys, and arrays as a model is to hold them
 Progress = Callable[[int, int], None]  # is told the bytes done, and those in all
 
 
-def tensors(file: Path, ignored: re.Pattern[str] | None = None) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a safetensors file, by their keys.
-
-    Args:
-        ignored: keys to leave out.
+def tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a safetensors file, by their keys, of whatever dtype.
 
     Raises:
-        InputError: the file is not whole, or a tensor is of another dtype.
+        InputError: the file is not whole.
     """
     try:
         with safe_open(file, framework="np"):  # checks the header and that the file is whole
@@ -80,11 +81,5 @@ def tensors(file: Path, ignored: re.Pattern[str] | None = None) -> Iterator[tupl
         ) from None
     header.pop("__metadata__", None)
     for key, entry in header.items():
-        if ignored and ignored.fullmatch(key):
-            continue
-        if entry["dtype"] not in FLOATS:
-            names = ", ".join(FLOATS)
-            raise InputError(f"{file}: {key} is stored as {entry['dtype']}; known are {names}")
-        dtype, shape = FLOATS[entry["dtype"]], tuple(entry["shape"])
         offset = begin + entry["data_offsets"][0]
-        yield key, Tensor(file, mapped, dtype, shape, offset, status)
+        yield key, Tensor(file, mapped, entry["dtype"], tuple(entry["shape"]), offset, status)

@@ -1,37 +1,174 @@
 """Text to tokens and back: Hugging Face tokenizers, and text that comes a token at a time."""
 
-from pathlib import Path
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
-from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
+from tokenizers import (
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 
+from minigpt.checkpoint.files import Checkpoint
+from minigpt.checkpoint.tokenizer_config import TokenizerConfig
 from minigpt.errors import InputError
 
+_BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")  # a byte, where a vocabulary spells what it has not
+BAD = "\N{REPLACEMENT CHARACTER}"  # what stands for bytes that are no UTF-8
 
-def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
-    """The tokenizer in a tokenizer.json.
+# Classes of transformers that take the rules of a tokenizer.json as they stand; others make them
+# anew of a few options, of which add_prefix_space changes what comes of a text.
+_AS_IT_STANDS = ("PreTrainedTokenizer", "TokenizersBackend")
+_BYTE_LEVEL = (
+    *("GPT2Tokenizer", "Qwen2Tokenizer", "GPTNeoXTokenizer", "CodeGenTokenizer"),
+    "CohereTokenizer",
+)
+# How Qwen2 cuts a text (transformers, tokenization_qwen2.py), each part then in bytes.
+_QWEN2 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
-    Raises:
-        InputError: it is malformed, or has tokens that a model of `vocab_size` has not.
+
+@contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """A `with` block in which whatever goes wrong in the tokenizers library is an InputError.
+
+    The library raises bare Exceptions; a panic of its Rust code is not even one of these.
     """
     try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exceptions
-        raise InputError(f"{path} is not a tokenizer: {error}") from None
-    tokenizer.no_truncation()  # a prompt is used whole or refused
-    tokenizer.no_padding()
-    largest = max(tokenizer.get_vocab().values(), default=0)
-    if largest >= vocab_size:
-        raise InputError(f"{path} has token {largest}, but the model knows {vocab_size} tokens")
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise InputError(f"{what}: {error}") from None
+
+
+def read_tokenizer(checkpoint: Checkpoint, config: TokenizerConfig) -> Tokenizer:
+    """The tokenizer of a model, which makes of a text what transformers makes of it.
+
+    Raises:
+        InputError: its file is malformed, or of a kind that is not known.
+    """
+    path = checkpoint.tokenizer
+    with refusing(f"{path} is not a tokenizer"):
+        if checkpoint.merges is None:
+            tokenizer = Tokenizer.from_file(str(path))
+            _prefix(tokenizer, config)
+        else:
+            tokenizer = _built(checkpoint, config)
+        tokenizer.no_truncation()  # a prompt is used whole or refused
+        tokenizer.no_padding()
+        _add(tokenizer, config)
+        if checkpoint.merges is not None and (config.begin or config.end):
+            tokenizer.post_processor = _ends(tokenizer, config)
     return tokenizer
 
 
-class TextStream:
-    """Tokens to text as they come; a character of many tokens appears with its last one."""
+def _prefix(tokenizer: Tokenizer, config: TokenizerConfig) -> None:
+    """Sets whether a space comes before a text, where the configuration has the last word."""
+    space = config.prefix_space
+    if config.kind in _AS_IT_STANDS:
+        return
+    before: Any = tokenizer.pre_tokenizer
+    several = isinstance(before, pre_tokenizers.Sequence)
+    parts = list(before) if several else [before]
+    levels = [part for part in parts if isinstance(part, pre_tokenizers.ByteLevel)]
+    if config.kind in _BYTE_LEVEL or (space is not None and not config.kind):
+        for level in levels:
+            level.add_prefix_space = bool(space)
+    elif space is not None and config.kind == "LlamaTokenizer" and not levels:
+        scheme = "never" if not space else "always" if config.legacy else "first"
+        rest = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+        tokenizer.normalizer = None
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace("▁", scheme, split=False)
+        strip = [decoders.Strip(" ", 1, 0)] if space else []
+        tokenizer.decoder = decoders.Sequence([*rest, *strip])
 
-    def __init__(self, tokenizer: Tokenizer, prompt: list[int]) -> None:
+
+def _add(tokenizer: Tokenizer, config: TokenizerConfig) -> None:
+    """Adds what the configuration names and the tokenizer has not; ids go on from its last."""
+    there = tokenizer.get_added_tokens_decoder().values()
+    same, known = set(map(repr, there)), {token.content for token in there}
+    added = [token for token in config.added if repr(token) not in same]
+    known |= {token.content for token in added}
+    special = [token for token in config.named if token.content not in known]
+    tokenizer.add_tokens([*added, *special])
+
+
+def _built(checkpoint: Checkpoint, config: TokenizerConfig) -> Tokenizer:
+    """That of a vocab.json and a merges.txt: a byte-level BPE."""
+    tokenizer = Tokenizer(models.BPE.from_file(str(checkpoint.tokenizer), str(checkpoint.merges)))
+    space = bool(config.prefix_space)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
+    if config.kind == "Qwen2Tokenizer":
+        tokenizer.normalizer = normalizers.NFC()
+        cut = pre_tokenizers.Split(Regex(_QWEN2), "isolated")
+        level = pre_tokenizers.ByteLevel(add_prefix_space=space, use_regex=False)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cut, level])
+    elif config.kind not in ("", "GPT2Tokenizer"):
+        raise ValueError(
+            f"its class is {config.kind}, and without a tokenizer.json only GPT2Tokenizer and "
+            "Qwen2Tokenizer are known: let transformers save it as that"
+        )
+    return tokenizer
+
+
+def _ends(tokenizer: Tokenizer, config: TokenizerConfig) -> processors.TemplateProcessing:
+    """What puts the tokens of beginning and end around a prompt."""
+    begin = config.special.get("bos_token") if config.begin else None
+    end = config.special.get("eos_token") if config.end else None
+    used = [token for token in (begin, end) if token is not None]
+    single = [*([begin] if begin else []), "$A", *([end] if end else [])]
+    ids = [(token, tokenizer.token_to_id(token)) for token in dict.fromkeys(used)]
+    return processors.TemplateProcessing(single=single, special_tokens=ids)
+
+
+class TextStream:
+    """Tokens to text as they come: together what `decode` of all adds to that of the prompt.
+
+    Text comes when no later token can change it: a character of many tokens with its last one; of
+    a tokenizer that spells what it does not know in bytes, these with the token after them, for one
+    byte that is bad makes all of them so.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> None:
         self._tokenizer = tokenizer
-        self._stream = DecodeStream(ids=prompt, skip_special_tokens=False)
+        self._spells = "ByteFallback" in repr(tokenizer.decoder)
+        self._ids = list(prompt)  # some whose text was given, then those whose was not yet
+        self._given = len(self._ids)  # of the former
+        self._shown = len(self._decode(self._ids))  # their characters
 
     def add(self, token: int) -> str:
-        return self._stream.step(self._tokenizer, token) or ""
+        """The text that is certain with one more token."""
+        name = self._tokenizer.id_to_token(token)
+        if name is None:  # models may know more tokens; such a one is no text and ends none
+            return ""
+        self._ids.append(token)
+        if self._spells and _BYTE.fullmatch(name):
+            return ""
+        text = self._decode(self._ids)
+        return "" if text.endswith(BAD) else self._give(text)
+
+    def end(self) -> str:
+        """The rest: no more tokens come."""
+        return self._give(self._decode(self._ids))
+
+    def _give(self, text: str) -> str:
+        new, latest = text[self._shown :], self._ids[self._given :]
+        owed = max(0, self._shown - len(text))  # where a prompt ended within a character
+        if shown := self._decode(latest):  # else what follows would be taken for a beginning
+            self._ids, text = latest, shown
+        self._given, self._shown = len(self._ids), len(text) + owed
+        return new
+
+    def _decode(self, ids: list[int]) -> str:
+        with refusing("the tokens cannot be made into text"):
+            return self._tokenizer.decode(ids, skip_special_tokens=False)

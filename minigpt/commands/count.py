@@ -50,6 +50,8 @@ def document(found: Count, by: str | None = None) -> dict[str, Any]:
         "bytes_read": counts.bytes_read,
         "bytes_written": counts.bytes_written,
         "kv_bytes_per_token": found.kv_bytes_per_token,
+        "kv_bytes_held": found.kv_bytes_held,
+        "kv_bytes_if_each_layer_keeps_all": found.kv_bytes_kept,
         "parameters": found.config.parameters,
         "weight_bytes": found.weight_bytes,
         "peak_bytes": found.peak_bytes,
@@ -102,6 +104,11 @@ def _print(found: Count, by: str) -> None:
         f"{found.kv_bytes_per_token:,} bytes of KV cache a token; "
         f"{found.arithmetic_intensity:.3g} FLOP a byte moved"
     )
+    if found.kv_bytes_held < found.kv_bytes_kept:
+        out.print(
+            f"{found.kv_bytes_held:,} bytes of KV cache after the pass: layers with a window hold "
+            f"no more than it; {found.kv_bytes_kept:,} where each layer keeps all"
+        )
     if found.experts:
         for name in ("expected", "bound"):
             met = getattr(found.experts, name)

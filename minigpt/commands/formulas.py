@@ -10,8 +10,9 @@ from rich.text import Text
 from counting.table import table
 from minigpt.commands.terminal import console
 from minigpt.formulas.closed_forms import Formulas, formulas
+from minigpt.formulas.decoded import of_a_token, told, ways
 from minigpt.formulas.figures import named
-from minigpt.formulas.notation import plain, readable
+from minigpt.formulas.notation import KINDS, plain, readable
 from minigpt.schema import SCHEMA
 
 ABBREVIATED = {"d": "H D, the width of the model", "S": "N + T, the keys that a query looks at"}
@@ -48,7 +49,7 @@ def latex(found: Formulas) -> str:
         moved = forms[way]["by_category"] | {"total": forms[way]["total"]}
         blocks.append(_aligned(way.replace("_", " "), moved))
     names = ("kv_bytes_per_token", "parameters", "weight_bytes", "peak_activation_bytes")
-    blocks.append(_aligned("memory", {name: forms[name] for name in names}))
+    blocks.append(_aligned("memory", {name: forms[name] for name in names if name in forms}))
     legend = "; ".join(f"${name}$ {meaning}" for name, meaning in _legend(found).items())
     return f"% {found.model}: {found.says}\n{legend}.\n" + "\n".join(blocks)
 
@@ -69,7 +70,40 @@ def _latex(expr: Any) -> str:
 
 
 def _legend(found: Formulas) -> dict[str, str]:
-    return found.symbols | ABBREVIATED
+    if found.of.gpt2:
+        return found.symbols | ABBREVIATED
+    words = {name: meaning for name, meaning in ABBREVIATED.items() if name == "S"}
+    for one, other in KINDS:
+        if {one, other} <= found.symbols.keys():
+            words["L"] = f"{one} + {other}"
+    if "G" in found.symbols:
+        words["H"] = "K G, the query heads"
+    if "W" in found.symbols:
+        words["S_window"] = "min(N, W - 1) + T, the keys that the queries of a window look at"
+    return found.symbols | words
+
+
+def one_token(found: Formulas) -> dict[str, str]:
+    """What a decoded token that looks at n keys costs in matmul FLOP, and of latents both ways."""
+    total = of_a_token(found.closed_forms["views"]["matmul"]["total"])
+    both = ways(found)
+    if both is None:
+        return {"FLOP of one decoded token, n keys, matmul": told(total)}
+    return {
+        "FLOP of one decoded token, n keys, latents cached": told(both.compressed),
+        "the same, keys and values cached": told(both.expanded),
+        "elements of cache a token, latents": plain(both.elements[0]),
+        "the same, keys and values": plain(both.elements[1]),
+        "new tokens from which it is fewer FLOP to make keys and values of N >> T cached "
+        "latents anew than to attend to the latents": f"{plain_ratio(both.crossover)}, "
+        f"here {both.at:.1f}",
+    }
+
+
+def plain_ratio(expr: Any) -> str:
+    """A quotient of two sums as a person writes it."""
+    above, below = (plain(part) for part in sympy.fraction(expr))
+    return f"({above}) / ({below})"
 
 
 def document(found: Formulas) -> dict[str, Any]:
@@ -77,8 +111,15 @@ def document(found: Formulas) -> dict[str, Any]:
 
     Each is read again by `sympy.sympify(text, locals={name: Symbol(name) for name in symbols})`.
     """
-    told = {"schema": SCHEMA, "model": found.model, "scores": found.scores, "logits": found.logits}
-    return told | {"dtype": found.dtype, "symbols": found.symbols} | _strings(found.closed_forms)
+    said: dict[str, Any] = {
+        "schema": SCHEMA,
+        "model": found.model,
+        "scores": found.scores,
+        "logits": found.logits,
+    }
+    more = {} if found.of.gpt2 else {"one_token": one_token(found)}
+    said |= {"dtype": found.dtype, "symbols": found.symbols}
+    return said | _strings(found.closed_forms) | more
 
 
 def _strings(nested: Any) -> Any:
@@ -110,16 +151,25 @@ def tables(found: Formulas) -> Group:
     memory.add_row(
         "KV bytes a token", f"{plain(forms['kv_bytes_per_token'])}, for {elements} elements"
     )
-    peak = forms["peak_activation_bytes"]
-    candidates = peak.args if isinstance(peak, sympy.Max) else (peak,)
-    memory.add_row("peak activation bytes", "the largest of" if len(candidates) > 1 else "")
-    for candidate in candidates:
-        memory.add_row("", plain(candidate))
+    peak = forms.get("peak_activation_bytes")
+    if peak is None:
+        memory.add_row("peak activation bytes", "as the experts are met: see minigpt plan")
+    else:
+        candidates = peak.args if isinstance(peak, sympy.Max) else (peak,)
+        memory.add_row("peak activation bytes", "the largest of" if len(candidates) > 1 else "")
+        for candidate in candidates:
+            memory.add_row("", plain(candidate))
     legend = table("", "", justify="left")
     for name, meaning in _legend(found).items():
         legend.add_row(name, meaning)
     title = f"{found.model}: one forward pass of T new tokens after N cached, {found.says}"
-    return Group(Text(title), legend, "", operations, "", totals, "", moved, "", memory)
+    parts = [Text(title), legend, ""]
+    if not found.of.gpt2:
+        decoded = table("one decoded token", "", justify="left")
+        for what, line in one_token(found).items():
+            decoded.add_row(what, line)
+        parts += [decoded, ""]
+    return Group(*parts, operations, "", totals, "", moved, "", memory)
 
 
 def _cell(expr: Any) -> str:

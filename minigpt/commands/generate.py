@@ -62,8 +62,18 @@ class Output:
         return not (self.quiet or self.json)
 
 
-def run(prompts: Sequence[str], options: ModelOptions, sampling: Sampling, output: Output) -> int:
-    """Generates, shows and logs; gives the exit status, 0 or 130 if interrupted."""
+def run(
+    prompts: Sequence[str],
+    options: ModelOptions,
+    sampling: Sampling,
+    output: Output,
+    chat: bool = False,
+) -> int:
+    """Generates, shows and logs; gives the exit status, 0 or 130 if interrupted.
+
+    Args:
+        chat: the prompts are messages, and their answers alone are shown.
+    """
     times = Times()
     prompts = [_read_prompt(prompt) for prompt in prompts]
     if not prompts:
@@ -78,8 +88,11 @@ def run(prompts: Sequence[str], options: ModelOptions, sampling: Sampling, outpu
         errors = console(stderr=True)
         if options.device == "cpu" and output.tables and (advice := fast.missing()):
             errors.print(f"NumPy multiplies: {advice}", markup=False)
-        steps = continuation(lm, prompts, seeded)  # what is refused is so before a log is opened
-        texts, tokens = list(prompts), [list[int]() for _ in prompts]
+        steps = continuation(
+            lm, prompts, seeded, chat
+        )  # what is refused is so before a log is opened
+        texts = ["" for _ in prompts] if chat else list(prompts)
+        tokens = [list[int]() for _ in prompts]
         last: Step | None = None
         real: dict[str, int] | None = None
         with (
@@ -147,7 +160,8 @@ def _stream(texts: list[str], most: int, output: Output) -> Iterator[Callable[[S
     """What shows a step: live on a terminal, the bare text elsewhere, nothing beside JSON.
 
     Args:
-        texts: the prompts, to which the caller adds what comes; several are shown at the end.
+        texts: what comes before a text, to which the caller adds what comes; several are shown at
+            the end.
         most: tokens that may come.
     """
     if output.json or output.log == STDOUT:

@@ -21,6 +21,7 @@ TopK = Annotated[int | None, typer.Option(help="draw from the k most likely toke
 TopP = Annotated[float | None, typer.Option(help="draw from the top probability p")]
 Seed = Annotated[int | None, typer.Option(help="same seed, same text")]
 IgnoreEos = Annotated[bool, typer.Option("--ignore-eos", help="go on after the end")]
+Chat = Annotated[bool, typer.Option("--chat", help="the prompt is a message: answer it")]
 
 # What is printed.
 Json = Annotated[bool, typer.Option("--json", help="one JSON document")]

@@ -14,7 +14,7 @@ from minigpt.checkpoint.resolve import resolve
 from minigpt.commands.terminal import console
 from minigpt.commands.verdict import milliseconds, short, verdict
 from minigpt.errors import InputError
-from minigpt.models.architectures import PRESETS
+from minigpt.models.architectures import COMPARED
 from minigpt.planning.assumptions import assumptions
 from minigpt.planning.hardware import catalogue, find
 from minigpt.planning.plan import OVERHEAD_RANGE, Memory, Options, Plan, plan
@@ -77,6 +77,7 @@ def document(made: Plan) -> dict[str, Any]:
             "spare_as_written": made.spare_as_written,
         },
         "kv_bytes_per_token_of_each_gpu": made.kv_bytes_per_token,
+        "kv_cache_if_each_layer_keeps_all": made.kv_cache_kept,
         "largest_batch": made.largest_batch,
         "largest_batch_over_overhead_range": [made.largest_batch, made.most_sequences(_MAY_FIT)],
         "largest_batch_as_written": made.most_sequences(_AS_WRITTEN),
@@ -157,6 +158,9 @@ def _facts(made: Plan) -> list[tuple[str, str]]:
     high, written = made.most_sequences(_MAY_FIT), made.most_sequences(_AS_WRITTEN)
     at_one, at_last = (made.compute_bound_batch(step) for step in (made.first, made.last))
     most = "about" if made.gpu.measured else "most"
+    kept, windows = made.kv_cache_kept, list[tuple[str, str]]()
+    if kept > made.memory.kv_cache:
+        windows = [("cache where each layer keeps all, windows or not", f"{kept:,} B")]
     facts = [
         (
             f"sequences of {made.context:,} tokens that fit",
@@ -169,6 +173,7 @@ def _facts(made: Plan) -> list[tuple[str, str]]:
         ),
         ("tokens that can be cached, whatever the overhead", f"{made.tokens_cached:,}"),
         ("cache of a token on each GPU", f"{made.kv_bytes_per_token:,.0f} B"),
+        *windows,
         (f"{most} tokens/s at one key", f"{made.batch / made.first.seconds:,.0f}"),
         (f"{most} tokens/s at {made.context:,} keys", f"{made.batch / made.last.seconds:,.0f}"),
         ("ridge: FLOP a byte at which arithmetic binds, estimate", short(made.ridge)),
@@ -185,7 +190,7 @@ def _facts(made: Plan) -> list[tuple[str, str]]:
 
 
 def _compared(model: str, gpu: str, file: Path | None, asked: Options) -> list[Plan]:
-    configs = PRESETS if model == "all" else {model: resolve(model)}
+    configs = {name: resolve(name) for name in (COMPARED if model == "all" else [model])}
     gpus = list(catalogue(file).values()) if gpu == "all" else [find(gpu, file)]
     plans = []
     for name, config in configs.items():

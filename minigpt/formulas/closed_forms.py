@@ -1,6 +1,7 @@
 """Closed forms of what a forward pass costs, read off its execution on symbolic shapes.
 
-The model runs once on arrays whose dimensions are symbols, with one block that stands for all L.
+The model runs once on arrays whose dimensions are symbols, with one block that stands for all L: of
+layers of several kinds, one of each.
 """
 
 from collections.abc import Callable
@@ -12,101 +13,149 @@ import sympy
 from sympy import Expr, Symbol
 
 from counting import KINDS, Counts
-from minigpt.formulas.figures import figures, part_of
-from minigpt.models.gpt2_config import GPT2Config
+from minigpt.formulas.figures import figures, kv_bytes_per_token
+from minigpt.formulas.symbols import (
+    LETTERS,
+    SYMBOLS,
+    B,
+    C,
+    D,
+    F,
+    H,
+    L,
+    N,
+    S,
+    Symbolic,
+    T,
+    V,
+    d,
+    letter,
+    symbolic,
+)
+from minigpt.models.config import Config
+from minigpt.models.paths import layer_of
 from minigpt.planning.forward import DTYPES, Forward, Pass, forward, one_of
 
-SYMBOLS = {
-    "B": "sequences in the batch",
-    "T": "new tokens of each sequence",
-    "N": "tokens of each sequence already in the cache",
-    "L": "layers",
-    "H": "attention heads",
-    "D": "width of a head; the model is d = H D wide",
-    "F": "width of the feed-forward layer",
-    "V": "tokens in the vocabulary",
-    "C": "positions of the context",
-}
-# Sizes are whole numbers of 1 or more; only the cache may be empty.
-LETTERS = {
-    name: Symbol(name, integer=True, nonnegative=True, positive=None if name == "N" else True)
-    for name in SYMBOLS
-}
-B, T, N, L, H, D, F, V, C = LETTERS.values()
-d, S = sympy.symbols("d S", integer=True, positive=True)
+__all__ = ["LETTERS", "SYMBOLS", "B", "C", "D", "F", "H", "L", "N", "S", "T", "V", "d"]
 
 SCORES = ("qk", "softmax", "av")  # what looks at keys, and could skip those a query may not see
 
 
 def formulas(
-    config: GPT2Config,
+    config: Config,
     model: str = "gpt2",
     *,
     scores: str = "full",
     logits: str = "all",
     dtype: str = "float32",
+    cache: str | None = None,
 ) -> "Formulas":
     """The closed forms of one forward pass of a model's architecture.
 
     Args:
-        config: which symbols there are: F is one of its own if `n_inner` is given, else 4 H D;
-            a head that is not tied adds its parameters. Sizes do not matter.
+        config: which symbols there are, see `symbols`. In GPT-2 F is one of its own if `n_inner`
+            is given, else 4 H D; a head that is not tied adds its parameters. Sizes do not matter.
         model: its name.
-        scores: "full", as executed: every query against all N + T keys, those it may not see
+        scores: "full", as executed: every query against all keys of the pass, those it may not see
             masked; or "causal": the scores, softmax and values of each query over the keys that
             it may see, the sum over i = 1 … T of its execution alone at N + i - 1 cached.
             Bytes and peak are those of the execution either way.
         logits: "all" positions', or the "last" one's.
         dtype: of weights, cache and activations.
+        cache: of latent attention, see `Pass`.
 
     Raises:
-        InputError: an option has another value.
+        InputError: an option has another value, or the model has no closed forms.
     """
     one_of("scores", scores, ("full", "causal"))
     one_of("logits", logits, ("all", "last"))
     one_of("dtype", dtype, DTYPES)
-    width = None if config.n_inner is None else F
-    block = replace(
-        config, vocab_size=V, n_positions=C, n_embd=H * D, n_layer=1, n_head=H, n_inner=width
+    one_of("cache", cache or "compressed", ("compressed", "expanded"))
+    of = symbolic(config)
+    sizes = Pass(T, N, B, logits, dtype, cache)
+    whole = _executed(of, sizes, scores)
+    # A window's ring takes one token in place, and several in order: other bytes.
+    return (
+        replace(whole, model=model, of_one=_executed(of, replace(sizes, T=1), "full"))
+        if ("W" in of.legend)
+        else replace(whole, model=model)
     )
-    run = forward(block, Pass(T, N, B, logits, dtype))
-    rows = {key: list(row) for key, row in run.counts.items()}
+
+
+def _executed(of: Symbolic, sizes: Pass, scores: str) -> "Formulas":
+    run, peak = _run(of, sizes)
+    rows = {key: list(row) for key, row in run.items()}
     if scores == "causal":
-        one = forward(block, Pass(1, N, B, logits, dtype)).counts
+        one, _ = _run(of, replace(sizes, T=1))
         for key in rows:
-            if part_of(key[0]) in SCORES:
-                for column in (run.counts.columns[name] for name in ("dots", *KINDS)):
+            if of.roles.part_of(key[0]) in SCORES:
+                for column in (run.columns[name] for name in ("dots", *KINDS)):
                     rows[key][column] = _over_queries(one[key][column])
     for (path, _), row in rows.items():
-        if _in_block(path):
-            row[:] = [L * entry for entry in row]
+        if of.roles.part_of(path) == "experts":  # read once, however many tokens they serve
+            row[run.columns["read", "weights"]] *= letter("U")
+        row[:] = [of.times.get(layer_of(path), 1) * entry for entry in row]
     return Formulas(
-        model=model,
+        model="",
         scores=scores,
-        logits=logits,
-        dtype=dtype,
-        counts=Counts(run.counts.columns, {key: tuple(row) for key, row in rows.items()}),
-        tensors={
-            key: sympy.prod(shape) * (L if _in_block(key) else 1)
-            for key, shape in block.shapes().items()
-        },
-        peak_activation_bytes=_largest(run.peak["activations"]),
+        logits=sizes.logits,
+        dtype=sizes.dtype,
+        cache=sizes.cache,
+        counts=Counts(run.columns, {key: tuple(row) for key, row in rows.items()}),
+        tensors=_tensors(of),
+        peak_activation_bytes=peak,
+        of=of,
+        new=sizes.T,
     )
 
 
-def _in_block(path: str) -> bool:
-    return path.startswith("h.0")
+def _run(of: Symbolic, sizes: Pass) -> tuple[Counts, Any]:
+    """A pass, a line in A where a token meets A experts; and its peak, where no experts are met."""
+    if "A" not in of.legend:
+        run = forward(of.config, sizes)
+        return run.counts, _largest(run.peak["activations"])
+    two, three, four = (forward(of.meeting(met), sizes).counts for met in (2, 3, 4))
+    rows = {}
+    for key, row in two.items():
+        lines = []
+        for name, column in two.columns.items():
+            values = [sympy.expand(run[key][column]) for run in (two, three, four)]
+            line = sympy.expand(values[0] + (letter("A") - 2) * (values[1] - values[0]))
+            if name != "calls" and sympy.expand(line.subs(letter("A"), 4) - values[2]) != 0:
+                raise ValueError(f"{key[0]} {key[1]}: {name} is no line in A")
+            lines.append(of.in_groups(line))
+        rows[key] = tuple(lines)
+    return Counts(two.columns, rows), None
+
+
+def _tensors(of: Symbolic) -> dict[str, Any]:
+    found = {}
+    for key, shape in of.config.shapes().items():
+        alike = letter("E") if ".experts.0." in key else 1  # one stands for all
+        number = of.in_groups(sympy.expand(sympy.prod(shape))) * alike
+        found[key] = number * of.times.get(layer_of(key), 1)
+    return found
 
 
 def _over_queries(entry: Any) -> Any:
     """The sum of `entry`, of one query after N tokens, over T queries one after another."""
     i = Symbol("i", integer=True, positive=True)
-    return sympy.summation(sympy.expand(entry).xreplace({N: N + i - 1}), (i, 1, T))
+    expanded = sympy.expand(entry)
+    seen = sympy.Min(N, letter("W") - 1)
+    through = expanded.coeff(seen)
+    rest = sympy.summation(
+        sympy.expand(expanded - through * seen).xreplace({N: N + i - 1}), (i, 1, T)
+    )
+    if through == 0:
+        return rest
+    near = sympy.Min(T, sympy.Max(0, letter("W") - 1 - N))  # queries whose window is not full
+    keys = near * N + near * (near - 1) / 2 + (T - near) * (letter("W") - 1)
+    return rest + through * keys
 
 
 def _largest(peak: Any) -> Any:
     """A `Max` without the polynomials that never exceed another, whatever the sizes."""
-    above_one = {s: s + 1 for s in LETTERS.values() if s != N}
+    above_one = {s: s + 1 for s in sympy.sympify(peak).free_symbols if s != N}
     kept: list[Any] = []
     for candidate in peak.args if isinstance(peak, sympy.Max) else (peak,):
         kept = [k for k in kept if not _never_above(k, candidate, above_one)]
@@ -128,7 +177,12 @@ class Formulas:
         model, scores, logits, dtype: as given to `formulas`.
         counts: operations and bytes by path and operation; `h.0` stands for all L blocks.
         tensors: parameters by checkpoint key, a tied head's once; `h.0` again for all L blocks.
-        peak_activation_bytes: the most alive at once: a polynomial, or the `Max` of several.
+        peak_activation_bytes: the most alive at once: a polynomial, or the `Max` of several; None
+            where it depends on which experts are met.
+        of: the configuration on symbols.
+        cache: of latent attention.
+        new: tokens, T or 1.
+        of_one: those of one new token, where a window's ring makes other bytes of it.
     """
 
     model: str
@@ -138,12 +192,21 @@ class Formulas:
     counts: Counts
     tensors: dict[str, Any]
     peak_activation_bytes: Any
+    of: Symbolic
+    cache: str | None = None
+    new: Any = T
+    of_one: "Formulas | None" = None
 
     @cached_property
     def closed_forms(self) -> dict[str, Any]:
         """Every closed form, as expressions in a nested dictionary: see `figures`."""
         pass_ = Forward(self.counts, {"activations": self.peak_activation_bytes})
-        found = figures(pass_, Pass(T, N, B, dtype=self.dtype), sum(self.tensors.values()))
+        sizes = Pass(self.new, N, B, dtype=self.dtype, cache=self.cache)
+        found = figures(pass_, sizes, sum(self.tensors.values()), self.of.roles)
+        if not self.of.gpt2:
+            found |= kv_bytes_per_token(self.of.config, sizes, self.of.times)
+        if self.peak_activation_bytes is None:
+            del found["peak_activation_bytes"]
         return _each(found, _factored)
 
     @cached_property
@@ -151,7 +214,8 @@ class Formulas:
         """The names that the closed forms are in, with their meanings."""
         used: set[Any] = set()
         _each(self.closed_forms, lambda e: used.update(e.free_symbols))
-        return {name: meaning for name, meaning in SYMBOLS.items() if LETTERS[name] in used}
+        letters = self.of.letters
+        return {name: meaning for name, meaning in self.of.legend.items() if letters[name] in used}
 
     def at(self, **values: int) -> dict[str, Any]:
         """The closed forms evaluated, exactly: `at(B=1, T=1, N=1023, **sizes(config))`."""
@@ -162,11 +226,20 @@ class Formulas:
         title = f"Cost of one forward pass of T new tokens after N cached: {self.says}."
         arguments = ", ".join(self.symbols)
         legend = "".join(f"        {name}: {meaning}\n" for name, meaning in self.symbols.items())
+        one = ""
+        if self.of_one:
+            one = f"    if T == 1:\n        return {_code(self._of_one, 8)}\n"
         return (
             f"# {self.model!r}\n"
             f'def forward({arguments}):\n    """{title}\n\n    Args:\n{legend}    """\n'
-            f"    return {_code(self.closed_forms, 4)}\n"
+            f"{one}    return {_code(self.closed_forms, 4)}\n"
         )
+
+    @property
+    def _of_one(self) -> dict[str, Any]:
+        """Those of one new token: causal scores are full ones."""
+        assert self.of_one
+        return self.of_one.closed_forms
 
     @property
     def says(self) -> str:
@@ -204,5 +277,6 @@ def _code(nested: Any, indent: int) -> str:
         return "{\n" + "".join(items) + " " * indent + "}"
     if isinstance(nested, sympy.Max):
         return f"max({', '.join(_code(e, indent) for e in nested.args)})"
-    above, below = sympy.fraction(nested)
-    return str(above) if below == 1 else f"({above}) // {below}"
+    above, below = (str(part) for part in sympy.fraction(nested))
+    text = above if below == "1" else f"({above}) // {below}"
+    return text.replace("Min(", "min(").replace("Max(", "max(")

@@ -1,47 +1,34 @@
-"""What is told of a forward pass of GPT-2, in numbers or in expressions alike."""
+"""What is told of a forward pass, in numbers or in expressions alike."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from counting import Counts, ShapeArray
 from counting.views import VIEWS
 from minigpt.checkpoint.resolve import resolve
-from minigpt.errors import InputError
-from minigpt.models.gpt2_config import GPT2Config
-from minigpt.models.paths import component
-from minigpt.planning.forward import Forward, Pass
+from minigpt.formulas.components import COMPONENTS, Roles, part_of
+from minigpt.formulas.symbols import sizes
+from minigpt.models.architectures import build
+from minigpt.models.config import Config
+from minigpt.planning.forward import DTYPES, Forward, Pass
 
-# What formulas call a component -> what `paths.component` calls its modules.
-COMPONENTS = {
-    "embed": ("wte", "wpe"),
-    "mask": ("mask",),
-    "norms": ("ln_1", "ln_2", "ln_f"),
-    "qkv": ("attn.c_attn",),
-    "cache": ("attn.cache",),
-    "qk": ("attn.qk",),
-    "softmax": ("attn.softmax",),
-    "av": ("attn.av",),
-    "out": ("attn.c_proj",),
-    "mlp": ("mlp.c_fc", "mlp.gelu", "mlp.c_proj"),
-    "residual": ("residual",),
-    "head": ("lm_head",),
-}
-_PART_OF = {module: name for name, modules in COMPONENTS.items() for module in modules}
+__all__ = ["COMPONENTS", "figures", "named", "part_of", "sizes"]
+
+GPT2_ROLES = Roles.gpt2()
 
 
-def part_of(path: str) -> str:
-    """What formulas call the component that a path belongs to: "qkv" for `h.3.attn.c_attn`."""
-    return _PART_OF[component(path)]
-
-
-def figures(run: Forward, of: Pass, parameters: Any) -> dict[str, Any]:
+def figures(run: Forward, of: Pass, parameters: Any, roles: Roles = GPT2_ROLES) -> dict[str, Any]:
     """What is told of a forward pass, in numbers or in expressions: FLOP, bytes, memory.
 
     Args:
         of: the sizes that it was run at.
         parameters: of the model.
+        roles: of its components.
     """
     counts, tokens, itemsize = run.counts, of.B * of.T, of.itemsize
-    by_component = counts.by(part_of)
-    priced = [name for name in COMPONENTS if name not in ("mask", "cache")]  # these only move
+    grouped = counts.by(roles.part_of)
+    by_component = {n: grouped.get(n, Counts(counts.columns, {})) for n in roles.names}
+    priced = [name for name in roles.names if name not in ("mask", "cache")]  # these only move
     found: dict[str, Any] = {
         "views": {
             view: {
@@ -58,7 +45,7 @@ def figures(run: Forward, of: Pass, parameters: Any) -> dict[str, Any]:
             "total": sum(by_category.values()),
             "by_category": by_category,
             "by_component": {
-                name: sum(getattr(by_component[name], way).values()) for name in COMPONENTS
+                name: sum(getattr(by_component[name], way).values()) for name in roles.names
             },
         }
     kv = counts.bytes_written["kv_cache"]
@@ -72,25 +59,27 @@ def figures(run: Forward, of: Pass, parameters: Any) -> dict[str, Any]:
     }
 
 
-def sizes(config: GPT2Config) -> dict[str, Any]:
-    """The value of each symbol of a configuration."""
-    return {
-        "L": config.n_layer,
-        "H": config.n_head,
-        "D": config.head_dim,
-        "F": config.ffn_dim,
-        "V": config.vocab_size,
-        "C": config.n_positions,
-    }
+def kv_bytes_per_token(
+    config: Config, of: Pass, times: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Bytes and elements of cache that one more token of a sequence takes, while a window is open.
+
+    Args:
+        times: how many layers each stands for, by path; one if not given.
+    """
+    weights = {key: ShapeArray(shape, DTYPES[of.dtype]) for key, shape in config.shapes().items()}
+    cache = build(config, weights, cache=of.cache or "compressed")
+    layers = cache.new_cache(1, 1).layers
+    alike = list(times.values()) if times else [1] * len(layers)
+    held = sum(n * layer.bytes_of(1) for n, layer in zip(alike, layers, strict=True))
+    elements = held // of.itemsize if isinstance(held, int) else held / of.itemsize
+    return {"kv_bytes_per_token": held, "kv_elements_per_token": elements}
 
 
-def named(model: str) -> GPT2Config:
-    """The configuration of a GPT-2 by any name that `resolve` takes.
+def named(model: str) -> Config:
+    """The configuration of a model by any name that `resolve` takes.
 
     Raises:
-        InputError: there is none, or it is not a GPT-2's.
+        InputError: there is none.
     """
-    config = resolve(model)
-    if not isinstance(config, GPT2Config):
-        raise InputError(f"{model} is no GPT-2: minigpt count says what it costs, in numbers")
-    return config
+    return resolve(model)

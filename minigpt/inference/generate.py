@@ -8,7 +8,7 @@ import numpy as np
 
 from counting import Counted, Counts, interval, scope
 from counting.views import flops, matmul
-from minigpt.checkpoint.tokenizer import TextStream
+from minigpt.checkpoint.tokenizer import TextStream, refusing
 from minigpt.errors import InputError
 from minigpt.inference.device import to_host
 from minigpt.inference.load import LanguageModel, Sizes, require
@@ -24,7 +24,8 @@ class Step:
 
     Attributes:
         token: its id.
-        text: its text; "" while a character is not whole yet.
+        text: its text; "" while later tokens may change it, as those of one character; the last
+            step has the rest.
         position: its index in the sequence, the prompt's first token at 0; the last token of a
             full context lies one past the end, for it is never fed back.
         sequence: which prompt of the batch it continues.
@@ -117,6 +118,7 @@ def generate(
     top_p: float | None = None,
     seed: int | None = None,
     ignore_eos: bool = False,
+    chat: bool = False,
 ) -> Iterator[Step]:
     """The continuation of `prompt`, a step for each token as it comes.
 
@@ -128,7 +130,9 @@ def generate(
         lm: what `load` gives.
         temperature, top_k, top_p: see `sample`.
         seed: same seed, same tokens; None draws anew each time.
-        ignore_eos: do not stop at the end-of-text token.
+        ignore_eos: do not stop at the tokens that end a text.
+        chat: the prompt is a message of a user, and what comes is the answer: the prompt is what
+            the chat template of the model makes of it.
 
     Raises:
         InputError: the prompt or an option cannot be used, before anything runs; or the weights
@@ -136,12 +140,14 @@ def generate(
     """
     prompts = [prompt] if isinstance(prompt, str) else prompt
     sampling = Sampling(max_new_tokens, temperature, top_k, top_p, seed, ignore_eos)
-    return continuation(lm, prompts, sampling)
+    return continuation(lm, prompts, sampling, chat)
 
 
-def continuation(lm: LanguageModel, prompts: Sequence[str], sampling: Sampling) -> Iterator[Step]:
+def continuation(
+    lm: LanguageModel, prompts: Sequence[str], sampling: Sampling, chat: bool = False
+) -> Iterator[Step]:
     """As `generate`, which spells the options out for its callers."""
-    tokens = encode(lm, prompts)
+    tokens = encode(lm, prompts, chat)
     batch, length = tokens.shape
     _check(lm, length, sampling)
     context = length + sampling.max_new_tokens - 1  # the last token is never fed back
@@ -149,18 +155,36 @@ def continuation(lm: LanguageModel, prompts: Sequence[str], sampling: Sampling) 
     return passes(lm, tokens, sampling)
 
 
-def encode(lm: LanguageModel, prompts: Sequence[str]) -> np.ndarray:
+def encode(lm: LanguageModel, prompts: Sequence[str], chat: bool = False) -> np.ndarray:
     """The tokens of prompts of equal length, (B, T).
 
+    Args:
+        chat: the prompts are messages, each put into the chat template, which has all special
+            tokens that the model wants.
+
     Raises:
-        InputError: there is none, one is empty or no text, or their lengths differ.
+        InputError: there is none, one is empty or no text, their lengths differ, one has a token
+            that the model does not know, or there is no chat template.
     """
-    try:
-        rows = [lm.tokenizer.encode(prompt).ids for prompt in prompts]
-    except Exception as error:  # the library raises bare Exceptions
-        raise InputError(f"the prompt cannot be made into tokens: {error}") from None
+    if chat:
+        if lm.chat is None:
+            raise InputError(
+                f"{lm.name} has no chat template, neither in tokenizer_config.json nor as "
+                "chat_template.jinja: leave --chat out, or take a model that was trained to chat"
+            )
+        prompts = [lm.chat.render(prompt) for prompt in prompts]
+    with refusing("the prompt cannot be made into tokens"):
+        made = [lm.tokenizer.encode(prompt, add_special_tokens=not chat) for prompt in prompts]
+    rows = [encoding.ids for encoding in made]
     if not rows or not all(rows):
         raise InputError(EMPTY)
+    for encoding in made:
+        for token, text in zip(encoding.ids, encoding.tokens, strict=True):
+            if token >= lm.config.vocab_size:
+                raise InputError(
+                    f"the prompt has {text!r}, which is token {token}, but {lm.name} knows "
+                    f"{lm.config.vocab_size} tokens: leave it out"
+                )
     lengths = [len(row) for row in rows]
     if len(set(lengths)) > 1:
         raise InputError(
@@ -195,8 +219,7 @@ def passes(lm: LanguageModel, tokens: np.ndarray, sampling: Sampling) -> Iterato
         InputError: the weights give logits that are not finite.
     """
     batch, length = tokens.shape
-    end = () if sampling.ignore_eos else lm.config.eos_token_id
-    ends = end if isinstance(end, tuple) else (end,)
+    ends = () if sampling.ignore_eos else lm.ends
     rng = np.random.default_rng(sampling.seed)
     with interval(lm.ledger):
         # The last token is never fed back, so it needs no slot in the cache.
@@ -204,7 +227,8 @@ def passes(lm: LanguageModel, tokens: np.ndarray, sampling: Sampling) -> Iterato
     streams = [TextStream(lm.tokenizer, row.tolist()) for row in tokens]
     running = set(range(batch))
     phase: Literal["prefill", "decode"] = "prefill"
-    for position in range(length, length + sampling.max_new_tokens):
+    last = length + sampling.max_new_tokens - 1
+    for position in range(length, last + 1):
         with interval(lm.ledger) as ran:
             stop = lm.device.stopwatch()
             with np.errstate(all="ignore"):  # what is not finite shows in the logits
@@ -220,12 +244,14 @@ def passes(lm: LanguageModel, tokens: np.ndarray, sampling: Sampling) -> Iterato
         with interval(lm.sampling) as drew:
             drawn = _drawn(lm, scores, rng, sampling)
         for sequence in sorted(running):
-            token = drawn[sequence]
-            if token in ends:
+            token, stream = drawn[sequence], streams[sequence]
+            text = "" if token in ends else stream.add(token)
+            if token in ends or position == last:
                 running.discard(sequence)
+                text += stream.end()
             yield Step(
                 token=token,
-                text="" if token in ends else streams[sequence].add(token),
+                text=text,
                 position=position,
                 sequence=sequence,
                 batch=batch,

@@ -4,19 +4,21 @@ Tensors stored in the dtype asked for are memory-mapped; others are read and con
 so that no weight is held twice.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 from tokenizers import Tokenizer
 
 from counting import Counted, Ledger, category
+from minigpt.checkpoint.chat import ChatTemplate
+from minigpt.checkpoint.fit import fit
 from minigpt.checkpoint.hub import find
-from minigpt.checkpoint.tensors import Held, Progress, Stored, Tensor, tensors
+from minigpt.checkpoint.tensors import Held, Progress, Stored, tensors
 from minigpt.checkpoint.tokenizer import read_tokenizer
+from minigpt.checkpoint.tokenizer_config import TokenizerConfig
 from minigpt.errors import InputError
 from minigpt.fast.packed import DTYPES
 from minigpt.inference.device import place
@@ -24,9 +26,7 @@ from minigpt.models.architectures import build, read
 from minigpt.models.cache import KVCache
 from minigpt.models.config import Config
 from minigpt.models.model import Model
-
-# Buffers that old checkpoints carry beside the parameters: the causal mask and its fill value.
-_BUFFERS = re.compile(r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias")
+from minigpt.models.values import Values
 
 
 class Forward(Protocol):
@@ -79,6 +79,8 @@ class LanguageModel:
         dtype: of its matrices.
         files: that it was read from, and may be mapped.
         sampling: the ledger of drawing tokens, which is no part of a pass.
+        ends: the tokens that end a text.
+        chat: what makes a message to the model into its prompt, if it has that.
     """
 
     name: str
@@ -90,6 +92,8 @@ class LanguageModel:
     dtype: str
     files: tuple[Path, ...] = ()
     sampling: Ledger = field(default_factory=Ledger)
+    ends: tuple[int, ...] = ()
+    chat: ChatTemplate | None = None
 
     @property
     def config(self) -> Config:
@@ -116,7 +120,8 @@ def load(
 
     Args:
         model: "shakespeare" (comes with the package), a hub name ("gpt2-xl", "owner/name"), a
-            folder, or a .safetensors file with its config.json and tokenizer.json beside it.
+            folder, or a .safetensors file with its config.json and tokenizer.json beside it; what
+            else may lie there is in `files.BESIDE`.
         dtype: of the matrices, "float32", "bfloat16", "float16" or "int8" (with a scale for each
             output); keys and values are of 16 bits where they are. All else is float32.
         device: "cpu" or "cuda".
@@ -135,15 +140,11 @@ def load(
     if config.uncomputed:
         what = f"{config.uncomputed[0]} is not computed"
         raise InputError(f"{checkpoint.config}: {what}: minigpt count and plan do without")
-    tokenizer = read_tokenizer(checkpoint.tokenizer, config.vocab_size)
-    stored: dict[str, Tensor] = {}
-    for file in checkpoint.tensors:
-        for key, tensor in tensors(file, ignored=_BUFFERS):
-            key = key.removeprefix("transformer.")
-            if key in stored:
-                raise InputError(f"{file}: {key} is stored twice, first in {stored[key].file}")
-            stored[key] = tensor
-    config, stored = _fit(config, stored, checkpoint.config)
+    tokens = TokenizerConfig.read(checkpoint)
+    tokenizer = read_tokenizer(checkpoint, tokens)
+    ahead = checkpoint.values("config.json").given.get("num_nextn_predict_layers")
+    found = chain.from_iterable(map(tensors, checkpoint.tensors))
+    config, stored = fit(config, found, checkpoint.config, ahead if isinstance(ahead, int) else 0)
     require(target, config, dtype, Sizes())
     said = progress or (lambda done, total: None)
     ledger = Ledger()
@@ -154,8 +155,23 @@ def load(
     built = build(config, weights)
     forward = target.forward(built, weights)
     return LanguageModel(
-        checkpoint.name, built, forward, tokenizer, ledger, target, dtype, checkpoint.files
+        name=checkpoint.name,
+        model=built,
+        forward=forward,
+        tokenizer=tokenizer,
+        ledger=ledger,
+        device=target,
+        dtype=dtype,
+        files=checkpoint.files,
+        ends=_ends(config, checkpoint.values("generation_config.json")),
+        chat=tokens.chat,
     )
+
+
+def _ends(config: Config, generation: Values) -> tuple[int, ...]:
+    """The tokens that end a text: those of the generation_config.json, if it says any or none."""
+    end = generation.eos_token_id if "eos_token_id" in generation.given else config.eos_token_id
+    return end if isinstance(end, tuple) else () if end is None else (end,)
 
 
 def require(device: Device, config: Config, dtype: str, sizes: Sizes, loaded: bool = False) -> None:
@@ -189,31 +205,3 @@ def require(device: Device, config: Config, dtype: str, sizes: Sizes, loaded: bo
             f"{what} needs {needed:,} bytes on {device.name}, and {free:,} are free: a smaller "
             "model or dtype, fewer tokens, or another GPU (minigpt plan says which)"
         )
-
-
-def _fit(
-    config: Config, stored: dict[str, Tensor], origin: Path
-) -> tuple[Config, dict[str, Tensor]]:
-    """The configuration with its head tied or separate, as stored, and exactly its tensors.
-
-    Raises:
-        InputError: a tensor is missing, unexpected, or of another shape.
-    """
-    embedding = next(iter(config.shapes()))
-    if "lm_head.weight" in stored and embedding in stored:
-        a, b = stored["lm_head.weight"], stored[embedding]
-        tied = (a.shape, a.dtype) == (b.shape, b.dtype) and np.array_equal(a.map(), b.map())
-        config = config.tied(tied)
-        if tied:
-            stored = {key: tensor for key, tensor in stored.items() if key != "lm_head.weight"}
-    shapes = config.shapes()
-    for key, shape in shapes.items():
-        if key not in stored:
-            raise InputError(f"the checkpoint has no tensor {key}, which {origin} asks for")
-        found, file = stored[key].shape, stored[key].file
-        if found != shape:
-            raise InputError(f"{file}: {key} has shape {found}, but {origin} makes it {shape}")
-    for key in stored:
-        if key not in shapes:
-            raise InputError(f"{stored[key].file}: unexpected tensor {key}, not part of {origin}")
-    return config, stored

@@ -1,6 +1,7 @@
 """Every architecture by the name that a config.json gives it, and every model that has a name."""
 
 import json
+from collections import UserDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -33,19 +34,22 @@ READERS: dict[str, Reader] = {"gpt2": gpt2_config, **{f.model_type: f.read for f
 TEXT_OF = {"gemma3": "gemma3_text", "llava": "llama"}
 """Model types whose text part, which stands alone, is of another type where they do not say it."""
 
-# What transformers takes for the sizes of a Llama that is the text part of another, where it is
-# silent. A Llama's own config.json says them.
-_LLAMA_7B = {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008}
-_LLAMA_7B |= {"num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048}
-TEXT_SIZES = {"llama": _LLAMA_7B}
+# Sizes that the text part of a LLaVA leaves out where they are those of the first 7B; a model's own
+# config.json says them.
+_7B = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
+TEXT_SIZES: dict[str, dict[str, Any]] = {
+    "llama": {**_7B, "intermediate_size": 11008, "max_position_embeddings": 2048},
+    "mistral": {**_7B, "intermediate_size": 14336, "max_position_embeddings": 131072},
+}
 
 _STATE, _ENCODER = "a state-space mixer, which no layer here computes", "an encoder and a decoder"
 _NO_TEXT = "no part that continues a text"
 REFUSED = {
-    **dict.fromkeys(("mamba", "mamba2", "falcon_mamba", "jamba", "bamba", "zamba2"), _STATE),
+    **dict.fromkeys(("mamba", "mamba2", "falcon_mamba", "jamba", "bamba"), _STATE),
+    **dict.fromkeys(("zamba", "zamba2", "falcon_h1", "nemotron_h", "granitemoehybrid"), _STATE),
     **dict.fromkeys(("qwen3_next", "kimi_linear", "minimax"), "linear attention in some layers"),
     **dict.fromkeys(("rwkv", "recurrent_gemma", "xlstm"), "a recurrence in the place of attention"),
-    **dict.fromkeys(("t5", "bart", "mbart", "whisper", "marian", "pegasus"), _ENCODER),
+    **dict.fromkeys(("t5", "mt5", "bart", "mbart", "whisper", "marian", "pegasus"), _ENCODER),
     **dict.fromkeys(("clip", "siglip", "vit", "dinov2"), _NO_TEXT),
     **dict.fromkeys(
         ("bert", "roberta", "distilbert", "xlm-roberta"),
@@ -104,7 +108,7 @@ def read(path: Path) -> Config:
             more = f"what is beside the text part of a {kind}"
             sizes = TEXT_SIZES.get(own, {})
             found = READERS[own]({**sizes, **text, "model_type": own}, path)
-            return replace(found, uncomputed=(more,))
+            return replace(found, uncomputed=(*found.uncomputed, more))
     if not isinstance(kind, str) or kind not in READERS:
         if isinstance(kind, str) and kind in REFUSED:
             raise InputError(f"{path}: model_type {kind!r} is not computed: it has {REFUSED[kind]}")
@@ -113,62 +117,21 @@ def read(path: Path) -> Config:
     return READERS[kind](values, path)
 
 
-def _llama_3(width: int, wide: int, layers: int, heads: int, factor: float, tied: bool) -> Config:
-    old = {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
-    old |= {"original_max_position_embeddings": 8192}
-    return llama.llama(
-        vocab_size=128256,
-        hidden_size=width,
-        intermediate_size=wide,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=8,
-        max_position_embeddings=131072,
-        rms_norm_eps=1e-5,
-        rope_theta=500000.0,
-        rope_scaling={"rope_type": "llama3", "factor": factor, **old},
-        eos_token_id=128001,
-        tie_word_embeddings=tied,
-    )
+class Presets(UserDict[str, Any]):
+    """Configurations of well-known models by name, read from their config.json when asked for."""
+
+    def __getitem__(self, name: str) -> Config:
+        found = self.data[name]
+        if isinstance(found, Path):
+            self.data[name] = found = read(found)
+        return found
 
 
-_V3 = deepseek.deepseek_v3(
-    vocab_size=129280,
-    hidden_size=7168,
-    intermediate_size=18432,
-    moe_intermediate_size=2048,
-    num_hidden_layers=61,
-    num_attention_heads=128,
-    q_lora_rank=1536,
-    kv_lora_rank=512,
-    qk_nope_head_dim=128,
-    qk_rope_head_dim=64,
-    v_head_dim=128,
-    n_routed_experts=256,
-    n_shared_experts=1,
-    num_experts_per_tok=8,
-    n_group=8,
-    topk_group=4,
-    first_k_dense_replace=3,
-    max_position_embeddings=163840,
-    rope_scaling={
-        "type": "yarn",
-        "factor": 40.0,
-        "original_max_position_embeddings": 4096,
-        "beta_fast": 32.0,
-        "beta_slow": 1.0,
-        "mscale": 1.0,
-        "mscale_all_dim": 1.0,
-    },
-    eos_token_id=1,
+_FILES = sorted((Path(__file__).parent / "presets").glob("*.json"))
+PRESETS = Presets(GPT2_SIZES | {file.stem: file for file in _FILES})
+COMPARED = (
+    *GPT2_SIZES,
+    *("llama-3.2-1b", "llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b"),
+    *("deepseek-v3", "deepseek-r1"),
 )
-
-PRESETS: dict[str, Config] = {
-    **GPT2_SIZES,
-    "llama-3.2-1b": _llama_3(2048, 8192, 16, 32, factor=32.0, tied=True),
-    "llama-3.1-8b": _llama_3(4096, 14336, 32, 32, factor=8.0, tied=False),
-    "llama-3.1-70b": _llama_3(8192, 28672, 80, 64, factor=8.0, tied=False),
-    "llama-3.1-405b": _llama_3(16384, 53248, 126, 128, factor=8.0, tied=False),
-    "deepseek-v3": _V3,
-    "deepseek-r1": _V3,  # R1 is V3, trained further
-}
+"""Presets that are compared where a command is asked for all of them."""

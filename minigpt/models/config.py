@@ -48,6 +48,11 @@ class Config(ABC):
         """Heads that a cache holds, so parts it can be divided into; latents are one."""
 
     @property
+    def windows(self) -> tuple[Any, ...]:
+        """How many positions each layer looks back through; None where it looks at everything."""
+        return (None,) * self.layers
+
+    @property
     def latent_cache(self) -> bool:
         """Whether a cache can hold latents, or the keys and values that are made of them."""
         return False

@@ -124,6 +124,11 @@ class DecoderConfig(Config):
         return 1 if self.latent_cache else max(block["mixer"]["heads"].K for block in self.blocks)
 
     @property
+    def windows(self) -> tuple[Any, ...]:
+        mixers = (block["mixer"] for block in self.blocks)
+        return tuple(getattr(dict(mixer.settings).get("reach"), "width", None) for mixer in mixers)
+
+    @property
     def latent_cache(self) -> bool:
         return any(block["mixer"].kind is LatentAttention for block in self.blocks)
 
@@ -141,6 +146,10 @@ class DecoderConfig(Config):
         return RoutedExperts(*choice, len(routed), each)
 
     def short(self) -> tuple["DecoderConfig", tuple[int, ...]]:
+        return self._short
+
+    @cached_property
+    def _short(self) -> tuple["DecoderConfig", tuple[int, ...]]:
         *others, last = self.blocks
         kinds = Counter(others)
         return self.of((*kinds, last)), (*kinds.values(), 1)

@@ -166,27 +166,47 @@ class TopSoftmaxRouter(Module):
 
 
 class GroupRouter(Router):
-    """The best A of the best groups, by sigmoids; a bias balances the load, no part of shares."""
+    """The likeliest A of those groups that have the likeliest experts."""
 
     def __init__(
         self, w: Tensors, C: Any, choice: Choice, groups: int, best: int, **how: Any
     ) -> None:
         super().__init__(w, C, choice, **how)
         self.groups, self.best = groups, best
-        self.e_score_correction_bias = w("e_score_correction_bias", choice[0])
 
     def forward(self, x: Array) -> tuple[Array, Array]:
-        M, (E, A) = x.shape[0], self.choice
-        scores = sigmoid(x @ self.weight.T)  # (M, E)
-        choice = scores + self.e_score_correction_bias
+        scores = probabilities(x @ self.weight.T)  # (M, E)
+        return self._of_groups(scores, scores)
+
+    def _merit(self, choice: Array) -> Array:
+        """Of each group: (M, groups, E / groups) -> (M, groups)."""
+        return choice.max(axis=-1)
+
+    def _of_groups(self, scores: Array, choice: Array) -> tuple[Array, Array]:
+        """Experts chosen by `choice`, their shares by `scores`, (M, E) each."""
+        M, (E, A) = choice.shape[0], self.choice
         with scope("groups"):
             choice = choice.reshape(M, self.groups, E // self.groups)
-            two, _ = top_k(choice, 2)
-            of_groups = np.take_along_axis(choice, two, axis=-1).sum(axis=-1)  # (M, groups)
-            _, others = top_k(of_groups, self.best)  # -inf where a group is chosen
+            _, others = top_k(self._merit(choice), self.best)  # -inf where a group is chosen
             choice = np.where(others[..., None] == -np.inf, choice, -np.inf).reshape(M, E)
         with scope("top_k"):
             chosen, _ = top_k(choice, A)
         with scope("shares"):
             shares = self.share(np.take_along_axis(scores, chosen, axis=-1))
             return chosen, shares * self.factor
+
+
+class BalancedGroupRouter(GroupRouter):
+    """The best A of the best groups, by sigmoids; a bias balances the load, no part of shares."""
+
+    def __init__(self, w: Tensors, C: Any, choice: Choice, **how: Any) -> None:
+        super().__init__(w, C, choice, **how)
+        self.e_score_correction_bias = w("e_score_correction_bias", choice[0])
+
+    def forward(self, x: Array) -> tuple[Array, Array]:
+        scores = sigmoid(x @ self.weight.T)  # (M, E)
+        return self._of_groups(scores, scores + self.e_score_correction_bias)
+
+    def _merit(self, choice: Array) -> Array:
+        two, _ = top_k(choice, 2)
+        return np.take_along_axis(choice, two, axis=-1).sum(axis=-1)

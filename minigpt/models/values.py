@@ -89,13 +89,15 @@ CHECKS: dict[str, Check] = {
     **dict.fromkeys(("activation_function", "scoring_func"), NAME),
     **dict.fromkeys(("rope_parameters", "rope_scaling", "text_config"), OBJECT),
     **dict.fromkeys(("no_rope_layers", "mlp_only_layers"), NUMBERS),
+    **dict.fromkeys(("add_prefix_space", "legacy", "add_bos_token", "add_eos_token"), SWITCH),
     "eos_token_id": tokens,
     "layer_types": KINDS,
     "partial_rotary_factor": number(0, 1.0000001),
 }
-"""What each key of a config.json must be. A reader can ask for these and no others."""
+"""What each key of a config.json, or of a file beside it, must be. A reader asks for no others."""
 
 ALIASES = {  # old and new names of one thing, and those of GPT-2, Falcon and StarCoder
+    "_sliding_window_pattern": "sliding_window_pattern",
     "layer_norm_epsilon": "layer_norm_eps",
     "n_embd": "hidden_size",
     "n_head": "num_attention_heads",
@@ -132,13 +134,14 @@ NULLABLE = frozenset(_NULLABLE.split())
 # Keys that change nothing that a model computes: of training, of generation, of saving.
 _HARMLESS = """_attn_implementation _name_or_path activation_dropout architectures
 attention_dropout attn_pdrop auto_map aux_loss_alpha bad_words_ids begin_suppress_tokens
-bos_token_id cache_implementation classifier_dropout decoder_start_token_id diversity_penalty
-do_sample dropout dtype early_stopping embd_pdrop embedding_dropout encoder_no_repeat_ngram_size
-ep_size experts_per_token exponential_decay_length_penalty finetuning_task forced_bos_token_id
-forced_eos_token_id gradient_checkpointing hidden_dropout id2label init_std initial_context_length
-initializer_range is_decoder is_llama_config label2id language layerdrop length_penalty max_length
-max_position_embeddings min_length model_type n_ctx no_repeat_ngram_size num_beam_groups num_beams
-num_mtp_layers num_nextn_predict_layers num_return_sequences output_attentions output_hidden_states
+bos_token_id cache_implementation chunk_size_feed_forward classifier_dropout decoder_start_token_id
+diversity_penalty do_sample dropout dtype early_stopping embd_pdrop embedding_dropout
+encoder_no_repeat_ngram_size ep_size experts_per_token exponential_decay_length_penalty
+finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing hidden_dropout
+id2label init_std initial_context_length initializer_range is_decoder is_encoder_decoder
+is_llama_config label2id language layerdrop length_penalty max_length max_position_embeddings
+min_length model_type n_ctx no_repeat_ngram_size num_beam_groups num_beams num_mtp_layers
+num_nextn_predict_layers num_return_sequences output_attentions output_hidden_states
 output_router_logits output_scores pad_token_id prefix pretraining_tp problem_type pruned_heads
 qk_head_dim quantization_config remove_invalid_values reorder_and_upcast_attn repetition_penalty
 resid_pdrop residual_dropout return_dict return_dict_in_generate router_aux_loss_coef

@@ -11,7 +11,7 @@ from minigpt.errors import InputError
 from minigpt.models.config import Config
 from minigpt.models.paths import component, layer
 from minigpt.models.routing import bound, expected_experts, most_experts
-from minigpt.planning.forward import Pass, on_shapes, one_of
+from minigpt.planning.forward import Pass, kv_bytes, on_shapes, one_of
 
 
 class Met(NamedTuple):
@@ -57,7 +57,21 @@ class Count:
 
     @property
     def kv_bytes_per_token(self) -> int:
-        return int(self.counts.bytes_written["kv_cache"] // (self.sizes.B * self.sizes.T))
+        """Bytes of cache for one token of a sequence, in all layers."""
+        return self._kv(1)
+
+    @property
+    def kv_bytes_held(self) -> int:
+        """Bytes of cache that the sequences must hold after the pass: of a window, no more."""
+        return self.sizes.B * self._kv(self.sizes.N + self.sizes.T)
+
+    @property
+    def kv_bytes_kept(self) -> int:
+        """The same of an engine that keeps every token in every layer, as pages of one size do."""
+        return self.sizes.B * (self.sizes.N + self.sizes.T) * self._kv(1)
+
+    def _kv(self, tokens: int) -> int:
+        return kv_bytes(self.config, tokens, self.sizes.dtype, self.sizes.cache or "compressed")
 
     @property
     def arithmetic_intensity(self) -> float:

@@ -105,12 +105,12 @@ def on_shapes(config: Config, sizes: Pass = Pass()) -> Forward:
 
 
 @lru_cache(maxsize=1024)
-def kv_bytes(config: Config, tokens: int, dtype: str = "float16") -> int:
+def kv_bytes(config: Config, tokens: int, dtype: str = "float16", cache: str = "compressed") -> int:
     """Bytes of cache that a sequence of `tokens` tokens must hold: of a window, no more than it."""
     few, times = config.short()
     with category("weights"):
         weights = {key: ShapeArray(shape, DTYPES[dtype]) for key, shape in few.shapes().items()}
-    held = build(few, weights).new_cache(1, tokens)
+    held = build(few, weights, cache).new_cache(1, tokens)
     return sum(n * int(layer.nbytes) for n, layer in zip(times, held.layers, strict=True))
 
 

@@ -95,10 +95,7 @@ def this_cpu() -> Accelerator:
     product = np.empty_like(a)
     rate = 2 * n**3 / min(repeat(lambda: np.matmul(a, a, out=product), number=1, repeat=4))
     bandwidth = READ / min(reading(threads))
-    try:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # not every system tells
-        memory = 0
+    memory, told_by = _memory()
     said = f"measured here and now, {threads} threads: float32 matmul of {n} x {n}, read of 256 MiB"
     return Accelerator(
         "CPU",
@@ -106,10 +103,30 @@ def this_cpu() -> Accelerator:
         bandwidth,
         memory,
         said,
-        memory_source="all of the machine's",
+        memory_source=told_by,
         cache=_cache(processors),
         measured=True,
     )
+
+
+def _memory(groups: Path = Path("/sys/fs/cgroup")) -> tuple[int, str]:
+    """Bytes that this process may have, and where that is from; 0 where the system does not tell.
+
+    Args:
+        groups: where Linux shows the limits of a container, as it is seen from within.
+    """
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not every system tells
+        memory = 0
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of versions 2 and 1
+        try:
+            limit = int((groups / name).read_text())
+        except (OSError, ValueError):  # there is none, or it is "max"
+            continue
+        if 0 < limit < memory:
+            return limit, "the limit of this process's container"
+    return memory, "all of the machine's"
 
 
 def reading(threads: int, nbytes: int = READ) -> list[float]:

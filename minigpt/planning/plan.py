@@ -119,6 +119,11 @@ class Plan:
         return self.roofline.kv_bytes_per_token * self.roofline.share
 
     @property
+    def kv_cache_kept(self) -> int:
+        """Bytes of cache on each GPU where each layer keeps all tokens, windows or not."""
+        return math.ceil(self.batch * self.context * self.kv_bytes_per_token)
+
+    @property
     def spare(self) -> int:
         """Bytes left on each GPU where attention is fused; what is missing if negative."""
         return self.gpu.memory - self.memory.needed

@@ -17,7 +17,7 @@ heads on each GPU, and the wire on top, in rings of phases of 8 microseconds. It
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -133,8 +133,9 @@ class Roofline:
         """
         G, L = self.gpus, self.config.layers
         ways, alone = self._ways(T, N, B), self._ways(1, N + T - 1, B)
-        flops = min(_flops(way, T, N) - _flops(_last_block(way), T, N) for way in ways)
-        flops += min(_flops(_last_block(way), 1, N + T - 1) for way in alone)
+        see = self.config.short()[0].windows
+        flops = min(_flops(way, see, T, N) - _flops(_last_block(way), see, T, N) for way in ways)
+        flops += min(_flops(_last_block(way), see, 1, N + T - 1) for way in alone)
         read = self._counts(T, N, B, assume=fewest)
         rows = read.where(operation="take").bytes_read["weights"]
         weights = self._held(read.bytes_read["weights"] - rows)
@@ -154,7 +155,8 @@ class Roofline:
     def _estimate(self, T: int, N: int, B: int) -> Estimate:
         G, L = self.gpus, self.config.layers
         counts = self._counts(T, N, B)
-        flops = min(_flops(way, T, N) for way in self._ways(T, N, B))
+        see = self.config.short()[0].windows
+        flops = min(_flops(way, see, T, N) for way in self._ways(T, N, B))
         weights = self._held(counts.bytes_read["weights"])
         kv = counts.bytes_read["kv_cache"] + counts.bytes_written["kv_cache"]
         # Two all-reduces a block, after attention and after the feed-forward, each a ring in two
@@ -204,10 +206,22 @@ class Roofline:
         return self.config.width * BITS[self.dtype] // 8
 
 
-def _flops(counts: Counts, T: int, N: int) -> int:
-    """2mnp of matrix products, the half of the scores above the diagonal left out."""
-    scores = matmul(counts.where("*.qk")) + matmul(counts.where("*.av", "matmul"))
-    return int(matmul(counts) - scores * (T - 1) // (2 * (N + T)))
+def _flops(counts: Counts, windows: Sequence[int | None], T: int, N: int) -> int:
+    """2mnp of matrix products, scores of keys that a query may not see left out.
+
+    Args:
+        windows: of each layer, None where it looks at everything.
+    """
+    left_out = 0
+    for i, window in enumerate(windows):
+        layer = counts.where(f"*.{i}.*")
+        scores = matmul(layer.where("*.qk")) + matmul(layer.where("*.av", "matmul"))
+        W = N + T if window is None else window
+        pairs = T * (min(N, W - 1) + T)
+        partly = min(T, max(0, W - N))  # the first queries see all before them, the others W
+        seen = partly * N + partly * (partly + 1) // 2 + (T - partly) * W
+        left_out += scores * (pairs - seen) // pairs
+    return int(matmul(counts) - left_out)
 
 
 def _last_block(counts: Counts) -> Counts:

@@ -23,6 +23,7 @@ from minigpt.models import (
     experts,
     gpt2,
     latent,
+    model,
     ops,
     parts,
     reach,
@@ -33,7 +34,7 @@ from minigpt.models.model import Model
 from minigpt.models.paths import layer_of
 from minigpt.stepping.inspection import every_path
 
-_CODE = (cache, decoder, experts, gpt2, latent, ops, parts, reach, rope, routing)  # of models
+_CODE = (cache, decoder, experts, gpt2, latent, model, ops, parts, reach, rope, routing)
 _FILES = {str(module.__file__) for module in _CODE}
 _PASSES = {model.forward.__code__ for model in (gpt2.GPT2, decoder.Decoder)}
 

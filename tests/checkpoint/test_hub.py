@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import json
 import re
 import threading
 from functools import partial
@@ -151,6 +152,75 @@ def test_a_model_in_shards_comes_with_its_index(hub, command, tmp_path):
     assert speaks(command(*generate("owner/name"), HF_HUB_OFFLINE="1"))
     assert command("download", "owner/name", "--to", "d", HF_HUB_OFFLINE="1").returncode == 0
     assert speaks(command(*generate("d"), HF_HUB_OFFLINE="1"))
+
+
+def test_what_lies_beside_comes_along_and_serves_without_the_network(hub, there, command, tmp_path):
+    beside = {
+        "generation_config.json": '{"eos_token_id": 7}',
+        "tokenizer_config.json": '{"add_prefix_space": true}',
+        "special_tokens_map.json": '{"pad_token": "<pad>"}',
+        "added_tokens.json": "{}",
+        "chat_template.jinja": "{{ messages[0].content }}",
+    }
+    for name, text in beside.items():
+        (there / name).write_text(text)
+    assert speaks(command(*generate("owner/name")))
+    assert sorted(hub.fetched()) == sorted([*NEEDED, *beside])
+    assert command("download", "owner/name", "--to", "d", HF_HUB_OFFLINE="1").returncode == 0
+    folder = tmp_path / "here" / "d"
+    assert {name: (folder / name).read_text() for name in beside} == beside
+    assert find(str(folder)).files == tuple(folder / name for name in [*NEEDED, *beside])
+
+
+def test_a_vocabulary_and_its_merges_come_in_place_of_a_tokenizer_json(hub, there, command):
+    made = json.loads((there / "tokenizer.json").read_text())
+    (there / "tokenizer.json").unlink()
+    (there / "vocab.json").write_text(json.dumps(made["model"]["vocab"]))
+    (there / "merges.txt").write_text("#version: 0.2\n")
+    assert speaks(command(*generate("owner/name")))
+    assert hub.fetched() == ["config.json", "vocab.json", "merges.txt", SINGLE]
+    assert command("download", "owner/name", "--to", "d", HF_HUB_OFFLINE="1").returncode == 0
+    assert speaks(command(*generate("d"), HF_HUB_OFFLINE="1"))
+
+
+def test_without_the_hub_a_model_speaks_that_was_fetched_without_what_lies_beside(
+    hub, there, command, tmp_path
+):
+    assert command("download", "owner/name").returncode == 0
+    for mark in (tmp_path / "hf").glob("**/.no_exist/**/*.json*"):  # as if never asked for
+        mark.unlink()
+    for mark in (tmp_path / "hf").glob("**/.no_exist/**/*.jinja"):
+        mark.unlink()
+    assert speaks(command(*generate("owner/name"), HF_HUB_OFFLINE="1"))
+    said = command(*generate("owner/name")[:-1], HF_HUB_OFFLINE="1").stderr.decode()
+    assert "whether it has a generation_config.json is not known without the hub" in said
+
+
+ADAPTERS = {
+    '{"peft_type": "LORA", "base_model_name_or_path": "gpt2"}': "an adapter (LoRA) of gpt2",
+    '{"peft_type": "IA3", "base_model_name_or_path": "a/b"}': "an adapter (IA3) of a/b",
+    '{"peft_type": "LORA", "base_model_name_or_path": null}': "(LoRA) of a model that it does not",
+    "[]": "an adapter, as its adapter_config.json says",
+    "{": "an adapter, as its adapter_config.json says",
+}
+
+
+@pytest.mark.parametrize("text", ADAPTERS)
+@pytest.mark.parametrize("missing", ["config.json", SINGLE])
+def test_an_adapter_is_named_with_what_it_is_of(there, text, missing):
+    (there / missing).unlink()
+    (there / "adapter_config.json").write_text(text)
+    with pytest.raises(InputError, match=rf"^{there} is .*: merge it first") as error:
+        find(str(there))
+    assert ADAPTERS[text] in str(error.value)
+
+
+def test_an_adapter_on_the_hub_is_named_too(there, command):
+    (there / "config.json").unlink()
+    (there / "adapter_config.json").write_text(next(iter(ADAPTERS)))
+    for asked in ("generate", "count"):
+        words = generate("owner/name") if asked == "generate" else (asked, "owner/name")
+        assert "owner/name is an adapter (LoRA) of gpt2: merge" in complaint(command(*words))
 
 
 def test_a_name_without_an_owner_is_a_name(hub, there, command):

@@ -280,7 +280,7 @@ WRONG_CONFIGS = [
       for value in (0, -1, 2.0, "8", True, None, [], 2**40, float("nan"), float("inf"))),
     *({"n_inner": value} for value in (0, -1, 1.5, "32", False)),
     *({"layer_norm_epsilon": value} for value in (-1e-5, 1, "x", None, float("nan"), True)),
-    *({"eos_token_id": value} for value in (-1, 1.0, "0", [-1], True)),
+    *({"eos_token_id": value} for value in (-1, 1.0, "0", [-1], [0, "1"], [[0]], True)),
     *({"tie_word_embeddings": value} for value in (1, "yes", None)),
     {"n_head": 3},
     {"n_head": 16},
@@ -322,10 +322,17 @@ def test_a_malformed_tokenizer_is_named(tmp_path, text):
     assert f"{file} is not a tokenizer" in refused(tmp_path / "m")
 
 
-def test_a_tokenizer_larger_than_the_vocabulary_is_named(tmp_path):
+def test_a_token_beyond_the_vocabulary_is_refused_where_a_prompt_has_it(tmp_path):
     file = checkpoint(tmp_path / "m") / "tokenizer.json"
-    make_tokenizer(261, None).save(str(file))
-    assert refused(tmp_path / "m") == f"{file} has token 260, but the model knows 260 tokens"
+    tokenizer = make_tokenizer(260, None)
+    tokenizer.add_special_tokens(["[PAD]"])
+    tokenizer.save(str(file))
+    lm = load(tmp_path / "m")
+    assert len(list(generate(lm, "ab", max_new_tokens=2, ignore_eos=True))) == 2
+    line = r"'\[PAD\]', which is token 260, but .* knows 260 tokens"
+    for prompts in ("ab[PAD]", ["ab", "a[PAD]"]):
+        with pytest.raises(InputError, match=line):
+            generate(lm, prompts)
 
 
 def test_a_tokenizer_that_cuts_and_pads_does_neither_here(tmp_path):

@@ -198,9 +198,8 @@ def hugging_face(config, device="cpu"):
     import transformers
 
     theirs = transformers.LlamaConfig(
-        **{"eos_token_id": None, **config.given},
+        **{"eos_token_id": None, **config.given, "bos_token_id": None},
         attn_implementation="eager",
-        bos_token_id=None,
     )
     torch.manual_seed(0)
     with torch.device(device):

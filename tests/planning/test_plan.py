@@ -17,7 +17,8 @@ from minigpt.errors import InputError
 from minigpt.formulas.article import tables
 from minigpt.inference.device import Cuda
 from minigpt.inference.load import Sizes, require
-from minigpt.models.architectures import PRESETS
+from minigpt.models.architectures import COMPARED, PRESETS
+from minigpt.models.families.windows import gemma2
 from minigpt.planning.accelerators import Accelerator
 from minigpt.planning.activations import as_written, fused
 from minigpt.planning.forward import Pass, on_shapes
@@ -254,16 +255,40 @@ def test_piped_tables_are_not_folded(command):
     assert min(map(len, rows)) > 100  # each to its last column in one line
 
 
-@pytest.mark.parametrize("name", TINY)
+WINDOWS = gemma2(  # in every other layer
+    vocab_size=11,
+    hidden_size=12,
+    intermediate_size=10,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=6,
+    max_position_embeddings=16,
+)
+WINDOWED = {f"window {W}": WINDOWS.but(sliding_window=W) for W in (1, 3, 5, 9)}
+
+
+@pytest.mark.parametrize("name", TINY | WINDOWED)
 def test_a_prefill_is_its_tokens_one_by_one(name):
-    config, T = TINY[name], 6
+    config, T = (TINY | WINDOWED)[name], 6
     it = plan(name, config, RTX, Options(prompt=T))
     steps = [it.roofline.floor(1, n, 1).estimate.flops for n in range(T)]
-    width = config.n_embd if name == "gpt2" else config.hidden_size
-    heads = (T - 1) * 2 * width * config.vocab_size  # the prefill has logits of its last alone
+    heads = (
+        (T - 1) * 2 * config.width * config.vocab_size
+    )  # the prefill has logits of its last alone
     if name != "deepseek":  # which attends to keys made of its latents, where that is cheaper
         assert it.prefill.estimate.flops == sum(steps) - heads
     assert it.prefill.flops < it.prefill.estimate.flops <= sum(steps) - heads
+
+
+@pytest.mark.parametrize("W", [3, 9, 40])
+def test_a_window_is_cached_and_no_more(W):
+    config = WINDOWS.but(sliding_window=W, max_position_embeddings=64)
+    at = [plan("it", config, RTX, Options(context=n, dtype="float16")) for n in (1, 20, 64)]
+    each = 2 * 2 * 6 * 2  # keys and values of 2 heads of 6 numbers of 2 bytes
+    for made, n in zip(at, (1, 20, 64), strict=True):
+        assert made.memory.kv_cache == 2 * each * (n + min(n, W))
+        assert made.kv_cache_kept == 4 * each * n == n * made.kv_bytes_per_token
 
 
 def test_several_gpus_share_all_but_latents_and_pay_for_the_wire():
@@ -323,7 +348,7 @@ def test_all_compares(capsys):
     assert lines[0]["largest_batch"] == 24
     run("all", "h100", Options(context=2048))
     told = capsys.readouterr().out
-    assert all(name in told for name in PRESETS)
+    assert all(name in told for name in COMPARED)
 
 
 def test_the_articles_tables():

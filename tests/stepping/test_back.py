@@ -9,7 +9,7 @@ from checkpoints import PROMPT, checkpoint, tensors
 from helpers import DRAWN
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from stepped import LINEAR, MODELS, NORM, OPS, SAMPLING, SHORT, VARIANCE, Scripted
+from stepped import LINEAR, MODELS, NORM, OPS, PARTS, SAMPLING, SHORT, VARIANCE, Scripted
 
 import minigpt
 from minigpt import generate, load
@@ -97,7 +97,7 @@ class Typist(Debugger):
 
 GOING = ["op", "op 3", "op 17", "op 60", "n", "s", "r", "until", "layer", "token", "at *.qk", "c"]
 LOOKING = ["p x", "up", "down", "w", "display x", "a", "cost", "lens", "p x.std()", "!y = 1", "kv"]
-LOOKING += ["global keep; keep = x", "!keep = x", f"b {OPS}:{LINEAR}", "p {'y': x + 1}", "retval"]
+LOOKING += ["global keep; keep = x", "!keep = x", f"b {PARTS}:{LINEAR}", "p {'y': x + 1}", "retval"]
 BACK = ["back", "back 2", "back 9", "back 50", "run"]
 
 
@@ -109,6 +109,7 @@ BACK = ["back", "back 2", "back 9", "back 50", "run"]
 @example(
     lines=[f"b {CACHE}:{CATEGORY}", "back", "c", "cl 1", "back", "op 9"]
 )  # at a category's end
+@example(lines=["op", "n", f"b {PARTS}:{LINEAR}", "r", "op"])  # where a frame returns
 @example(lines=["op 40", "!keep = x", "global keep; keep = x", "back 3", "op"])
 def test_whatever_is_typed_memory_at_an_operation_is_what_it_was(lines, tiny, each):
     """However it came there: live and peak bytes of every category, its number, its FLOP."""
@@ -129,7 +130,7 @@ def test_whatever_is_typed_memory_at_an_operation_is_what_it_was(lines, tiny, ea
 )
 def test_back_arrives_whatever_breakpoints_lie_between(lines, back, tiny, each):
     """Those of a line, temporary ones, one with a condition; after that they count again."""
-    breaks = [f"b {OPS}:{LINEAR}", f"tbreak {OPS}:{NORM}", f"b {OPS}:{VARIANCE}, x.std() > -1"]
+    breaks = [f"b {PARTS}:{LINEAR}", f"tbreak {OPS}:{NORM}", f"b {OPS}:{VARIANCE}, x.std() > -1"]
     debugger = Typist([*breaks, *lines, "op 60", "op 60", "op 60", f"back {back}", "c"])
     debugger.generate(load(tiny), "abc", TINY)
     debugger.clear_all_breaks()

@@ -239,6 +239,6 @@ def test_a_debugger_of_a_package_found_by_a_roundabout_path_stays_out_of_it(tmp_
         "print('/./' in file, not_machinery(file), not_machinery('program.py'))\n"
     )
     (tmp_path / "program.py").write_text(program)
-    command = [sys.executable, str(tmp_path / "program.py"), f"./{ROOT.name}"]
-    said = subprocess.run(command, cwd=ROOT.parent, capture_output=True, check=True).stdout
+    command = [sys.executable, str(tmp_path / "program.py"), f"{ROOT.parent}/./{ROOT.name}"]
+    said = subprocess.run(command, capture_output=True, check=True).stdout
     assert said.split() == [b"True", b"False", b"True"]

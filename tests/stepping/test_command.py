@@ -78,7 +78,7 @@ def test_bad_input(tmp_path, options, said):
 
 def test_a_text_that_ends_before_the_first_stop(tmp_path):
     model = checkpoint(tmp_path / "model", ends_at_once())
-    options = "--model", str(model), "--token", "3", "--max-new-tokens", "4"
+    options = "--model", str(model), "--token", "3", "--max-new-tokens", "4", "--temperature", "0"
     result = minigpt("step", "a", *options, cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr == b"minigpt: the text ended after 1 tokens, before --token 3\n"

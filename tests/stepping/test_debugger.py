@@ -4,7 +4,7 @@ import re
 
 import pytest
 from checkpoints import MINIGPT, PROMPT, ROOT, environment
-from sessions import LINEAR, OPS, SHORT, STEP, Session, ends, operations, session
+from sessions import LINEAR, PARTS, SHORT, STEP, Session, ends, operations, session
 
 from minigpt.stepping.debugger import Debugger
 
@@ -157,7 +157,7 @@ def test_pdb_is_all_there(tmp_path, said):
     (tmp_path / ".pdbrc").write_text("alias sh p %1.shape\n")
     with session(tmp_path, "--at", "h.0.attn") as step:
         assert step("sh x")[0] == "(1, 7, 256)"
-        assert "Breakpoint 1 at" in step(f"b {OPS}:{LINEAR}")[0]
+        assert "Breakpoint 1 at" in step(f"b {PARTS}:{LINEAR}")[0]
         assert step("c")[1].startswith("h.0.attn.c_attn #")
         assert step("u")[0].endswith("qkv = self.c_attn(x)  # (B, T, 3C)")
         assert step("!answer = x.data.sum() * 0")[0] == ""
@@ -186,8 +186,8 @@ def test_memory_after_back_is_what_it_was(tmp_path, way):
 
 def test_back_goes_past_breakpoints(tmp_path):
     with session(tmp_path) as step:
-        step(f"b {OPS}:{LINEAR}")
-        step(f"tbreak {OPS}:{LINEAR + 2}, 1 / 0")
+        step(f"b {PARTS}:{LINEAR}")
+        step(f"tbreak {PARTS}:{LINEAR + 2}, 1 / 0")
         stopped = [step("c")[1] for _ in range(4)]
         assert operations(step(f"back {operations(stopped[3]) - 20}")[1]) == 20
         assert [step("c")[1] for _ in range(4)] == stopped
@@ -285,7 +285,7 @@ def test_pdbs_other_commands_do_what_they_say(tmp_path, said):
         cost = step("cost")[0]
         assert re.search(r"^h\.1 +9 operations", cost, re.M)
         step("d")
-        assert "Breakpoint 1" in step(f"b {OPS}:{LINEAR}, x.std() > 0")[0]
+        assert "Breakpoint 1" in step(f"b {PARTS}:{LINEAR}, x.std() > 0")[0]
         assert "ignore next 2" in step("ignore 1 2")[0]
         assert step("c")[1].startswith("h.1.mlp.c_fc #")  # past c_attn and c_proj
         step.sendline("commands 1")

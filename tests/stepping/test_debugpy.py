@@ -17,7 +17,7 @@ pytest.importorskip("debugpy")
 
 [LAUNCH] = json.loads((ROOT / ".vscode" / "launch.json").read_text())["configurations"]
 GPT2 = ROOT / "minigpt" / "models" / "gpt2.py"
-OPS = ROOT / "minigpt" / "models" / "ops.py"
+PARTS = ROOT / "minigpt" / "models" / "parts.py"
 ROOMS = {str(ROOT / "minigpt" / "models" / f"{room}.py") for room in ("gpt2", "ops", "cache")}
 SECONDS = 20
 
@@ -134,7 +134,7 @@ def test_an_ide_steps_through_the_model_alone(tmp_path):
         assert not [frame for frame in frames if "counting" in frame["source"]["path"]]
 
         inside = ide.go("stepIn")  # through Module.__call__
-        assert where(inside)[:2] == (str(OPS), "forward")
+        assert where(inside)[:2] == (str(PARTS), "forward")
 
         seen = ide.ask("evaluate", expression="x", frameId=inside[0]["id"], context="hover")
         assert seen["result"].startswith(

@@ -4,7 +4,7 @@ from typing import Any
 
 from minigpt.models.decoder_config import family
 from minigpt.models.description import Part, identity, part
-from minigpt.models.experts import Beside, GroupRouter, to_one_if_any
+from minigpt.models.experts import BalancedGroupRouter, Beside, GroupRouter, to_one_if_any
 from minigpt.models.families.common import decoder, gated, layers, pre_norm
 from minigpt.models.families.experts import experts
 from minigpt.models.latent import Latent, LatentAttention, ThroughLatent
@@ -49,11 +49,34 @@ def deepseek(c: Values, sparse: Part) -> Part:
 )
 def deepseek_v2(c: Values) -> Part:
     c.only(norm_topk_prob=False, moe_layer_freq=1, scoring_func="softmax")
-    if c.topk_method != "greedy":  # as many experts are met, chosen in another way
-        c.uncomputed.append(f"topk_method {c.topk_method!r}")
-    c.unused("n_group", "topk_group")  # of no use to a greedy choice
+    c.only(mlp_bias=False)
     how: dict[str, Any] = {"name": "", "factor": c.routed_scaling_factor}
+    if c.topk_method == "group_limited_greedy":
+        how |= {"router": GroupRouter, **grouping(c, least=1)}
+    else:
+        c.only(topk_method="greedy")
+        c.unused("n_group", "topk_group")  # of no use to a greedy choice
     return deepseek(c, experts(c, c.n_routed_experts, c.moe_intermediate_size, **how))
+
+
+def grouping(c: Values, least: int) -> dict[str, Any]:
+    """Into how many groups experts fall, and how many of them a token may choose from.
+
+    Raises:
+        InputError: experts cannot be divided so, or a group has fewer than `least`.
+    """
+    E, groups, best, met = c.n_routed_experts, c.n_group, c.topk_group, c.num_experts_per_tok
+    if all(isinstance(n, int) for n in (E, groups, best, met)):
+        if E % groups:
+            raise c.error(f"n_routed_experts {E} is not a multiple of n_group {groups}")
+        if E // groups < least:
+            raise c.error(f"a group of experts has {E // groups}; routing looks at its best two")
+        if best > groups:
+            raise c.error(f"topk_group {best} of n_group {groups}")
+        if met > best * (E // groups):
+            some = f"a token may choose from {best * (E // groups)} experts"
+            raise c.error(f"num_experts_per_tok is {met}, but {some}")
+    return {"groups": groups, "best": best}
 
 
 V3: dict[str, Any] = {
@@ -69,20 +92,10 @@ V3: dict[str, Any] = {
 
 def v3(c: Values) -> Part:
     c.only(topk_method="noaux_tc", moe_layer_freq=1, scoring_func="sigmoid", rope_interleave=True)
-    E, groups, best, met = c.n_routed_experts, c.n_group, c.topk_group, c.num_experts_per_tok
-    if all(isinstance(n, int) for n in (E, groups, best, met)):
-        if E % groups:
-            raise c.error(f"n_routed_experts {E} is not a multiple of n_group {groups}")
-        if E // groups < 2:
-            raise c.error(f"a group of experts has {E // groups}; routing looks at its best two")
-        if best > groups:
-            raise c.error(f"topk_group {best} of n_group {groups}")
-        if met > best * (E // groups):
-            some = f"a token may choose from {best * (E // groups)} experts"
-            raise c.error(f"num_experts_per_tok is {met}, but {some}")
-    how: dict[str, Any] = {"groups": groups, "best": best, "factor": c.routed_scaling_factor}
-    how |= {"name": "", "share": to_one_if_any if c.norm_topk_prob else identity}
-    return deepseek(c, experts(c, E, c.moe_intermediate_size, GroupRouter, **how))
+    how: dict[str, Any] = {"name": "", "factor": c.routed_scaling_factor, **grouping(c, least=2)}
+    how["share"] = to_one_if_any if c.norm_topk_prob else identity
+    E, F = c.n_routed_experts, c.moe_intermediate_size
+    return deepseek(c, experts(c, E, F, BalancedGroupRouter, **how))
 
 
 deepseek_v3 = family("deepseek_v3", **V3)(v3)

@@ -120,7 +120,7 @@ def falcon(c: Values) -> Part:
     C, H, new = c.hidden_size, c.num_attention_heads, c.new_decoder_architecture
     one, said = c.multi_query, c.num_kv_heads
     K = said or H if new or not one else 1
-    F, two = c.ffn_hidden_size or 4 * C, new and c.num_ln_in_parallel_attn != 1
+    F, two = c.ffn_hidden_size or 4 * C, c.num_ln_in_parallel_attn != 1 and new
     block = part(
         ParallelBlock if two else OneNormBlock,
         before_mixer=layer_norm(c, "ln_attn" if two else "input_layernorm"),

@@ -77,7 +77,9 @@ def qwen3(c: Values) -> Part:
 )
 def smollm3(c: Values) -> Part:
     c.only(use_sliding_window=False)
-    c.unused("layer_types", "max_window_layers", "sliding_window")
+    if "sliding_attention" in (c.layer_types or ()):
+        raise c.error("layer_types has windows; only 'full_attention' is computed")
+    c.unused("max_window_layers", "sliding_window")  # of no use without
     every, h = c.no_rope_layer_interval, sizes(c)
     turned = c.no_rope_layers or [(i + 1) % every for i in layers(c)]  # 0 is a layer without
     ropes = [read_rope(c, h.D) if turn else UNTURNED for turn in turned]

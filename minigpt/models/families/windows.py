@@ -60,6 +60,7 @@ def gemma(c: Values, mixers: list[Part], after_head: Part) -> Part:
 @family("gemma2", **GEMMA, attn_logit_softcapping=50.0, final_logit_softcapping=30.0)
 def gemma2(c: Values) -> Part:
     c.unused("hidden_act", "sliding_window_size")  # `hidden_activation` rules
+    c.only(use_bidirectional_attention=False)
     scale, cap, bias = c.query_pre_attn_scalar**-0.5, c.attn_logit_softcapping, c.attention_bias
     attend = part(CappedAttend, scale=scale, cap=cap) if cap else part(Attend, scale=scale)
     seen = [by_kind(c, kind) for kind in kinds(c, full_each=2)]
@@ -96,6 +97,12 @@ def gemma3_text(c: Values) -> Part:
     head_dim=64,
     num_key_value_heads=8,
     rms_norm_eps=1e-5,
+    rope_scaling={
+        "rope_type": "yarn",
+        "factor": 32.0,
+        "original_max_position_embeddings": 4096,
+        "truncate": False,
+    },
     rope_theta=150000.0,
     sliding_window=128,
     swiglu_alpha=1.702,
@@ -159,7 +166,7 @@ def cohere2(c: Values) -> Part:
     """A layer with a window has positions, one without has none."""
     c.only(layer_switch=c.sliding_window_pattern, position_embedding_type="rope_gptj")
     c.only(order_of_interleaved_layers="local_attn_first", use_parallel_block=True)
-    c.only(use_embedding_sharing=True, use_gated_activation=True)
+    c.only(use_embedding_sharing=True, use_gated_activation=True, use_qk_norm=False)
     usual: dict[str, Any] = {"width": c.hidden_size, "epsilon": c.layer_norm_eps}
     before, bias = part(CentredNorm, "input_layernorm", **usual), c.attention_bias
     turned = read_rope(c, sizes(c).D, interleaved=True)

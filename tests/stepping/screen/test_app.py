@@ -24,7 +24,7 @@ def test_keys_go_where_pdb_would():
         line = view.state.line
         assert (await go("n")).state.line == line + 1
         view = await go("s")
-        assert (view.state.path, Path(view.state.file).name) == ("h.1.attn.c_attn", "ops.py")
+        assert (view.state.path, Path(view.state.file).name) == ("h.1.attn.c_attn", "parts.py")
         assert (await go("r")).state.event == "return"
         number = go.app.view.state.number
         view = await go("o")

@@ -1,0 +1,145 @@
+"""What lies beside a tokenizer and says how it is to be used: tokens added, a space in front."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import AddedToken
+
+from minigpt.checkpoint.chat import ChatTemplate
+from minigpt.checkpoint.files import Checkpoint
+from minigpt.errors import InputError
+from minigpt.models.values import Values
+
+_ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # in the order that they are added in
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+
+# Special tokens that classes of transformers have where their files name none.
+_DEFAULTS = {
+    "GPT2Tokenizer": dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>"),
+    "Qwen2Tokenizer": dict.fromkeys(("eos_token", "unk_token", "pad_token"), "<|endoftext|>"),
+}
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """The tokenizer_config.json, with the older files that say a part of it.
+
+    Attributes:
+        kind: the class of transformers that is to read the tokenizer, "" where none is named.
+        special: special tokens by their roles, as "bos_token".
+        added: tokens with their flags, which hold if the tokenizer has them with others.
+        named: all tokens that are special, which the tokenizer is to have under whatever flags.
+        prefix_space: whether text is to begin with a space, if that is said.
+        legacy: whether that space also comes after each special token, in a `LlamaTokenizer`.
+        begin, end: whether the first and the last of a prompt are tokens of their own; where there
+            is a tokenizer.json, that says it.
+        chat: the template of chats, if there is one.
+    """
+
+    kind: str
+    special: Mapping[str, str]
+    added: tuple[AddedToken, ...]
+    named: tuple[AddedToken, ...]
+    prefix_space: bool | None
+    legacy: bool
+    begin: bool
+    end: bool
+    chat: ChatTemplate | None
+
+    @classmethod
+    def read(cls, checkpoint: Checkpoint) -> "TokenizerConfig":
+        """That of a model; one without such files says nothing.
+
+        Raises:
+            InputError: a file is malformed.
+        """
+        values = checkpoint.values("tokenizer_config.json")
+        old = "added_tokens_decoder" not in values.given
+        map_values = checkpoint.values("special_tokens_map.json") if old else Values({}, "")
+        given = {**values.given, **map_values.given}
+        kind = str(given.get("tokenizer_class") or "").removesuffix("Fast")
+        defaults = _DEFAULTS.get(kind or "GPT2Tokenizer", {}) if checkpoint.merges else {}
+        special = _special({**defaults, **given})
+        more = given.get("additional_special_tokens") or given.get("extra_special_tokens")
+        extra = filter(None, map(_token, more if isinstance(more, list) else []))
+        named = {repr(token): token for token in (*special.values(), *extra)}.values()
+        names = {token.content for token in named}
+        added = _old(checkpoint.values("added_tokens.json"), names) if old else _added(values)
+        texts = {role: token.content for role, token in special.items()}
+        return cls(
+            kind=kind,
+            special=texts,
+            added=tuple(added),
+            named=tuple(named),
+            prefix_space=values.add_prefix_space,
+            legacy=bool(values.legacy),
+            begin=bool(values.add_bos_token),
+            end=bool(values.add_eos_token),
+            chat=_chat(checkpoint, values, texts),
+        )
+
+
+def _flags(token: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in token.items() if name in _FLAGS}
+
+
+def _token(given: Any) -> AddedToken | None:
+    """A special token, which stands there by itself or among its flags; None if it is none."""
+    flags = _flags(given) if isinstance(given, dict) else {}
+    text = given.get("content") if isinstance(given, dict) else given
+    return AddedToken(text, **flags | {"special": True}) if isinstance(text, str) else None
+
+
+def _special(given: Mapping[str, Any]) -> dict[str, AddedToken]:
+    """Those that have a role: a standard one, or one of the model's own."""
+    extra = given.get("extra_special_tokens")
+    given = {**(extra if isinstance(extra, dict) else {}), **given}
+    own = (key for key in given if key.endswith("_token"))
+    roles = dict.fromkeys([*(f"{role}_token" for role in _ROLES), *own])
+    found = {role: _token(given.get(role)) for role in roles}
+    return {role: token for role, token in found.items() if token}
+
+
+def _added(values: Values) -> list[AddedToken]:
+    """Those of the `added_tokens_decoder`, by their ids."""
+    given = values.given["added_tokens_decoder"]
+    try:
+        return [
+            AddedToken(token["content"], **_flags(token))
+            for _, token in sorted((int(index), token) for index, token in given.items())
+        ]
+    except (ValueError, TypeError, LookupError, AttributeError):
+        raise values.error("added_tokens_decoder is not tokens by their ids") from None
+
+
+def _old(values: Values, special: Collection[str]) -> list[AddedToken]:
+    """Those of an added_tokens.json, by their ids."""
+    try:
+        tokens = sorted(values.given, key=lambda token: int(values.given[token]))
+    except (ValueError, TypeError):
+        raise values.error("it is not the ids of tokens") from None
+    return [
+        AddedToken(token, normalized=token not in special, special=token in special)
+        for token in tokens
+    ]
+
+
+def _chat(checkpoint: Checkpoint, values: Values, special: dict[str, str]) -> ChatTemplate | None:
+    """The chat_template.jinja, or else what the configuration says."""
+    if path := checkpoint.beside.get("chat_template.jinja"):
+        try:
+            return ChatTemplate(path.read_text(encoding="utf-8"), special, str(path))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read as text: {error}") from None
+    given = values.given.get("chat_template")
+    if isinstance(given, list):  # several, by name
+        try:
+            given = {each["name"]: each["template"] for each in given}.get("default")
+        except (LookupError, TypeError):
+            raise values.error("chat_template is neither a template nor a list of them") from None
+    if given is None:
+        return None
+    if not isinstance(given, str):
+        raise values.error("chat_template is neither a template nor a list of them")
+    return ChatTemplate(given, special, str(values.source))

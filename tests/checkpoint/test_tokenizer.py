@@ -1,0 +1,276 @@
+"""Tokenizers as folders have them: what lies beside them, and the ids that come of a prompt."""
+
+import json
+import shutil
+
+import pytest
+from checkpoints import checkpoint, make_tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
+
+from minigpt.checkpoint.hub import find
+from minigpt.checkpoint.tokenizer import read_tokenizer
+from minigpt.checkpoint.tokenizer_config import TokenizerConfig
+from minigpt.errors import InputError
+
+END = "<|endoftext|>"
+TEXTS = (
+    "To be, or not",
+    " a  b",
+    f"x{END}y",
+    "<s>To the</s> t [PAD]q",
+    "naïve 🙂 don't 12",
+    "<n> a",
+)
+
+
+def ids(folder, text):
+    made = find(str(folder))
+    return read_tokenizer(made, TokenizerConfig.read(made)).encode(text).ids
+
+
+def write(folder, name, values):
+    (folder / name).write_text(json.dumps(values), encoding="utf-8")
+
+
+def split_up(folder):
+    """The tokenizer of a folder as vocab.json and merges.txt, with some merges."""
+    letters = sorted(make_tokenizer(257, None).get_vocab(), key=len)[:256]
+    merges = [("t", "h"), ("th", "e"), ("Ġ", "the"), ("Ġ", "a"), ("n", "o")]
+    vocabulary = [*letters, *map("".join, merges), END]
+    (folder / "tokenizer.json").unlink()
+    write(folder, "vocab.json", {token: i for i, token in enumerate(vocabulary)})
+    lines = ["#version: 0.2", *map(" ".join, merges), ""]
+    (folder / "merges.txt").write_text("\n".join(lines), encoding="utf-8")
+
+
+def spelling(folder):
+    """A tokenizer of words and, where it has none, bytes, as Llama 2's; a space comes in front."""
+    vocabulary = [
+        "<unk>",
+        "<s>",
+        "</s>",
+        *(f"<0x{i:02X}>" for i in range(256)),
+        "▁",
+        "▁t",
+        *"abeht",
+    ]
+    merges = [("▁", "t")]
+    made = Tokenizer(
+        models.BPE(
+            {token: i for i, token in enumerate(vocabulary)},
+            merges,
+            unk_token="<unk>",
+            byte_fallback=True,
+            fuse_unk=True,
+        )
+    )
+    made.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    made.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Strip(" ", 1, 0)]
+    )
+    special = ("<unk>", "<s>", "</s>")
+    made.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in special])
+    made.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 1)])
+    made.save(str(folder / "tokenizer.json"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return checkpoint(tmp_path / "m")
+
+
+# A space in front.
+
+
+@pytest.mark.parametrize("space", [True, False, None])
+@pytest.mark.parametrize(
+    "kind", ["GPT2Tokenizer", "GPT2TokenizerFast", "GPTNeoXTokenizerFast", None]
+)
+def test_a_space_comes_in_front_where_the_configuration_says_so(folder, kind, space):
+    bare = ids(folder, "ab")
+    said = {"tokenizer_class": kind, "add_prefix_space": space}
+    write(folder, "tokenizer_config.json", {k: v for k, v in said.items() if v is not None})
+    front = make_tokenizer(260, None).encode(" ").ids if space else []
+    assert ids(folder, "ab") == front + bare
+    assert ids(folder, " ab") == make_tokenizer(260, None).encode(" ab").ids  # there already
+
+
+def test_a_class_that_takes_a_tokenizer_as_it_stands_has_no_other_space(folder):
+    bare = ids(folder, "ab")
+    said = {"tokenizer_class": "PreTrainedTokenizerFast", "add_prefix_space": True}
+    write(folder, "tokenizer_config.json", said)
+    assert ids(folder, "ab") == bare
+
+
+def test_a_space_in_front_may_be_taken_away(folder):
+    spelling(folder)
+    said = {"tokenizer_class": "LlamaTokenizer", "add_prefix_space": False}
+    t, a = (find_id(folder, token) for token in ("▁t", "a"))
+    assert ids(folder, "ta")[1:] == [t, a]
+    write(folder, "tokenizer_config.json", said)
+    assert ids(folder, "ta")[1:] == [find_id(folder, "t"), a]
+
+
+def find_id(folder, token):
+    return json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"][token]
+
+
+# Vocabulary and merges.
+
+
+def test_a_vocabulary_and_its_merges_make_a_tokenizer(folder):
+    split_up(folder)
+    vocabulary = json.loads((folder / "vocab.json").read_text())
+    found = ids(folder, f"the note{END} a")
+    assert found == [
+        *(vocabulary[token] for token in ("the", "Ġ", "no", "t", "e", END, "Ġa")),
+    ]
+
+
+@pytest.mark.parametrize("begin", [True, False])
+@pytest.mark.parametrize("end", [True, False])
+def test_without_a_tokenizer_json_the_configuration_says_what_is_around_a_prompt(
+    folder, begin, end
+):
+    split_up(folder)
+    vocabulary = json.loads((folder / "vocab.json").read_text())
+    said = {"add_bos_token": begin, "add_eos_token": end, "bos_token": "a", "eos_token": "<e>"}
+    write(folder, "tokenizer_config.json", said)
+    new = len(vocabulary)
+    assert ids(folder, "b") == begin * [vocabulary["a"]] + [vocabulary["b"]] + end * [new]
+
+
+def test_a_class_that_cannot_be_built_is_named(folder):
+    split_up(folder)
+    write(folder, "tokenizer_config.json", {"tokenizer_class": "RobertaTokenizer"})
+    with pytest.raises(InputError, match=r"vocab\.json is not a tokenizer: its class is Roberta"):
+        ids(folder, "a")
+
+
+@pytest.mark.parametrize("kept", ["vocab.json", "merges.txt", "tokenizer.model"])
+def test_half_a_tokenizer_is_refused(folder, kept):
+    split_up(folder)
+    for name in {"vocab.json", "merges.txt"} - {kept}:
+        (folder / name).unlink()
+    (folder / kept).touch()
+    lines = {
+        "vocab.json": "and no merges.txt",
+        "merges.txt": "m has no tokenizer.json",
+        "tokenizer.model": "only a tokenizer.model of SentencePiece",
+    }
+    with pytest.raises(InputError, match=r"m has no tokenizer\.json") as error:
+        find(str(folder))
+    assert lines[kept] in str(error.value)
+
+
+WRONG = {
+    "tokenizer_config.json": [
+        "[]",
+        "{",
+        '{"add_prefix_space": "yes"}',
+        '{"added_tokens_decoder": []}',
+        '{"added_tokens_decoder": {"a": {"content": "x"}}}',
+        '{"added_tokens_decoder": {"1": {"content": 7}}}',
+        '{"added_tokens_decoder": {"1": "x"}}',
+        '{"chat_template": 7}',
+        '{"chat_template": [7]}',
+    ],
+    "added_tokens.json": ["[]", '{"x": "y"}', '{"x": null}'],
+    "special_tokens_map.json": ["7"],
+    "chat_template.jinja": ["\udcff"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [(name, text) for name, texts in WRONG.items() for text in texts]
+)
+def test_a_malformed_file_beside_a_tokenizer_is_named(folder, name, text):
+    (folder / name).write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=f"{folder / name}"):
+        ids(folder, "a")
+
+
+# Against transformers.
+
+TOKENS = ("[PAD]", "<n>", "<s>", END)
+
+
+@st.composite
+def beside(draw, kind):
+    """A tokenizer_config.json, and the older files that say the same."""
+    flag = st.booleans()
+    said = {"tokenizer_class": kind, "bos_token": END, "eos_token": END, "unk_token": END}
+    files = {"tokenizer_config.json": said}
+    if draw(flag):
+        said["add_prefix_space"] = draw(flag)
+    if draw(flag):
+        said["add_bos_token"] = draw(flag)
+    if draw(flag):
+        said["pad_token"] = "[PAD]"
+    if draw(flag):
+        said["additional_special_tokens"] = draw(st.lists(st.sampled_from(TOKENS), unique=True))
+    new = draw(st.lists(st.sampled_from(TOKENS[:3]), unique=True))
+    if draw(flag):
+        plain = kind == "Qwen2Tokenizer"  # which takes the flags of special tokens from none
+        names = ("lstrip", "rstrip", "normalized", "single_word", "special")
+        flags = st.fixed_dictionaries(dict.fromkeys(names, st.just(False) if plain else flag))
+        said["added_tokens_decoder"] = {
+            str(400 + i): {"content": token, **draw(flags)} for i, token in enumerate(new)
+        }
+    elif draw(flag):
+        files["added_tokens.json"] = {token: 400 + i for i, token in enumerate(new)}
+    elif draw(flag):
+        files["special_tokens_map.json"] = {"pad_token": {"content": "[PAD]", "lstrip": draw(flag)}}
+    return files
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    reason = "transformers, a witness, is not installed"
+    transformers = pytest.importorskip("transformers", minversion="5", reason=reason)
+    transformers.logging.set_verbosity_error()
+
+    def encoded(folder):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        return [tokenizer(text)["input_ids"] for text in TEXTS]
+
+    return encoded
+
+
+@pytest.mark.parametrize(
+    ("kind", "whole"),
+    [
+        ("GPT2Tokenizer", True),
+        ("PreTrainedTokenizerFast", True),
+        ("GPT2Tokenizer", False),
+        ("Qwen2Tokenizer", False),
+    ],
+)
+@settings(max_examples=15)
+@given(data=st.data())
+def test_ids_are_those_of_transformers(tmp_path_factory, theirs, kind, whole, data):
+    folder = checkpoint(tmp_path_factory.mktemp("m") / "m")
+    if not whole:
+        split_up(folder)
+    for name, values in data.draw(beside(kind)).items():
+        if whole and "added_tokens_decoder" in values:  # as every such file names its own
+            there = {"content": END, "special": True, "normalized": False}
+            values["added_tokens_decoder"]["259"] = there
+        write(folder, name, values)
+    assert [ids(folder, text) for text in TEXTS] == theirs(folder)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("space", [True, False])
+@pytest.mark.parametrize("legacy", [True, False, None])
+@pytest.mark.parametrize("kind", ["LlamaTokenizer", "LlamaTokenizerFast"])
+def test_ids_of_a_llama_tokenizer_are_those_of_transformers(folder, theirs, kind, legacy, space):
+    spelling(folder)
+    said = {"tokenizer_class": kind, "add_prefix_space": space, "legacy": legacy}
+    said |= {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": True}
+    write(folder, "tokenizer_config.json", {k: v for k, v in said.items() if v is not None})
+    assert [ids(folder, text) for text in TEXTS] == theirs(folder)
