@@ -12,7 +12,7 @@ app = typer.Typer(help="Ratios of things run in turn, on this machine.", no_args
 
 Model = Annotated[
     str,
-    typer.Argument(help="gpt2 to gpt2-xl (random weights), shakespeare, a folder or owner/name"),
+    typer.Argument(help="a preset (random weights), shakespeare, a folder or owner/name"),
 ]
 Engines = Annotated[
     list[str] | None, typer.Option("--engine", help="to run (repeatable); all installed if none")

@@ -13,19 +13,37 @@ from minigpt.checkpoint.tensors import tensors
 from minigpt.errors import InputError
 from minigpt.fast.packing import stamp
 from minigpt.models.architectures import read
+from minigpt.models.decoder_config import DecoderConfig
+from minigpt.models.families import llama as families
 from minigpt.models.gpt2_config import GPT2Config
+from minigpt.models.rope import Rope, frequencies, rotary_parameters
+from minigpt.models.values import Values
 from minigpt.storage.files import written_whole
 from minigpt.storage.private import PrivateFolder, unusable
 
-_PARTS = {  # of a block
+_NAMES = {  # of modules, by what they are in a block or outside
     "ln_1": "attn_norm",
     "attn.c_attn": "attn_qkv",
     "attn.c_proj": "attn_output",
     "ln_2": "ffn_norm",
     "mlp.c_fc": "ffn_up",
     "mlp.c_proj": "ffn_down",
+    "wte": "token_embd",
+    "wpe": "position_embd",
+    "ln_f": "output_norm",
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "embed_tokens": "token_embd",
+    "norm": "output_norm",
+    "lm_head": "output",
 }
-_OUTSIDE = {"wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm"}
 
 
 def converted(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
@@ -45,7 +63,8 @@ def converted(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
 
 
 def gguf_file(folder: Path, dtype: str) -> Path:
-    """A GPT-2 as llama.cpp reads it: matrices in `dtype` (int8 is its q8_0), the rest float32.
+    """A GPT-2 or Llama as llama.cpp reads it: matrices in `dtype` (int8 is its q8_0), the rest
+    float32.
 
     Raises:
         InputError: it is another architecture.
@@ -57,17 +76,16 @@ def _write_gguf(folder: Path, dtype: str, path: Path) -> None:
     gguf: Any = import_module("gguf")
     checkpoint = find(str(folder))
     config = read(checkpoint.config)
-    if not isinstance(config, GPT2Config):
-        raise InputError(f"{folder} is no GPT-2, the only model that llama.cpp is measured on")
+    llama = isinstance(config, DecoderConfig) and config.family is families.llama
+    if not (llama or isinstance(config, GPT2Config)):
+        raise InputError(f"{folder}: llama.cpp is measured on GPT-2 and Llama only")
     types = gguf.GGMLQuantizationType
     type_ = {"float32": types.F32, "bfloat16": types.BF16, "int8": types.Q8_0}[dtype]
-    writer = gguf.GGUFWriter(path, "gpt2", use_temp_file=False)
+    writer = gguf.GGUFWriter(path, "llama" if llama else "gpt2", use_temp_file=False)
+    (_say_llama if llama else _say_gpt2)(writer, config)
     writer.add_context_length(config.n_positions)
-    writer.add_embedding_length(config.n_embd)
-    writer.add_feed_forward_length(config.ffn_dim)
-    writer.add_block_count(config.n_layer)
-    writer.add_head_count(config.n_head)
-    writer.add_layer_norm_eps(config.layer_norm_epsilon)
+    writer.add_embedding_length(config.width)
+    writer.add_block_count(config.layers)
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("no_vocab")
     shapes = config.shapes()
@@ -76,27 +94,76 @@ def _write_gguf(folder: Path, dtype: str, path: Path) -> None:
         if key not in shapes:
             continue  # old checkpoints carry masks, some a copy of the table as the head
         array = tensor.read(np.dtype(np.float32))
-        if key.startswith("h.") and array.ndim == 2:
+        way = config.layout(key, array.ndim)
+        if way == "columns":
             array = array.T  # stored (in, out); its products want (out, in)
-        if array.ndim == 2 and key != "wpe.weight":
-            array = gguf.quants.quantize(np.ascontiguousarray(array), type_)
-            writer.add_tensor(_gguf_name(key), array, raw_dtype=type_)
+        heads = _turned_heads(config, key) if llama else None
+        if heads:
+            array = _side_by_side(array, heads)
+        array = np.ascontiguousarray(array)
+        if way:
+            quantised = gguf.quants.quantize(array, type_)
+            writer.add_tensor(_gguf_name(key), quantised, raw_dtype=type_)
         else:
-            writer.add_tensor(_gguf_name(key), np.ascontiguousarray(array))
+            writer.add_tensor(_gguf_name(key), array)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
 
 
+def _say_gpt2(writer: Any, config: Any) -> None:
+    writer.add_feed_forward_length(config.ffn_dim)
+    writer.add_head_count(config.n_head)
+    writer.add_layer_norm_eps(config.layer_norm_epsilon)
+
+
+def _say_llama(writer: Any, config: Any) -> None:
+    """Sizes, and how far each pair is slowed down where a Llama is scaled to a longer context.
+
+    Raises:
+        InputError: its rotary positions are scaled in a way that this does not say.
+    """
+    rope: Rope = config.blocks[0]["mixer"]["rope"]
+    if rope.scale != 1.0:
+        raise InputError("llama.cpp is measured on Llamas whose cosines are not scaled")
+    _, K, G, D = config.blocks[0]["mixer"]["heads"]
+    theta = rotary_parameters(Values(config.given, config.source, config.family.defaults))
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(K * G)
+    writer.add_head_count_kv(K)
+    writer.add_key_length(D)
+    writer.add_value_length(D)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_dimension_count(rope.width)
+    writer.add_rope_freq_base(theta.rope_theta)
+    plain = np.array(frequencies(theta.rope_theta, rope.width))
+    slowed = (plain / np.array(rope.frequencies)).astype(np.float32)
+    if (slowed != 1).any():
+        writer.add_tensor("rope_freqs.weight", slowed)
+
+
+def _turned_heads(config: Any, key: str) -> int | None:
+    """How many heads a tensor makes that turn with the position, if it makes any."""
+    _, K, G, _ = config.blocks[0]["mixer"]["heads"]
+    if ".q_proj." in key:
+        return int(K * G)
+    return int(K) if ".k_proj." in key else None
+
+
+def _side_by_side(array: np.ndarray, heads: int) -> np.ndarray:
+    """Rows in another order, as llama.cpp stores them: the two of a pair side by side."""
+    pairs = array.reshape(heads, 2, len(array) // heads // 2, *array.shape[1:])
+    return pairs.swapaxes(1, 2).reshape(array.shape)
+
+
 def _gguf_name(key: str) -> str:
-    module, _, kind = key.rpartition(".")
-    if module == "lm_head":
-        return f"output.{kind}"
-    if module in _OUTSIDE:
-        return f"{_OUTSIDE[module]}.{kind}"
-    _, layer, part = module.split(".", 2)
-    return f"blk.{layer}.{_PARTS[part]}.{kind}"
+    module, _, kind = key.removeprefix("model.").rpartition(".")
+    block, _, rest = module.partition(".")
+    if block not in ("h", "layers"):
+        return f"{_NAMES[module]}.{kind}"
+    layer, _, part = rest.partition(".")
+    return f"blk.{layer}.{_NAMES[part]}.{kind}"
 
 
 def ctranslate2_folder(folder: Path, dtype: str) -> Path:

@@ -1,4 +1,4 @@
-"""Checkpoints of a GPT-2 at its true size with random values, in Hugging Face layout.
+"""Checkpoints of a model at its true size with random values, in Hugging Face layout.
 
 Text that one generates is noise; what it costs is not.
 """
@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from minigpt.checkpoint.dtypes import CODES
+from minigpt.checkpoint.dtypes import CODES, NUMPY
 from minigpt.checkpoint.tensors import Progress
 from minigpt.errors import InputError
-from minigpt.models.gpt2_config import GPT2Config
+from minigpt.models.config import Config
 from minigpt.storage.files import filled
 
 END_OF_TEXT = "<|endoftext|>"
 
 
 def write_checkpoint(
-    config: GPT2Config,
+    config: Config,
     folder: Path,
     dtype: str = "float32",
     seed: int = 0,
@@ -30,7 +30,7 @@ def write_checkpoint(
     """Makes `folder`, whole or not at all: config.json, tokenizer.json, model.safetensors.
 
     Args:
-        dtype: that the tensors are stored in, "float32" or "float16".
+        dtype: that the tensors are stored in, "float32", "bfloat16" or "float16".
         merges: see `make_tokenizer`.
 
     Raises:
@@ -46,11 +46,9 @@ def write_checkpoint(
         raise InputError(f"{folder} cannot be written: {error.strerror or error}") from None
 
 
-def _write_tensors(
-    config: GPT2Config, path: Path, dtype: str, seed: int, progress: Progress
-) -> None:
+def _write_tensors(config: Config, path: Path, dtype: str, seed: int, progress: Progress) -> None:
     """All tensors of `config`, one by one, with normally distributed values, as initialised."""
-    itemsize, offset, header = np.dtype(dtype).itemsize, 0, {}
+    itemsize, offset, header = NUMPY[dtype].itemsize, 0, {}
     for key, shape in config.shapes().items():
         end = offset + int(np.prod(shape)) * itemsize
         header[key] = {"dtype": CODES[dtype], "shape": shape, "data_offsets": [offset, end]}
@@ -62,9 +60,9 @@ def _write_tensors(
         file.write(len(encoded).to_bytes(8, "little") + encoded)
         for key, shape in config.shapes().items():
             values = 0.02 * rng.standard_normal(shape, np.float32)
-            if ".ln_" in f".{key}" and key.endswith("weight"):
+            if len(shape) == 1 and key.endswith("weight"):  # of a norm
                 values += 1
-            values.astype(dtype, copy=False).tofile(file)
+            values.astype(NUMPY[dtype], copy=False).tofile(file)
             progress(header[key]["data_offsets"][1], offset)
 
 

@@ -11,6 +11,7 @@ from minigpt.checkpoint.synthetic import write_checkpoint
 from minigpt.errors import InputError
 from minigpt.inference.generate import generate
 from minigpt.inference.load import load
+from minigpt.models.families.llama import llama
 from minigpt.models.gpt2_config import GPT2Config
 
 A = Entry("minigpt", "float32")
@@ -57,13 +58,34 @@ def test_this_program_as_an_engine_says_what_generate_says(folder, engine):
     assert (list(outcome.prompt_s), len(outcome.between_s)) == (["3"], 3)
 
 
+SCALED = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+MODELS = {
+    "gpt2": GPT2Config(300, 32, 64, 2, 2, eos_token_id=299),
+    "llama": llama(
+        vocab_size=300,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=32,
+        rope_scaling=SCALED | {"original_max_position_embeddings": 16},
+        eos_token_id=299,
+        bos_token_id=298,
+        pad_token_id=None,
+        tie_word_embeddings=True,
+    ),
+}
+
+
 @pytest.mark.parametrize("engine", PEERS)
-def test_a_peer_says_the_same(tmp_path, monkeypatch, engine):
+@pytest.mark.parametrize("model", MODELS)
+def test_a_peer_says_the_same(tmp_path, monkeypatch, engine, model):
     for package in ENGINES[engine].packages:
         pytest.importorskip(package)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    config = GPT2Config(300, 32, 64, 2, 2, eos_token_id=299)
-    write_checkpoint(config, tmp_path / "m", seed=1)
+    write_checkpoint(MODELS[model], tmp_path / "m", seed=1)
     job = Job("minigpt", "float32", str(tmp_path / "m"), 1, 300, (5, 9), 8)
     ours = work(job)
     theirs, _ = start(job._replace(engine=engine))

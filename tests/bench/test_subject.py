@@ -1,5 +1,8 @@
 """The checkpoints of the benchmarks, and the copies that other engines need."""
 
+import shutil
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from checkpoints import CONFIG, checkpoint
@@ -9,17 +12,42 @@ from minigpt.bench.convert import converted
 from minigpt.checkpoint.synthetic import write_checkpoint
 from minigpt.errors import InputError
 from minigpt.inference.load import load
+from minigpt.models.families.llama import llama
 from minigpt.models.gpt2_config import GPT2Config
+
+LLAMA = llama(
+    vocab_size=300,
+    hidden_size=64,
+    intermediate_size=96,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=64,
+    rms_norm_eps=1e-5,
+    eos_token_id=299,
+    tie_word_embeddings=True,
+)
 
 
 def test_random_weights_are_made_once(folder, monkeypatch):
-    monkeypatch.setitem(models.GPT2_SIZES, "gpt2", CONFIG)
-    made = models.subject("gpt2")
-    lm = load(made.folder)
-    assert (made.config, lm.config) == (CONFIG, CONFIG)
-    written = (made.folder / "model.safetensors").stat().st_mtime_ns
-    assert models.subject("gpt2") == made
-    assert (made.folder / "model.safetensors").stat().st_mtime_ns == written
+    for name, config in {"gpt2": CONFIG, "llama-3.2-1b": LLAMA}.items():
+        monkeypatch.setitem(models.PRESETS, name, config)
+        made = models.subject(name)
+        lm = load(made.folder)
+        assert (made.config, lm.config) == (config, config)
+        written = (made.folder / "model.safetensors").stat()
+        assert models.subject(name) == made
+        assert (made.folder / "model.safetensors").stat().st_mtime_ns == written.st_mtime_ns
+        assert written.st_size // config.parameters == (4 if name == "gpt2" else 2)
+
+
+def test_random_weights_that_have_no_room_are_refused(folder, monkeypatch):
+    monkeypatch.setitem(models.PRESETS, "gpt2", CONFIG)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(
+        InputError, match=r"random weights of gpt2 take [\d,]+ bytes, and 1,000 are"
+    ):
+        models.subject("gpt2")
 
 
 def test_a_checkpoint_is_whole_or_not_there(tmp_path):
