@@ -46,12 +46,11 @@ class Family:
         c = Values(given, source, self.defaults)
         decoder = self.reader(c)
         vocabulary, end, tied = c.vocab_size, c.eos_token_id, c.tie_word_embeddings
-        unread = (f"{key} of its config.json" for key in c.unread())
         return DecoderConfig(
             vocab_size=vocabulary,
             eos_token_id=end,
             tie_word_embeddings=tied,
-            uncomputed=tuple(dict.fromkeys((*c.uncomputed, *unread))),
+            uncomputed=c.all_uncomputed(),
             family=self,
             decoder=decoder,
             given=dict(given),

@@ -128,5 +128,5 @@ def gpt2_config(given: Mapping[str, Any], source: Any) -> GPT2Config:
         scale_attn_by_inverse_layer_idx=c.scale_attn_by_inverse_layer_idx,
         eos_token_id=c.eos_token_id,
         tie_word_embeddings=c.tie_word_embeddings,
-        uncomputed=tuple(dict.fromkeys((*c.uncomputed, *c.unread()))),
+        uncomputed=c.all_uncomputed(),
     )

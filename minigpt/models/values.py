@@ -207,6 +207,8 @@ class Values:
         """The error of a value, to be raised."""
         return InputError(f"{self.source}: {what}")
 
-    def unread(self) -> list[str]:
-        """The keys that nobody asked for, and that may change what a model computes."""
-        return sorted(self._spelled.keys() - self._asked - HARMLESS)
+    def all_uncomputed(self) -> tuple[str, ...]:
+        """What is `uncomputed`, and the keys that nobody asked for: they may change what it says."""
+        unread = sorted(self._spelled.keys() - self._asked - HARMLESS)
+        keys = (f"{key} of its config.json" for key in unread)
+        return tuple(dict.fromkeys((*self.uncomputed, *keys)))
