@@ -13,6 +13,8 @@ from importlib.metadata import distributions
 import pytest
 from checkpoints import ROOT, SHIPPED
 
+PRESET_FILES = [*(ROOT / "minigpt/models/presets").glob("*.json")]
+
 
 def run(*command, **options):
     options = {"check": True, "capture_output": True, "text": True, "timeout": 300} | options
@@ -41,6 +43,9 @@ def test_the_wheel_holds_the_packages_the_shipped_model_and_the_licence(wheel):
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {"counting/py.typed", "minigpt/py.typed"} <= set(names)
     assert not any("__pycache__" in name for name in names)
+    presets = {f"minigpt/models/presets/{file.name}" for file in PRESET_FILES}
+    assert presets
+    assert presets <= set(names)
 
 
 def test_the_wheel_runs_the_main_job_in_an_empty_folder(wheel, tmp_path):

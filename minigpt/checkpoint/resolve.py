@@ -10,6 +10,7 @@ from minigpt.models.architectures import PRESETS, read
 from minigpt.models.config import Config
 
 NAMES = (*PRESETS, SHIPPED)
+SOME = ("gpt2-xl", "llama-3.1-8b", "qwen3-8b", "gemma-3-27b", "deepseek-r1", SHIPPED)
 
 
 def resolve(model: str) -> Config:
@@ -32,8 +33,8 @@ def resolve(model: str) -> Config:
         return read(find_config(model))
     near = did_you_mean(model, NAMES)
     unknown = (
-        f"unknown model {model!r}: it is one of {', '.join(NAMES)}, or a config.json, a folder "
-        "that has one, or a name on the hub"
+        f"unknown model {model!r}: it is one of {len(NAMES)} names ({', '.join(SOME)}, …, all in "
+        "docs/models.md), a config.json, a folder that has one, or a name on the hub"
     )
     if model.casefold() in map(str.casefold, NAMES):  # no need to ask the hub
         raise InputError(unknown + near)

@@ -119,9 +119,8 @@ def document(found: Formulas) -> dict[str, Any]:
         "scores": found.scores,
         "logits": found.logits,
     }
-    more = {} if found.of.gpt2 else {"one_token": one_token(found)}
     said |= {"dtype": found.dtype, "symbols": found.symbols}
-    return said | _strings(found.closed_forms) | more
+    return said | _strings(found.closed_forms)
 
 
 def _strings(nested: Any) -> Any:

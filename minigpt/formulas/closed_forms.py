@@ -175,8 +175,10 @@ class Formulas:
 
     Attributes:
         model, scores, logits, dtype: as given to `formulas`.
-        counts: operations and bytes by path and operation; `h.0` stands for all L blocks.
-        tensors: parameters by checkpoint key, a tied head's once; `h.0` again for all L blocks.
+        counts: operations and bytes by path and operation; the first layer of a
+            kind stands for all of it, `h.0` for all L blocks of GPT-2.
+        tensors: parameters by checkpoint key, a tied head's once; layers as in
+            `counts`.
         peak_activation_bytes: the most alive at once: a polynomial, or the `Max` of several; None
             where it depends on which experts are met.
         of: the configuration on symbols.

@@ -268,6 +268,7 @@ def sizes(config: Config) -> dict[str, Any]:
             "C": config.n_positions,
         }
     assert isinstance(config, DecoderConfig)
+    _possible(config)
     found: dict[str, Any] = dict(_layers(config))
     mixer = config.blocks[0]["mixer"]
     heads = mixer["heads"] if mixer.kind is not LatentAttention else None

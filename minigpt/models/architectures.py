@@ -97,24 +97,28 @@ def read(path: Path) -> Config:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON: {error}") from None
     kind = values.get("model_type") if isinstance(values, dict) else None
-    if (
-        isinstance(kind, str)
-        and kind not in READERS
-        and isinstance(values.get("text_config"), dict)
-    ):
-        text = values["text_config"]
-        own = text.get("model_type", TEXT_OF.get(kind))
-        if own in READERS:
-            more = f"what is beside the text part of a {kind}"
-            sizes = TEXT_SIZES.get(own, {})
-            found = READERS[own]({**sizes, **text, "model_type": own}, path)
-            return replace(found, uncomputed=(*found.uncomputed, more))
-    if not isinstance(kind, str) or kind not in READERS:
-        if isinstance(kind, str) and kind in REFUSED:
-            raise InputError(f"{path}: model_type {kind!r} is not computed: it has {REFUSED[kind]}")
+    if not isinstance(kind, str):
+        raise InputError(f"{path}: model_type is {kind!r}, not the name of an architecture")
+    text = values.get("text_config")
+    if kind not in READERS and isinstance(text, dict):
+        return _text_part(kind, text, path)
+    if kind in REFUSED:
+        raise InputError(f"{path}: model_type {kind!r} is not computed: it has {REFUSED[kind]}")
+    if kind not in READERS:
         known = ", ".join(READERS)
         raise InputError(f"{path}: model_type is {kind!r}; known architectures are {known}")
     return READERS[kind](values, path)
+
+
+def _text_part(whole: str, text: dict[str, Any], path: Path) -> Config:
+    """The configuration of the text part of a model that also sees."""
+    kind = text.get("model_type", TEXT_OF.get(whole))
+    if not isinstance(kind, str) or kind not in READERS:
+        what = f"the text part of {whole!r} is of {kind!r}"
+        raise InputError(f"{path}: {what}; known architectures are {', '.join(READERS)}")
+    found = READERS[kind]({**TEXT_SIZES.get(kind, {}), **text, "model_type": kind}, path)
+    more = f"what is beside the text part of a {whole}"
+    return replace(found, uncomputed=(*found.uncomputed, more))
 
 
 class Presets(UserDict[str, Any]):

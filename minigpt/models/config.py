@@ -12,7 +12,7 @@ Shapes = dict[str, tuple[Any, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Config(ABC):
-    """The sizes of a model. Its fields are the keys of its config.json, in that model's words.
+    """The sizes of a model. The keys of its config.json are attributes, in that model's words.
 
     Attributes:
         vocab_size: the number of tokens that there are.

@@ -133,8 +133,8 @@ class YarnScaling(Scaling):
 def read_scaling(said: Values) -> Scaling:
     """The scaling that the rotary parameters of a config.json ask for.
 
-    A kind that is not computed is none of `said.uncomputed`'s figures: it changes what a model
-    says, and neither sizes nor FLOP.
+    A kind that is not computed is listed in `said.uncomputed`: it changes what a model says, and
+    neither sizes nor FLOP.
 
     Raises:
         InputError: values are missing, or cannot be.

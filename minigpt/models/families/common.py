@@ -119,7 +119,8 @@ def decoder(c: Values, layers: list[Part], **others: Any) -> Part:
         InputError: the file gives kinds for another number of layers.
     """
     if len(layers) != c.num_hidden_layers:
-        raise c.error(f"{len(layers)} kinds of layer for {c.num_hidden_layers} layers")
+        what = f"the kinds of {len(layers)} layers are given, and num_hidden_layers is"
+        raise c.error(f"{what} {c.num_hidden_layers}: they must be as many")
     usual = {
         "embedding": table(c, "model.embed_tokens"),
         "layers": tuple(layers),
