@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 from minigpt.errors import InputError
 
@@ -47,7 +47,7 @@ def _compiled(code: str) -> Any:
     class Generation(Extension):
         """`{% generation %}`, which marks answers for a training, and is their text here."""
 
-        tags: ClassVar[set[str]] = {"generation"}
+        tags = {"generation"}  # noqa: RUF012
 
         def parse(self, parser: Parser) -> list[nodes.Node]:
             next(parser.stream)

@@ -208,7 +208,7 @@ class Values:
         return InputError(f"{self.source}: {what}")
 
     def all_uncomputed(self) -> tuple[str, ...]:
-        """What is `uncomputed`, and the keys that nobody asked for, which may change what it says."""
+        """What is `uncomputed`, and keys that nobody asked for, which may change what it says."""
         unread = sorted(self._spelled.keys() - self._asked - HARMLESS)
         keys = (f"{key} of its config.json" for key in unread)
         return tuple(dict.fromkeys((*self.uncomputed, *keys)))
