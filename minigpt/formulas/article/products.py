@@ -89,6 +89,7 @@ def shapes() -> Iterator[Answer]:
     r1: Any = PRESETS["deepseek-r1"]
     keys = r1.qk_nope_head_dim + r1.qk_rope_head_dim
     llama = LLAMAS["8B"]
+    of_llama = llama.blocks[0]["mixer"]["heads"]
     yield condition(
         f"{width} / {heads} = {head} in GPT-2 XL, {llama.hidden_size} / "
         f"{llama.num_attention_heads} = {llama.blocks[0]['mixer']['heads'].D} in Llama 3.1 8B; in DeepSeek R1 "
