@@ -92,7 +92,7 @@ def shapes() -> Iterator[Answer]:
     of_llama = llama.blocks[0]["mixer"]["heads"]
     yield condition(
         f"{width} / {heads} = {head} in GPT-2 XL, {llama.hidden_size} / "
-        f"{llama.num_attention_heads} = {llama.blocks[0]['mixer']['heads'].D} in Llama 3.1 8B; in DeepSeek R1 "
+        f"{llama.num_attention_heads} = {of_llama.D} in Llama 3.1 8B; in DeepSeek R1 "
         f"{r1.hidden_size} / {r1.num_attention_heads} = "
         f"{r1.hidden_size // r1.num_attention_heads}, but queries and keys of {keys} and values of "
         f"{r1.v_head_dim}",
