@@ -188,8 +188,11 @@ def _extreme(choice: Callable[..., Any]) -> Callable[..., Any]:
     """A maximum or a minimum, a number of Python's among its operands made a Scalar."""
 
     def run(*operands: Any) -> Any:
-        tally = next(x for x in operands if isinstance(x, np.ndarray)).flat[0].tally
-        return choice(*(x if isinstance(x, np.ndarray) else _scalar(x, tally) for x in operands))
+        counting = [isinstance(x, Scalar | np.ndarray) for x in operands]
+        one = operands[counting.index(True)]
+        tally = (one.flat[0] if isinstance(one, np.ndarray) else one).tally
+        made = zip(operands, counting, strict=True)
+        return choice(*(x if counts else _scalar(x, tally) for x, counts in made))
 
     return run
 

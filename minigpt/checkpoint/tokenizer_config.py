@@ -63,8 +63,10 @@ class TokenizerConfig:
         special = _special({**defaults, **given})
         more = given.get("additional_special_tokens") or given.get("extra_special_tokens")
         extra = filter(None, map(_token, more if isinstance(more, list) else []))
-        named = {repr(token): token for token in (*special.values(), *extra)}.values()
-        names = {token.content for token in named}
+        named = [*{repr(token): token for token in (*special.values(), *extra)}.values()]
+        names = dict.fromkeys(token.content for token in named)
+        if kind == "Qwen2Tokenizer" and checkpoint.merges:  # which adds them again, without flags
+            named = [AddedToken(name, special=True) for name in names]
         added = _old(checkpoint.values("added_tokens.json"), names) if old else _added(values)
         texts = {role: token.content for role, token in special.items()}
         return cls(

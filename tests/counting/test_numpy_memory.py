@@ -223,7 +223,7 @@ def test_files_tell_what_asked_for_the_bytes():
         logits = step(model, cache)
         found = {file.name: n for file, n in allocations.by_file().items()}
     weights = ledger.live_bytes["weights"]
-    assert found == {"helpers.py": weights, "cache.py": cache.nbytes, "ops.py": logits.nbytes}
+    assert found == {"helpers.py": weights, "cache.py": cache.nbytes, "parts.py": logits.nbytes}
 
 
 def test_only_array_data_is_seen():

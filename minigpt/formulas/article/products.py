@@ -89,9 +89,10 @@ def shapes() -> Iterator[Answer]:
     r1: Any = PRESETS["deepseek-r1"]
     keys = r1.qk_nope_head_dim + r1.qk_rope_head_dim
     llama = LLAMAS["8B"]
+    of_llama = llama.blocks[0]["mixer"]["heads"]
     yield condition(
         f"{width} / {heads} = {head} in GPT-2 XL, {llama.hidden_size} / "
-        f"{llama.num_attention_heads} = {llama.head_dim} in Llama 3.1 8B; in DeepSeek R1 "
+        f"{llama.num_attention_heads} = {of_llama.D} in Llama 3.1 8B; in DeepSeek R1 "
         f"{r1.hidden_size} / {r1.num_attention_heads} = "
         f"{r1.hidden_size // r1.num_attention_heads}, but queries and keys of {keys} and values of "
         f"{r1.v_head_dim}",
@@ -118,12 +119,12 @@ def attention_of_a_sequence() -> Iterator[Answer]:
         "In an autoregressive model like GPT-2, the next token depends on the previous tokens.",
     )
     made = np.random.default_rng(0).standard_normal((3, 6, 4))
-    Q, K, V = made
-    causal = attention(Q, K, V, np.tril(np.ones((6, 6), bool)))
+    (Q, K, V), scale = made, made.shape[-1] ** -0.5
+    causal = attention(Q, K, V, np.tril(np.ones((6, 6), bool)), scale)
     scores = Q @ K.T / math.sqrt(K.shape[1])
     soft = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
-    full = attention(Q, K, V, np.ones((6, 6), bool))
-    last = attention(Q[-1:], K, V, np.ones((1, 6), bool))
+    full = attention(Q, K, V, np.ones((6, 6), bool), scale)
+    last = attention(Q[-1:], K, V, np.ones((1, 6), bool), scale)
     yield right(
         f"softmax(Q Kᵀ / √d_k) V by hand and as the model runs it {_agree(full, soft @ V)}; "
         "the last token's row of the whole, causal, and that of its q alone against all of K and "
