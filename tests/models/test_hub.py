@@ -1,6 +1,7 @@
 """Configurations of the hub, as published: parameters, bytes of cache and FLOP, by witnesses."""
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 
@@ -207,3 +208,22 @@ def test_the_documents_table_is_what_count_says():
             experts.expert_parameters
         )
         assert met == (f"{active:,}" if experts else "")
+
+
+def test_documents_say_how_many_families_and_models_there_are():
+    root = Path(__file__).parents[2]
+    said = {name: (root / name).read_text() for name in ("README.md", "docs/models.md")}
+    families, models = len(READERS), len(PRESETS) - len(GPT2_SIZES)
+    assert (
+        f"[{families} families](docs/models.md#which-models), {models} models by name"
+        in said["README.md"]
+    )
+    assert f"GPT-2, Llama and {families - 2} more families" in (root / "pyproject.toml").read_text()
+    listed = [row for row in said["docs/models.md"].splitlines() if row.startswith("| `")]
+    assert READERS.keys() <= {kind for row in listed for kind in re.findall(r"`(\w+)`", row)}
+
+
+def test_the_document_says_how_much_more_heads_would_hold_than_latents():
+    config, document = PRESETS["deepseek-v3"], Path(__file__).parents[2] / "docs" / "models.md"
+    as_heads = 2 * 2 * config.hidden_size * config.num_hidden_layers  # of hidden / heads numbers
+    assert f"gets {as_heads / kv_bytes(config, 1):.1f} times as much" in document.read_text()
