@@ -157,7 +157,8 @@ CASES: dict[str, dict[str, Any]] = {
     "gpt2, inverse": GPT2
     | {"scale_attn_by_inverse_layer_idx": True, "activation_function": "gelu"},
     "deepseek_v2": V2,
-    "deepseek_v2, narrow queries": V2 | {"q_lora_rank": 12, "attention_bias": True},
+    "deepseek_v2, narrow queries": V2
+    | {"q_lora_rank": 12, "attention_bias": True, "routed_scaling_factor": 1.5},
     "deepseek_v3": V3 | GROWING,
     "deepseek_v3, wide queries": V3 | {"q_lora_rank": None, "norm_topk_prob": False},
     "kimi_k2": V3,
