@@ -101,7 +101,7 @@ CASES: dict[str, dict[str, Any]] = {
     "qwen3_moe": EXPERTS | {"norm_topk_prob": True, "head_dim": 12},
     "qwen3_moe, mixed": {
         **EXPERTS,
-        "mlp_only_layers": [0],
+        "mlp_only_layers": [1],
         "decoder_sparse_step": 2,
         "head_dim": 8,
         "attention_bias": True,
