@@ -41,6 +41,12 @@ def command(monkeypatch, capfd, here):
     return run
 
 
+@pytest.fixture(scope="module")
+def torch():
+    pytest.importorskip("transformers", reason="transformers, a witness, is not installed")
+    return pytest.importorskip("torch", reason="PyTorch, a witness, is not installed")
+
+
 AVX2 = ["sse4.2", "avx", "avx2", "fma", "f16c"]
 
 

@@ -3,12 +3,14 @@
 import hashlib
 from collections.abc import Callable
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minigpt.checkpoint.hub import find
+from minigpt.checkpoint.quantised import made_whole
 from minigpt.checkpoint.tensors import tensors
 from minigpt.errors import InputError
 from minigpt.fast.packing import stamp
@@ -89,7 +91,8 @@ def _write_gguf(folder: Path, dtype: str, path: Path) -> None:
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("no_vocab")
     shapes = config.shapes()
-    for key, tensor in (found for file in checkpoint.tensors for found in tensors(file)):
+    found = chain.from_iterable(map(tensors, checkpoint.tensors))
+    for key, tensor in made_whole(found, checkpoint.values("config.json").given):
         key = key.removeprefix("transformer.")
         if key not in shapes:
             continue  # old checkpoints carry masks, some a copy of the table as the head

@@ -1,13 +1,12 @@
 """From the tensors of a checkpoint to those of a model: their names, and what is no weight."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-
-from minigpt.checkpoint.tensors import FLOATS, Tensor
+from minigpt.checkpoint.quantised import Quantised, made_whole, method, refusal
+from minigpt.checkpoint.tensors import FLOATS, Entry
 from minigpt.errors import InputError
 from minigpt.models.config import Config, Shapes
 
@@ -33,10 +32,12 @@ _WRAPPED = {  # what a key shows of how a model was saved, and the way out
     r"(.*\.)?_orig_mod\..*": "saved compiled: save model._orig_mod in place of model",
 }
 
+E = TypeVar("E", bound=Entry)  # a tensor, or what a header says of one
+
 
 def fit(
-    config: Config, found: Iterable[tuple[str, Tensor]], origin: Path, ahead: int = 0
-) -> tuple[Config, dict[str, Tensor]]:
+    config: Config, found: Iterable[tuple[str, E]], origin: Path, given: Mapping[str, Any] = {}
+) -> tuple[Config, dict[str, E]]:
     """The configuration with its head tied or separate, as stored, and exactly its tensors.
 
     Keys may lack the prefix of the model's own, or have `model.` or `transformer.` before them.
@@ -45,14 +46,20 @@ def fit(
     Args:
         found: tensors of the checkpoint by their keys.
         origin: the config.json, for errors.
-        ahead: layers behind the model's own, which guess tokens ahead and are no part of it.
+        given: the values of that. They tell of layers behind the model's own, which guess tokens
+            ahead and are no part of it, and of how weights are quantised.
 
     Raises:
+        Quantised: weights are quantised, and not in blocks that are made whole.
         InputError: a tensor is missing, unexpected, stored twice, of another shape or dtype.
     """
-    names, found = _Names.of(config), list(found)
+    names, found = _Names.of(config), made_whole(found, given)
+    if how := method(given, found):
+        raise Quantised(f"{origin}: {refusal(how)}")
+    ahead = given.get("num_nextn_predict_layers")
+    ahead = ahead if isinstance(ahead, int) else 0
     layers = range(config.layers, config.layers + ahead) if ahead else _ahead(config, found)
-    stored: dict[str, Tensor] = {}
+    stored: dict[str, E] = {}
     for key, tensor in found:
         name = names.find(key)
         layer = _LAYER.fullmatch(key)
@@ -109,26 +116,25 @@ class _Names(NamedTuple):
         return None
 
 
-def _ahead(config: Config, found: list[tuple[str, Tensor]]) -> set[int]:
+def _ahead(config: Config, found: list[tuple[str, E]]) -> set[int]:
     """The layers behind the model's own that show by their names that they guess ahead."""
     layers = (_LAYER.fullmatch(key) for key, _ in found)
     guessing = {int(layer[1]) for layer in layers if layer and _AHEAD.fullmatch(layer[2])}
     return {layer for layer in guessing if layer >= config.layers}
 
 
-def _unexpected(key: str, tensor: Tensor, origin: Path) -> InputError:
+def _unexpected(key: str, tensor: Entry, origin: Path) -> InputError:
     for pattern, what in _WRAPPED.items():
         if re.fullmatch(pattern, key):
             return InputError(f"{tensor.file}: {key} is {what}")
     return InputError(f"{tensor.file}: unexpected tensor {key}, not part of {origin}")
 
 
-def _tie(config: Config, names: _Names, stored: dict[str, Tensor]) -> Config:
+def _tie(config: Config, names: _Names, stored: dict[str, E]) -> Config:
     """The configuration with its head as stored; a tied pair leaves the embedding alone."""
     head, embedding = stored.get(names.head), stored.get(names.embedding)
-    if head and embedding:
-        tied = (head.shape, head.dtype) == (embedding.shape, embedding.dtype)
-        config = config.tied(tied and np.array_equal(head.map(), embedding.map()))
+    if head and embedding and (same := head.same(embedding)) is not None:
+        config = config.tied(same)
     if head and config.tie_word_embeddings:
         stored[names.embedding] = embedding or head
         del stored[names.head]

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 from minigpt.checkpoint.files import BESIDE, INDEX, SINGLE, Checkpoint
 from minigpt.errors import InputError, did_you_mean
@@ -28,6 +29,7 @@ _ADAPTER, _PIECES = "adapter_config.json", "tokenizer.model"
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _REFUSED = "loading a pickle can run any code; save the model as safetensors"
 
+T = TypeVar("T")
 Fetch = Callable[[str], Path | None]  # a file of the model, by name; None where it has no such file
 
 
@@ -37,10 +39,11 @@ def find(model: str, revision: str | None = None) -> Checkpoint:
     Raises:
         InputError: there is no such model, it has no safetensors, or the hub cannot be reached.
     """
-    fetch = _source(model, revision)
+    fetch = source(model, revision)
     config = _fetched(model, "config.json", fetch)
     tokenizer, merges = _tokenizer(model, fetch)
-    tensors = _tensors(model, fetch)
+    names = tensor_files(model, fetch, fetch)
+    tensors = tuple(part(model, name, fetch(name)) for name in names)
     beside = {name: file for name in BESIDE if (file := fetch(name))}
     return Checkpoint(model, config, tokenizer, tensors, merges, beside)
 
@@ -51,23 +54,23 @@ def find_config(model: str) -> Path:
     Raises:
         InputError: there is no such model, it has none, or the hub cannot be reached.
     """
-    return _fetched(model, "config.json", _source(model, None))
+    return _fetched(model, "config.json", source(model))
 
 
-def _source(model: str, revision: str | None) -> Fetch:
+def source(model: str, revision: str | None = None) -> Fetch:
     """What fetches the files of a model.
 
     Raises:
         InputError: the name is none of a model, or `revision` of one on this machine.
     """
     try:
-        here = _here(model)
+        found = here(model)
     except OSError as error:  # a folder that may not be read, a name too long
         raise InputError(f"{model} cannot be read: {error.strerror}") from None
-    if here:
+    if found:
         if revision is not None:
             raise InputError(f"{model} is on this machine: only a hub name has revisions")
-        return here
+        return found
     if not _HUB_NAME.fullmatch(model):
         raise InputError(f"{model!r} is no file, no folder and no hub name")
     for known in WEIGHTS:
@@ -76,7 +79,7 @@ def _source(model: str, revision: str | None) -> Fetch:
     return _on_hub(model, revision)
 
 
-def _here(model: str) -> Fetch | None:
+def here(model: str) -> Fetch | None:
     """What fetches the files of a model that comes with the package, or is a folder or file."""
     if model == SHIPPED:
         package = Path(__file__).parents[1]
@@ -164,9 +167,17 @@ def _tokenizer(model: str, fetch: Fetch) -> tuple[Path, Path | None]:
     raise _lacks(model, what, fetch)
 
 
-def _tensors(model: str, fetch: Fetch) -> tuple[Path, ...]:
-    if single := fetch(SINGLE):
-        return (single,)
+def tensor_files(model: str, fetch: Fetch, has: Callable[[str], Any]) -> list[str]:
+    """The names of the files of a model's tensors.
+
+    Args:
+        has: whether the model has a file, asked of the one that holds all of them.
+
+    Raises:
+        InputError: there are none, or the index that names them is broken.
+    """
+    if has(SINGLE):
+        return [SINGLE]
     index = fetch(INDEX)
     if index is None:
         raise _lacks(model, f"{SINGLE} and no {INDEX}", fetch)
@@ -176,15 +187,17 @@ def _tensors(model: str, fetch: Fetch) -> tuple[Path, ...]:
         raise InputError(f"{index} is not a safetensors index: get it again") from None
     if not names:
         raise InputError(f"{index} names no file: get it again")
-    shards = []
     for name in names:
         if not re.fullmatch(r"[\w-][\w.-]*\.safetensors", str(name)):
             raise InputError(f"{index} names {name!r}, which is not a safetensors file beside it")
-        shard = fetch(name)
-        if shard is None:
-            raise InputError(f"{model} has no {name}, which {index.name} asks for")
-        shards.append(shard)
-    return tuple(shards)
+    return names
+
+
+def part(model: str, name: str, found: T | None) -> T:
+    """What was found of a file that an index names. Raises InputError where that is None."""
+    if found is None:
+        raise InputError(f"{model} has no {name}, which {INDEX} asks for")
+    return found
 
 
 def _in_folder(folder: Path) -> Fetch:
@@ -217,13 +230,14 @@ def _on_hub(model: str, revision: str | None) -> Fetch:
             get_hf_file_metadata(hf_hub_url(model, "config.json", revision=revision))
         except HfHubHTTPError as error:  # an answer
             status = error.response.status_code if error.response is not None else 0
-            return _first_line(error) if status >= 500 else ""
+            return first_line(error) if status >= 500 else ""
         except HFValidationError:
             return ""
         except Exception as error:  # whatever the transport of this version raises
-            return _first_line(error)
+            return first_line(error)
         return ""
 
+    @cache
     def fetch(name: str) -> Path | None:
         try:
             if name == _PICKLE:  # only asked whether it is there
@@ -241,7 +255,7 @@ def _on_hub(model: str, revision: str | None) -> Fetch:
                 return None
             raise InputError(
                 f"{model} is not on this machine and the hub cannot be reached "
-                f"({unreachable() or _first_line(error)}): where there is a network, run: "
+                f"({unreachable() or first_line(error)}): where there is a network, run: "
                 f"minigpt download {model} --to DIR, and copy DIR here"
                 + ("" if "/" in model else did_you_mean(model, WEIGHTS))
             ) from None
@@ -259,10 +273,10 @@ def _on_hub(model: str, revision: str | None) -> Fetch:
                 + did_you_mean(model, WEIGHTS)
             ) from None
         except Exception as error:  # the transport's, the disk's
-            raise InputError(f"{model}: {name} cannot be fetched: {_first_line(error)}") from None
+            raise InputError(f"{model}: {name} cannot be fetched: {first_line(error)}") from None
 
     return fetch
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]

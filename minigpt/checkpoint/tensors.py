@@ -1,8 +1,10 @@
 """The tensors of safetensors files: memory-mapped, or read and converted one by one."""
 
 import json
+import math
 import mmap
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +17,41 @@ from minigpt.checkpoint.dtypes import BY_CODE
 from minigpt.errors import InputError
 
 FLOATS = {code: dtype for code, dtype in BY_CODE.items() if code != "I8"}
+_BITS = re.compile(r"(?:F|BF|I|U|C)(\d+)(?:_\w+)?")  # of a number, in the name of its dtype
+LONGEST = 100_000_000  # bytes that safetensors allows a header
 
 
 @dataclass(frozen=True)
-class Tensor:
-    """Where a tensor lies in a file."""
+class Entry:
+    """What the header of a safetensors file says of a tensor.
+
+    Attributes:
+        code: of its dtype, as safetensors names it.
+        offset: where it begins, in bytes of the file.
+        nbytes: that it takes there.
+    """
 
     file: Path
-    mapped: mmap.mmap  # the whole file, one for all its tensors
-    code: str  # of its dtype, as safetensors names it
+    code: str
     shape: tuple[int, ...]
     offset: int
+    nbytes: int
+
+    @property
+    def count(self) -> int:
+        """The numbers that it has."""
+        return math.prod(self.shape)
+
+    def same(self, other: Any) -> bool | None:
+        """Whether both hold the same numbers; None where a header alone cannot tell."""
+        return None if (self.shape, self.code) == (other.shape, other.code) else False
+
+
+@dataclass(frozen=True)
+class Tensor(Entry):
+    """Where a tensor lies in a file on this machine."""
+
+    mapped: mmap.mmap  # the whole file, one for all its tensors
     status: os.stat_result  # of the file when it was mapped
 
     @property
@@ -34,12 +60,13 @@ class Tensor:
         return FLOATS[self.code]
 
     @property
-    def count(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+    def pieces(self) -> tuple["Tensor", ...]:
+        """The tensors in files that it is made of: itself."""
+        return (self,)
 
-    @property
-    def nbytes(self) -> int:
-        return self.count * self.dtype.itemsize
+    def same(self, other: "Tensor") -> bool:
+        """Whether both hold the same numbers."""
+        return super().same(other) is None and np.array_equal(self.map(), other.map())
 
     def map(self) -> np.ndarray:
         """The tensor in the file itself."""
@@ -73,13 +100,48 @@ def tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
         with file.open("rb") as stream:
             mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
             status = os.fstat(stream.fileno())
-        begin = 8 + int.from_bytes(mapped[:8], "little")
-        header: dict[str, Any] = json.loads(mapped[8:begin])
+        found = list(entries(file, mapped[: header_end(mapped[:8])], len(mapped)))
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(
             f"{file} is not a whole safetensors file ({error}): get it again"
         ) from None
+    for key, entry in found:
+        yield key, Tensor(**vars(entry), mapped=mapped, status=status)
+
+
+def header_end(begin: bytes) -> int:
+    """Where the header of a safetensors file ends, in bytes, as its first 8 say.
+
+    Raises:
+        ValueError: they cannot be.
+    """
+    length = int.from_bytes(begin[:8], "little")
+    if len(begin) < 8 or not 2 <= length <= LONGEST:
+        raise ValueError(f"its header would be of {length} bytes")
+    return 8 + length
+
+
+def entries(file: Path, begin: bytes, size: int | None) -> Iterator[tuple[str, Entry]]:
+    """What the header of a safetensors file says of its tensors, by their keys.
+
+    Args:
+        begin: the bytes of the file as far as its header goes.
+        size: of the whole file, if it is known.
+
+    Raises:
+        ValueError: the header cannot be, or is not that of a file of this size.
+    """
+    header, end = json.loads(begin[8:]), len(begin)
     header.pop("__metadata__", None)
+    last = end
     for key, entry in header.items():
-        offset = begin + entry["data_offsets"][0]
-        yield key, Tensor(file, mapped, entry["dtype"], tuple(entry["shape"]), offset, status)
+        code, shape, (start, stop) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        found = Entry(file, code, shape, end + start, stop - start)
+        whole = all(type(n) is int and n >= 0 for n in (*shape, start, found.nbytes))
+        bits = _BITS.fullmatch("U8" if code == "BOOL" else code)  # none: of a dtype yet to come
+        if not whole or (bits and found.count * int(bits[1]) != 8 * found.nbytes):
+            raise ValueError(f"its header says of {key} what cannot be")
+        yield key, found
+        last = max(last, end + stop)
+    if size not in (last, None):
+        raise ValueError(f"it has {size} bytes, and its header asks for {last}")

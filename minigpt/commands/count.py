@@ -6,6 +6,8 @@ from typing import Any
 from counting import Counts
 from counting.table import kinds, table
 from counting.views import flops, matmul
+from minigpt.checkpoint.headers import stored
+from minigpt.commands.stored import stored_document, stored_lines
 from minigpt.commands.terminal import console
 from minigpt.planning.count import Count, count, rows
 from minigpt.planning.forward import Pass
@@ -27,14 +29,15 @@ def run(
         InputError: see `count` and `rows`.
     """
     found = count(model, sizes)
+    held = stored(model, found.config)
     if as_json:
-        print(json.dumps(document(found, by)))
+        print(json.dumps({**document(found, by), **stored_document(held)}))
     else:
-        _print(found, by or "component")
+        _print(found, by or "component", stored_lines(held))
 
 
 def document(found: Count, by: str | None = None) -> dict[str, Any]:
-    """A count as `count --json` prints it, with its parts if `by` is given."""
+    """A count as `count --json` prints it, but for `stored`; with its parts if `by` is given."""
     sizes, counts, experts = found.sizes, found.counts, found.experts
     told: dict[str, Any] = {
         "schema": SCHEMA,
@@ -80,7 +83,7 @@ def _figures(part: Counts) -> dict[str, int]:
     }
 
 
-def _print(found: Count, by: str) -> None:
+def _print(found: Count, by: str, held: list[str]) -> None:
     sizes, counts = found.sizes, found.counts
     parts = table(by, "FLOP", "share", "2mnp", "bytes read", "bytes written")
     for name, part in (*rows(counts, by), ("total", counts)):
@@ -104,6 +107,8 @@ def _print(found: Count, by: str) -> None:
         f"{found.kv_bytes_per_token:,} bytes of KV cache a token; "
         f"{found.arithmetic_intensity:.3g} FLOP a byte moved"
     )
+    for line in held:
+        out.print(line)
     if found.kv_bytes_held < found.kv_bytes_kept:
         out.print(
             f"{found.kv_bytes_held:,} bytes of KV cache after the pass: layers with a window hold "

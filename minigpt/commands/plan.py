@@ -10,7 +10,9 @@ from typing import Any
 from rich.table import Table
 
 from counting.table import table
+from minigpt.checkpoint.headers import stored
 from minigpt.checkpoint.resolve import resolve
+from minigpt.commands.stored import stored_document, stored_lines
 from minigpt.commands.terminal import console
 from minigpt.commands.verdict import milliseconds, short, verdict
 from minigpt.errors import InputError
@@ -47,15 +49,17 @@ def run(
         else:
             _print_lines(plans)
         return
-    made = plan(model, resolve(model), find(gpu, gpu_file), asked)
+    config = resolve(model)
+    made = plan(model, config, find(gpu, gpu_file), asked)
+    held = stored(model, config)
     if as_json:
-        print(json.dumps(document(made)))
+        print(json.dumps({**document(made), **stored_document(held)}))
     else:
-        _print(made)
+        _print(made, stored_lines(held))
 
 
 def document(made: Plan) -> dict[str, Any]:
-    """A plan as `plan --json` prints it: bytes, seconds, FLOP."""
+    """A plan as `plan --json` prints it, but for `stored`: bytes, seconds, FLOP."""
     memory, written = made.memory, made.memory_as_written
     return {
         "schema": SCHEMA,
@@ -109,9 +113,11 @@ def _named(made: Plan, *names: str) -> dict[str, Any]:
     return head | {name: getattr(made, name) for name in names}
 
 
-def _print(made: Plan) -> None:
+def _print(made: Plan, held: list[str]) -> None:
     out = console(markup=False)
     out.print(verdict(made), "", style="bold")
+    if held:
+        out.print(*held, "", sep="\n")
     out.print(_memory(made), "")
     passes = {
         f"a token of {made.batch} at one key": made.first,

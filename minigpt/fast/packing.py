@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from itertools import chain
 from math import prod
 from typing import Any, BinaryIO
 
@@ -50,7 +51,8 @@ class Pack:
     def __init__(self, folder: PrivateFolder, stored: Stored, layouts: Layouts, dtype: str) -> None:
         self._folder, self._stored = folder, stored
         self._header, self._entries = header(stored, layouts, dtype)
-        self._files = {os.path.abspath(t.file): stamp(t.status) for t in stored.values()}
+        pieces = chain.from_iterable(tensor.pieces for tensor in stored.values())
+        self._files = {os.path.abspath(piece.file): stamp(piece.status) for piece in pieces}
         self._about = {
             "version": VERSION,
             "dtype": dtype,
@@ -129,8 +131,8 @@ class Pack:
         pool = ThreadPoolExecutor(1)
         opened.callback(pool.shutdown, cancel_futures=True)
         found: list[tuple[list[Any], Future[str]]] = []
-        for tensor in self._stored.values():
-            file, *where = os.path.abspath(tensor.file), tensor.offset, tensor.nbytes
+        for piece in chain.from_iterable(tensor.pieces for tensor in self._stored.values()):
+            file, *where = os.path.abspath(piece.file), piece.offset, piece.nbytes
             found.append(([file, *where], pool.submit(_digest, streams[file], *where)))
         return found
 
@@ -222,9 +224,10 @@ def _digest(fd: int, offset: int, nbytes: int) -> str:
 def _sampled(stored: Stored) -> str:
     """A digest of what tensors there are, where, and of some blocks of each."""
     found = hashlib.sha256()
-    for key, tensor in stored.items():
-        found.update(f"{key} {tensor.dtype} {tensor.shape} {tensor.offset}\0".encode())
-        rest = max(0, tensor.nbytes - SAMPLE)
-        for begin in (tensor.offset, tensor.offset + rest // 2, tensor.offset + rest):
-            found.update(tensor.mapped[begin : begin + min(SAMPLE, tensor.nbytes)])
+    pieces = ((key, tensor, piece) for key, tensor in stored.items() for piece in tensor.pieces)
+    for key, tensor, piece in pieces:
+        found.update(f"{key} {tensor.dtype} {tensor.shape} {piece.offset}\0".encode())
+        rest = max(0, piece.nbytes - SAMPLE)
+        for begin in (piece.offset, piece.offset + rest // 2, piece.offset + rest):
+            found.update(piece.mapped[begin : begin + min(SAMPLE, piece.nbytes)])
     return found.hexdigest()

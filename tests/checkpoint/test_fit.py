@@ -134,12 +134,12 @@ def test_layers_that_guess_ahead_are_left_out(file, name, said, layers):
         if said == "by its names":
             for key in ("enorm", "hnorm", "eh_proj", "embed_tokens", "shared_head.norm"):
                 given[f"model.layers.{layer}.{key}.weight"] = np.ones(2, "f4")
-    ahead = layers if said == "in config.json" else 0
-    _, kept = fitted(config, given, file, ahead=ahead)
+    told = {"num_nextn_predict_layers": layers if said == "in config.json" else 0}
+    _, kept = fitted(config, given, file, given=told)
     assert same(kept, weights)
     given[f"model.layers.{config.layers + 7}.mlp.up_proj.weight"] = np.ones(2, "f4")
     with pytest.raises(InputError, match=f"unexpected tensor model.layers.{config.layers + 7}."):
-        fitted(config, given, file, ahead=ahead)
+        fitted(config, given, file, given=told)
 
 
 def test_one_more_layer_that_nothing_tells_of_is_refused(file):

@@ -1,105 +1,18 @@
 """Downloads, against a server on this machine that speaks the part of the hub's API in use."""
 
-import hashlib
-import http.server
 import json
 import re
-import threading
-from functools import partial
 from pathlib import Path
 
 import pytest
-from checkpoints import INDEX, SINGLE, checkpoint, complaint, environment, minigpt, sharded
+from checkpoints import INDEX, SINGLE, checkpoint, complaint, sharded
+from loopback import COMMIT
 
 from minigpt.checkpoint.hub import download, find
 from minigpt.errors import InputError
 
-COMMIT, OLD = "a" * 40, "b" * 40
+OLD = "b" * 40
 NEEDED = ["config.json", "tokenizer.json", SINGLE]
-
-
-class Hub(http.server.ThreadingHTTPServer):
-    """Repositories in folders: `repos[name][revision]` is one."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.repos, self.asked = {}, []
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-    def fetched(self):
-        """The files that were sent."""
-        return [path.rsplit("/", 1)[1] for method, path in self.asked if method == "GET"]
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    """HEAD and GET of /{repo}/resolve/{revision}/{file}."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self):
-        repo, resolve, place = self.path[1:].partition("/resolve/")
-        if not resolve:  # huggingface_hub asks for lists of its own too
-            return self.answer(404)
-        self.server.asked.append((self.command, self.path))
-        revision, _, file = place.partition("/")
-        if "/" not in repo and f"openai-community/{repo}" in self.server.repos:
-            return self.answer(307, Location=f"/openai-community/{repo}/resolve/{place}")
-        if repo not in self.server.repos:
-            return self.answer(401, X_Error_Code="RepoNotFound", X_Error_Message="not found")
-        if revision not in self.server.repos[repo]:
-            return self.answer(404, X_Error_Code="RevisionNotFound")
-        commit, folder = self.server.repos[repo][revision]
-        if not (folder / file).is_file():
-            return self.answer(404, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
-        data = (folder / file).read_bytes()
-        etag = f'"{hashlib.sha1(data).hexdigest()}"'
-        return self.answer(200, data, ETag=etag, X_Repo_Commit=commit)
-
-    do_GET = do_HEAD
-
-    def answer(self, status, data=b"", **headers):
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def hub():
-    with Hub() as server:
-        thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.01))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def there(tmp_path, hub):
-    """A tiny model on the hub, in one file."""
-    folder = checkpoint(tmp_path / "there")
-    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04.")
-    hub.repos["owner/name"] = {"main": (COMMIT, folder)}
-    return folder
-
-
-@pytest.fixture
-def command(tmp_path, hub):
-    """Runs minigpt in an empty folder with an empty cache of the hub's files."""
-    here = tmp_path / "here"
-    here.mkdir()
-
-    def run(*args, **env):
-        home = {"HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": hub.url}
-        return minigpt(*args, cwd=here, env=environment(**home | env))
-
-    return run
 
 
 def speaks(result):

@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 from checkpoints import SINGLE, checkpoint, environment, tensors
+from ml_dtypes import float8_e4m3fn
 from packs import assert_holds, files, no_packing, packed, prepared, tokens
 
 from minigpt import load, notes
@@ -53,6 +54,20 @@ def written_through_a_map(file, offset, data):
 
 
 # The checkpoint changes.
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_scale_of_quantised_weights_changed_alone_is_packed_anew(folder, seed):
+    rng, key = np.random.default_rng(seed), "wte.weight"
+    weights, numbers = tensors(), rng.standard_normal((260, 8)).astype(float8_e4m3fn)
+    scales = rng.random((3, 1), np.float32)
+    checkpoint(folder, weights | {key: numbers, f"{key}_scale_inv": scales})
+    for _ in range(2):
+        wide = numbers.astype("f4") * scales.repeat(128, 0)[:260]
+        assert_holds(load(folder, dtype=DTYPE), weights | {key: wide}, DTYPE)
+        [where] = (t for k, t in stored_tensors(folder / SINGLE) if k.endswith("_scale_inv"))
+        scales[rng.integers(3)] += 1
+        written(folder / SINGLE, where.offset, scales.tobytes())
 
 
 @pytest.mark.parametrize("write", [written, written_through_a_map])

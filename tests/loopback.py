@@ -1,0 +1,94 @@
+"""A server on this machine that speaks the part of the hub's API in use."""
+
+import hashlib
+import http.server
+import re
+from contextlib import suppress
+
+COMMIT = "a" * 40
+
+
+class Hub(http.server.ThreadingHTTPServer):
+    """Repositories in folders: `repos[name][revision]` is one.
+
+    Attributes:
+        asked: (method, path) of all requests.
+        sent: bytes of content by file.
+        ranges: whether a Range is honoured.
+        tokens: that open a repository which is private, by its name.
+        gated: names of those that are.
+    """
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.repos, self.asked, self.sent = {}, [], {}
+        self.ranges, self.tokens, self.gated = True, {}, set()
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def fetched(self):
+        """The files that were sent."""
+        return [path.rsplit("/", 1)[1] for method, path in self.asked if method == "GET"]
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """HEAD and GET of /{repo}/resolve/{revision}/{file}."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        repo, resolve, place = self.path[1:].partition("/resolve/")
+        if not resolve:  # huggingface_hub asks for lists of its own too
+            return self.answer(404)
+        self.server.asked.append((self.command, self.path))
+        revision, _, file = place.partition("/")
+        if "/" not in repo and f"openai-community/{repo}" in self.server.repos:
+            return self.answer(307, Location=f"/openai-community/{repo}/resolve/{place}")
+        token = self.server.tokens.get(repo)
+        private = token and self.headers["Authorization"] != f"Bearer {token}"
+        if repo not in self.server.repos or private:
+            return self.answer(401, X_Error_Code="RepoNotFound", X_Error_Message="not found")
+        if repo in self.server.gated:
+            return self.answer(403, X_Error_Code="GatedRepo", X_Error_Message="ask first")
+        if revision not in self.server.repos[repo]:
+            return self.answer(404, X_Error_Code="RevisionNotFound")
+        commit, folder = self.server.repos[repo][revision]
+        if not (folder / file).is_file():
+            return self.answer(404, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
+        size = (folder / file).stat().st_size
+        with (folder / file).open("rb") as stream:
+            tag = hashlib.sha1(stream.read(1 << 20) + str(size).encode()).hexdigest()
+        about = {"ETag": f'"{tag}"', "X_Repo_Commit": commit}
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"] or "")
+        if not (asked and self.server.ranges):
+            return self.answer(200, folder / file, range(size), **about)
+        part = range(int(asked[1]), min(int(asked[2]) + 1, size))
+        if not part:
+            return self.answer(416, Content_Range=f"bytes */{size}")
+        where = f"bytes {part.start}-{part.stop - 1}/{size}"
+        return self.answer(206, folder / file, part, Content_Range=where, **about)
+
+    do_GET = do_HEAD
+
+    def answer(self, status, file=None, part=range(0), **headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        if self.command == "GET" and part:
+            with file.open("rb") as stream:
+                stream.seek(part.start)
+                for begin in range(part.start, part.stop, 1 << 16):
+                    data = stream.read(min(1 << 16, part.stop - begin))
+                    try:
+                        self.wfile.write(data)
+                    except ConnectionError:  # whoever asked has read enough
+                        return
+                    self.server.sent[file.name] = self.server.sent.get(file.name, 0) + len(data)
+
+    def handle(self):
+        with suppress(ConnectionError):
+            super().handle()
+
+    def log_message(self, *_):
+        pass
