@@ -1,7 +1,6 @@
 """Configurations of the decoders that are made of parts: what a reader makes of a config.json."""
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -128,6 +127,11 @@ class DecoderConfig(Config):
         return tuple(getattr(dict(mixer.settings).get("reach"), "width", None) for mixer in mixers)
 
     @property
+    def sums(self) -> tuple[int, ...]:
+        kinds: list[Any] = [block.kind for block in self.blocks]
+        return tuple(kind.sums for kind in kinds)
+
+    @property
     def latent_cache(self) -> bool:
         return any(block["mixer"].kind is LatentAttention for block in self.blocks)
 
@@ -150,8 +154,9 @@ class DecoderConfig(Config):
     @cached_property
     def _short(self) -> tuple["DecoderConfig", tuple[int, ...]]:
         *others, last = self.blocks
-        kinds = Counter(others)
-        return self.of((*kinds, last)), (*kinds.values(), 1)
+        kinds: dict[Part, int] = {}
+        alike = [kinds.setdefault(block, len(kinds)) for block in others]
+        return self.of((*kinds, last)), (*alike, len(kinds))
 
     def of(self, blocks: tuple[Part, ...]) -> "DecoderConfig":
         """The same model with other layers."""

@@ -60,8 +60,8 @@ class GPT2Config(Config):
 
     def short(self) -> tuple[Self, tuple[int, ...]]:
         if self.n_layer == 1:
-            return self, (1,)
-        return replace(self, n_layer=2), (self.n_layer - 1, 1)  # how scores are scaled costs alike
+            return self, (0,)
+        return replace(self, n_layer=2), (0,) * (self.n_layer - 1) + (1,)  # scaled or not: alike
 
     def shapes(self) -> Shapes:
         C, F = self.n_embd, self.ffn_dim
