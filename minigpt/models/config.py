@@ -84,10 +84,7 @@ class Config(ABC):
 
     @abstractmethod
     def short(self) -> tuple[Self, tuple[int, ...]]:
-        """The same model with fewer layers, and for each of its own the one there that is alike.
-
-        It has one layer of each kind that occurs before the last, and the last.
-        """
+        """The same model with a layer of each kind, and for each of its own the one there."""
 
     def times(self) -> Callable[[str], int]:
         """A function of a path in the short model: how many layers that path stands for."""

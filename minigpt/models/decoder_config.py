@@ -1,6 +1,5 @@
 """Configurations of the decoders that are made of parts: what a reader makes of a config.json."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -135,28 +134,27 @@ class DecoderConfig(Config):
     def latent_cache(self) -> bool:
         return any(block["mixer"].kind is LatentAttention for block in self.blocks)
 
-    @property
+    @cached_property
     def experts(self) -> "RoutedExperts | None":
-        routed = [
-            found for block in self.blocks for found in _within(block) if found.kind is Experts
-        ]
+        (few, alike), routed = self.short(), dict[int, Part]()
+        for i, block in enumerate(few.blocks):
+            routed |= {i: found for found in _within(block) if found.kind is Experts}
         if not routed:
             return None
-        choice: Choice = routed[0]["router"]["choice"]
-        inside = re.compile(r"\.\d+\..*\.experts\.")
-        sizes = (prod(shape) for key, shape in self.shapes().items() if inside.search(key))
-        each = sum(sizes) // (len(routed) * choice.n_routed_experts)
-        return RoutedExperts(*choice, len(routed), each)
+        first = next(iter(routed.values()))
+        one = _shapes(first["experts"].but(count=1))
+        each = sum(prod(shape) for shape, _ in one.values())
+        choice: Choice = first["router"]["choice"]
+        return RoutedExperts(*choice, sum(i in routed for i in alike), each)
 
     def short(self) -> tuple["DecoderConfig", tuple[int, ...]]:
         return self._short
 
     @cached_property
     def _short(self) -> tuple["DecoderConfig", tuple[int, ...]]:
-        *others, last = self.blocks
         kinds: dict[Part, int] = {}
-        alike = [kinds.setdefault(block, len(kinds)) for block in others]
-        return self.of((*kinds, last)), (*alike, len(kinds))
+        alike = tuple(kinds.setdefault(block, len(kinds)) for block in self.blocks)
+        return self.of(tuple(kinds)), alike
 
     def of(self, blocks: tuple[Part, ...]) -> "DecoderConfig":
         """The same model with other layers."""
@@ -170,15 +168,7 @@ class DecoderConfig(Config):
 
     @cached_property
     def _asked(self) -> dict[str, tuple[Shape, str | None]]:
-        """The shape and the use of every tensor: all that the model asks for."""
-        asked = {}
-
-        def note(key: str, shape: Shape, use: str | None) -> Array:
-            asked[key] = shape, use
-            return ShapeArray(shape)
-
-        self.decoder(Tensors(note))
-        return asked
+        return _shapes(self.decoder)
 
 
 @dataclass(frozen=True)
@@ -189,6 +179,18 @@ class RoutedExperts:
     num_experts_per_tok: Any
     expert_layers: int
     expert_parameters: Any
+
+
+def _shapes(part: Part) -> dict[str, tuple[Shape, str | None]]:
+    """The shape and the use of every tensor that a part asks for."""
+    asked = {}
+
+    def note(key: str, shape: Shape, use: str | None) -> Array:
+        asked[key] = shape, use
+        return ShapeArray(shape)
+
+    part(Tensors(note))
+    return asked
 
 
 def _within(part: Part) -> Iterator[Part]:

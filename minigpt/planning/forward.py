@@ -106,8 +106,9 @@ def on_shapes(config: Config, sizes: Pass = Pass()) -> Forward:
     Raises:
         InputError: a number or a name cannot be.
     """
-    run, total = _of_kinds(config, sizes), by_kind(config, sizes).total
-    columns, (_, alike) = run.counts.columns, config.short()
+    few, alike = config.short()
+    run, total = _run(few, sizes), by_kind(config, sizes).total
+    columns = run.counts.columns
     rows = partial(_of_all, run.counts, alike)  # worked out when asked for
     positions, cache = sizes.capacity or sizes.N + sizes.T, sizes.cache or "compressed"
     held = {
@@ -124,16 +125,16 @@ def by_kind(config: Config, sizes: Pass = Pass()) -> Counts:
     Raises:
         InputError: a number or a name cannot be.
     """
-    counts, times = _of_kinds(config, sizes).counts, config.times()
-    rows = {key: tuple(times(key[0]) * n for n in row) for key, row in counts.items()}
+    sizes.check(config)
+    counts, times = _run(config.short()[0], sizes).counts, config.times()
+    rows = {}
+    for key, row in counts.items():
+        n = times(key[0])
+        rows[key] = row if n == 1 else tuple(n * entry for entry in row)
     return Counts(counts.columns, rows)
 
 
-@lru_cache(maxsize=256)
-def _of_kinds(config: Config, sizes: Pass) -> Forward:
-    """A pass of the short model."""
-    sizes.check(config)
-    return forward(config.short()[0], sizes)
+_run = lru_cache(maxsize=256)(forward)
 
 
 def _of_all(kinds: Counts, alike: tuple[int, ...]) -> Mapping[tuple[str, str], tuple[Any, ...]]:

@@ -30,7 +30,7 @@ from minigpt.models.config import Config
 from minigpt.models.paths import layer, layer_of
 from minigpt.models.routing import fewest
 from minigpt.planning.accelerators import BITS, Accelerator
-from minigpt.planning.forward import Pass, by_kind, kv_bytes, on_shapes
+from minigpt.planning.forward import Pass, by_kind, kv_bytes
 from minigpt.planning.reads import read_once
 
 PHASE_SECONDS = 8e-6
@@ -190,13 +190,10 @@ class Roofline:
         return [("expanded", "compressed")] if self.config.latent_cache and N == 0 else []
 
     def _flops(self, T: int, N: int, B: int, attend: str, positions: Sequence[int]) -> int:
-        """2mnp of matrix products, of each layer for the last `positions` of the T.
-
-        Which experts are met costs no arithmetic, so it is as few as can be.
-        """
+        """2mnp of matrix products, of each layer for the last `positions` of the T."""
         few, alike = self.config.short()
-        sizes = Pass(T, N, B, "last", self.dtype, attend, fewest)
-        parts = on_shapes(few, sizes).counts.by(layer)
+        sizes = Pass(T, N, B, "last", self.dtype, None if attend == "compressed" else attend)
+        parts = by_kind(few, sizes).by(layer)
         blocks = [part for path, part in parts.items() if layer_of(path)]
         flops = sum(matmul(part) for path, part in parts.items() if not layer_of(path))
         for (kind, n), times in Counter(zip(alike, positions, strict=True)).items():
