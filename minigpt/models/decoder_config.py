@@ -118,34 +118,40 @@ class DecoderConfig(Config):
 
     @property
     def kv_heads(self) -> Any:
-        return 1 if self.latent_cache else max(block["mixer"]["heads"].K for block in self.blocks)
+        return 1 if self.latent_cache else max(m["heads"].K for m in self._mixers)
 
     @property
     def windows(self) -> tuple[Any, ...]:
-        mixers = (block["mixer"] for block in self.blocks)
-        return tuple(getattr(dict(mixer.settings).get("reach"), "width", None) for mixer in mixers)
+        reaches = [dict(mixer.settings).get("reach") for mixer in self._mixers]
+        widths = [getattr(reach, "width", None) for reach in reaches]
+        return tuple(widths[i] for i in self.short()[1])
 
     @property
     def sums(self) -> tuple[int, ...]:
-        kinds: list[Any] = [block.kind for block in self.blocks]
-        return tuple(kind.sums for kind in kinds)
+        few, alike = self.short()
+        kinds: list[Any] = [block.kind for block in few.blocks]
+        return tuple(kinds[i].sums for i in alike)
 
     @property
     def latent_cache(self) -> bool:
-        return any(block["mixer"].kind is LatentAttention for block in self.blocks)
+        return any(mixer.kind is LatentAttention for mixer in self._mixers)
+
+    @cached_property
+    def _mixers(self) -> list[Part]:
+        """Those of the layers of `short`."""
+        return [block["mixer"] for block in self.short()[0].blocks]
 
     @cached_property
     def experts(self) -> "RoutedExperts | None":
-        (few, alike), routed = self.short(), dict[int, Part]()
-        for i, block in enumerate(few.blocks):
-            routed |= {i: found for found in _within(block) if found.kind is Experts}
-        if not routed:
+        few, alike = self.short()
+        routed = [[p for p in _within(block) if p.kind is Experts] for block in few.blocks]
+        first = next((found[0] for found in routed if found), None)
+        if first is None:
             return None
-        first = next(iter(routed.values()))
         one = _shapes(first["experts"].but(count=1))
         each = sum(prod(shape) for shape, _ in one.values())
         choice: Choice = first["router"]["choice"]
-        return RoutedExperts(*choice, sum(i in routed for i in alike), each)
+        return RoutedExperts(*choice, sum(len(routed[i]) for i in alike), each)
 
     def short(self) -> tuple["DecoderConfig", tuple[int, ...]]:
         return self._short

@@ -116,6 +116,20 @@ def test_more_experts_than_can_be_listed_are_refused(name):
     count = next(
         key for key in ("n_routed_experts", "num_local_experts", "num_experts") if key in values
     )
-    values |= {count: 10_000} | dict.fromkeys(("layer_types", "mlp_only_layers"))
+    values |= {count: 1000} | dict.fromkeys(("layer_types", "mlp_only_layers"))
     with pytest.raises(InputError, match="are more than 1000000"):
         read(name, values)
+
+
+@pytest.mark.parametrize("name", ["falcon, groups", "gpt_neox", "opt"])
+def test_heads_that_do_not_share_the_width_alike_are_refused(name):
+    values = small(name) | {"num_attention_heads": 64}  # of 32 numbers
+    with pytest.raises(InputError, match="32 is not a multiple of num_attention_heads 64"):
+        read(name, values)
+
+
+@pytest.mark.parametrize("name", ["llama", "deepseek_v3", "cohere2"])
+def test_heads_of_which_more_turns_than_can_be_written_are_refused(name):
+    key = "qk_rope_head_dim" if name == "deepseek_v3" else "head_dim"
+    with pytest.raises(InputError, match="1000000 of a head's 1000000 numbers would turn"):
+        read(name, small(name) | {key: 10**6})
