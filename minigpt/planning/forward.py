@@ -106,6 +106,7 @@ def on_shapes(config: Config, sizes: Pass = Pass()) -> Forward:
     Raises:
         InputError: a number or a name cannot be.
     """
+    sizes.check(config)
     few, alike = config.short()
     run, total = _run(few, sizes), by_kind(config, sizes).total
     columns = run.counts.columns
