@@ -10,7 +10,10 @@ ROOT = Path(__file__).parents[1]
 
 EVERYTHING = ("counting/**/*.py", "minigpt/**/*.py", "scripts/**/*.py")
 MODEL = ("minigpt/models/**/*.py",)
-ASKING = ("minigpt/models/decoder_config.py",)  # a model, for the shapes of its tensors
+ASKING = (  # for shapes alone: of a model's tensors, and of pairs that are assumed
+    "minigpt/models/decoder_config.py",
+    "minigpt/models/routing.py",
+)
 RECORDING = [
     "array",
     "calls",

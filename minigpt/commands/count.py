@@ -9,7 +9,7 @@ from counting.views import flops, matmul
 from minigpt.checkpoint.headers import stored
 from minigpt.commands.stored import stored_document, stored_lines
 from minigpt.commands.terminal import console
-from minigpt.planning.count import Count, count, rows
+from minigpt.planning.count import Count, count
 from minigpt.planning.forward import Pass
 from minigpt.schema import SCHEMA
 
@@ -23,10 +23,10 @@ def run(
     """Prints what one forward pass costs: the `count` command.
 
     Args:
-        by: see `rows`; "component" if None, and not in the JSON.
+        by: see `count.rows`; "component" if None, and not in the JSON.
 
     Raises:
-        InputError: see `count` and `rows`.
+        InputError: see `count` and `count.rows`.
     """
     found = count(model, sizes)
     held = stored(model, found.config)
@@ -70,7 +70,7 @@ def document(found: Count, by: str | None = None) -> dict[str, Any]:
             "bound": experts.bound._asdict(),
         }
     if by:
-        told["by"] = [{by: name, **_figures(part)} for name, part in rows(counts, by)]
+        told["by"] = [{by: name, **_figures(part)} for name, part in found.rows(by)]
     return told
 
 
@@ -86,7 +86,7 @@ def _figures(part: Counts) -> dict[str, int]:
 def _print(found: Count, by: str, held: list[str]) -> None:
     sizes, counts = found.sizes, found.counts
     parts = table(by, "FLOP", "share", "2mnp", "bytes read", "bytes written")
-    for name, part in (*rows(counts, by), ("total", counts)):
+    for name, part in (*found.rows(by), ("total", counts)):
         total, *others = _figures(part).values()
         cells = f"{total:,}", f"{total / flops(counts):.1%}", *(f"{n:,}" for n in others)
         parts.add_row(name, *cells, style="bold" if part is counts else None)

@@ -24,7 +24,7 @@ from minigpt.planning.roofline import Work
 from minigpt.schema import SCHEMA
 
 _FITS = ("fits", "may_fit", "fits_as_written")
-_MAY_FIT, _AS_WRITTEN = attrgetter("may_fit"), attrgetter("fits_as_written")
+_AT_MOST, _AS_WRITTEN = attrgetter("room_at_most"), attrgetter("room_as_written")
 
 
 def run(
@@ -83,7 +83,7 @@ def document(made: Plan) -> dict[str, Any]:
         "kv_bytes_per_token_of_each_gpu": made.kv_bytes_per_token,
         "kv_cache_if_each_layer_keeps_all": made.kv_cache_kept,
         "largest_batch": made.largest_batch,
-        "largest_batch_over_overhead_range": [made.largest_batch, made.most_sequences(_MAY_FIT)],
+        "largest_batch_over_overhead_range": [made.largest_batch, made.most_sequences(_AT_MOST)],
         "largest_batch_as_written": made.most_sequences(_AS_WRITTEN),
         "largest_context": made.largest_context,
         "tokens_cached": made.tokens_cached,
@@ -161,7 +161,7 @@ def _times(what: str, passes: Mapping[str, Work], total: str) -> Table:
 
 
 def _facts(made: Plan) -> list[tuple[str, str]]:
-    high, written = made.most_sequences(_MAY_FIT), made.most_sequences(_AS_WRITTEN)
+    high, written = made.most_sequences(_AT_MOST), made.most_sequences(_AS_WRITTEN)
     at_one, at_last = (made.compute_bound_batch(step) for step in (made.first, made.last))
     most = "about" if made.gpu.measured else "most"
     kept, windows = made.kv_cache_kept, list[tuple[str, str]]()

@@ -309,4 +309,4 @@ def met(config: Config, tokens: int, assume: Assumption = expected) -> dict[str,
     experts = config.experts
     if experts is None:
         return {}
-    return {"U": len(set(assume(experts, tokens).reshape(-1).tolist()))}
+    return {"U": len(assume(experts, tokens).segments)}

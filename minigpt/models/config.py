@@ -2,9 +2,12 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from minigpt.models.paths import layer_number
 from minigpt.models.routing import Experts
 
 Shapes = dict[str, tuple[Any, ...]]
@@ -53,6 +56,11 @@ class Config(ABC):
         return (None,) * self.layers
 
     @property
+    def sums(self) -> tuple[int, ...]:
+        """How often GPUs that divide the products of a layer must add up their parts, of each."""
+        return (2,) * self.layers
+
+    @property
     def latent_cache(self) -> bool:
         """Whether a cache can hold latents, or the keys and values that are made of them."""
         return False
@@ -76,10 +84,17 @@ class Config(ABC):
 
     @abstractmethod
     def short(self) -> tuple[Self, tuple[int, ...]]:
-        """The same model with fewer layers, and how many layers each of them stands for.
+        """The same model with a layer of each kind, and for each of its own the one there."""
 
-        It has one layer of each kind that occurs before the last, and the last.
-        """
+    def times(self) -> Callable[[str], int]:
+        """A function of a path in the short model: how many layers that path stands for."""
+        times = Counter(self.short()[1])
+
+        def of(path: str) -> int:
+            number = layer_number(path)
+            return 1 if number is None else times[number]
+
+        return of
 
     @abstractmethod
     def shapes(self) -> Shapes:
@@ -88,7 +103,8 @@ class Config(ABC):
     @property
     def parameters(self) -> Any:
         """The number of parameters; a tied head counts once, biases of a routing are included."""
-        return sum(math.prod(shape) for shape in self.shapes().values())
+        shapes, times = self.short()[0].shapes(), self.times()
+        return sum(times(key) * math.prod(shape) for key, shape in shapes.items())
 
     def layout(self, key: str, ndim: int) -> str | None:
         """How a model multiplies by a weight of `ndim` dimensions.

@@ -190,7 +190,13 @@ class GatedJoined(Module):
 
 
 class Block(Module):
-    """What a token takes from others, then what it makes of itself, each added to it."""
+    """What a token takes from others, then what it makes of itself, each added to it.
+
+    Attributes:
+        sums: how often GPUs that divide the products must add up what each of them found.
+    """
+
+    sums = 2  # the feed-forward is of what the mixer gave, of all of it
 
     def __init__(
         self,
@@ -217,12 +223,14 @@ class Block(Module):
 class ParallelBlock(Block):
     """Both at once, of the same x."""
 
+    sums = 1  # each GPU's parts of both can be added there first
+
     def forward(self, x: Array, turn: Turn, mask: Array, cache: LayerCache) -> Array:
         mixed = self.mixer(self.before_mixer(x), turn, mask, cache)
         return x + mixed + self.feed_forward(self.before_feed_forward(x))
 
 
-class OneNormBlock(Block):
+class OneNormBlock(ParallelBlock):
     """Both at once, of the same norm of x."""
 
     def forward(self, x: Array, turn: Turn, mask: Array, cache: LayerCache) -> Array:

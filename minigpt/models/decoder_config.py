@@ -1,7 +1,5 @@
 """Configurations of the decoders that are made of parts: what a reader makes of a config.json."""
 
-import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -120,38 +118,49 @@ class DecoderConfig(Config):
 
     @property
     def kv_heads(self) -> Any:
-        return 1 if self.latent_cache else max(block["mixer"]["heads"].K for block in self.blocks)
+        return 1 if self.latent_cache else max(m["heads"].K for m in self._mixers)
 
     @property
     def windows(self) -> tuple[Any, ...]:
-        mixers = (block["mixer"] for block in self.blocks)
-        return tuple(getattr(dict(mixer.settings).get("reach"), "width", None) for mixer in mixers)
+        reaches = [dict(mixer.settings).get("reach") for mixer in self._mixers]
+        widths = [getattr(reach, "width", None) for reach in reaches]
+        return tuple(widths[i] for i in self.short()[1])
+
+    @property
+    def sums(self) -> tuple[int, ...]:
+        few, alike = self.short()
+        kinds: list[Any] = [block.kind for block in few.blocks]
+        return tuple(kinds[i].sums for i in alike)
 
     @property
     def latent_cache(self) -> bool:
-        return any(block["mixer"].kind is LatentAttention for block in self.blocks)
+        return any(mixer.kind is LatentAttention for mixer in self._mixers)
 
-    @property
+    @cached_property
+    def _mixers(self) -> list[Part]:
+        """Those of the layers of `short`."""
+        return [block["mixer"] for block in self.short()[0].blocks]
+
+    @cached_property
     def experts(self) -> "RoutedExperts | None":
-        routed = [
-            found for block in self.blocks for found in _within(block) if found.kind is Experts
-        ]
-        if not routed:
+        few, alike = self.short()
+        routed = [[p for p in _within(block) if p.kind is Experts] for block in few.blocks]
+        first = next((found[0] for found in routed if found), None)
+        if first is None:
             return None
-        choice: Choice = routed[0]["router"]["choice"]
-        inside = re.compile(r"\.\d+\..*\.experts\.")
-        sizes = (prod(shape) for key, shape in self.shapes().items() if inside.search(key))
-        each = sum(sizes) // (len(routed) * choice.n_routed_experts)
-        return RoutedExperts(*choice, len(routed), each)
+        one = _shapes(first["experts"].but(count=1))
+        each = sum(prod(shape) for shape, _ in one.values())
+        choice: Choice = first["router"]["choice"]
+        return RoutedExperts(*choice, sum(len(routed[i]) for i in alike), each)
 
     def short(self) -> tuple["DecoderConfig", tuple[int, ...]]:
         return self._short
 
     @cached_property
     def _short(self) -> tuple["DecoderConfig", tuple[int, ...]]:
-        *others, last = self.blocks
-        kinds = Counter(others)
-        return self.of((*kinds, last)), (*kinds.values(), 1)
+        kinds: dict[Part, int] = {}
+        alike = tuple(kinds.setdefault(block, len(kinds)) for block in self.blocks)
+        return self.of(tuple(kinds)), alike
 
     def of(self, blocks: tuple[Part, ...]) -> "DecoderConfig":
         """The same model with other layers."""
@@ -165,15 +174,7 @@ class DecoderConfig(Config):
 
     @cached_property
     def _asked(self) -> dict[str, tuple[Shape, str | None]]:
-        """The shape and the use of every tensor: all that the model asks for."""
-        asked = {}
-
-        def note(key: str, shape: Shape, use: str | None) -> Array:
-            asked[key] = shape, use
-            return ShapeArray(shape)
-
-        self.decoder(Tensors(note))
-        return asked
+        return _shapes(self.decoder)
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,18 @@ class RoutedExperts:
     num_experts_per_tok: Any
     expert_layers: int
     expert_parameters: Any
+
+
+def _shapes(part: Part) -> dict[str, tuple[Shape, str | None]]:
+    """The shape and the use of every tensor that a part asks for."""
+    asked = {}
+
+    def note(key: str, shape: Shape, use: str | None) -> Array:
+        asked[key] = shape, use
+        return ShapeArray(shape)
+
+    part(Tensors(note))
+    return asked
 
 
 def _within(part: Part) -> Iterator[Part]:

@@ -13,7 +13,7 @@ from counting.scope import scope
 from minigpt.models.description import Part, Tensors, identity
 from minigpt.models.module import Module
 from minigpt.models.ops import Array, clamped_swiglu, probabilities, sigmoid, top_k
-from minigpt.models.routing import Assumption, Dispatch, assumed, dispatch, expected
+from minigpt.models.routing import Assumption, Dispatch, dispatch, expected
 
 
 class Choice(NamedTuple):
@@ -59,7 +59,7 @@ class Experts(Module):
         except TypeError:  # shapes only: nothing to read
             choice, (M, A) = self.router.choice, chosen.shape
         if isinstance(M, int) and all(isinstance(n, int) for n in choice):
-            return assumed(self.assume, choice, M)
+            return self.assume(choice, M)
         pairs = chosen.reshape(M * A)
         return Dispatch("all to one", pairs, pairs, ((0, 0, M * A),))
 

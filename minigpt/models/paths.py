@@ -9,6 +9,12 @@ def layer_of(path: str) -> str | None:
     return inside[0] if inside else None
 
 
+def layer_number(path: str) -> int | None:
+    """The number of the layer that a path is in; None outside of all."""
+    inside = layer_of(path)
+    return None if inside is None else int(inside.rpartition(".")[2])
+
+
 def layer(path: str) -> str:
     """The layer that a path is in, or the path itself outside of any."""
     return layer_of(path) or path

@@ -224,13 +224,16 @@ def read_rope(
     if not isinstance(D, int):
         return Rope(D, (), interleaved=interleaved)
     R = int(D * said.partial_rotary_factor)
+    what = f"{R} of a head's {D} numbers would turn with the position"
     if R % 2 or not R:
-        what = f"{R} of a head's {D} numbers would turn with the position"
         raise c.error(f"{what}; pairs need an even number")
+    if R > MOST:
+        raise c.error(f"{what}, and {MOST} can at most")
     turns = tuple(scaling.stretch(theta, R))
     return Rope(R, turns, scaling.attention_factor, interleaved, partial=R < D)
 
 
+MOST = 4096  # numbers of a head that turn: more are a mistake, and are written pair by pair
 Turn = Callable[[Array], Array]  # queries or keys (..., T, D) -> turned
 
 

@@ -9,15 +9,17 @@ an expert is read once however many tokens it serves. On data the ledger says wh
     bound     as many as can be met, min(E, k * tokens)
     fewest    as few as can be met: all tokens choose the same k
 
-All are exact for a single token: k experts. Here run no counted arrays: it is control flow.
+All are exact for a single token: k experts. Nothing here is counted: it is control flow.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
+
+from counting import ShapeArray
 
 
 class Experts(Protocol):
@@ -37,9 +39,6 @@ class Experts(Protocol):
     def expert_parameters(self) -> int: ...
 
 
-Assumption = Callable[[Any, int], np.ndarray]  # configuration, tokens -> experts (tokens, k)
-
-
 @dataclass(frozen=True)
 class Dispatch:
     """Tokens sorted by expert, as pairs of a token and one of its k experts.
@@ -52,25 +51,22 @@ class Dispatch:
     """
 
     source: str
-    tokens: np.ndarray
-    back: np.ndarray
+    tokens: Any
+    back: Any
     segments: tuple[tuple[int, int, int], ...]
 
 
-def dispatch(chosen: np.ndarray, source: str = "observed") -> Dispatch:
+Assumption = Callable[[Any, int], Dispatch]  # configuration, tokens -> who meets whom
+
+
+def dispatch(chosen: np.ndarray) -> Dispatch:
     """The pairs that `chosen`, the experts of each token (tokens, k), makes."""
     flat = chosen.reshape(-1)
     order = np.argsort(flat, kind="stable")
     experts, starts = np.unique(flat[order], return_index=True)
     bounds = [*starts.tolist(), flat.size]
     segments = tuple(zip(experts.tolist(), bounds, bounds[1:], strict=False))
-    return Dispatch(source, order // chosen.shape[1], np.argsort(order), segments)
-
-
-@lru_cache(maxsize=16)
-def assumed(assumption: Assumption, experts: Any, tokens: int) -> Dispatch:
-    """The pairs that an assumption makes; kept, for every layer asks."""
-    return dispatch(assumption(experts, tokens), assumption.__name__)
+    return Dispatch("observed", order // chosen.shape[1], np.argsort(order), segments)
 
 
 def expected_experts(experts: Experts, tokens: int) -> float:
@@ -84,21 +80,26 @@ def most_experts(experts: Experts, tokens: int) -> int:
     return min(experts.n_routed_experts, tokens * experts.num_experts_per_tok)
 
 
-def expected(experts: Experts, tokens: int) -> np.ndarray:
+def expected(experts: Experts, tokens: int) -> Dispatch:
     """The assumption that as many experts are met as on average, see above."""
-    return _spread(experts, tokens, round(expected_experts(experts, tokens)))
+    return _spread("expected", experts, tokens, round(expected_experts(experts, tokens)))
 
 
-def bound(experts: Experts, tokens: int) -> np.ndarray:
+def bound(experts: Experts, tokens: int) -> Dispatch:
     """The assumption that as many experts are met as can be."""
-    return _spread(experts, tokens, most_experts(experts, tokens))
+    return _spread("bound", experts, tokens, most_experts(experts, tokens))
 
 
-def fewest(experts: Experts, tokens: int) -> np.ndarray:
+def fewest(experts: Experts, tokens: int) -> Dispatch:
     """The assumption that as few experts are met as can be."""
-    return _spread(experts, tokens, experts.num_experts_per_tok)
+    return _spread("fewest", experts, tokens, experts.num_experts_per_tok)
 
 
-def _spread(experts: Experts, tokens: int, met: int) -> np.ndarray:
-    pairs = np.arange(tokens * experts.num_experts_per_tok)
-    return (pairs % met).reshape(tokens, experts.num_experts_per_tok)
+def _spread(source: str, experts: Experts, tokens: int, met: int) -> Dispatch:
+    """Pair i is of expert i % met: nothing is laid out, whatever the number of tokens."""
+    pairs = tokens * experts.num_experts_per_tok
+    each, more = divmod(pairs, met)  # the first `more` experts serve one pair more
+    starts = [e * each + min(e, more) for e in range(met + 1)]
+    places = ShapeArray((pairs,), np.int64)
+    segments = tuple((expert, *ends) for expert, ends in enumerate(pairwise(starts)))
+    return Dispatch(source, places, places, segments)

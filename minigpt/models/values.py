@@ -5,7 +5,8 @@ from typing import Any
 
 from minigpt.errors import InputError
 
-MANY = 10_000  # layers, or experts of one: more are a mistake, and would be listed one by one
+MANY = 10_000  # layers: more are a mistake, and would be listed one by one
+EXPERTS = 1024  # of a layer; so are these, twice as many as any of these models has
 Check = Callable[[Any], str | None]  # a value -> None if it can be, else what it must be
 
 
@@ -80,7 +81,8 @@ CHECKS: dict[str, Check] = {
     **dict.fromkeys(_SIZES.split(), whole()),
     **dict.fromkeys(_SWITCHES.split(), SWITCH),
     **dict.fromkeys(_FACTORS.split(), number(1e-6)),
-    **dict.fromkeys(("num_hidden_layers", "n_routed_experts", "num_experts"), whole(most=MANY)),
+    **dict.fromkeys(("n_routed_experts", "num_experts"), whole(most=EXPERTS)),
+    "num_hidden_layers": whole(most=MANY),
     **dict.fromkeys(("first_k_dense_replace", "max_window_layers", "moe_layer_freq"), whole(0)),
     **dict.fromkeys(("rms_norm_eps", "layer_norm_eps"), number(below=1)),
     **dict.fromkeys(("rope_theta", "rope_local_base_freq"), number(2)),

@@ -34,7 +34,8 @@ def _floor(made: Plan) -> list[str]:
     told += [
         f"products take 2mnp FLOP, none of them sparse, at the dense {made.roofline.fastest} rate: "
         "the fastest for operands no narrower than weights and cache are stored",
-        "the masked half of the scores and, but for the last position, the last block are left out",
+        "the masked half of the scores is left out, and what a block makes of positions that no "
+        "later one looks at: of the last block all but the last position",
         "a token is a pass of its own: none is speculated, no prompt is cached",
         "each weight is read once a pass, each cached token once, nothing else moves; "
         f"{made.gpu.cache / 2**20:.4g} MiB a GPU may still be in its cache from the pass before",
@@ -43,13 +44,23 @@ def _floor(made: Plan) -> list[str]:
         met = experts.num_experts_per_tok
         told.append(f"all tokens of a pass meet the same {met} experts of a layer")
     if made.config.latent_cache:
-        told.append("a prompt attends to latents or to keys made of them, whichever costs less")
+        told.append(
+            "latents, or keys and values made of them, are cached and attended to, whichever is "
+            "fastest, alike in all blocks"
+        )
     if made.gpus > 1:
         told.append(
-            f"tensor parallel: each block sums its activations twice, in {made.dtype}, in the "
-            "switch, each sent once and while others are computed; no latency"
+            "tensor parallel: every product of a block is divided among the GPUs; activations "
+            f"are added up {_often(made)} a block, in {made.dtype}, in the switch, each sent once "
+            "and while others are computed; no latency"
         )
     return told
+
+
+def _often(made: Plan) -> str:
+    """How often a block sums its activations."""
+    times = sorted({*made.config.sums})
+    return " or ".join({1: "once", 2: "twice"}[n] for n in times)
 
 
 def _estimate(made: Plan) -> list[str]:

@@ -11,7 +11,7 @@ from minigpt.errors import InputError
 from minigpt.models.config import Config
 from minigpt.models.paths import component, layer
 from minigpt.models.routing import bound, expected_experts, most_experts
-from minigpt.planning.forward import Pass, kv_bytes, on_shapes, one_of
+from minigpt.planning.forward import Pass, by_kind, kv_bytes, on_shapes, one_of
 
 
 class Met(NamedTuple):
@@ -40,6 +40,7 @@ class Count:
     Attributes:
         model: the name of `config`.
         counts: operations and bytes by path and operation.
+        kinds: the same, layers that are alike in the rows of one of them.
         peak_bytes: the most alive at once by category, N + T positions reserved.
         experts: None unless the model is a mixture of experts.
     """
@@ -48,6 +49,7 @@ class Count:
     config: Config
     sizes: Pass
     counts: Counts
+    kinds: Counts
     peak_bytes: dict[str, int]
     experts: Experts | None
 
@@ -70,6 +72,10 @@ class Count:
         """The same of an engine that keeps every token in every layer, as pages of one size do."""
         return self.sizes.B * (self.sizes.N + self.sizes.T) * self._kv(1)
 
+    def rows(self, by: str) -> Iterator[tuple[str, Counts]]:
+        """The parts of the run, see `rows`."""
+        return rows(self.counts if by == "layer" else self.kinds, by)
+
     def _kv(self, tokens: int) -> int:
         return kv_bytes(self.config, tokens, self.sizes.dtype, self.sizes.cache or "compressed")
 
@@ -91,7 +97,8 @@ def count(model: str, sizes: Pass = Pass()) -> Count:  # noqa: B008
     if sizes.cache and not config.latent_cache:
         raise InputError(f"only DeepSeek's latent attention has a choice of --cache, not {model}")
     counts, peak = on_shapes(config, sizes)
-    return Count(model, config, sizes, counts, dict(peak), _experts(config, sizes))
+    kinds, experts = by_kind(config, sizes), _experts(config, sizes)
+    return Count(model, config, sizes, counts, kinds, dict(peak), experts)
 
 
 def _experts(config: Config, sizes: Pass) -> Experts | None:
@@ -100,7 +107,7 @@ def _experts(config: Config, sizes: Pass) -> Experts | None:
         return None
 
     def met(number: int, sizes: Pass) -> Met:
-        return Met(number, on_shapes(config, sizes).counts.bytes_read["weights"])
+        return Met(number, by_kind(config, sizes).bytes_read["weights"])
 
     tokens = sizes.B * sizes.T
     usual = met(round(expected_experts(experts, tokens)), sizes)

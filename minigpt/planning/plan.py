@@ -6,10 +6,10 @@ an estimate, see `roofline`.
 """
 
 import math
-from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import cycle
 from typing import Any, NamedTuple
 
 from minigpt.errors import InputError
@@ -139,41 +139,56 @@ class Plan:
         return max(0, OVERHEAD_RANGE[1] - self.overhead)
 
     @property
+    def room(self) -> int:
+        """`spare` at the high end of the range of the overhead."""
+        return self.spare - self.slack
+
+    @property
+    def room_at_most(self) -> int:
+        """`spare` at the low end of the range of the overhead."""
+        return self.spare + max(0, self.overhead - OVERHEAD_RANGE[0])
+
+    @property
+    def room_as_written(self) -> int:
+        """As `room`, where all scores are stored."""
+        return self.spare_as_written - self.slack
+
+    @property
     def fits(self) -> bool:
         """Whether it fits for certain: where attention is fused, over the range of the overhead."""
-        return self.spare >= self.slack
+        return self.room >= 0
 
     @property
     def may_fit(self) -> bool:
         """Whether it fits at the low end of the range of the overhead."""
-        return self.spare + max(0, self.overhead - OVERHEAD_RANGE[0]) >= 0
+        return self.room_at_most >= 0
 
     @property
     def fits_as_written(self) -> bool:
         """As `fits`, where all scores are stored."""
-        return self.spare_as_written >= self.slack
+        return self.room_as_written >= 0
 
     @cached_property
     def largest_batch(self) -> int:
         """The most sequences of `context` tokens that fit for certain; 0 if not even one does."""
-        return self.most_sequences(lambda made: made.fits)
+        return self.most_sequences(lambda made: made.room)
 
-    def most_sequences(self, holds: Callable[["Plan"], bool]) -> int:
-        """The largest batch for which `holds` of its plan is true; 0 if for none."""
-        return _most(lambda batch: holds(replace(self, batch=batch)), MOST)
+    def most_sequences(self, room: Callable[["Plan"], int]) -> int:
+        """The largest batch whose plan has `room`, a number that is not negative; 0 if none has."""
+        return _most(lambda batch: room(replace(self, batch=batch)), MOST)
 
     @cached_property
     def largest_context(self) -> int:
         """The longest context, up to the model's, at which the batch fits; 0 if none does."""
         return _most(
-            lambda n: replace(self, context=n, prompt=min(n, self.prompt)).fits,
+            lambda n: replace(self, context=n, prompt=min(n, self.prompt)).room,
             self.config.n_positions,
         )
 
     @property
     def tokens_cached(self) -> int:
         """Tokens of cache, of whatever sequences, that fit beside the rest, each in all layers."""
-        free = self.spare - self.slack + self.memory.kv_cache
+        free = self.room + self.memory.kv_cache
         return max(0, math.floor(free / self.kv_bytes_per_token))
 
     def remedies(self) -> dict[str, Any]:
@@ -268,10 +283,22 @@ def plan(model: str, config: Config, gpu: Accelerator, asked: Options = Options(
     return Plan(model, config, gpu, asked.gpus, dtype, weights, context, asked.batch, prompt)
 
 
-def _most(holds: Callable[[int], bool], limit: int) -> int:
-    """The largest n up to `limit` that `holds`, as all smaller ones must; 0 if none does."""
-    fails = 1
-    while fails <= limit and holds(fails):
-        fails *= 2
-    low, between = fails // 2, range(fails // 2 + 1, min(fails, limit + 1))
-    return low + bisect_left(between, True, key=lambda n: not holds(n))
+def _most(room: Callable[[int], int], limit: int) -> int:
+    """The largest n up to `limit` that leaves room, which it does if not negative; 0 if none does.
+
+    Larger ones leave less. Room is nearly a line, so each other guess is where that would cross 0.
+    """
+    low, high, left, lacks = 1, limit, room(1), room(limit)
+    if left < 0 or lacks >= 0:
+        return 0 if left < 0 else limit
+    for straight in cycle((True, False)):
+        if high - low == 1:
+            break
+        guess = low + (high - low) * left // (left - lacks) if straight else (low + high) // 2
+        guess = min(max(guess, low + 1), high - 1)
+        found = room(guess)
+        if found < 0:
+            high, lacks = guess, found
+        else:
+            low, left = guess, found
+    return low

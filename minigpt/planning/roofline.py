@@ -3,13 +3,15 @@
 The floor holds for every engine that computes the model's products, each in 2 m n p FLOP on
 operands no narrower than weights and cache are stored. It leaves out what a pass can do without:
 
-    arithmetic  the masked half of the scores; the last block but for the position whose logits are
-                asked for, as engines do in a prompt; at the fastest dense rate for such operands,
-                whatever they are accumulated in; of ways to attend to latents, the cheapest
+    arithmetic  the masked half of the scores; in a prompt, positions that no later block looks at
+                on the way to the last one's logits and to the cache; at the fastest dense rate for
+                such operands, whatever they are accumulated in
     memory      each weight once, rows of embeddings not at all, of experts as few as a token
                 meets; each cached token once; less what the GPUs' last caches hold from before
-    wire        each activation once for each of a block's two sums, added up in the switch
+    wire        each activation once for each of a block's sums, added up in the switch: one where
+                mixer and feed-forward are of the same x and so are added first, else two
     together    all three at the same time: the longest
+    latents     kept or made keys of, attended to or to keys: the fastest, alike in all blocks
 
 The estimate is what engines take that are good and not special: products at the rate of `dtype`
 accumulated in float32, all weights from memory, as many experts as tokens meet on average, whole
@@ -17,17 +19,19 @@ heads on each GPU, and the wire on top, in rings of phases of 8 microseconds. It
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from counting import Counts
 from counting.views import matmul
 from minigpt.models.config import Config
-from minigpt.models.paths import layer_of
+from minigpt.models.paths import layer, layer_of
 from minigpt.models.routing import fewest
 from minigpt.planning.accelerators import BITS, Accelerator
-from minigpt.planning.forward import Pass, kv_bytes, on_shapes
+from minigpt.planning.forward import Pass, by_kind, kv_bytes
+from minigpt.planning.reads import read_once
 
 PHASE_SECONDS = 8e-6
 """What one phase of an all-reduce takes before any byte moves: kipply's 8 microseconds."""
@@ -131,16 +135,21 @@ class Roofline:
 
         T is 1, or N is 0.
         """
-        G, L = self.gpus, self.config.layers
-        ways, alone = self._ways(T, N, B), self._ways(1, N + T - 1, B)
-        see = self.config.short()[0].windows
-        flops = min(_flops(way, see, T, N) - _flops(_last_block(way), see, T, N) for way in ways)
-        flops += min(_flops(_last_block(way), see, 1, N + T - 1) for way in alone)
-        read = self._counts(T, N, B, assume=fewest)
-        rows = read.where(operation="take").bytes_read["weights"]
-        weights = self._held(read.bytes_read["weights"] - rows)
-        kv = B * kv_bytes(self.config, N + T, self.dtype)
-        sent = 2 * B * ((L - 1) * T + 1) * self._token_bytes if G > 1 else 0
+        ways = [("compressed", "compressed")]
+        if self.config.latent_cache:
+            ways += [("expanded", "expanded"), *self._through_latents(N)]
+        estimate = self._estimate(T, N, B)
+        floors = (self._floor(T, N, B, *way, estimate) for way in ways)
+        return min(floors, key=lambda floor: (floor.seconds, floor.flops))
+
+    def _floor(self, T: int, N: int, B: int, attend: str, keep: str, estimate: Estimate) -> Floor:
+        G, positions = self.gpus, needed(self.config.windows, T)
+        flops = self._flops(T, N, B, attend, positions)
+        read = read_once(self.config, Pass(T, N, B, "last", self.dtype, keep, fewest))
+        kv = B * kv_bytes(self.config, N + T, self.dtype, keep)
+        sums = sum(n * times for n, times in zip(positions, self.config.sums, strict=True))
+        sent = B * sums * self._token_bytes if G > 1 else 0
+        weights = self._held(read)
         return Floor(
             flops,
             weights,
@@ -149,19 +158,19 @@ class Roofline:
             arithmetic_s=flops / (G * self.gpu.flops[self.fastest]),
             memory_s=max(0, weights + kv - G * self.gpu.cache) / (G * self.gpu.bandwidth),
             wire_s=sent / self.gpu.link_bandwidth if G > 1 else 0.0,
-            estimate=self._estimate(T, N, B),
+            estimate=estimate,
         )
 
     def _estimate(self, T: int, N: int, B: int) -> Estimate:
-        G, L = self.gpus, self.config.layers
-        counts = self._counts(T, N, B)
-        see = self.config.short()[0].windows
-        flops = min(_flops(way, see, T, N) for way in self._ways(T, N, B))
+        G, L, sums = self.gpus, self.config.layers, sum(self.config.sums)
+        counts = by_kind(self.config, Pass(T, N, B, "last", self.dtype))
+        ways = ("compressed", *(attend for attend, _ in self._through_latents(N)))
+        flops = min(self._flops(T, N, B, attend, [T] * L) for attend in ways)
         weights = self._held(counts.bytes_read["weights"])
         kv = counts.bytes_read["kv_cache"] + counts.bytes_written["kv_cache"]
-        # Two all-reduces a block, after attention and after the feed-forward, each a ring in two
-        # phases: reduce-scatter and all-gather, (G - 1) / G of the activations sent in each.
-        sent = math.ceil(2 * L * 2 * (G - 1) / G * B * T * self._token_bytes)
+        # Each all-reduce is a ring in two phases: reduce-scatter and all-gather, (G - 1) / G of
+        # the activations sent in each.
+        sent = math.ceil(sums * 2 * (G - 1) / G * B * T * self._token_bytes)
         return Estimate(
             flops,
             weights,
@@ -169,33 +178,27 @@ class Roofline:
             sent,
             arithmetic_s=flops / (G * self.gpu.rate(self.dtype)),
             memory_s=(weights / G + kv * self.share) / self.gpu.bandwidth,
-            wire_s=sent / self.gpu.link_bandwidth + 4 * L * PHASE_SECONDS if G > 1 else 0.0,
+            wire_s=sent / self.gpu.link_bandwidth + 2 * sums * PHASE_SECONDS if G > 1 else 0.0,
         )
 
-    def _counts(self, T: int, N: int, B: int, **mode: Any) -> Counts:
-        """What a pass costs. A short model is run: each of its layers stands for all of its kind.
+    def _through_latents(self, N: int) -> list[tuple[str, str]]:
+        """To what heads attend and what is cached, where keys and values are made and not kept.
 
-        With 58 blocks of 256 experts, as DeepSeek R1 has, a pass of the whole takes a second.
+        So it is in a prompt from its start, whose keys are all at hand. After others, to make
+        theirs anew takes 2 R (P + D) FLOP a key of a head, and saves 2 (2 R - P - D): less.
         """
-        few, times = self.config.short()
-        counts = on_shapes(few, Pass(T, N, B, "last", self.dtype, **mode)).counts
-        rows = dict(counts)
-        for key, row in counts.items():
-            if inside := layer_of(key[0]):
-                alike = times[int(inside.rpartition(".")[2])]
-                rows[key] = tuple(alike * n for n in row)
-        return Counts(counts.columns, rows)
+        return [("expanded", "compressed")] if self.config.latent_cache and N == 0 else []
 
-    def _ways(self, T: int, N: int, B: int) -> Iterator[Counts]:
-        """What a pass costs by each way to attend that an engine may choose.
-
-        DeepSeek's heads attend to the latents or, in a prompt from its start, to keys and values
-        made of them; for a token after others the latents are cheaper. Which experts are met costs
-        no arithmetic, so it is as few as can be.
-        """
-        yield self._counts(T, N, B, assume=fewest)
-        if self.config.latent_cache and N == 0:
-            yield self._counts(T, N, B, assume=fewest, cache="expanded")
+    def _flops(self, T: int, N: int, B: int, attend: str, positions: Sequence[int]) -> int:
+        """2mnp of matrix products, of each layer for the last `positions` of the T."""
+        few, alike = self.config.short()
+        sizes = Pass(T, N, B, "last", self.dtype, None if attend == "compressed" else attend)
+        parts = by_kind(few, sizes).by(layer)
+        blocks = [part for path, part in parts.items() if layer_of(path)]
+        flops = sum(matmul(part) for path, part in parts.items() if not layer_of(path))
+        for (kind, n), times in Counter(zip(alike, positions, strict=True)).items():
+            flops += times * _block_flops(blocks[kind], few.windows[kind], T, N, n)
+        return int(flops)
 
     def _held(self, nbytes: int) -> int:
         """Bytes of weights as they are held, of those that a run on `dtype` reads."""
@@ -206,24 +209,26 @@ class Roofline:
         return self.config.width * BITS[self.dtype] // 8
 
 
-def _flops(counts: Counts, windows: Sequence[int | None], T: int, N: int) -> int:
-    """2mnp of matrix products, scores of keys that a query may not see left out.
+def needed(windows: Sequence[int | None], T: int) -> list[int]:
+    """How many of T positions, the last, each layer must compute for the last one's logits.
+
+    What the cache is to hold of a layer does not take more: it is of those that it looks at.
 
     Args:
         windows: of each layer, None where it looks at everything.
     """
-    left_out = 0
-    for i, window in enumerate(windows):
-        layer = counts.where(f"*.{i}.*")
-        scores = matmul(layer.where("*.qk")) + matmul(layer.where("*.av", "matmul"))
-        W = N + T if window is None else window
-        pairs = T * (min(N, W - 1) + T)
-        partly = min(T, max(0, W - N))  # the first queries see all before them, the others W
-        seen = partly * N + partly * (partly + 1) // 2 + (T - partly) * W
-        left_out += scores * (pairs - seen) // pairs
-    return int(matmul(counts) - left_out)
+    positions, n = list[int](), 1
+    for window in reversed(windows):
+        positions.append(n)
+        n = T if window is None else min(T, n + window - 1)
+    return positions[::-1]
 
 
-def _last_block(counts: Counts) -> Counts:
-    *_, last = filter(None, (layer_of(path) for path, _ in counts))
-    return counts.where(f"{last}.*")
+def _block_flops(counts: Counts, window: int | None, T: int, N: int, n: int) -> int:
+    """2mnp of a layer for the last n of T positions, without scores of keys that none may see."""
+    scores = matmul(counts.where("*.qk")) + matmul(counts.where("*.av", "matmul"))
+    W, before = N + T if window is None else window, N + T - n
+    pairs = T * (min(N, W - 1) + T)
+    partly = min(n, max(0, W - before))  # the first queries see all before them, the others W
+    seen = partly * before + partly * (partly + 1) // 2 + (n - partly) * W
+    return int((matmul(counts) - scores) // T * n + scores // pairs * seen)

@@ -76,7 +76,7 @@ def test_a_config_json_of_transformers_is_read(torch, tmp_path, config):
     [
         ({"kv_lora_rank": "absent"}, "kv_lora_rank is missing"),
         ({"num_hidden_layers": 2**30}, "it must be a positive whole number up to 10000"),
-        ({"n_routed_experts": 2**30}, "it must be a positive whole number up to 10000"),
+        ({"n_routed_experts": 2**30}, "it must be a positive whole number up to 1024"),
         ({"q_lora_rank": 0}, "q_lora_rank is 0; it must be a positive whole number"),
         ({"first_k_dense_replace": -1}, "first_k_dense_replace is -1; it must be a whole number"),
         ({"scoring_func": "softmax"}, "scoring_func is 'softmax'; only 'sigmoid' is computed"),

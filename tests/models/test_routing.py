@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from deepseeks import TINY, chosen, routed, started
 from helpers import numbers
+from hypothesis import given
+from hypothesis import strategies as st
 
 from counting import Counted, ShapeArray
-from minigpt.models.routing import bound, expected, expected_experts, most_experts
+from minigpt.models.experts import Choice
+from minigpt.models.routing import bound, dispatch, expected, expected_experts, fewest, most_experts
 
 
 def on_shapes(assume, T):
@@ -29,6 +32,19 @@ def test_what_is_assumed_without_data_is_stated_and_only_moves_bytes(T):
         assert counts.total("fma") == 2 * pairs * 3 * TINY.hidden_size * 5
     assert met[expected] == round(expected_experts(TINY, T))
     assert met[bound] == most_experts(TINY, T)
+
+
+@given(E=st.integers(1, 40), A=st.integers(1, 40), tokens=st.integers(1, 200))
+def test_what_is_assumed_is_what_tokens_in_turn_would_choose(E, A, tokens):
+    choice = Choice(E, min(A, E))
+    met = {fewest: min(A, E), bound: most_experts(choice, tokens)}
+    met[expected] = round(expected_experts(choice, tokens))
+    for assume, experts in met.items():
+        in_turn = np.arange(tokens * choice[1]).reshape(tokens, -1) % experts
+        found, laid_out = assume(choice, tokens), dispatch(in_turn)
+        assert found.segments == laid_out.segments
+        assert found.tokens.shape == found.back.shape == laid_out.tokens.shape
+        assert found.tokens.dtype == laid_out.tokens.dtype == laid_out.back.dtype
 
 
 def test_the_expectation_is_that_of_uniform_choices():

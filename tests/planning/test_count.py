@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from checkpoints import SHIPPED
 from configs import TINY
-from hypothesis import given
+from families import CASES, read, small
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counting import Counted, Ledger, category
@@ -23,7 +24,7 @@ from minigpt.errors import InputError, did_you_mean
 from minigpt.formulas.figures import named
 from minigpt.models.architectures import PRESETS, build
 from minigpt.planning.count import count, rows
-from minigpt.planning.forward import Pass, forward, on_shapes
+from minigpt.planning.forward import Pass, by_kind, forward, on_shapes
 
 PASSES = {"T": st.integers(1, 4), "N": st.integers(0, 4), "B": st.integers(1, 3)}
 CONTRACT = {
@@ -82,6 +83,21 @@ def test_json_is_whole_and_takes_a_process_less_than_two_seconds():
 def test_shapes_cost_what_data_does(name, logits, **sizes):
     shapes = on_shapes(TINY[name], Pass(logits=logits, dtype="float32", **sizes)).counts
     assert dict(shapes) == dict(on_data(TINY[name], logits=logits, **sizes))
+
+
+@pytest.mark.parametrize("name", CASES)
+@given(cache=st.sampled_from(("compressed", "expanded")), spare=st.integers(0, 3), **PASSES)
+@settings(max_examples=3)
+def test_a_layer_of_each_kind_stands_for_all(name, cache, spare, T, N, B):
+    config = read(name, small(name))
+    sizes = Pass(T, N, B, cache=cache, capacity=N + T + spare)
+    each, found = forward(config, sizes), on_shapes(config, sizes)
+    assert [*found.counts.items()] == [*each.counts.items()]  # in the order in which they ran
+    assert found.peak == each.peak
+    assert repr(found.counts) == repr(by_kind(config, sizes)) == repr(each.counts)
+    for by in ("component", "op"):
+        whole, few = (list(rows(run, by)) for run in (each.counts, by_kind(config, sizes)))
+        assert [(label, repr(part)) for label, part in whole] == [(k, repr(v)) for k, v in few]
 
 
 @given(**PASSES)

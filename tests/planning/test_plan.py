@@ -148,7 +148,7 @@ def test_what_fits_only_if_the_runtime_is_modest_does_not_fit_for_certain():
     it = made("llama-3.1-70b", GPUS["l40s"], weights_dtype="int4", context=32768)
     assert 0 < it.spare < it.slack
     assert (it.fits, it.may_fit, it.largest_batch) == (False, True, 0)
-    assert it.most_sequences(lambda made: made.may_fit) == 1
+    assert it.most_sequences(lambda made: made.room_at_most) == 1
     told = verdict(it)
     assert told.startswith("llama-3.1-70b does not fit for certain on one L40S in float16")
     assert "0.75 GB of it for the runtime, which may take up to 1.5 GB" in told

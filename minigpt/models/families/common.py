@@ -43,9 +43,18 @@ def sizes(c: Values) -> Heads:
     """
     C, H = c.hidden_size, c.num_attention_heads
     K = c.num_key_value_heads or H
-    if c.head_dim is None and C % H != 0:
+    return Heads(C, K, groups(c, H, K), c.head_dim or head_width(c, C, H))
+
+
+def head_width(c: Values, C: Any, H: Any) -> Any:
+    """The width of each of H heads that share C numbers.
+
+    Raises:
+        InputError: they do not share alike.
+    """
+    if C % H != 0:
         raise c.error(f"hidden_size {C} is not a multiple of num_attention_heads {H}")
-    return Heads(C, K, groups(c, H, K), c.head_dim or C // H)
+    return C // H
 
 
 def groups(c: Values, H: Any, K: Any) -> Any:

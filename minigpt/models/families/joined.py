@@ -21,6 +21,7 @@ from minigpt.models.families.common import (
     decoder,
     gated,
     groups,
+    head_width,
     layer_norm,
     norm,
     positions,
@@ -119,13 +120,13 @@ def falcon(c: Values) -> Part:
     c.only(alibi=False, parallel_attn=True, apply_residual_connection_post_layernorm=False)
     C, H, new = c.hidden_size, c.num_attention_heads, c.new_decoder_architecture
     one, said = c.multi_query, c.num_kv_heads
-    K = said or H if new or not one else 1
+    K, D = said or H if new or not one else 1, head_width(c, C, H)
     F, two = c.ffn_hidden_size or 4 * C, c.num_ln_in_parallel_attn != 1 and new
     block = part(
         ParallelBlock if two else OneNormBlock,
         before_mixer=layer_norm(c, "ln_attn" if two else "input_layernorm"),
         before_feed_forward=layer_norm(c, "ln_mlp") if two else absent,
-        mixer=grouped(c, "self_attention", Heads(C, K, groups(c, H, K), C // H), c.bias),
+        mixer=grouped(c, "self_attention", Heads(C, K, groups(c, H, K), D), c.bias),
         feed_forward=mlp(c, "mlp", F, "activation", FOUR, bias=c.bias),
     )
     names: dict[str, Any] = {"path": "transformer.h", "norm": layer_norm(c, "transformer.ln_f")}
