@@ -87,6 +87,13 @@ class DecoderConfig(Config):
             raise AttributeError(key)
         return getattr(Values(self.given, self.source, self.family.defaults), key)
 
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """What its family looks for in a config.json, whether this one has it or not."""
+        c = Values(self.given, self.source, self.family.defaults)
+        self.family.reader(c)
+        return frozenset(c.asked)
+
     def but(self, **values: Any) -> "DecoderConfig":
         return self.family.read({**self.given, **values}, self.source)
 
@@ -133,6 +140,10 @@ class DecoderConfig(Config):
 
     @property
     def experts(self) -> "RoutedExperts | None":
+        return self._experts
+
+    @cached_property
+    def _experts(self) -> "RoutedExperts | None":
         routed = [
             found for block in self.blocks for found in _within(block) if found.kind is Experts
         ]
