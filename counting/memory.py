@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
+from functools import lru_cache
+from itertools import accumulate, chain
 from operator import add
 from typing import Any
 
 import numpy as np
+
+Terms = dict[Any, Any]  # a product of symbols -> its number
 
 
 class Event:
@@ -48,9 +51,8 @@ class Usage:
         try:
             self.peak = max(self.peak, max(map(add, live, over)))
         except TypeError:  # symbols: which one is larger is not known, or not known to `>`
-            for now, more in zip(live, over, strict=True):
-                for candidate in _candidates(now, more):
-                    self.peak = larger(self.peak, candidate)
+            candidates = map(_candidates, live, over)
+            self.peak = _largest(self.peak, chain.from_iterable(candidates))
 
 
 def levels(events: Iterable[Event]) -> Iterator[Any]:
@@ -62,30 +64,67 @@ def levels(events: Iterable[Event]) -> Iterator[Any]:
         yield live
 
 
-def _candidates(live: Any, over: Any) -> list[Any]:
+def _candidates(live: Any, over: Any) -> Iterator[Terms]:
     """What the peak may be: `live`, or `live` and what `over` is, each term of its `Max` apart."""
     import sympy
 
-    for term in sympy.Add.make_args(sympy.sympify(over)):
-        if isinstance(term, sympy.Max):
-            return [live, *(live + (over - term) + each for each in term.args)]
-    return [live, live + over] if over != 0 else [live]
+    now = _terms(live)
+    yield now
+    if over == 0:
+        return
+    parts = sympy.Add.make_args(sympy.sympify(over))
+    highest = next((part for part in parts if isinstance(part, sympy.Max)), None)
+    rest = _sum(now, *(_terms(part) for part in parts if part is not highest))
+    for each in highest.args if highest else (sympy.Integer(0),):
+        yield _sum(rest, _terms(each))
 
 
 def larger(a: Any, b: Any) -> Any:
     """The larger of two sizes, or `Max(a, b)` where that depends on values of symbols."""
     if type(a) is type(b) is int:
         return max(a, b)
+    return _largest(a, [_terms(b)])
+
+
+def _largest(peak: Any, candidates: Iterable[Terms]) -> Any:
+    """`peak`, or the `Max` of it and those candidates that may exceed it.
+
+    Terms are compared one by one; SymPy's own comparison of polynomials takes seconds.
+    """
     import sympy
 
-    kept = []  # what of `a` may exceed `b`; SymPy's own comparison of polynomials takes seconds
-    for one in a.args if isinstance(a, sympy.Max) else (a,):
-        coefficients = sympy.expand(b - one).as_coefficients_dict().values()
-        if all(c <= 0 for c in coefficients):
-            return a
-        if not all(c >= 0 for c in coefficients):
-            kept.append(one)
-    return sympy.Max(*kept, b, evaluate=False) if kept else b
+    kept = [_terms(one) for one in (peak.args if isinstance(peak, sympy.Max) else (peak,))]
+    before = [*kept]
+    for candidate in candidates:
+        if not any(_at_most(candidate, one) for one in kept):
+            kept = [one for one in kept if not _at_most(one, candidate)] + [candidate]
+    if kept == before:
+        return peak
+    sums = [sympy.Add(*(number * term for term, number in terms.items())) for terms in kept]
+    return sympy.Max(*sums, evaluate=False) if len(sums) > 1 else sums[0]
+
+
+def _at_most(a: Terms, b: Terms) -> bool:
+    """Whether no value of the symbols, which are positive, makes `a` more than `b`."""
+    return all(number <= b.get(term, 0) for term, number in a.items()) and all(
+        number >= 0 for term, number in b.items() if term not in a
+    )
+
+
+@lru_cache(maxsize=4096)
+def _terms(size: Any) -> Terms:
+    """The terms of a sum of products, each with its number."""
+    import sympy
+
+    return dict(sympy.expand(size).as_coefficients_dict())
+
+
+def _sum(*several: Terms) -> Terms:
+    total: Terms = {}
+    for terms in several:
+        for term, number in terms.items():
+            total[term] = total.get(term, 0) + number
+    return {term: number for term, number in total.items() if number != 0}
 
 
 def occupied(array: np.ndarray) -> int:

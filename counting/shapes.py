@@ -86,7 +86,7 @@ class ShapeArray(NDArrayOperatorsMixin):
             dim = next(dims)
             if isinstance(part, slice):
                 shape.append(_length(part, dim))
-            elif isinstance(part, bool | list) or not hasattr(part, "__index__"):
+            elif isinstance(part, bool | list) or not _one(part):
                 raise IndexError(f"{part!r} is no index of an array without data")
             elif isinstance(dim, int) and not -dim <= part < dim:
                 raise IndexError(f"index {part} is out of bounds for size {dim}")
@@ -102,7 +102,8 @@ class ShapeArray(NDArrayOperatorsMixin):
         if unknown not in ([], [-1]) or (unknown and known == 0):
             raise ValueError(f"cannot reshape {self.shape} into {given}")
         given = tuple(self.size // known if dim == -1 else dim for dim in given)
-        if size(given) != self.size:
+        more = size(given) - self.size
+        if more != 0 and not (hasattr(more, "expand") and more.expand() == 0):
             raise ValueError(f"cannot reshape {self.shape} into {given}")
         return ShapeArray(given, self.dtype)
 
@@ -161,6 +162,11 @@ def _matmul(a: Shape, b: Shape) -> Shape:
     if a[-1] != b[-2]:
         raise ValueError(f"shapes do not fit: {a} @ {b}")
     return (*broadcast(a[:-2], b[:-2]), a[-2], b[-1])
+
+
+def _one(index: Any) -> bool:
+    """Whether it takes one of an axis: a whole number, or a symbol that stands for one."""
+    return hasattr(index, "__index__") or getattr(index, "is_integer", None) is True
 
 
 def _length(part: slice, dim: Any) -> Any:

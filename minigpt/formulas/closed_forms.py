@@ -6,7 +6,7 @@ layers of several kinds, one of each.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import sympy
@@ -82,6 +82,7 @@ def formulas(
     )
 
 
+@lru_cache(maxsize=64)
 def _executed(of: Symbolic, sizes: Pass, scores: str) -> "Formulas":
     run, peak = _run(of, sizes)
     rows = {key: list(row) for key, row in run.items()}
@@ -109,6 +110,7 @@ def _executed(of: Symbolic, sizes: Pass, scores: str) -> "Formulas":
     )
 
 
+@lru_cache(maxsize=64)
 def _run(of: Symbolic, sizes: Pass) -> tuple[Counts, Any]:
     """A pass, a line in A where a token meets A experts; and its peak, where no experts are met."""
     if "A" not in of.legend:
@@ -117,13 +119,17 @@ def _run(of: Symbolic, sizes: Pass) -> tuple[Counts, Any]:
     two, three, four = (forward(of.meeting(met), sizes).counts for met in (2, 3, 4))
     rows = {}
     for key in two:
+        entries = zip(two.columns, *(run[key] for run in (two, three, four)), strict=True)
         lines = []
-        for name, column in two.columns.items():
-            values = [sympy.expand(run[key][column]) for run in (two, three, four)]
-            line = sympy.expand(values[0] + (letter("A") - 2) * (values[1] - values[0]))
-            if name != "calls" and sympy.expand(line.subs(letter("A"), 4) - values[2]) != 0:
-                raise ValueError(f"{key[0]} {key[1]}: {name} is no line in A")
-            lines.append(of.in_groups(line))
+        for name, at_two, at_three, at_four in entries:
+            if at_two == at_three == at_four:
+                line = at_two
+            else:
+                slope = sympy.expand(at_three - at_two)
+                line = sympy.expand(at_two + (letter("A") - 2) * slope)
+                if name != "calls" and sympy.expand(at_three + slope - at_four) != 0:
+                    raise ValueError(f"{key[0]} {key[1]}: {name} is no line in A")
+            lines.append(of.in_groups(sympy.sympify(line)))
         rows[key] = tuple(lines)
     return Counts(two.columns, rows), None
 

@@ -81,6 +81,8 @@ class Roles:
                 return SCOPES[last]
             while inside and inside not in found:
                 inside = inside.rpartition(".")[0]
+            if not inside and last == "act":  # of a feed-forward without a name of its own
+                return "mlp"
             if not inside and path:
                 raise KeyError(path)
             return found[inside] if inside else "head"  # what few models do to logits

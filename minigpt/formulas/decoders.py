@@ -9,7 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from importlib import import_module
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,16 @@ import sympy
 
 from counting import ShapeArray, scalars
 from counting.views import matmul
+from minigpt.errors import InputError
 from minigpt.formulas.claims import PASSES, Claim
 from minigpt.formulas.closed_forms import Formulas, formulas
+from minigpt.formulas.components import Roles
 from minigpt.formulas.figures import figures, kv_bytes_per_token
-from minigpt.formulas.other_counters import INSTALL, cache_name, installed
+from minigpt.formulas.layers import kinds, setting
+from minigpt.formulas.other_counters import decoder_torch_flops
 from minigpt.formulas.published import PUBLISHED, Published
 from minigpt.formulas.published_decoders import OF_DECODERS
-from minigpt.formulas.symbols import met, sizes, with_sizes
+from minigpt.formulas.symbols import groups_of, met, sizes, with_sizes
 from minigpt.models.decoder_config import DecoderConfig
 from minigpt.planning.forward import Forward, Make, Pass, forward
 
@@ -42,7 +45,7 @@ class DecoderCase:
     def __str__(self) -> str:
         return f"{self.numbers}, logits {self.logits}"
 
-    @property
+    @cached_property
     def config(self) -> DecoderConfig:
         same = dict(self.values) == sizes(self.base)
         return self.base if same else with_sizes(self.base, dict(self.values))
@@ -69,19 +72,45 @@ class DecoderCase:
 
 
 def draw(base: DecoderConfig, rng: random.Random) -> DecoderCase:
-    """A small configuration of the same architecture, and a pass."""
-    values = {}
-    for name, value in sizes(base).items():
-        even = 2 if name.startswith("D") else 1
-        values[name] = 1 if value == 1 else even * rng.randint(1, 3)
-    if base.experts:
-        values["A"] = rng.randint(1, min(2, base.experts.num_experts_per_tok))
-        values["E"] = base.experts.n_routed_experts // max(1, base.experts.n_routed_experts // 16)
-    if "D_rope" in values and "D" in values:  # a part of each head turns
-        values["D_rope"] = sizes(base)["D_rope"] * values["D"] // sizes(base)["D"]
-    values["V"] = rng.randint(2, 9)
+    """A small configuration of the same architecture, and a pass.
+
+    Sizes are drawn until the family's reader takes them and no two kinds of `base` have become one,
+    as turns of two kinds do where a head has a single pair.
+    """
+    while True:
+        drawn = _drawn(base, rng)
+        try:
+            made = with_sizes(base, drawn)
+        except InputError:
+            continue
+        if _apart(made) == _apart(base):
+            break
     B, T, N = rng.randint(1, 2), rng.randint(1, 4), rng.randint(0, 5)
-    return DecoderCase(base, tuple(values.items()), B, T, N, rng.choice(("all", "last")))
+    return DecoderCase(base, tuple(sizes(made).items()), B, T, N, rng.choice(("all", "last")))
+
+
+def _drawn(base: DecoderConfig, rng: random.Random) -> dict[str, int]:
+    known, several = sizes(base), len(kinds(base)) > 1
+    of = {"V": (2, 9), "W": (2, 6), "C": (9, 12)}  # a pass has 9 positions at most
+    of |= {name: (1, 2 if several else 3) for name in known if name.startswith("L")}
+    found = {name: rng.randint(*of.get(name, (1, 3))) for name in known}
+    for name in known:
+        if name.startswith("D") or name == "R":  # transformers turns pairs beside latents
+            found[name] = 2 * rng.randint(1, 6)
+    if known.get("G") == 1:  # keys and values of its own for each head
+        found["G"] = 1
+    if base.experts:
+        groups = groups_of(base)
+        found["E"] = groups * rng.randint(2, max(2, 8 // groups))
+        found["A"] = rng.randint(1, 3)
+    return found
+
+
+def _apart(config: DecoderConfig) -> tuple[int, int, int]:
+    """How many kinds of layers there are, of turns and of reaches."""
+    mixers = [block["mixer"] for block in config.blocks]
+    seen = ({setting(mixer, name) for mixer in mixers} for name in ("rope", "reach"))
+    return (len(set(config.blocks)), *(len(found) for found in seen))  # type: ignore[return-value]
 
 
 def numbers(case: DecoderCase) -> Make:
@@ -120,9 +149,9 @@ def shapes(case: DecoderCase) -> dict[str, tuple[Any, Any]]:
 
 
 def closed(case: DecoderCase, form: Formulas) -> dict[str, tuple[Any, Any]]:
-    """Every figure of a run on shapes, and its closed form evaluated."""
-    config, at = case.config, case.sizes
-    told = figures(case.run(), at, config.parameters, form.of.roles)
+    """Every figure of a run on shapes, of 16 bits, and its closed form evaluated."""
+    config, at = case.config, replace(case.sizes, dtype="float16")
+    told = figures(forward(config, at), at, config.parameters, form.of.roles)
     told |= kv_bytes_per_token(config, at)
     values = case.numbers | met(config, case.B * case.T)
     evaluated = form.at(**values)
@@ -130,41 +159,31 @@ def closed(case: DecoderCase, form: Formulas) -> dict[str, tuple[Any, Any]]:
 
 
 def torch_flop(case: DecoderCase) -> dict[str, tuple[Any, Any]]:
-    """Matmul FLOP, and what FlopCounterMode counts on the model of transformers."""
-    torch: Any = import_module("torch")
-    transformers: Any = import_module("transformers")
-    counting: Any = import_module("torch.utils.flop_counter")
-    B, T, N, values = case.B, case.T, case.N, dict(case.values)
-    config = case.config
-    if values["d"] % (values["K"] * values["G"]):  # transformers asks for that
-        values["d"] *= values["K"] * values["G"]
-        config = with_sizes(case.base, values)
-    given = {k: v for k, v in config.given.items() if k not in ("model_type", "eos_token_id")}
-    given |= {"num_hidden_layers": len(config.blocks), "attn_implementation": "eager"}
-    with torch.device("meta"):
-        theirs = transformers.AutoConfig.for_model(config.family.model_type, **given)
-        model = transformers.AutoModelForCausalLM.from_config(theirs, attn_implementation="eager")
-        past, name = transformers.DynamicCache(), cache_name(model)
-        with torch.no_grad():
-            if N:
-                before = torch.zeros(B, N, dtype=torch.long)
-                past = model(before, **{name: past}, use_cache=True, logits_to_keep=1)[name]
-            tokens = torch.zeros(B, T, dtype=torch.long)
-            with counting.FlopCounterMode(display=False) as counter:
-                model(tokens, **{name: past}, use_cache=True)
-    ours = matmul(forward(config, Pass(T, N, B)).counts)  # all logits: theirs has no others
-    return {"FLOP": (ours, counter.get_total_flops())}
+    """Matmul FLOP, and what FlopCounterMode counts on the model of transformers.
+
+    Of cached latents transformers makes keys and values anew in each pass: so does what it is held
+    against, a pass that caches these, and as many again for each that was cached.
+    """
+    config = _as_transformers_asks(case)
+    whole = Pass(case.T, case.N, case.B)  # all logits: theirs has no others
+    if not config.latent_cache:
+        ours = matmul(forward(config, whole).counts)
+    else:
+        counts = forward(config, replace(whole, cache="expanded")).counts
+        made = matmul(counts.by(Roles.of(config).part_of)["latents"])
+        ours = matmul(counts) + made * case.N // case.T
+    return {"FLOP": (ours, decoder_torch_flops(config, whole))}
 
 
-def why_no_torch(config: DecoderConfig) -> str:
-    """Why FlopCounterMode is no witness here, or ""."""
-    if not installed("torch", "transformers"):
-        return f"torch and transformers are not installed; {INSTALL}"
-    if config.experts:
-        return "without data transformers does not know which experts are met"
-    if config.latent_cache or "L" not in sizes(config):
-        return "for models of one kind of layer"
-    return ""
+def _as_transformers_asks(case: DecoderCase) -> DecoderConfig:
+    """A model that is a multiple of its heads wide, or as wide where no width of theirs is said."""
+    known, base = dict(case.values), case.base
+    if case.config is base or "d" not in known:
+        return case.config
+    heads = known["H"] if "H" in known else known["K"] * known["G"]
+    said = "head_dim" in base.given or "head_dim" in base.family.defaults
+    times = known["D"] if "D" in known and not said else known["d"]
+    return with_sizes(base, known | {"d": heads * times})
 
 
 Compare = Callable[[DecoderCase], Mapping[str, tuple[Any, Any]]]

@@ -5,27 +5,33 @@ One layer of each kind runs, and counts as often as a symbol says. How often one
 is control flow, as are the experts that a token meets, A; `closed_forms` finds the line in A.
 """
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import sympy
 from sympy import Symbol
 
-from minigpt.errors import InputError
 from minigpt.formulas.components import Roles, within
+from minigpt.formulas.layers import (
+    kinds,
+    numbers,
+    one_of_each,
+    setting,
+    so_many,
+    sparse,
+    spelled,
+    windowed,
+)
 from minigpt.models.config import Config
 from minigpt.models.decoder_config import DecoderConfig
 from minigpt.models.description import Part
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.models.latent import LatentAttention
 from minigpt.models.parts import Positions
-from minigpt.models.reach import Window
 from minigpt.models.rope import Rope
 from minigpt.models.routing import Assumption, expected
-from minigpt.models.values import ALIASES
 
 SYMBOLS = {
     "B": "sequences in the batch",
@@ -79,7 +85,7 @@ def letter(name: str) -> Symbol:
     return LETTERS.get(name, Symbol(name, integer=True, positive=True))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Symbolic:
     """A configuration on symbols.
 
@@ -113,19 +119,20 @@ class Symbolic:
     @property
     def groups(self) -> Any:
         """The groups that experts are chosen by: E is a multiple of it."""
-        return _groups(self.of) if isinstance(self.of, DecoderConfig) else 1
+        return groups_of(self.of) if isinstance(self.of, DecoderConfig) else 1
 
     def in_groups(self, expr: Any) -> Any:
         """What was found with E experts in each group, for E in all."""
-        return expr if self.groups == 1 else expr.subs(letter("E"), letter("E") / self.groups)
+        return expr if self.groups == 1 else expr.xreplace({letter("E"): letter("E") / self.groups})
 
     def meeting(self, met: int) -> Config:
         """The configuration of which a token meets so many experts."""
         assert isinstance(self.config, DecoderConfig)
         assert isinstance(self.of, DecoderConfig)
-        return _short(self.of, self.config.but(num_experts_per_tok=met))
+        return _on_symbols(self.of, num_experts_per_tok=met)
 
 
+@lru_cache(maxsize=256)
 def symbolic(config: Config) -> Symbolic:
     """The symbols of a model's architecture; sizes do not matter, only which there are."""
     if isinstance(config, GPT2Config):
@@ -134,126 +141,122 @@ def symbolic(config: Config) -> Symbolic:
         block = replace(config, **sizes, n_layer=1, n_head=H, n_inner=width)
         return Symbolic(block, SYMBOLS, {"h.0": L}, config)
     assert isinstance(config, DecoderConfig)
-    _possible(config)
-    named = _values(config)
-    short = _short(config, config.but(**_spelled(config, named)))
-    words = list(_layers(config))
-    times = {f"{config.decoder['path']}.{i}": letter(word) for i, word in enumerate(words)}
+    named, times = values(config), numbers(config)
+    stand_for = {f"{config.decoder['path']}.{i}": letter(word) for i, word in enumerate(times)}
     used = {s for value in named.values() for s in value.free_symbols}
-    names = {str(s) for s in used} | {"B", "T", "N", *words}
+    names = {str(s) for s in used} | {"B", "T", "N", *times}
     if config.experts:
         names |= {"A", "U"}
-    if _partial(config):
+    if partial(config):
         names.add("D_rope")
     legend = {name: meaning for name, meaning in DECODERS.items() if name in names}
-    if (groups := _groups(config)) > 1:
+    if (groups := groups_of(config)) > 1:
         legend["E"] += f", in {groups} groups"
     if "G" not in names and "K" in names:
         legend["K"] = "attention heads, each with keys and values of its own"
-    legend |= {word: f"layers of kind {word[2:]}" for word in words if word not in legend}
-    return Symbolic(short, legend, times, config)
+    legend |= {word: f"layers of kind {word[2:]}" for word in times if word not in legend}
+    return Symbolic(_on_symbols(config), legend, stand_for, config)
 
 
-def _short(config: DecoderConfig, whole: DecoderConfig) -> DecoderConfig:
-    """A layer of each kind of `config`, out of the same model on symbols.
+def _on_symbols(config: DecoderConfig, **more: int) -> DecoderConfig:
+    """A layer of each kind, of symbolic sizes."""
+    few = one_of_each(config)
+    alike = few.but(**spelled(few, values(config)), **more)
+    both = zip(few.blocks, alike.blocks, strict=True)
+    return alike.of(tuple(_turned(block, of) for block, of in both))
 
-    A reader gives no turns for a symbolic width: what is left of them tells one kind from another.
+
+def _turned(block: Part, alike: Part) -> Part:
+    """A layer on symbols, told from those of another kind by what is left of its turns.
+
+    A reader gives no turns for a symbolic width.
     """
-    kinds = dict(zip(reversed(config.blocks), reversed(whole.blocks), strict=True))
-    blocks = []
-    for block in dict.fromkeys(config.blocks):
-        alike, rope = kinds[block], _setting(block["mixer"], "rope")
-        if isinstance(rope, Rope):
-            width = letter("D_rope") if rope.partial else alike["mixer"]["rope"].width
-            turned = replace(rope, width=width, frequencies=rope.frequencies[-1:])
-            alike = alike.but(mixer=alike["mixer"].but(rope=turned))
-        blocks.append(alike)
-    return whole.of(tuple(blocks))
+    rope = setting(block["mixer"], "rope")
+    if not isinstance(rope, Rope):
+        return alike
+    width = letter("D_rope") if rope.partial else alike["mixer"]["rope"].width
+    left = replace(rope, width=width, frequencies=rope.frequencies[-1:])
+    return alike.but(mixer=alike["mixer"].but(rope=left))
 
 
-def _possible(config: DecoderConfig) -> None:
-    """Raises InputError where a model has no closed forms."""
-    for mixer in (block["mixer"] for block in config.blocks):
-        if mixer.kind is not LatentAttention and "head_dim" not in config.family.defaults:
-            found = config.but(head_dim=2 * mixer["heads"].D).blocks[0]["mixer"]
-            if found["out"]["width"] == mixer["out"]["width"]:
-                raise InputError(
-                    f"{config.family.model_type} takes the width of a model for that of its heads, "
-                    "and has no closed forms; minigpt count says what it costs, in numbers"
-                )
+def _joined(config: DecoderConfig) -> bool:
+    """Whether the width of a model is that of its heads together, whatever their own is said to be.
+
+    It is tried: a model twice as wide, its heads as wide as before.
+    """
+    if "head_dim" in config.family.defaults:
+        return False
+    mixer = config.blocks[0]["mixer"]
+    C, _, _, D = mixer["heads"]
+    wider = config.but(**_as_wide(config, 2 * C), head_dim=D).blocks[0]["mixer"]
+    return bool(wider["out"]["width"] != mixer["out"]["width"])
 
 
-def _setting(part: Part, name: str) -> Any:
-    return dict(part.settings).get(name)
+def _as_wide(config: DecoderConfig, C: Any) -> dict[str, Any]:
+    """The keys that a config.json has for the width of a model."""
+    also = {"word_embed_proj_dim": C} if "word_embed_proj_dim" in config.given else {}
+    return spelled(config, {"hidden_size": C, **also})
 
 
-def _partial(config: DecoderConfig) -> Any:
+def _one_key(config: DecoderConfig) -> bool:
+    """Whether all heads share the keys of one, whatever a config.json says of their number.
+
+    It is tried: twice as many of both, in a model twice as wide.
+    """
+    H = 2 * config.num_attention_heads
+    more = {"num_attention_heads": H, "num_key_value_heads": H}
+    wider = _as_wide(config, 2 * config.hidden_size)
+    return bool(config.but(**wider, **spelled(config, more)).blocks[0]["mixer"]["heads"].K != H)
+
+
+def partial(config: DecoderConfig) -> Any:
     """The rotary positions that turn a part of a head; None if none do."""
-    ropes = (_setting(block["mixer"], "rope") for block in config.blocks)
+    ropes = (setting(block["mixer"], "rope") for block in kinds(config))
     return next((rope for rope in ropes if getattr(rope, "partial", False)), None)
 
 
-def _groups(config: DecoderConfig) -> int:
-    found = (p for block in config.blocks for p in within(block))
-    routers = [p["router"] for p in found if "router" in dict(p.settings)]
+@lru_cache(maxsize=256)
+def groups_of(config: DecoderConfig) -> int:
+    """The groups that experts are chosen by; one if they are not."""
+    found = (part for block in kinds(config) for part in within(block))
+    routers = [part["router"] for part in found if "router" in dict(part.settings)]
     return next((int(r["groups"]) for r in routers if "groups" in dict(r.settings)), 1)
 
 
-def _values(config: DecoderConfig) -> dict[str, Any]:
+@lru_cache(maxsize=256)
+def values(config: DecoderConfig) -> dict[str, Any]:
     """By key of a config.json, the symbols of its sizes."""
-    mixers = [block["mixer"] for block in config.blocks]
+    few = one_of_each(config)
+    mixers = [block["mixer"] for block in few.blocks]
     named: dict[str, Any] = {"vocab_size": V, "hidden_size": d}
     if mixers[0].kind is LatentAttention:
         named |= {"num_attention_heads": H, "kv_lora_rank": letter("R")}
         named |= {"qk_nope_head_dim": letter("D_nope"), "qk_rope_head_dim": letter("D_rope")}
         named |= {"v_head_dim": letter("D_v")}
+        idle = {"num_key_value_heads": H, "head_dim": letter("D_rope")}  # of use to others alone
+        named |= {key: symbol for key, symbol in idle.items() if key in config.given}
         if config.q_lora_rank is not None:
             named["q_lora_rank"] = letter("Q")
     else:
-        _, _, G, _ = mixers[0]["heads"]
-        heads = letter("K") * (1 if G == 1 else letter("G"))
-        named |= {"num_attention_heads": heads, "num_key_value_heads": letter("K")}
-        named["head_dim"] = letter("D")
-    if any(isinstance(_reach(mixer), Window) for mixer in mixers):
+        one, (_, _, G, _) = _one_key(few), mixers[0]["heads"]
+        heads = H if one else letter("K") * (1 if G == 1 else letter("G"))
+        named |= {"num_attention_heads": heads} | (
+            {} if one else {"num_key_value_heads": letter("K")}
+        )
+        named |= {"hidden_size": heads * letter("D")} if _joined(few) else {"head_dim": letter("D")}
+    named |= _as_wide(config, named["hidden_size"])
+    if any(windowed(block) for block in few.blocks):
         named["sliding_window"] = letter("W")
     if config.experts:
         own = "moe_intermediate_size" in config.given
         named["moe_intermediate_size" if own else "intermediate_size"] = letter("M")
         latent = mixers[0].kind is LatentAttention
-        named["n_routed_experts" if latent else "num_experts"] = _groups(config) * letter("E")
-    if "L_dense" in _layers(config) or not config.experts:
+        named["n_routed_experts" if latent else "num_experts"] = groups_of(config) * letter("E")
+    if not all(map(sparse, few.blocks)) and config.intermediate_size is not None:
         named["intermediate_size"] = F
-    if any(part.kind is Positions for part in within(config.decoder)):
+    if any(part.kind is Positions for part in within(few.decoder)):
         named["max_position_embeddings"] = C
     return named
-
-
-def _spelled(config: DecoderConfig, named: Mapping[str, Any]) -> dict[str, Any]:
-    """The same under the names that its config.json has for them."""
-    other = {ALIASES[key]: key for key in config.given if key in ALIASES}
-    return {other.get(key, key): value for key, value in named.items()}
-
-
-def _reach(mixer: Part) -> Any:
-    return _setting(mixer, "reach")
-
-
-def _layers(config: DecoderConfig) -> dict[str, int]:
-    """How many layers there are of each kind, by the name of their number."""
-    kinds = Counter(config.blocks)
-    if len(kinds) == 1:
-        return {"L": len(config.blocks)}
-    said: dict[str, Callable[[Part], bool]] = {
-        "window": lambda b: isinstance(_reach(b["mixer"]), Window),
-        "experts": lambda b: any("router" in dict(p.settings) for p in within(b)),
-        "turned": lambda b: isinstance(_setting(b["mixer"], "rope"), Rope),
-    }
-    other = {"window": "full", "experts": "dense", "turned": "unturned"}
-    for what, has in said.items():
-        words = ["L_" + (what if has(block) else other[what]) for block in kinds]
-        if len(set(words)) == len(words):
-            return dict(zip(words, kinds.values(), strict=True))
-    return {f"L_{i + 1}": number for i, number in enumerate(kinds.values())}
 
 
 def sizes(config: Config) -> dict[str, Any]:
@@ -268,15 +271,14 @@ def sizes(config: Config) -> dict[str, Any]:
             "C": config.n_positions,
         }
     assert isinstance(config, DecoderConfig)
-    _possible(config)
-    found: dict[str, Any] = dict(_layers(config))
+    found: dict[str, Any] = dict(numbers(config))
     mixer = config.blocks[0]["mixer"]
-    heads = mixer["heads"] if mixer.kind is not LatentAttention else None
-    if heads:
-        found |= {"K": heads.K, "G": heads.G, "D": heads.D}
-    if partial := _partial(config):
-        found["D_rope"] = partial.width
-    for key, symbol in _values(config).items():
+    if mixer.kind is not LatentAttention:
+        _, K, G, D = mixer["heads"]
+        found |= {"K": K, "G": G, "D": D}
+    if turning := partial(config):
+        found["D_rope"] = turning.width
+    for key, symbol in values(config).items():
         if isinstance(symbol, Symbol) and str(symbol) not in found:
             found[str(symbol)] = getattr(config, key)
     if config.experts:
@@ -284,24 +286,26 @@ def sizes(config: Config) -> dict[str, Any]:
     return found
 
 
-def with_sizes(config: DecoderConfig, values: Mapping[str, int]) -> DecoderConfig:
-    """The same architecture at other sizes.
+def with_sizes(config: DecoderConfig, at: Mapping[str, int]) -> DecoderConfig:
+    """The same architecture at other sizes, as a config.json of its own.
+
+    Tokens that have a meaning have none there: a vocabulary may be smaller than their numbers.
 
     Args:
-        values: of each letter but A's groups: E is a multiple of them; of each number of layers.
+        at: the value of each letter, as `sizes` gives it.
 
     Raises:
         InputError: a model cannot have these.
     """
-    at = {letter(name): value for name, value in values.items()}
-    at[letter("E")] = values.get("E", 1) // _groups(config)
-    sizes = {key: int(expr.xreplace(at)) for key, expr in _values(config).items()}
+    of = {letter(name): value for name, value in at.items()}
+    of[letter("E")] = at.get("E", 1) // groups_of(config)
+    said = {key: int(expr.xreplace(of)) for key, expr in values(config).items()}
     if config.experts:
-        sizes["num_experts_per_tok"] = values["A"]
-    whole = config.but(**_spelled(config, sizes))
-    kinds = dict(zip(reversed(config.blocks), reversed(whole.blocks), strict=True))
-    numbers = zip(dict.fromkeys(config.blocks), _layers(config), strict=True)
-    return whole.of(tuple(kinds[b] for b, word in numbers for _ in range(values[word])))
+        said["num_experts_per_tok"] = at["A"]
+    said |= so_many(config, (at[word] for word in numbers(config)))
+    special = [key for key in config.given if key.endswith("_token_id")]
+    none = dict.fromkeys((*special, "bos_token_id", "eos_token_id", "pad_token_id"))
+    return config.but(**spelled(config, said), **none)
 
 
 def met(config: Config, tokens: int, assume: Assumption = expected) -> dict[str, int]:

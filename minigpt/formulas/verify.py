@@ -27,14 +27,14 @@ from minigpt.formulas.decoders import (
     oracle,
     shapes,
     torch_flop,
-    why_no_torch,
 )
 from minigpt.formulas.decoders import closed as closed_figures
 from minigpt.formulas.figures import figures, sizes
+from minigpt.formulas.layers import one_of_each
 from minigpt.formulas.other_counters import INSTALL, Reported, installed, panel, torch_flops
+from minigpt.models.architectures import build
 from minigpt.models.config import Config
 from minigpt.models.decoder_config import DecoderConfig
-from minigpt.models.gpt2 import GPT2
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.planning.forward import Forward, Make, Pass, forward
 
@@ -175,41 +175,44 @@ def _witnesses(seed: int, full: list[Case]) -> list[Witness]:
             tiny + large + full,
         ),
         _try("NumPy's allocator = ledger: bytes of weights and KV cache", _allocator, tiny),
-        _torch(tiny[:5], full),
+        _torch("transformers' GPT-2", _torch_of_gpt2, tiny[:5] + full),
     ]
 
 
-def _of_a_decoder(config: DecoderConfig, seed: int, points: list[tuple[int, int]]) -> list[Witness]:
-    rng = random.Random(seed)
-    tiny = [draw(config, rng) for _ in range(20)]
+def _of_a_decoder(
+    config: DecoderConfig, seed: int, points: list[tuple[int, int]], cases: int = 20
+) -> list[Witness]:
+    rng, few = random.Random(seed), one_of_each(config)
+    tiny = [draw(few, rng) for _ in range(cases)]
     at = tuple(sizes(config).items())
     full = [DecoderCase(config, at, 1, new, cached) for new, cached in points]
-    closed = {logits: formulas(config, logits=logits) for logits in ("all", "last")}
-
-    def told(compare: Compare) -> Any:
-        def check(case: DecoderCase) -> str:
-            pairs = compare(case)
-            ours, theirs = ({k: pair[i] for k, pair in pairs.items()} for i in (0, 1))
-            return _differ(ours, theirs)
-
-        return check
-
-    claim = "PyTorch's FlopCounterMode on transformers' model, eager = view matmul"
-    why = why_no_torch(config)
+    closed = {
+        logits: formulas(config, logits=logits, dtype="float16") for logits in ("all", "last")
+    }
     return [
-        _try("scalars really executed = ledger of the run, in every kind", told(oracle), tiny[:5]),
+        _try("scalars really executed = ledger of the run, in every kind", _told(oracle), tiny[:5]),
         _try(
             "run on numbers = run on shapes alone; bytes where no experts are met",
-            told(shapes),
+            _told(shapes),
             tiny,
         ),
         _try(
             "run on shapes alone = closed form evaluated, in every figure",
-            told(lambda case: closed_figures(case, closed[case.logits])),
+            _told(lambda case: closed_figures(case, closed[case.logits])),
             tiny + full,
         ),
-        Witness(claim, skipped=why) if why else _try(claim, told(torch_flop), tiny[:3] + full),
+        _try("NumPy's allocator = ledger: bytes of weights and KV cache", _allocator, tiny),
+        _torch("transformers' model", _told(torch_flop), tiny[:3] + full),
     ]
+
+
+def _told(compare: Compare) -> Callable[[DecoderCase], str]:
+    def check(case: DecoderCase) -> str:
+        pairs = compare(case)
+        ours, theirs = ({k: pair[i] for k, pair in pairs.items()} for i in (0, 1))
+        return _differ(ours, theirs)
+
+    return check
 
 
 def _draw(rng: random.Random, most: int, layers: int) -> Case:
@@ -265,14 +268,16 @@ def _closed(case: Case, closed: Formulas) -> str:
     return _differ(told, closed.at(**case.numbers))
 
 
-def _allocator(case: Case) -> str:
-    numbers, ledger = _numbers(case), Ledger()
-    arrays = {key: numbers(shape, np.float32) for key, shape in case.config.shapes().items()}
+def _allocator(case: Case | DecoderCase) -> str:
+    rng, ledger, config = np.random.default_rng(0), Ledger(), case.config
+    shapes = config.shapes().items()
+    arrays = {key: rng.standard_normal(shape).astype(np.float32) for key, shape in shapes}
+    capacity = case.sizes.capacity or case.N + case.T
     tracemalloc.start()
     try:
         with category("weights"):
             weights = {key: Counted(array.copy(), ledger) for key, array in arrays.items()}
-        cache = GPT2(case.config, weights).new_cache(case.B, case.C)
+        cache = build(config, weights).new_cache(case.B, capacity)
         domain = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
         traces = tracemalloc.take_snapshot().filter_traces([domain]).traces
         allocated = sum(trace.size for trace in traces)
@@ -282,17 +287,17 @@ def _allocator(case: Case) -> str:
     return _differ({"bytes": held}, {"bytes": allocated})
 
 
-def _torch(tiny: list[Case], full: list[Case]) -> Witness:
-    claim = "PyTorch's FlopCounterMode on transformers' GPT-2, eager = view matmul"
+def _torch_of_gpt2(case: Case) -> str:
+    sizes = Pass(case.T, case.N, case.B)  # all logits: theirs has no others
+    ours = matmul(forward(case.config, sizes).counts)
+    return _differ({"FLOP": ours}, {"FLOP": torch_flops(case.config, sizes)})
+
+
+def _torch(whose: str, check: Any, cases: list[Any]) -> Witness:
+    claim = f"PyTorch's FlopCounterMode on {whose}, eager = view matmul"
     if not installed("torch", "transformers"):
         return Witness(claim, skipped=f"torch and transformers are not installed; {INSTALL}")
-
-    def check(case: Case) -> str:
-        sizes = Pass(case.T, case.N, case.B)  # all logits: theirs has no others
-        ours = matmul(forward(case.config, sizes).counts)
-        return _differ({"FLOP": ours}, {"FLOP": torch_flops(case.config, sizes)})
-
-    return _try(claim, check, tiny + full)
+    return _try(claim, check, cases)
 
 
 def _differ(a: Any, b: Any, where: str = "") -> str:

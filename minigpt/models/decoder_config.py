@@ -85,6 +85,13 @@ class DecoderConfig(Config):
             raise AttributeError(key)
         return getattr(Values(self.given, self.source, self.family.defaults), key)
 
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """What its family looks for in a config.json, whether this one has it or not."""
+        c = Values(self.given, self.source, self.family.defaults)
+        self.family.reader(c)
+        return frozenset(c.asked)
+
     def but(self, **values: Any) -> "DecoderConfig":
         return self.family.read({**self.given, **values}, self.source)
 

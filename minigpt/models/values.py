@@ -63,7 +63,7 @@ KINDS = several(
 NUMBERS = several(whole(least=0), "a list of whole numbers")
 
 _SIZES = """vocab_size hidden_size intermediate_size moe_intermediate_size num_attention_heads
-num_key_value_heads num_kv_heads head_dim max_position_embeddings n_inner ffn_dim ffn_hidden_size
+num_key_value_heads head_dim max_position_embeddings n_inner
 kv_lora_rank q_lora_rank qk_nope_head_dim qk_rope_head_dim v_head_dim n_shared_experts
 num_experts_per_tok n_group topk_group sliding_window sliding_window_pattern
 no_rope_layer_interval decoder_sparse_step query_pre_attn_scalar word_embed_proj_dim
@@ -98,14 +98,17 @@ CHECKS: dict[str, Check] = {
 }
 """What each key of a config.json, or of a file beside it, must be. A reader asks for no others."""
 
-ALIASES = {  # old and new names of one thing, and those of GPT-2, Falcon and StarCoder
+ALIASES = {  # old and new names of one thing, and those of GPT-2, Falcon, OPT and StarCoder
     "_sliding_window_pattern": "sliding_window_pattern",
+    "ffn_dim": "intermediate_size",
+    "ffn_hidden_size": "intermediate_size",
     "layer_norm_epsilon": "layer_norm_eps",
     "n_embd": "hidden_size",
     "n_head": "num_attention_heads",
     "n_layer": "num_hidden_layers",
     "n_positions": "max_position_embeddings",
     "norm_epsilon": "layer_norm_eps",
+    "num_kv_heads": "num_key_value_heads",
     "num_local_experts": "num_experts",
     "rotary_emb_base": "rope_theta",
     "rotary_pct": "partial_rotary_factor",
@@ -130,7 +133,7 @@ COMMON: dict[str, Any] = {  # what transformers takes where a file is silent, in
 
 # Keys whose null says that there is none; so it does where the family's own default is none.
 _NULLABLE = """attn_logit_softcapping eos_token_id final_logit_softcapping num_key_value_heads
-num_kv_heads q_lora_rank sliding_window"""
+q_lora_rank sliding_window"""
 NULLABLE = frozenset(_NULLABLE.split())
 
 # Keys that change nothing that a model computes: of training, of generation, of saving.
@@ -164,6 +167,7 @@ class Values:
         defaults: of the family.
 
     Attributes:
+        asked: the keys that were asked for.
         uncomputed: what is said there and does not change sizes or FLOP, but what a model says.
 
     Asking for one raises InputError, in a line that names the file and the key, if it is missing or
@@ -174,7 +178,7 @@ class Values:
         self, given: Mapping[str, Any], source: Any, defaults: Mapping[str, Any] = {}
     ) -> None:
         self.given, self.source, self.uncomputed = given, source, list[str]()
-        self._defaults, self._asked = {**COMMON, **defaults}, set[str]()
+        self._defaults, self.asked = {**COMMON, **defaults}, set[str]()
         self._spelled: dict[str, str] = {}
         for key in given:
             known = self._spelled.setdefault(ALIASES.get(key, key), key)
@@ -184,7 +188,7 @@ class Values:
     def __getattr__(self, key: str) -> Any:
         if key not in CHECKS:
             raise AttributeError(key)
-        self._asked.add(key)
+        self.asked.add(key)
         spelled = self._spelled.get(key, key)
         if spelled not in self.given and key not in self._defaults:
             raise self.error(f"{spelled} is missing")
@@ -196,12 +200,12 @@ class Values:
 
     def unused(self, *keys: str) -> None:
         """Says of keys that files have that they change nothing in this model."""
-        self._asked.update(keys)
+        self.asked.update(keys)
 
     def only(self, **values: Any) -> None:
         """Raises InputError where a key is there and has another value than the one given here."""
         for key, value in values.items():
-            self._asked.add(key)
+            self.asked.add(key)
             if (found := self.given.get(self._spelled.get(key, key))) not in (value, None):
                 raise self.error(f"{key} is {found!r}; only {value!r} is computed")
 
@@ -211,6 +215,6 @@ class Values:
 
     def all_uncomputed(self) -> tuple[str, ...]:
         """What is `uncomputed`, and keys that nobody asked for, which may change what it says."""
-        unread = sorted(self._spelled.keys() - self._asked - HARMLESS)
+        unread = sorted(self._spelled.keys() - self.asked - HARMLESS)
         keys = (f"{key} of its config.json" for key in unread)
         return tuple(dict.fromkeys((*self.uncomputed, *keys)))

@@ -9,7 +9,6 @@ import sympy
 
 from counting.views import matmul
 from minigpt.commands.formulas import document, latex, one_token, tables
-from minigpt.errors import InputError
 from minigpt.formulas.closed_forms import F, L, V, d, formulas
 from minigpt.formulas.decoded import n, of_a_token, ways
 from minigpt.formulas.figures import figures, kv_bytes_per_token
@@ -36,6 +35,9 @@ MODELS = {
     "gemma2": BY_NAME["gemma2"](**USUAL, sliding_window=8),
     "gpt-oss": BY_NAME["gpt_oss"](**USUAL, num_experts=8, num_experts_per_tok=2),
     "mistral": BY_NAME["mistral"](**USUAL, sliding_window=8),
+    "pythia": PRESETS["pythia-70m"],
+    "falcon": PRESETS["falcon-7b"],
+    "opt": PRESETS["opt-125m"],
 }
 
 
@@ -50,9 +52,10 @@ def drawn(model, rng):
     for name in sizes(config):
         values[name] = rng.randint(1, 3 if name.startswith("L") else 9)
         if name.startswith("D"):
-            values[name] *= 2
+            values[name] *= 8 if model == "pythia" else 2  # a quarter of a head turns, in pairs
     groups = 8 if model == "deepseek-v3" else 1
     values |= {"W": rng.randint(1, 30), "E": groups * rng.randint(2, 4), "A": rng.randint(1, 2)}
+    values["C"] = 60
     made = with_sizes(config, values)
     return made, (rng.randint(1, 3), rng.choice((1, rng.randint(2, 9))), rng.randint(0, 40))
 
@@ -82,7 +85,7 @@ def test_every_letter_is_in_the_legend(model):
     known = {str(form.of.letters[name]) for name in found["symbols"]}
     used = {str(s) for s in form.closed_forms["views"]["exact"]["total"].free_symbols}
     assert used <= known
-    assert set(sizes(MODELS[model])) - known <= {"G"}
+    assert set(sizes(MODELS[model])) - known <= {"G", "K"}
     assert r"\begin{align*}" in latex(form)
     tables(form)
 
@@ -107,12 +110,16 @@ def test_both_ways_of_latents_are_their_runs():
     assert both.at == pytest.approx(512 * 256 / (1024 - 256))
 
 
-def test_a_model_without_closed_forms_is_refused_in_one_line():
-    config = BY_NAME["gpt_neox"](
-        **{k: v for k, v in USUAL.items() if k != "head_dim"} | {"hidden_size": 32}
-    )
-    with pytest.raises(InputError, match=r"gpt_neox .* minigpt count says what it costs"):
-        formulas(config)
+def test_a_model_as_wide_as_its_heads_has_their_letters():
+    """Of GPT-NeoX, and of Falcon, whose heads all read the keys of one."""
+    width = letter("K") * letter("D")
+    total = of_a_token(closed(MODELS["pythia"]).closed_forms["views"]["matmul"]["total"])
+    layer = 8 * width**2 + 4 * width * F
+    assert sympy.expand(total - L * layer - 4 * L * width * n - 2 * width * V) == 0
+    D, width = letter("D"), letter("H") * letter("D")
+    total = of_a_token(closed(MODELS["falcon"]).closed_forms["views"]["matmul"]["total"])
+    layer = 4 * width**2 + 4 * width * D + 16 * width**2
+    assert sympy.expand(total - L * layer - 4 * L * width * n - 2 * width * V) == 0
 
 
 @pytest.mark.parametrize("model", ["llama", "mistral"])

@@ -18,6 +18,7 @@ from minigpt.formulas import other_counters as peers
 from minigpt.formulas import verify as room
 from minigpt.formulas.other_counters import PEERS, Traced, installed, panel
 from minigpt.formulas.verify import Case, Verification, Witness, verify
+from minigpt.models.gpt2 import GPT2
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.planning.forward import Pass, forward
 
@@ -44,7 +45,7 @@ def test_the_same_seed_draws_the_same_cases():
 @pytest.fixture
 def alone(monkeypatch):
     """Without the slow witness that needs another package."""
-    monkeypatch.setattr(room, "_torch", lambda tiny, full: Witness("torch", skipped="not here"))
+    monkeypatch.setattr(room, "_torch", lambda *work: Witness("torch", skipped="not here"))
 
 
 TINY = [room._draw(room.random.Random(1), 4, 2) for _ in range(5)]
@@ -85,19 +86,19 @@ def test_the_allocator_is_a_witness_of_its_own(monkeypatch):
     case = Case(B=2, T=1, N=0, L=2, H=2, D=3, F=5, V=7, C=4)
     assert room._allocator(case) == ""
 
-    class Larger(room.GPT2):
+    class Larger(GPT2):
         def new_cache(self, batch, capacity):
             cache = super().new_cache(batch, capacity)
             cache.hidden = np.empty(1000, np.float32)
             return cache
 
-    monkeypatch.setattr(room, "GPT2", Larger)
+    monkeypatch.setattr(room, "build", Larger)
     assert room._allocator(case).startswith("bytes: ")
 
 
 def test_an_absent_peer_is_skipped_visibly(monkeypatch):
     monkeypatch.setattr(room, "installed", lambda *packages: False)
-    witness = room._torch(TINY, [])
+    witness = room._torch("a model", room._torch_of_gpt2, TINY)
     assert witness.agrees
     assert (
         "not installed"

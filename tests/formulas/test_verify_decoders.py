@@ -10,7 +10,7 @@ from minigpt.commands.verify import document, tables
 from minigpt.errors import InputError
 from minigpt.formulas import verify as room
 from minigpt.formulas.decoders import hold_decoder
-from minigpt.formulas.verify import verify
+from minigpt.formulas.verify import Witness, verify
 from minigpt.models.architectures import FAMILIES, PRESETS
 
 SIZES = {
@@ -32,14 +32,14 @@ QWEN = BY_NAME["qwen3_moe"](**SIZES, num_experts=8, num_experts_per_tok=2, moe_i
 def test_every_witness_agrees(config):
     found = verify(config, "small", seed=1)
     assert found.agrees
-    assert len(found.witnesses) == 4
+    assert len(found.witnesses) == 5
     assert {claim.n for claim in found.claims} == {1, 64}
     assert json.loads(json.dumps(document(found)))["agrees"] is True
     tables(found)
 
 
 def test_a_wrong_row_of_costs_is_caught_and_told(monkeypatch):
-    monkeypatch.setattr(room, "why_no_torch", lambda config: "not here")
+    monkeypatch.setattr(room, "_torch", lambda *work: Witness("torch", skipped="not here"))
     monkeypatch.setitem(COSTS, np.exp, lambda out, a: Cost(exp=2 * out[-1]))
     found = verify(LLAMA, "small", prompt=1, seed=1)
     assert not found.agrees

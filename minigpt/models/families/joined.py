@@ -107,21 +107,20 @@ def gpt_neox(c: Values) -> Part:
     "falcon",
     activation="gelu",
     bias=False,
-    ffn_hidden_size=None,
+    intermediate_size=None,
     layer_norm_eps=1e-5,
     max_position_embeddings=2048,
     multi_query=True,
     new_decoder_architecture=False,
-    num_kv_heads=None,
     num_ln_in_parallel_attn=None,
     tie_word_embeddings=True,
 )
 def falcon(c: Values) -> Part:
     c.only(alibi=False, parallel_attn=True, apply_residual_connection_post_layernorm=False)
     C, H, new = c.hidden_size, c.num_attention_heads, c.new_decoder_architecture
-    one, said = c.multi_query, c.num_kv_heads
+    one, said = c.multi_query, c.num_key_value_heads
     K, D = said or H if new or not one else 1, head_width(c, C, H)
-    F, two = c.ffn_hidden_size or 4 * C, c.num_ln_in_parallel_attn != 1 and new
+    F, two = c.intermediate_size or 4 * C, c.num_ln_in_parallel_attn != 1 and new
     block = part(
         ParallelBlock if two else OneNormBlock,
         before_mixer=layer_norm(c, "ln_attn" if two else "input_layernorm"),
@@ -192,7 +191,9 @@ def opt(c: Values) -> Part:
         before_mixer=layer_norm(c, "self_attn_layer_norm"),
         mixer=attention(c, bias, bias, out=out, rope=UNTURNED),
         before_feed_forward=layer_norm(c, "final_layer_norm"),
-        feed_forward=mlp(c, "", c.ffn_dim, "activation_function", ("fc1", "fc2"), bias=bias),
+        feed_forward=mlp(
+            c, "", c.intermediate_size, "activation_function", ("fc1", "fc2"), bias=bias
+        ),
     )
     names: dict[str, Any] = {
         "path": f"{at}.layers",
