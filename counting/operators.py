@@ -61,6 +61,18 @@ def reduction(function: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
+_POWERS = {2: np.square, 1: np.positive, 0.5: np.sqrt, -1: np.reciprocal}
+
+
+def power(x: Any, exponent: Any, **out: Any) -> Any:
+    """`x ** exponent`, of some numbers of Python's by a quicker function, as NumPy has it."""
+    if type(exponent) in (int, float):
+        quick = x.dtype.kind in "fc" or (type(exponent) is int and exponent == 2)
+        if quick and exponent in _POWERS:
+            return _POWERS[exponent](x, **out)
+    return np.power(x, exponent, **out)
+
+
 class Operators(NDArrayOperatorsMixin):
     """Those of a counted array; the hot ones are not sent through NumPy's protocol and back."""
 
@@ -73,6 +85,11 @@ class Operators(NDArrayOperatorsMixin):
     __mul__ = operator(np.multiply)
     __truediv__ = operator(np.divide)
     __matmul__ = operator(np.matmul)
+
+    __pow__ = power
+
+    def __ipow__(self, exponent: Any) -> Any:  # type: ignore[misc]
+        return power(self, exponent, out=(self,))
 
     __radd__ = reflected(np.add)
     __rsub__ = reflected(np.subtract)

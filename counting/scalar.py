@@ -86,11 +86,13 @@ class Scalar:
     __truediv__ = _operator("div", operator.truediv)
     __rtruediv__ = _operator("div", operator.truediv, swapped=True)
     __neg__ = _operator("add", operator.neg)
-    exp = _operator("exp", math.exp)
-    tanh = _operator("tanh", math.tanh)
-    sqrt = _operator("sqrt", math.sqrt)
-    sin = _operator("sin", math.sin)
-    cos = _operator("cos", math.cos)
+    __abs__ = absolute = fabs = _operator("cmp", abs)
+    __invert__ = _operator("int", lambda a: not a if type(a) is bool else ~a)
+    __and__ = _operator("int", operator.and_)
+    __or__ = _operator("int", operator.or_)
+    __xor__ = _operator("int", operator.xor)
+    __lshift__ = _operator("int", operator.lshift)
+    __rshift__ = _operator("int", operator.rshift)
 
     __eq__ = _comparison(operator.eq)  # and `!=`, which asks it
     __lt__ = _comparison(operator.lt)
@@ -103,6 +105,28 @@ class Scalar:
         values = self.value, factor.value, addend.value
         self._count("fma", *values, times=2)
         return Scalar(_plus(_times(*values[:2]), values[2]), self.tally, exact=True)
+
+
+def _numpy(function: np.ufunc) -> Callable[..., Any]:
+    """A ufunc of one result, on Python's numbers."""
+    return lambda *values: function(*values).item()
+
+
+# Methods of `Scalar` that are one operation, by NumPy's name: its object loops call them so.
+for kind, names in {
+    "exp": "exp exp2 expm1",
+    "log": "log log2 log10 log1p",
+    "pow": "cbrt power float_power",
+    "sqrt": "sqrt",
+    "sin": "sin",
+    "cos": "cos",
+    "tanh": "tanh",
+    "trig": "tan arcsin arccos arctan arctan2 sinh cosh arcsinh arccosh arctanh",
+    "round": "floor ceil trunc rint",
+    "cmp": "sign signbit copysign heaviside fmax fmin isfinite isinf isnan",
+}.items():
+    for name in names.split():
+        setattr(Scalar, name, _operator(kind, _numpy(getattr(np, name))))
 
 
 class Complex:
@@ -178,23 +202,119 @@ def _matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return out
 
 
+def _of_vectors(function: np.ufunc) -> Callable[..., Any]:
+    """`vecdot`, `matvec` or `vecmat`: the product of a row and a column of one, or of matrices."""
+    row = function.__name__ in ("vecdot", "vecmat")
+    column = function.__name__ in ("vecdot", "matvec")
+
+    def run(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        out = _matmul(a[..., None, :] if row else a, b[..., None] if column else b)
+        out = out[..., 0] if column else out
+        return out[..., 0] if row and column else out[..., 0, :] if row else out
+
+    return run
+
+
 def _where(condition: Any, *choice: Any) -> Any:
     tally = next(x for x in choice if isinstance(x, np.ndarray)).flat[0].tally
     either: list[Any] = [Scalar(x, tally) if type(x) is float else x for x in choice]
     return np.where(condition, *either)
 
 
-def _extreme(choice: Callable[..., Any]) -> Callable[..., Any]:
-    """A maximum or a minimum, a number of Python's among its operands made a Scalar."""
+def _counting(function: Callable[..., Any], number: Any = _bare) -> Callable[..., Any]:
+    """`function`, a number of Python's among its operands made a Scalar, as `number` makes it."""
 
     def run(*operands: Any) -> Any:
         counting = [isinstance(x, Scalar | np.ndarray) for x in operands]
         one = operands[counting.index(True)]
         tally = (one.flat[0] if isinstance(one, np.ndarray) else one).tally
         made = zip(operands, counting, strict=True)
-        return choice(*(x if counts else _scalar(x, tally) for x, counts in made))
+        return function(*(x if counts else _scalar(number(x), tally) for x, counts in made))
 
     return run
+
+
+# What ufuncs do of which NumPy's object loops do something else, or nothing: the textbook's.
+def _logaddexp(a: Any, b: Any) -> Any:
+    more, less = (a, b) if a >= b else (b, a)
+    return more + (less - more).exp().log1p()
+
+
+def _logaddexp2(a: Any, b: Any) -> Any:
+    more, less = (a, b) if a >= b else (b, a)
+    return more + (less - more).exp2().log2()
+
+
+def _divmod(a: Any, b: Any) -> Any:
+    whole = (a / b).floor()
+    return whole, a - whole * b
+
+
+def _modf(a: Any) -> Any:
+    whole = a.trunc()
+    return a - whole, whole
+
+
+def _method(name: str) -> Callable[..., Any]:
+    return lambda a, *others: getattr(a, name)(*others)
+
+
+def _bits(function: np.ufunc) -> Callable[..., Any]:
+    """On the bits of a number, or of a truth value: one operation, and no FLOP."""
+    kind = "logic" if function.__name__.startswith("logical") else "int"
+
+    def run(*operands: Any) -> Any:
+        tally = next(x for x in operands if isinstance(x, Scalar)).tally
+        tally[kind] += 1
+        results = function(*map(_bare, operands))
+        if function.nout == 1:
+            return Scalar(results.item(), tally, exact=True)
+        return tuple(Scalar(x.item(), tally, exact=True) for x in results)
+
+    return run
+
+
+_TEXTBOOK: dict[np.ufunc, Callable[..., Any]] = {
+    np.hypot: lambda a, b: (a * a + b * b).sqrt(),
+    np.logaddexp: _logaddexp,
+    np.logaddexp2: _logaddexp2,
+    np.floor_divide: lambda a, b: (a / b).floor(),
+    np.remainder: lambda a, b: _divmod(a, b)[1],
+    np.fmod: lambda a, b: a - (a / b).trunc() * b,
+    np.divmod: _divmod,
+    np.modf: _modf,
+    **dict.fromkeys((np.deg2rad, np.radians), lambda a: a * (math.pi / 180)),
+    **dict.fromkeys((np.rad2deg, np.degrees), lambda a: a * (180 / math.pi)),
+    np.bitwise_and: operator.and_,
+    np.bitwise_or: operator.or_,
+    np.bitwise_xor: operator.xor,
+    np.left_shift: operator.lshift,
+    np.right_shift: operator.rshift,
+    np.conjugate: lambda a: a,
+    np.positive: lambda a: a,
+    **{f: _bits(f) for f in (np.frexp, np.ldexp, np.nextafter, np.spacing, np.bitwise_count)},
+    **{f: _bits(f) for f in (np.logical_and, np.logical_or, np.logical_xor, np.logical_not)},
+}
+_NO_LOOP = "cbrt power float_power copysign heaviside fmax fmin sign signbit isfinite isinf isnan"
+_NO_LOOP += " floor ceil trunc arctan2"
+_TEXTBOOK |= {getattr(np, name): _method(name) for name in _NO_LOOP.split()}
+_TESTS: tuple[np.ufunc, ...] = (np.isfinite, np.isinf, np.isnan, np.signbit)
+_TESTS += (np.logical_and, np.logical_or, np.logical_xor, np.logical_not)
+
+
+_values = np.frompyfunc(_bare, 1, 1)
+
+
+def _each(function: np.ufunc, textbook: Callable[..., Any]) -> Callable[..., Any]:
+    """A ufunc of Scalars."""
+    loop = np.frompyfunc(textbook, function.nin, function.nout)
+
+    def run(*operands: Any) -> Any:
+        result = loop(*operands)
+        return np.asarray(_values(result)).astype(bool) if function in _TESTS else result
+
+    floats = {*function.types[0].partition("->")[0]} == {"e"}  # whole numbers are made floats
+    return _counting(run, float if floats else _bare)
 
 
 def _ones_like(prototype: Any, dtype: Any = None, shape: Any = None) -> np.ndarray:
@@ -207,13 +327,17 @@ def _empty_like(prototype: Any, dtype: Any = None, shape: Any = None) -> np.ndar
     return np.empty_like(prototype, object if wide else dtype, shape=shape)
 
 
+VECTORS = [getattr(np, name) for name in ("matvec", "vecmat") if hasattr(np, name)]  # since 2.2
+
 # What runs in place of a NumPy function when the elements are Scalars: NumPy's own object loops
 # would multiply and add apart, and mix floats that count nothing among the Scalars.
 ON_SCALARS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.matmul: _matmul,
+    **{f: _of_vectors(f) for f in (np.vecdot, *VECTORS)},
     np.where: _where,
-    np.maximum: _extreme(np.maximum),
-    np.minimum: _extreme(np.minimum),
+    np.maximum: _counting(np.maximum),
+    np.minimum: _counting(np.minimum),
+    **{f: _each(f, textbook) for f, textbook in _TEXTBOOK.items()},
     np.ones_like: _ones_like,
     np.empty_like: _empty_like,
 }

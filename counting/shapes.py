@@ -14,17 +14,41 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from counting.calls import dims, full_name, spelled
 from counting.costs import Shape, size
+from counting.indexing import chosen, getitem, selected, setitem
 
 
 def _reduction(function: Callable[..., Any]) -> Callable[..., "ShapeArray"]:
-    def rule(a: "ShapeArray", axis: int | None = None, keepdims: bool = False) -> "ShapeArray":
-        reduced = range(a.ndim) if axis is None else [range(a.ndim)[axis]]
+    def rule(
+        a: "ShapeArray",
+        axis: int | tuple[int, ...] | None = None,
+        dtype: Any = None,
+        out: "ShapeArray | None" = None,
+        keepdims: bool = False,
+    ) -> "ShapeArray":
+        given = range(a.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+        reduced = [range(a.ndim)[i] for i in given]
+        if len({*reduced}) != len(reduced):
+            raise ValueError(f"an axis is given twice: {axis}")
         kept = [1 if i in reduced else dim for i, dim in enumerate(a.shape)]
         if not keepdims:
             kept = [dim for i, dim in enumerate(kept) if i not in reduced]
-        return ShapeArray(tuple(kept), function(np.ones(1, a.dtype)).dtype)
+        options = {} if dtype is None else {"dtype": dtype}
+        return _written(
+            ShapeArray(tuple(kept), function(np.ones(1, a.dtype), **options).dtype), out
+        )
 
     return rule
+
+
+def _written(result: "ShapeArray", out: "ShapeArray | None", casting: Any = "same_kind") -> Any:
+    """What a call gives: its result, or the array `out` that this is written into."""
+    if out is None:
+        return result
+    if broadcast(result.shape, out.shape) != out.shape:
+        raise ValueError(f"cannot write shape {result.shape} into {out.shape}")
+    if not np.can_cast(result.dtype, out.dtype, casting):
+        raise TypeError(f"cannot write {result.dtype} into {out.dtype}")
+    return out
 
 
 class ShapeArray(NDArrayOperatorsMixin):
@@ -55,13 +79,20 @@ class ShapeArray(NDArrayOperatorsMixin):
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{self} has no data")
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if method != "__call__" or kwargs or any(isinstance(x, list | tuple) for x in inputs):
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if any(isinstance(x, list | tuple) for x in inputs):
+            return NotImplemented
+        if method != "__call__":
+            rule = _METHODS.get(method)
+            return NotImplemented if rule is None else rule(ufunc, *inputs, **options)
+        out, dtype = options.pop("out", (None,)), options.pop("dtype", None)
+        casting = options.pop("casting", "same_kind")
+        if options.keys() - {"order"} or len(out) != 1:
             return NotImplemented
         shapes = [_shape(x) for x in inputs]
-        types = ufunc.resolve_dtypes((*map(_dtype, inputs), *[None] * ufunc.nout))
-        shape = _matmul(*shapes) if ufunc is np.matmul else broadcast(*shapes)
-        return ShapeArray(shape, types[-1])
+        shape = _core(ufunc, *shapes) if ufunc.signature else broadcast(*shapes)
+        made = [ShapeArray(shape, kind) for kind in _resolved(ufunc, inputs, dtype, casting)]
+        return tuple(made) if ufunc.nout > 1 else _written(made[0], out[0], casting)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if function not in SHAPES:
@@ -70,8 +101,8 @@ class ShapeArray(NDArrayOperatorsMixin):
         return SHAPES[function](*operands, **options)
 
     def __getitem__(self, index: Any) -> "ShapeArray":
-        if getattr(index, "shape", ()) != ():
-            return _take(self, index, axis=0)
+        if (chosen_by := chosen(index)) is not None:
+            return SHAPES[getitem](self, *chosen_by)
         parts = list(index) if isinstance(index, tuple) else [index]
         given = sum(part is not None and part is not Ellipsis for part in parts)
         if given > self.ndim:
@@ -93,6 +124,8 @@ class ShapeArray(NDArrayOperatorsMixin):
         return ShapeArray(tuple(shape), self.dtype)
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        if (chosen_by := chosen(index)) is not None:
+            return SHAPES[setitem](self, value, *chosen_by)
         _copyto(self[index], value)
 
     def reshape(self, *shape: Any) -> "ShapeArray":
@@ -155,12 +188,61 @@ def broadcast(*shapes: Shape) -> Shape:
     return tuple(out)
 
 
-def _matmul(a: Shape, b: Shape) -> Shape:
-    if len(a) < 2 or len(b) < 2:
-        raise ValueError(f"counted matrix products take two dimensions or more, not {a} @ {b}")
-    if a[-1] != b[-2]:
-        raise ValueError(f"shapes do not fit: {a} @ {b}")
-    return (*broadcast(a[:-2], b[:-2]), a[-2], b[-1])
+def _resolved(ufunc: np.ufunc, inputs: Any, dtype: Any = None, casting: Any = "same_kind") -> Any:
+    """The dtypes of its results."""
+    given = (*map(_dtype, inputs), *[None] * ufunc.nout)
+    asked: dict[str, Any] = {}
+    if dtype is not None:
+        asked["signature"] = (None,) * ufunc.nin + (np.dtype(dtype),) * ufunc.nout
+    return ufunc.resolve_dtypes(given, casting=casting, **asked)[ufunc.nin :]
+
+
+def _core(ufunc: np.ufunc, *shapes: Shape) -> Shape:
+    """The shape of a ufunc of whole vectors or matrices, by its signature: `(m,n),(n)->(m)`."""
+    wanted, _, made = str(ufunc.signature).partition("->")
+    known: dict[str, Any] = {}
+    loops = []
+    for names, shape in zip(wanted.strip("()").split("),("), shapes, strict=True):
+        dims = names.split(",")
+        if len(shape) < len(dims):  # of `n?` there may be none
+            dims = [name for name in dims if not name.endswith("?")]
+        if len(shape) < len(dims):
+            raise ValueError(f"{ufunc.__name__} takes no {' and '.join(map(str, shapes))}")
+        cut = len(shape) - len(dims)
+        loops.append(shape[:cut])
+        for name, dim in zip(dims, shape[cut:], strict=True):
+            if known.setdefault(name, dim) != dim:
+                raise ValueError(f"shapes do not fit: {', '.join(map(str, shapes))}")
+    rest = [known[name] for name in made.strip("()").split(",") if name in known]
+    return (*broadcast(*loops), *rest)
+
+
+def _reduce(ufunc: np.ufunc, a: ShapeArray, **options: Any) -> ShapeArray:
+    return _reduction(ufunc.reduce)(a, **{"axis": 0, **options})
+
+
+def _accumulate(
+    ufunc: np.ufunc, a: ShapeArray, axis: int = 0, dtype: Any = None, out: Any = None
+) -> ShapeArray:
+    range(a.ndim)[axis]
+    made = ufunc.accumulate(np.ones(1, a.dtype), **({} if dtype is None else {"dtype": dtype}))
+    return _written(ShapeArray(a.shape, made.dtype), out)
+
+
+def _outer(ufunc: np.ufunc, a: Any, b: Any) -> ShapeArray:
+    return ShapeArray((*_shape(a), *_shape(b)), _resolved(ufunc, (a, b))[0])
+
+
+def _at(ufunc: np.ufunc, a: ShapeArray, index: Any, b: Any) -> None:
+    _written(ufunc(a[index], b), a[index])
+
+
+_METHODS: dict[str, Callable[..., Any]] = {
+    "reduce": _reduce,
+    "accumulate": _accumulate,
+    "outer": _outer,
+    "at": _at,
+}
 
 
 def _length(part: slice, dim: Any) -> Any:
@@ -204,6 +286,12 @@ def _copyto(dst: ShapeArray, src: Any) -> None:
         raise TypeError(f"cannot write {dtype} into {dst.dtype}")
 
 
+def _setitem(x: ShapeArray, value: Any, *index: Any) -> None:
+    shape = selected(x, index)
+    if broadcast(shape, _shape(value)) != shape:
+        raise ValueError(f"cannot write shape {_shape(value)} into {shape}")
+
+
 def _like(
     prototype: ShapeArray, dtype: Any = None, shape: Shape | None = None, order: str = "K"
 ) -> ShapeArray:
@@ -214,9 +302,13 @@ def _tril(m: ShapeArray, k: Any = 0) -> ShapeArray:
     return ShapeArray(m.shape if m.ndim > 1 else (*m.shape, *m.shape), m.dtype)
 
 
-def _cumsum(a: ShapeArray, axis: int | None = None) -> ShapeArray:
+def _cumsum(
+    a: ShapeArray, axis: int | None = None, dtype: Any = None, out: ShapeArray | None = None
+) -> ShapeArray:
+    if axis is not None:
+        range(a.ndim)[axis]
     shape = (a.size,) if axis is None else a.shape
-    return ShapeArray(shape, np.cumsum(np.ones(1, a.dtype)).dtype)
+    return _written(ShapeArray(shape, np.cumsum(np.ones(1, a.dtype), dtype=dtype).dtype), out)
 
 
 def _take_along_axis(arr: ShapeArray, indices: Any, axis: int) -> ShapeArray:
@@ -247,4 +339,6 @@ SHAPES: dict[Callable[..., Any], Callable[..., Any]] = {
     np.swapaxes: ShapeArray.swapaxes,
     np.transpose: lambda a, axes=None: a.transpose(axes),
     operator.getitem: operator.getitem,
+    getitem: lambda x, *index: ShapeArray(selected(x, index), x.dtype),
+    setitem: _setitem,
 }

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from counting import Counted, Counts, Ledger, category, scalars
 from counting.composite import composite
+from counting.indexing import getitem, setitem
 from minigpt.models.architectures import build
 from minigpt.models.families.deepseek import deepseek_v3
 from minigpt.models.families.llama import llama
@@ -171,9 +172,17 @@ def held(x, hold):
     return {k: held(part, hold) for k, part in x.items()} if isinstance(x, dict) else x
 
 
+WHOLE = (np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert)  # of whole numbers alone
+WHOLE += (np.left_shift, np.right_shift, np.bitwise_count)
+
+
 @st.composite
-def calls(draw, function, dtypes=DTYPES):
-    """Arguments of a function that has a row in COSTS: a tuple, and a dict of named ones."""
+def calls(draw, function, dtypes=DTYPES, masks=False):
+    """Arguments of a function that has a row in COSTS: a tuple, and a dict of named ones.
+
+    Args:
+        masks: elements may be chosen by a mask, which shapes alone do not know.
+    """
 
     def some(shape):
         return array(shape, draw(st.sampled_from(dtypes)))
@@ -187,22 +196,29 @@ def calls(draw, function, dtypes=DTYPES):
 
     number = st.sampled_from((2, 2.0))
     x = some(draw(SHAPES))
-    if function is np.matmul:
-        fit = draw(hnp.mutually_broadcastable_shapes(signature="(m,n),(n,p)->(m,p)", max_dims=2))
+    if isinstance(function, np.ufunc) and function.signature:  # of rows and matrices
+        signature = function.signature.replace("?", "")
+        fit = draw(hnp.mutually_broadcastable_shapes(signature=signature, max_dims=2))
         return tuple(map(some, fit.input_shapes)), {}
-    if function in (
-        *(np.add, np.subtract, np.multiply, np.divide),
-        *(np.maximum, np.minimum, np.equal, np.not_equal),
-    ):
+    if function in WHOLE:
+        dtypes, number = ("i4", "i8", "?"), st.just(2)
+        x = some(x.shape)
+    if function is np.ldexp:
+        return (x, 2), {}
+    if function in (np.arcsin, np.arccos, np.arctanh):
+        return (x / 4,), {}
+    if isinstance(function, np.ufunc) and function.nin == 1:
+        return (x,), {}
+    if isinstance(function, np.ufunc):
         either = st.sampled_from(((x, draw(number)), (draw(number), x)))
         return draw(st.just(tuple(broadcastable(2))) | either), {}
-    if function in (np.negative, np.exp, np.tanh, np.sqrt, np.sin, np.cos):
-        return (x,), {}
     if function in (np.sum, np.max, np.argmax, np.mean):
         options = {"axis": st.none() | st.just(axis(x)), "keepdims": st.booleans()}
         return (x,), draw(st.fixed_dictionaries({}, optional=options))
     if function is np.cumsum:
-        return (some(draw(hnp.array_shapes(max_dims=1))),), {"axis": 0}
+        return (x,), draw(
+            st.fixed_dictionaries({}, optional={"axis": st.none() | st.just(axis(x))})
+        )
     if function is np.where:
         mask, x, y = broadcastable(3)
         return (mask > 2, x, draw(st.just(y) | number)), {}
@@ -237,6 +253,16 @@ def calls(draw, function, dtypes=DTYPES):
     if function is np.transpose:
         order = tuple(i - draw(st.sampled_from((0, x.ndim))) for i in range(x.ndim))
         return (x, *draw(st.just(()) | st.tuples(st.permutations(order).map(tuple)))), {}
+    if function in (getitem, setitem):
+        index = draw(st.sampled_from(("places", "some", "mask" if masks else "some")))
+        by = draw(st.integers(0, x.ndim - 1))
+        places = hnp.arrays(int, draw(SHAPES), elements=st.integers(-1, x.shape[by] - 1))
+        parts = {
+            "places": (*[slice(None)] * by, draw(places)),
+            "some": (*[slice(None, None, 2)] * by, draw(places), None),
+            "mask": (draw(hnp.arrays(bool, x.shape)),),
+        }[index]
+        return (x, *parts) if function is getitem else (x, draw(number), *parts), {}
     if function is operator.getitem:
         return (x, draw(hnp.basic_indices(x.shape, allow_newaxis=True))), {}
     raise NotImplementedError(f"say here how {function.__name__} is called")
