@@ -108,6 +108,8 @@ OTHERWISE: dict[tuple[Callable[..., Any], str], Cost] = {
     (np.divmod, "int"): Cost(int=2),
 }
 
+REAL = (np.var, np.std)  # of complex numbers they do something else
+
 
 def executed(cost: Cost, arithmetic: str) -> Cost:
     """What a cost in real floating-point numbers is in other numbers.
@@ -147,6 +149,21 @@ def reduction(kind: str) -> Rule:
 def mean(out: Shape, a: Shape, **options: Any) -> Cost:
     """A sum and one division for each element of the result."""
     return reduction("add")(out, a) + Cost(div=size(out))
+
+
+def spread(out: Shape, a: Shape, **options: Any) -> Cost:
+    """The largest less the smallest."""
+    return reduction("cmp")(out, a) * 2 + Cost(add=size(out))
+
+
+def variance(out: Shape, a: Shape, **options: Any) -> Cost:
+    """A mean, and the mean of squares of what each element is from it."""
+    return mean(out, a) * 2 + Cost(add=size(a), mul=size(a))
+
+
+def deviation(out: Shape, a: Shape, **options: Any) -> Cost:
+    """The root of a variance."""
+    return variance(out, a) + Cost(sqrt=size(out))
 
 
 def running(kind: str) -> Rule:
@@ -208,10 +225,19 @@ _UFUNCS: tuple[tuple[Rule, str], ...] = (
 COSTS: dict[Callable[..., Any], Rule] = {
     **{getattr(np, n): rule for rule, names in _UFUNCS for n in names.split() if hasattr(np, n)},
     np.sum: reduction("add"),
-    np.cumsum: running("add"),
+    np.prod: reduction("mul"),
     np.max: reduction("cmp"),
+    np.min: reduction("cmp"),
     np.argmax: reduction("cmp"),
+    np.argmin: reduction("cmp"),
+    np.any: reduction("logic"),
+    np.all: reduction("logic"),
+    np.ptp: spread,
     np.mean: mean,
+    np.var: variance,
+    np.std: deviation,
+    np.cumsum: running("add"),
+    np.cumprod: running("mul"),
     np.where: moves,
     np.take: moves,
     np.take_along_axis: moves,

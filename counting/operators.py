@@ -54,9 +54,8 @@ def reflected(function: np.ufunc) -> Callable[[Any, Any], Any]:
 def reduction(function: Callable[..., Any]) -> Callable[..., Any]:
     """A method that calls `function` as NumPy's arrays do, `axis` first."""
 
-    def method(self: Any, axis: Any = None, keepdims: bool = False, **options: Any) -> Any:
-        given = {"axis": axis, "keepdims": keepdims, **options}
-        return self.__array_function__(function, (), (self,), given)
+    def method(self: Any, *args: Any, **options: Any) -> Any:
+        return self.__array_function__(function, (), (self, *args), options)
 
     return method
 
@@ -98,5 +97,15 @@ class Operators(NDArrayOperatorsMixin):
     __rmatmul__ = reflected(np.matmul)
 
     sum = reduction(np.sum)
+    prod = reduction(np.prod)
     max = reduction(np.max)
+    min = reduction(np.min)
+    argmax = reduction(np.argmax)
+    argmin = reduction(np.argmin)
+    any = reduction(np.any)
+    all = reduction(np.all)
     mean = reduction(np.mean)
+    var = reduction(np.var)
+    std = reduction(np.std)
+    cumsum = reduction(np.cumsum)
+    cumprod = reduction(np.cumprod)

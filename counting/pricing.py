@@ -18,6 +18,7 @@ from counting.composite import composite
 from counting.costs import (
     COSTS,
     OTHERWISE,
+    REAL,
     Cost,
     Shape,
     Uncounted,
@@ -336,7 +337,7 @@ def _amounts(
     found: Amounts = {"calls": 1}
     if cost or function in {special for special, _ in OTHERWISE}:
         dtypes = [*numbers, *(spec.dtype for spec in specs)]
-        if function is not np.argmax:  # whose result are positions
+        if function not in (np.argmax, np.argmin):  # whose results are positions
             dtypes.append(made.dtype)
         found |= _executed(function, cost, arithmetic(dtypes), made)
     for way, moved in (("read", reads), ("written", writes)):
@@ -348,6 +349,8 @@ def _amounts(
 def _executed(function: Any, cost: Cost, by: str, made: Made) -> Amounts:
     try:
         special = OTHERWISE.get((function, by))
+        if by == "complex" and function in REAL:
+            raise KeyError
         found: Amounts = {**(executed(cost, by) if special is None else special * size(made.shape))}
     except KeyError:
         raise Uncounted(

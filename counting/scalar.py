@@ -215,6 +215,26 @@ def _of_vectors(function: np.ufunc) -> Callable[..., Any]:
     return run
 
 
+def _truths(function: np.ufunc) -> Callable[..., Any]:
+    """Whether any is true, or all are: one after another along the axes."""
+    loop = np.frompyfunc(_bits(function), 2, 1)
+
+    def run(a: Any, axis: Any = None, keepdims: bool = False) -> Any:
+        for by in range(a.ndim) if axis is None else axis if type(axis) is tuple else (axis,):
+            a = loop.reduce(a, axis=by, keepdims=True)
+        truths = np.asarray(_values(a)).astype(bool)
+        return truths if keepdims else np.squeeze(truths, axis)
+
+    return run
+
+
+def _variance(a: Any, axis: Any = None, ddof: Any = 0, keepdims: bool = False) -> Any:
+    total = a.sum(axis=axis, keepdims=True)
+    n = a.size // np.size(total)
+    from_mean = a - total / n
+    return (from_mean * from_mean).sum(axis=axis, keepdims=keepdims) / (n - ddof)
+
+
 def _where(condition: Any, *choice: Any) -> Any:
     tally = next(x for x in choice if isinstance(x, np.ndarray)).flat[0].tally
     either: list[Any] = [Scalar(x, tally) if type(x) is float else x for x in choice]
@@ -335,6 +355,10 @@ ON_SCALARS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.matmul: _matmul,
     **{f: _of_vectors(f) for f in (np.vecdot, *VECTORS)},
     np.where: _where,
+    np.any: _truths(np.logical_or),
+    np.all: _truths(np.logical_and),
+    np.var: _variance,
+    np.std: lambda a, **options: np.sqrt(_variance(a, **options)),
     np.maximum: _counting(np.maximum),
     np.minimum: _counting(np.minimum),
     **{f: _each(f, textbook) for f, textbook in _TEXTBOOK.items()},

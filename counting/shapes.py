@@ -24,6 +24,7 @@ def _reduction(function: Callable[..., Any]) -> Callable[..., "ShapeArray"]:
         dtype: Any = None,
         out: "ShapeArray | None" = None,
         keepdims: bool = False,
+        ddof: Any = 0,
     ) -> "ShapeArray":
         given = range(a.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
         reduced = [range(a.ndim)[i] for i in given]
@@ -49,6 +50,12 @@ def _written(result: "ShapeArray", out: "ShapeArray | None", casting: Any = "sam
     if not np.can_cast(result.dtype, out.dtype, casting):
         raise TypeError(f"cannot write {result.dtype} into {out.dtype}")
     return out
+
+
+REDUCTIONS: tuple[Callable[..., Any], ...] = (
+    *(np.sum, np.prod, np.max, np.min, np.argmax, np.argmin, np.any, np.all, np.ptp),
+    *(np.mean, np.var, np.std),
+)
 
 
 class ShapeArray(NDArrayOperatorsMixin):
@@ -302,13 +309,16 @@ def _tril(m: ShapeArray, k: Any = 0) -> ShapeArray:
     return ShapeArray(m.shape if m.ndim > 1 else (*m.shape, *m.shape), m.dtype)
 
 
-def _cumsum(
-    a: ShapeArray, axis: int | None = None, dtype: Any = None, out: ShapeArray | None = None
-) -> ShapeArray:
-    if axis is not None:
-        range(a.ndim)[axis]
-    shape = (a.size,) if axis is None else a.shape
-    return _written(ShapeArray(shape, np.cumsum(np.ones(1, a.dtype), dtype=dtype).dtype), out)
+def _accumulation(function: Callable[..., Any]) -> Callable[..., ShapeArray]:
+    def rule(
+        a: ShapeArray, axis: int | None = None, dtype: Any = None, out: ShapeArray | None = None
+    ) -> ShapeArray:
+        if axis is not None:
+            range(a.ndim)[axis]
+        shape = (a.size,) if axis is None else a.shape
+        return _written(ShapeArray(shape, function(np.ones(1, a.dtype), dtype=dtype).dtype), out)
+
+    return rule
 
 
 def _take_along_axis(arr: ShapeArray, indices: Any, axis: int) -> ShapeArray:
@@ -322,11 +332,9 @@ def _take_along_axis(arr: ShapeArray, indices: Any, axis: int) -> ShapeArray:
 
 
 SHAPES: dict[Callable[..., Any], Callable[..., Any]] = {
-    np.sum: ShapeArray.sum,
-    np.cumsum: _cumsum,
-    np.max: ShapeArray.max,
-    np.argmax: _reduction(np.argmax),
-    np.mean: ShapeArray.mean,
+    **{function: _reduction(function) for function in REDUCTIONS},
+    np.cumsum: _accumulation(np.cumsum),
+    np.cumprod: _accumulation(np.cumprod),
     np.where: _where,
     np.take: _take,
     np.take_along_axis: _take_along_axis,

@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from counting import Counted, Counts, Ledger, category, scalars
 from counting.composite import composite
 from counting.indexing import getitem, setitem
+from counting.shapes import REDUCTIONS
 from minigpt.models.architectures import build
 from minigpt.models.families.deepseek import deepseek_v3
 from minigpt.models.families.llama import llama
@@ -212,10 +213,18 @@ def calls(draw, function, dtypes=DTYPES, masks=False):
     if isinstance(function, np.ufunc):
         either = st.sampled_from(((x, draw(number)), (draw(number), x)))
         return draw(st.just(tuple(broadcastable(2))) | either), {}
-    if function in (np.sum, np.max, np.argmax, np.mean):
-        options = {"axis": st.none() | st.just(axis(x)), "keepdims": st.booleans()}
+    if function in REDUCTIONS:
+        axes = st.none() | st.just(axis(x))
+        if function not in (np.argmax, np.argmin):
+            axes |= st.sets(st.integers(0, x.ndim - 1)).map(tuple)
+        options = {"axis": axes, "keepdims": st.booleans()}
+        if function in (np.var, np.std):
+            options["ddof"] = st.just(1) if x.size == 0 else st.just(0.5)
+        if function is np.prod:
+            x = (x / 2).astype(x.dtype)
         return (x,), draw(st.fixed_dictionaries({}, optional=options))
-    if function is np.cumsum:
+    if function in (np.cumsum, np.cumprod):
+        x = (x / 2).astype(x.dtype)
         return (x,), draw(
             st.fixed_dictionaries({}, optional={"axis": st.none() | st.just(axis(x))})
         )
