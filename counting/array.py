@@ -18,7 +18,7 @@ from counting.dtypes import admitted
 from counting.indexing import at, chosen, getitem, is_value, setitem, shares
 from counting.leaving import Guarded, leave, leaving, refuse_the_rest
 from counting.ledger import UNSETTLED, Ledger, NotItsTurn
-from counting.operators import Operators
+from counting.operators import Operators, give_methods
 from counting.pricing import UNKNOWN, by_data, describe, fingerprint, no_row, price
 from counting.scope import place
 from counting.shapes import ShapeArray
@@ -111,7 +111,10 @@ class Counted(Guarded, Operators):
                 raise no_row(function)
             operands, normal = spelled(function, args, options)
             if COSTS[function] is views:
-                return getattr(operands[0], function.__name__)(*normal.values())
+                x = operands[0]
+                if function in (np.reshape, np.swapaxes, np.transpose):
+                    return getattr(x, function.__name__)(*normal.values())
+                return view(x, function(x.data, **normal))
             return apply(function, *operands, **normal)
         except Exception:
             if leaving.get():
@@ -181,6 +184,7 @@ class Counted(Guarded, Operators):
         return view(self, self.data.transpose(*axes))
 
 
+give_methods(Counted)
 refuse_the_rest(Counted)
 
 
@@ -204,6 +208,8 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
             else:
                 bare.append(x)
                 parts.append(fingerprint(function, x))
+        if ledger is None and type(options.get("out")) is Counted:
+            ledger = options["out"].ledger
         if ledger is None:
             raise Uncounted(f"{function.__name__} is counted of arrays given by position")
         given, out = options, options.get("out")

@@ -51,6 +51,8 @@ NORMAL: dict[str, Callable[[Any], Any]] = {
     "axis1": index,
     "axis2": index,
     "axes": _axes,
+    "source": _axes,
+    "destination": _axes,
     "shape": dims,
     "keepdims": bool,
     "dtype": np.dtype,
@@ -106,7 +108,28 @@ CALLS: dict[Callable[..., Any], Call] = {
     np.reshape: _call(1, "shape order copy", "shape"),
     np.swapaxes: _call(1, "axis1 axis2"),
     np.transpose: _call(1, "axes"),
+    np.squeeze: _call(1, "axis"),
+    np.expand_dims: _call(1, "axis"),
+    np.moveaxis: _call(1, "source destination"),
+    np.ravel: _call(1, "order", ""),
+    np.flip: _call(1, "axis"),
 }
+
+
+JOINS: dict[Callable[..., Any], str] = {
+    np.concatenate: "axis",
+    np.stack: "axis",
+    np.vstack: "",
+    np.hstack: "",
+    np.dstack: "",
+    np.column_stack: "",
+}
+"""Functions of a list of arrays, and what is counted beside."""
+
+
+def joined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of `JOINS`, its arrays one after another."""
+    return lambda *arrays, **options: function(arrays, **options)
 
 
 def spelled(
@@ -117,6 +140,13 @@ def spelled(
     Raises:
         Uncounted: it lacks an operand, has one by name, or an option that is not counted.
     """
+    if function in JOINS and len(args) in (1, 2) and not isinstance(args[0], np.ndarray):
+        given = {**dict(zip(JOINS[function].split(), args[1:], strict=False)), **options}
+        if given.keys() <= set(JOINS[function].split()):
+            arrays = [np.asarray(x) if type(x) is list else x for x in args[0]]
+            return arrays, {k: x if x is None else NORMAL[k](x) for k, x in given.items()}
+    if function not in CALLS:
+        raise Uncounted(f"{full_name(function)} is counted of arrays in a list, and an axis")
     call = CALLS[function]
     if len(args) == call.operands and not options:
         return args, {}

@@ -108,7 +108,7 @@ OTHERWISE: dict[tuple[Callable[..., Any], str], Cost] = {
     (np.divmod, "int"): Cost(int=2),
 }
 
-REAL = (np.var, np.std)  # of complex numbers they do something else
+REAL = (np.mean, np.var, np.std)  # of complex numbers they do something else
 
 
 def executed(cost: Cost, arithmetic: str) -> Cost:
@@ -238,6 +238,12 @@ COSTS: dict[Callable[..., Any], Rule] = {
     np.std: deviation,
     np.cumsum: running("add"),
     np.cumprod: running("mul"),
+    np.concatenate: moves,
+    np.stack: moves,
+    np.vstack: moves,
+    np.hstack: moves,
+    np.dstack: moves,
+    np.column_stack: moves,
     np.where: moves,
     np.take: moves,
     np.take_along_axis: moves,
@@ -249,6 +255,11 @@ COSTS: dict[Callable[..., Any], Rule] = {
     np.reshape: views,
     np.swapaxes: views,
     np.transpose: views,
+    np.squeeze: views,
+    np.expand_dims: views,
+    np.moveaxis: views,
+    np.ravel: views,
+    np.flip: views,
     operator.getitem: views,
     getitem: moves,
     setitem: moves,

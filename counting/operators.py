@@ -1,4 +1,4 @@
-"""Python's operators and NumPy's reductions as methods: how arrays are mostly written about."""
+"""Python's operators and the methods of NumPy's arrays: how arrays are mostly written about."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from counting.charge import Spec
-from counting.costs import Uncounted
+from counting.costs import COSTS, Uncounted
 from counting.pricing import fingerprint
 from counting.scope import place
 
@@ -51,8 +51,8 @@ def reflected(function: np.ufunc) -> Callable[[Any, Any], Any]:
     return lambda self, other: self.__array_ufunc__(function, "__call__", other, self)
 
 
-def reduction(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A method that calls `function` as NumPy's arrays do, `axis` first."""
+def _method(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function(self, …)`, as nearly all methods of NumPy's arrays are called."""
 
     def method(self: Any, *args: Any, **options: Any) -> Any:
         return self.__array_function__(function, (), (self, *args), options)
@@ -96,16 +96,9 @@ class Operators(NDArrayOperatorsMixin):
     __rtruediv__ = reflected(np.divide)
     __rmatmul__ = reflected(np.matmul)
 
-    sum = reduction(np.sum)
-    prod = reduction(np.prod)
-    max = reduction(np.max)
-    min = reduction(np.min)
-    argmax = reduction(np.argmax)
-    argmin = reduction(np.argmin)
-    any = reduction(np.any)
-    all = reduction(np.all)
-    mean = reduction(np.mean)
-    var = reduction(np.var)
-    std = reduction(np.std)
-    cumsum = reduction(np.cumsum)
-    cumprod = reduction(np.cumprod)
+
+def give_methods(kind: type) -> None:
+    """Gives `kind` the methods of NumPy's arrays whose functions have a row in `COSTS`."""
+    for name in {*dir(np.ndarray)} - {*dir(kind)}:
+        if getattr(np, name, None) in COSTS:
+            setattr(kind, name, _method(getattr(np, name)))

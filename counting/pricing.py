@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeGuard
 import numpy as np
 
 from counting import scalar
-from counting.calls import full_name, row_name
+from counting.calls import JOINS, full_name, joined, row_name
 from counting.charge import Charge, Spec
 from counting.composite import composite
 from counting.costs import (
@@ -209,6 +209,7 @@ def _runner(
         raise no_row(function)
     packed = next(filter(is_packed, bare), None)
     run = scalar.runner(function) if on_scalars else function
+    run = joined(run) if function in JOINS else run
     return run, None if packed is None else packed.reference(function)
 
 

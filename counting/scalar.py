@@ -7,7 +7,7 @@ import math
 import operator
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -61,6 +61,9 @@ class Scalar:
     """
 
     __slots__ = ("tally", "value")
+    if TYPE_CHECKING:  # methods by NumPy's names, see below
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(self, value: Any, tally: Counter[str], exact: bool = False) -> None:
         self.value: Any = value if exact else float(value)
@@ -87,6 +90,8 @@ class Scalar:
     __rtruediv__ = _operator("div", operator.truediv, swapped=True)
     __neg__ = _operator("add", operator.neg)
     __abs__ = absolute = fabs = _operator("cmp", abs)
+    __floordiv__ = _operator("int", operator.floordiv)
+    __mod__ = _operator("int", operator.mod)
     __invert__ = _operator("int", lambda a: not a if type(a) is bool else ~a)
     __and__ = _operator("int", operator.and_)
     __or__ = _operator("int", operator.or_)
@@ -99,6 +104,9 @@ class Scalar:
     __le__ = _comparison(operator.le)
     __gt__ = _comparison(operator.gt)
     __ge__ = _comparison(operator.ge)
+
+    def conjugate(self) -> "Scalar":
+        return self
 
     def fma(self, factor: "Scalar", addend: "Scalar") -> "Scalar":
         """self * factor + addend: one fused operation, but two of whole numbers."""
@@ -166,8 +174,31 @@ class Complex:
 
     __radd__, __rmul__ = __add__, __mul__
 
+    def __truediv__(self, other: Any) -> "Complex":
+        (a, b), divisor = (self.re, self.im), self._complex(other)
+        c, d = divisor.re, divisor.im
+        size = c * c + d * d
+        return Complex((a * c + b * d) / size, (b * c - a * d) / size)
+
     def __neg__(self) -> "Complex":
         return Complex(-self.re, -self.im)
+
+    def __abs__(self) -> Any:
+        return (self.re * self.re + self.im * self.im).sqrt()
+
+    def __eq__(self, other: object) -> bool:
+        z = self._complex(other)
+        same = [self.re == z.re, self.im == z.im]
+        return all(same)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def conjugate(self) -> "Complex":
+        return Complex(self.re, -self.im)
+
+    def exp(self) -> "Complex":
+        size = self.re.exp()
+        return Complex(size * self.im.cos(), size * self.im.sin())
 
     def fma(self, factor: "Complex", addend: "Complex") -> "Complex":
         """self * factor + addend, by four fused operations, one of which subtracts."""
@@ -229,6 +260,7 @@ def _truths(function: np.ufunc) -> Callable[..., Any]:
 
 
 def _variance(a: Any, axis: Any = None, ddof: Any = 0, keepdims: bool = False) -> Any:
+    a = _floats(a)
     total = a.sum(axis=axis, keepdims=True)
     n = a.size // np.size(total)
     from_mean = a - total / n
@@ -241,15 +273,15 @@ def _where(condition: Any, *choice: Any) -> Any:
     return np.where(condition, *either)
 
 
-def _counting(function: Callable[..., Any], number: Any = _bare) -> Callable[..., Any]:
-    """`function`, a number of Python's among its operands made a Scalar, as `number` makes it."""
+def _counting(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, a number of Python's among its operands made a Scalar."""
 
     def run(*operands: Any) -> Any:
         counting = [isinstance(x, Scalar | np.ndarray) for x in operands]
         one = operands[counting.index(True)]
         tally = (one.flat[0] if isinstance(one, np.ndarray) else one).tally
         made = zip(operands, counting, strict=True)
-        return function(*(x if counts else _scalar(number(x), tally) for x, counts in made))
+        return function(*(x if counts else _scalar(x, tally) for x, counts in made))
 
     return run
 
@@ -266,8 +298,22 @@ def _logaddexp2(a: Any, b: Any) -> Any:
 
 
 def _divmod(a: Any, b: Any) -> Any:
+    if {type(a.value), type(b.value)} <= {int, bool}:  # one operation each
+        return a // b, a % b
     whole = (a / b).floor()
     return whole, a - whole * b
+
+
+def _floor_divide(a: Any, b: Any) -> Any:
+    return (a / b).floor() if float in (type(a.value), type(b.value)) else a // b
+
+
+def _remainder(a: Any, b: Any) -> Any:
+    return _divmod(a, b)[1] if float in (type(a.value), type(b.value)) else a % b
+
+
+def _fmod(a: Any, b: Any) -> Any:
+    return a - (a / b).trunc() * b if float in (type(a.value), type(b.value)) else a % b
 
 
 def _modf(a: Any) -> Any:
@@ -298,9 +344,9 @@ _TEXTBOOK: dict[np.ufunc, Callable[..., Any]] = {
     np.hypot: lambda a, b: (a * a + b * b).sqrt(),
     np.logaddexp: _logaddexp,
     np.logaddexp2: _logaddexp2,
-    np.floor_divide: lambda a, b: (a / b).floor(),
-    np.remainder: lambda a, b: _divmod(a, b)[1],
-    np.fmod: lambda a, b: a - (a / b).trunc() * b,
+    np.floor_divide: _floor_divide,
+    np.remainder: _remainder,
+    np.fmod: _fmod,
     np.divmod: _divmod,
     np.modf: _modf,
     **dict.fromkeys((np.deg2rad, np.radians), lambda a: a * (math.pi / 180)),
@@ -310,7 +356,7 @@ _TEXTBOOK: dict[np.ufunc, Callable[..., Any]] = {
     np.bitwise_xor: operator.xor,
     np.left_shift: operator.lshift,
     np.right_shift: operator.rshift,
-    np.conjugate: lambda a: a,
+    np.conjugate: lambda a: a.conjugate(),
     np.positive: lambda a: a,
     **{f: _bits(f) for f in (np.frexp, np.ldexp, np.nextafter, np.spacing, np.bitwise_count)},
     **{f: _bits(f) for f in (np.logical_and, np.logical_or, np.logical_xor, np.logical_not)},
@@ -323,18 +369,19 @@ _TESTS += (np.logical_and, np.logical_or, np.logical_xor, np.logical_not)
 
 
 _values = np.frompyfunc(_bare, 1, 1)
+_floats = np.frompyfunc(lambda x: Scalar(x.value, x.tally), 1, 1)  # as NumPy makes them first
 
 
 def _each(function: np.ufunc, textbook: Callable[..., Any]) -> Callable[..., Any]:
     """A ufunc of Scalars."""
     loop = np.frompyfunc(textbook, function.nin, function.nout)
+    floats = {*function.types[0].partition("->")[0]} == {"e"}  # it takes no whole numbers
 
     def run(*operands: Any) -> Any:
-        result = loop(*operands)
+        result = loop(*map(_floats, operands) if floats else operands)
         return np.asarray(_values(result)).astype(bool) if function in _TESTS else result
 
-    floats = {*function.types[0].partition("->")[0]} == {"e"}  # whole numbers are made floats
-    return _counting(run, float if floats else _bare)
+    return _counting(run)
 
 
 def _ones_like(prototype: Any, dtype: Any = None, shape: Any = None) -> np.ndarray:
@@ -371,8 +418,11 @@ def runner(function: Callable[..., Any]) -> Callable[..., Any]:
     """What runs in place of `function` on arrays of Scalars, its result always an array."""
     run = ON_SCALARS.get(function, function)
 
-    def call(*operands: Any, **options: Any) -> Any:
+    def call(*operands: Any, out: Any = None, **options: Any) -> Any:
         result = run(*operands, **options)
+        if out is not None:
+            out[...] = result
+            return out
         return np.asarray(result, object) if isinstance(result, Scalar) else result
 
     return call

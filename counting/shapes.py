@@ -309,6 +309,78 @@ def _tril(m: ShapeArray, k: Any = 0) -> ShapeArray:
     return ShapeArray(m.shape if m.ndim > 1 else (*m.shape, *m.shape), m.dtype)
 
 
+def _squeeze(a: ShapeArray, axis: Any = None) -> ShapeArray:
+    given = axis if isinstance(axis, tuple) else (axis,)
+    gone = [range(a.ndim)[i] for i in given] if axis is not None else None
+    if any(a.shape[i] != 1 for i in gone or ()):
+        raise ValueError(f"axes {axis} of {a.shape} are not of size 1")
+    at = [i for i, n in enumerate(a.shape) if n == 1] if gone is None else gone
+    return ShapeArray(tuple(n for i, n in enumerate(a.shape) if i not in at), a.dtype)
+
+
+def _expand_dims(a: ShapeArray, axis: Any) -> ShapeArray:
+    given = axis if isinstance(axis, tuple) else (axis,)
+    ndim = a.ndim + len(given)
+    new, rest = {range(ndim)[i] for i in given}, iter(a.shape)
+    if len(new) != len(given):
+        raise ValueError(f"an axis is given twice: {axis}")
+    return ShapeArray(tuple(1 if i in new else next(rest) for i in range(ndim)), a.dtype)
+
+
+def _moveaxis(a: ShapeArray, source: Any, destination: Any) -> ShapeArray:
+    start, end = ((x,) if isinstance(x, int) else x for x in (source, destination))
+    start, end = ([range(a.ndim)[i] for i in x] for x in (start, end))
+    order = [i for i in range(a.ndim) if i not in start]
+    for to, axis in sorted(zip(end, start, strict=True)):
+        order.insert(to, axis)
+    return a.transpose(*order)
+
+
+def _flip(a: ShapeArray, axis: Any = None) -> ShapeArray:
+    for i in () if axis is None else axis if isinstance(axis, tuple) else (axis,):
+        range(a.ndim)[i]
+    return ShapeArray(a.shape, a.dtype)
+
+
+def _concatenate(*arrays: ShapeArray, axis: int | None = 0) -> ShapeArray:
+    if axis is None:
+        arrays, axis = tuple(x.reshape(-1) for x in arrays), 0
+    axis = range(arrays[0].ndim)[axis]
+    rest = {(*x.shape[:axis], *x.shape[axis + 1 :]) for x in arrays}
+    if len(rest) != 1 or len({x.ndim for x in arrays}) != 1:
+        raise ValueError(f"shapes do not join: {', '.join(str(x.shape) for x in arrays)}")
+    (kept,) = rest
+    total = sum(x.shape[axis] for x in arrays)
+    shape = (*kept[:axis], total, *kept[axis:])
+    return ShapeArray(shape, np.result_type(*(x.dtype for x in arrays)))
+
+
+def _stack(*arrays: ShapeArray, axis: int = 0) -> ShapeArray:
+    at = range(arrays[0].ndim + 1)[axis]
+    return _concatenate(*(x[(*[slice(None)] * at, None)] for x in arrays), axis=at)
+
+
+def _hstack(*arrays: ShapeArray) -> ShapeArray:
+    rows = [x[None] if x.ndim == 0 else x for x in arrays]
+    return _concatenate(*rows, axis=0 if rows[0].ndim == 1 else 1)
+
+
+def _dstack(*arrays: ShapeArray) -> ShapeArray:
+    rows = [x[None] if x.ndim == 0 else x for x in arrays]
+    planes = [x[None] if x.ndim == 1 else x for x in rows]
+    return _concatenate(*(x[..., None] if x.ndim == 2 else x for x in planes), axis=2)
+
+
+def _column_stack(*arrays: ShapeArray) -> ShapeArray:
+    rows = [x[None] if x.ndim == 0 else x for x in arrays]
+    return _concatenate(*(x[:, None] if x.ndim == 1 else x for x in rows), axis=1)
+
+
+def _vstack(*arrays: ShapeArray) -> ShapeArray:
+    rows = [x[None] if x.ndim == 0 else x for x in arrays]
+    return _concatenate(*(x[None] if x.ndim == 1 else x for x in rows))
+
+
 def _accumulation(function: Callable[..., Any]) -> Callable[..., ShapeArray]:
     def rule(
         a: ShapeArray, axis: int | None = None, dtype: Any = None, out: ShapeArray | None = None
@@ -335,6 +407,12 @@ SHAPES: dict[Callable[..., Any], Callable[..., Any]] = {
     **{function: _reduction(function) for function in REDUCTIONS},
     np.cumsum: _accumulation(np.cumsum),
     np.cumprod: _accumulation(np.cumprod),
+    np.concatenate: _concatenate,
+    np.stack: _stack,
+    np.vstack: _vstack,
+    np.hstack: _hstack,
+    np.dstack: _dstack,
+    np.column_stack: _column_stack,
     np.where: _where,
     np.take: _take,
     np.take_along_axis: _take_along_axis,
@@ -346,6 +424,11 @@ SHAPES: dict[Callable[..., Any], Callable[..., Any]] = {
     np.reshape: lambda a, shape: a.reshape(shape),
     np.swapaxes: ShapeArray.swapaxes,
     np.transpose: lambda a, axes=None: a.transpose(axes),
+    np.squeeze: _squeeze,
+    np.expand_dims: _expand_dims,
+    np.moveaxis: _moveaxis,
+    np.ravel: lambda a: a.reshape(-1),
+    np.flip: _flip,
     operator.getitem: operator.getitem,
     getitem: lambda x, *index: ShapeArray(selected(x, index), x.dtype),
     setitem: _setitem,

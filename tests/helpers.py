@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from counting import Counted, Counts, Ledger, category, scalars
+from counting.calls import JOINS
 from counting.composite import composite
 from counting.indexing import getitem, setitem
 from counting.shapes import REDUCTIONS
@@ -262,6 +263,15 @@ def calls(draw, function, dtypes=DTYPES, masks=False):
     if function is np.transpose:
         order = tuple(i - draw(st.sampled_from((0, x.ndim))) for i in range(x.ndim))
         return (x, *draw(st.just(()) | st.tuples(st.permutations(order).map(tuple)))), {}
+    if function in JOINS:
+        by = draw(st.integers(0, x.ndim - 1))
+        lengths = draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
+        arrays = [some((*x.shape[:by], n, *x.shape[by + 1 :])) for n in lengths]
+        if function is not np.concatenate:
+            arrays = [some(x.shape) for _ in lengths]
+        axes = st.just(by) | (st.none() if function is np.concatenate else st.just(-1))
+        options = {"axis": axes} if JOINS[function] else {}
+        return (arrays,), draw(st.fixed_dictionaries(options))
     if function in (getitem, setitem):
         index = draw(st.sampled_from(("places", "some", "mask" if masks else "some")))
         by = draw(st.integers(0, x.ndim - 1))
@@ -272,6 +282,21 @@ def calls(draw, function, dtypes=DTYPES, masks=False):
             "mask": (draw(hnp.arrays(bool, x.shape)),),
         }[index]
         return (x, *parts) if function is getitem else (x, draw(number), *parts), {}
+    if function is np.squeeze:
+        shape = draw(hnp.array_shapes(max_dims=4, max_side=2))
+        ones = [i for i, n in enumerate(shape) if n == 1]
+        axes = st.none() | st.sets(st.sampled_from(ones or [0])).map(tuple) if ones else st.none()
+        return (some(shape),), draw(st.fixed_dictionaries({}, optional={"axis": axes}))
+    if function is np.expand_dims:
+        return (x, draw(st.integers(-x.ndim - 1, x.ndim))), {}
+    if function is np.moveaxis:
+        both = st.permutations(range(x.ndim))
+        n = draw(st.integers(1, x.ndim))
+        return (x, tuple(draw(both)[:n]), tuple(draw(both)[:n])), {}
+    if function is np.ravel:
+        return (x,), {}
+    if function is np.flip:
+        return (x,), draw(st.fixed_dictionaries({}, optional={"axis": st.just(axis(x))}))
     if function is operator.getitem:
         return (x, draw(hnp.basic_indices(x.shape, allow_newaxis=True))), {}
     raise NotImplementedError(f"say here how {function.__name__} is called")
