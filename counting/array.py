@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from counting import show
-from counting.calls import spelled
-from counting.charge import Charge
+from counting.calls import plain, spelled
+from counting.charge import Charge, Spec
 from counting.composite import composite
 from counting.costs import COSTS, Shape, Uncounted, views
 from counting.counts import Counts
 from counting.dtypes import admitted
-from counting.indexing import at, is_value, shares
+from counting.indexing import at, chosen, getitem, is_value, setitem, shares
 from counting.leaving import Guarded, leave, leaving, refuse_the_rest
 from counting.ledger import UNSETTLED, Ledger, NotItsTurn
-from counting.operators import Operators
-from counting.pricing import UNKNOWN, describe, fingerprint, no_row, price
+from counting.operators import Operators, give_methods
+from counting.pricing import UNKNOWN, by_data, describe, fingerprint, no_row, price
 from counting.scope import place
 from counting.shapes import ShapeArray
 
@@ -93,15 +93,17 @@ class Counted(Guarded, Operators):
         return map(self.__getitem__, range(len(self)))
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-        if method != "__call__" or options:
-            if leaving.get():
-                return leave(getattr(ufunc, method), *inputs, **options)
-            given = ", ".join(f"{name}=" for name in options) or "-"
-            raise Uncounted(
-                f"numpy.{ufunc.__name__} is not counted as {method} with {given}: "
-                "write x[...] = x + y for x += y, or use x.data"
-            )
-        return apply(ufunc, *inputs)
+        function = ufunc if method == "__call__" else getattr(ufunc, method)
+        try:
+            given = plain(function, options) if options else options
+            inputs = tuple(np.asarray(x) if type(x) in (list, tuple) else x for x in inputs)
+        except Uncounted:
+            if not leaving.get():
+                raise
+            return leave(function, *inputs, **options)
+        if method in ("reduce", "accumulate"):
+            given.setdefault("axis", 0)
+        return apply(function, *inputs, **given)
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         try:
@@ -109,7 +111,10 @@ class Counted(Guarded, Operators):
                 raise no_row(function)
             operands, normal = spelled(function, args, options)
             if COSTS[function] is views:
-                return getattr(operands[0], function.__name__)(*normal.values())
+                x = operands[0]
+                if function in (np.reshape, np.swapaxes, np.transpose):
+                    return getattr(x, function.__name__)(*normal.values())
+                return view(x, function(x.data, **normal))
             return apply(function, *operands, **normal)
         except Exception:
             if leaving.get():
@@ -124,12 +129,12 @@ class Counted(Guarded, Operators):
 
     def __getitem__(self, index: Any) -> "Counted":
         """A view where NumPy gives a view; a copy, and priced as one, where it gives a value."""
-        if getattr(index, "shape", ()) != ():
-            if index.dtype.kind not in "iu":
-                if leaving.get():
-                    return leave(operator.getitem, self, index)
-                raise Uncounted("rows are gathered by whole numbers; a mask has no row of its own")
+        if getattr(index, "shape", ()) != () and index.dtype.kind in "iu":
             return apply(np.take, self, index, axis=0)
+        if (parts := chosen(index)) is not None:
+            return apply(getitem, self, *parts)
+        if type(index) is Counted:  # one number: a copy of it leaves the count, as an index
+            index = index.tolist()
         try:
             part = self.data[index]
             if getattr(part, "shape", ()) == () and is_value(part, index):
@@ -147,6 +152,9 @@ class Counted(Guarded, Operators):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         try:
+            if (parts := chosen(index)) is not None:
+                apply(setitem, self, np.asarray(value) if type(value) is list else value, *parts)
+                return
             apply(np.copyto, view(self, at(self.data, index)), value)
         except Uncounted:
             if not leaving.get():
@@ -176,6 +184,7 @@ class Counted(Guarded, Operators):
         return view(self, self.data.transpose(*axes))
 
 
+give_methods(Counted)
 refuse_the_rest(Counted)
 
 
@@ -199,24 +208,32 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
             else:
                 bare.append(x)
                 parts.append(fingerprint(function, x))
+        if ledger is None and type(options.get("out")) is Counted:
+            ledger = options["out"].ledger
         if ledger is None:
             raise Uncounted(f"{function.__name__} is counted of arrays given by position")
+        given, out = options, options.get("out")
         if options:
-            parts.extend(options.items())
+            parts.extend((name, x) for name, x in options.items() if name != "out")
+        if out is not None:
+            parts.append(out.spec if type(out) is Counted else UNKNOWN)
+            given = {**options, "out": out.data if type(out) is Counted else out}
         key = tuple(parts)
         charge = ledger.charges.get(key)
         if charge is None:
             charge, data = price(ledger, category, function, operands, options, Counted)
-            if UNKNOWN not in parts:
+            if UNKNOWN not in parts and not by_data(function):
                 ledger.charges[key] = charge
         else:
-            data = charge.run(*bare, **options)
+            data = charge.run(*bare, **given)
     except Exception:
         if leaving.get():
             return leave(function, *operands, **options)
         raise
 
     result = entered(ledger, path, charge, data)
+    if out is not None:
+        result = out
     if ledger.observers and (observer := ledger.observer):
         observer(path, charge, operands, result)
     return result
@@ -239,8 +256,17 @@ def entered(ledger: Ledger, path: str, charge: Charge, data: Any) -> Any:
         ledger.log.append(charge.result.born)
     if charge.result is None:
         return None
+    if not charge.others:
+        return _made(data, charge.result, path, charge)
+    ledger.log.extend(spec.born for spec in charge.others)
+    specs = (charge.result, *charge.others)
+    return tuple(_made(one, spec, path, charge) for one, spec in zip(data, specs, strict=True))
+
+
+def _made(data: Any, spec: Spec, path: str, charge: Charge) -> Counted:
+    """An array that an operation has made."""
     result = _new(Counted)
-    result.data, result.spec, result.base = data, charge.result, None
+    result.data, result.spec, result.base = data, spec, None
     result.path, result.charge = path, charge
     return result
 

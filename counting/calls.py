@@ -13,8 +13,15 @@ from counting.costs import Shape, Uncounted
 
 
 def full_name(function: Any) -> str:
-    """A function as one writes it, with its module: `numpy.matmul`."""
-    return f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}"
+    """A function as one writes it, with its module: `numpy.matmul`, `numpy.add.reduce`."""
+    return f"{getattr(function, '__module__', None) or 'numpy'}.{row_name(function)}"
+
+
+def row_name(function: Any) -> str:
+    """The name of a function in a ledger's rows: `matmul`, `add.reduce`."""
+    ufunc = getattr(function, "__self__", None)
+    before = f"{ufunc.__name__}." if isinstance(ufunc, np.ufunc) else ""
+    return f"{before}{function.__name__}"
 
 
 def dims(shape: Any) -> Shape:
@@ -44,6 +51,8 @@ NORMAL: dict[str, Callable[[Any], Any]] = {
     "axis1": index,
     "axis2": index,
     "axes": _axes,
+    "source": _axes,
+    "destination": _axes,
     "shape": dims,
     "keepdims": bool,
     "dtype": np.dtype,
@@ -74,11 +83,20 @@ def _call(operands: int, parameters: str = "", counted: str | None = None) -> Ca
 _LIKE = _call(1, "dtype order subok shape device", "dtype order shape")
 
 CALLS: dict[Callable[..., Any], Call] = {
-    np.sum: _call(1, "axis dtype out keepdims initial where", "axis keepdims"),
-    np.cumsum: _call(1, "axis dtype out", "axis"),
-    np.max: _call(1, "axis out keepdims initial where", "axis keepdims"),
-    np.argmax: _call(1, "axis out keepdims", "axis keepdims"),
-    np.mean: _call(1, "axis dtype out keepdims where", "axis keepdims"),
+    np.sum: _call(1, "axis dtype out keepdims initial where", "axis dtype out keepdims"),
+    np.cumsum: _call(1, "axis dtype out"),
+    np.max: _call(1, "axis out keepdims initial where", "axis out keepdims"),
+    np.prod: _call(1, "axis dtype out keepdims initial where", "axis dtype out keepdims"),
+    np.min: _call(1, "axis out keepdims initial where", "axis out keepdims"),
+    np.argmax: _call(1, "axis out keepdims"),
+    np.argmin: _call(1, "axis out keepdims"),
+    np.any: _call(1, "axis out keepdims where", "axis out keepdims"),
+    np.all: _call(1, "axis out keepdims where", "axis out keepdims"),
+    np.ptp: _call(1, "axis out keepdims"),
+    np.var: _call(1, "axis dtype out ddof keepdims", "axis ddof keepdims"),
+    np.std: _call(1, "axis dtype out ddof keepdims", "axis ddof keepdims"),
+    np.cumprod: _call(1, "axis dtype out"),
+    np.mean: _call(1, "axis dtype out keepdims where", "axis dtype out keepdims"),
     np.where: _call(3),
     np.take: _call(2, "axis out mode", "axis"),
     np.take_along_axis: _call(2, "axis"),
@@ -90,7 +108,28 @@ CALLS: dict[Callable[..., Any], Call] = {
     np.reshape: _call(1, "shape order copy", "shape"),
     np.swapaxes: _call(1, "axis1 axis2"),
     np.transpose: _call(1, "axes"),
+    np.squeeze: _call(1, "axis"),
+    np.expand_dims: _call(1, "axis"),
+    np.moveaxis: _call(1, "source destination"),
+    np.ravel: _call(1, "order", ""),
+    np.flip: _call(1, "axis"),
 }
+
+
+JOINS: dict[Callable[..., Any], str] = {
+    np.concatenate: "axis",
+    np.stack: "axis",
+    np.vstack: "",
+    np.hstack: "",
+    np.dstack: "",
+    np.column_stack: "",
+}
+"""Functions of a list of arrays, and what is counted beside."""
+
+
+def joined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of `JOINS`, its arrays one after another."""
+    return lambda *arrays, **options: function(arrays, **options)
 
 
 def spelled(
@@ -101,6 +140,13 @@ def spelled(
     Raises:
         Uncounted: it lacks an operand, has one by name, or an option that is not counted.
     """
+    if function in JOINS and len(args) in (1, 2) and not isinstance(args[0], np.ndarray):
+        given = {**dict(zip(JOINS[function].split(), args[1:], strict=False)), **options}
+        if given.keys() <= set(JOINS[function].split()):
+            arrays = [np.asarray(x) if type(x) is list else x for x in args[0]]
+            return arrays, {k: x if x is None else NORMAL[k](x) for k, x in given.items()}
+    if function not in CALLS:
+        raise Uncounted(f"{full_name(function)} is counted of arrays in a list, and an axis")
     call = CALLS[function]
     if len(args) == call.operands and not options:
         return args, {}
@@ -114,8 +160,37 @@ def spelled(
     normal: dict[str, Any] = {}
     for option, value in given.items():
         if option in call.counted:
-            normal[option] = None if value is None else NORMAL[option](value)
+            normal[option] = None if value is None else NORMAL.get(option, _same)(value)
         elif value is not None:
             known = f" with {', '.join(call.counted)}" if call.counted else ""
             raise Uncounted(f"{name} is counted{known}, not with {option}: use x.data")
     return operands, normal
+
+
+_OF_UFUNCS = ("dtype", "casting", "order", "out")  # the last stays the last, see `array.apply`
+_OF_METHODS = ("axis", "keepdims", "dtype", "out")
+
+
+def plain(function: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a ufunc or of its method, and as `out` the one array that is written.
+
+    Raises:
+        Uncounted: one of them could change what a call costs; or there are several outputs.
+    """
+    counted = _OF_UFUNCS if isinstance(function, np.ufunc) else _OF_METHODS
+    for name in options.keys() - set(counted):
+        known = ", ".join(counted)
+        raise Uncounted(
+            f"{full_name(function)} is counted with {known}, not with {name}: use x.data"
+        )
+    said = {name: x for name, x in options.items() if x is not None or name == "axis"}
+    given = {name: said[name] for name in counted if name in said}
+    if type(out := given.get("out")) is tuple:
+        if len(out) != 1:
+            raise Uncounted(f"{full_name(function)} is counted with one output: use x.data")
+        given["out"] = out[0]
+    return {name: x if x is None else NORMAL.get(name, _same)(x) for name, x in given.items()}
+
+
+def _same(x: Any) -> Any:
+    return x

@@ -80,6 +80,7 @@ class Charge(Event):
         run: what runs.
         levels: bytes that its temporaries and its result hold, one moment after another, as in
             `memory.levels`; none where it has no temporaries.
+        others: what comes out beside the first result.
     """
 
     operation: str
@@ -88,6 +89,7 @@ class Charge(Event):
     result: Spec | None
     run: Callable[..., Any]
     levels: tuple[Any, ...] = ()
+    others: tuple[Spec, ...] = ()
     over: Any = field(init=False)
 
     def __post_init__(self) -> None:

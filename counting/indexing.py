@@ -31,3 +31,37 @@ def shares(part: np.ndarray, whole: np.ndarray) -> bool:
         return True
     empty = part.size == 0 and not isinstance(part, np.ndarray)
     return empty or np.may_share_memory(part, whole)
+
+
+def chosen(index: Any) -> tuple[Any, ...] | None:
+    """The parts of an index that chooses elements by arrays, whole numbers or masks; else None."""
+    parts = index if type(index) is tuple else (index,)
+    some = (type(part) is list or getattr(part, "shape", ()) != () for part in parts)
+    return tuple(np.asarray(p) if type(p) is list else p for p in parts) if any(some) else None
+
+
+def getitem(x: Any, *index: Any) -> Any:
+    """A copy of chosen elements."""
+    return x[index]
+
+
+def setitem(x: Any, value: Any, *index: Any) -> None:
+    """Writes chosen elements."""
+    x[index] = value
+
+
+def selected(x: Any, index: tuple[Any, ...]) -> tuple[int, ...]:
+    """The shape of what an index chooses of an array.
+
+    Raises:
+        TypeError: it is a mask without data: how many it chooses is not known.
+    """
+    return np.broadcast_to(np.False_, x.shape)[tuple(map(_places, index))].shape
+
+
+def _places(part: Any) -> Any:
+    if not hasattr(part, "shape") or isinstance(part, np.ndarray | np.generic):
+        return part
+    if part.dtype.kind not in "iu":
+        raise TypeError(f"how many elements {part} chooses is not known without data")
+    return np.broadcast_to(np.intp(0), part.shape)

@@ -41,8 +41,14 @@ class Guarded:
 
     __slots__ = ()
     data: Any
+    dtype: np.dtype
+    shape: Any
+    tolist: Any
 
     def __bool__(self) -> bool:
+        """The truth of one truth value, for control flow: a copy of it leaves the count."""
+        if self.dtype == bool and self.shape == () and not leaving.get():
+            return bool(self.tolist())
         return bool(self._as_number(bool))
 
     def __float__(self) -> float:
@@ -67,7 +73,9 @@ class Guarded:
         if leaving.get():
             return leave(function, self, *options)
         if function is bool:
-            raise Uncounted("the truth of a counted array is not counted: use x.data")
+            raise Uncounted(
+                "the truth of a number is not counted: compare it, x > 0, or use x.data"
+            )
         raise Uncounted("a counted array is no Python number: take x.tolist(), a counted copy")
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:

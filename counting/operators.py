@@ -1,4 +1,4 @@
-"""Python's operators and NumPy's reductions as methods: how arrays are mostly written about."""
+"""Python's operators and the methods of NumPy's arrays: how arrays are mostly written about."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from counting.charge import Spec
-from counting.costs import Uncounted
+from counting.costs import COSTS, Uncounted
 from counting.pricing import fingerprint
 from counting.scope import place
 
@@ -51,14 +51,25 @@ def reflected(function: np.ufunc) -> Callable[[Any, Any], Any]:
     return lambda self, other: self.__array_ufunc__(function, "__call__", other, self)
 
 
-def reduction(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A method that calls `function` as NumPy's arrays do, `axis` first."""
+def _method(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function(self, …)`, as nearly all methods of NumPy's arrays are called."""
 
-    def method(self: Any, axis: Any = None, keepdims: bool = False, **options: Any) -> Any:
-        given = {"axis": axis, "keepdims": keepdims, **options}
-        return self.__array_function__(function, (), (self,), given)
+    def method(self: Any, *args: Any, **options: Any) -> Any:
+        return self.__array_function__(function, (), (self, *args), options)
 
     return method
+
+
+_POWERS = {2: np.square, 1: np.positive, 0.5: np.sqrt, -1: np.reciprocal}
+
+
+def power(x: Any, exponent: Any, **out: Any) -> Any:
+    """`x ** exponent`, of some numbers of Python's by a quicker function, as NumPy has it."""
+    if type(exponent) in (int, float):
+        quick = x.dtype.kind in "fc" or (type(exponent) is int and exponent == 2)
+        if quick and exponent in _POWERS:
+            return _POWERS[exponent](x, **out)
+    return np.power(x, exponent, **out)
 
 
 class Operators(NDArrayOperatorsMixin):
@@ -74,12 +85,20 @@ class Operators(NDArrayOperatorsMixin):
     __truediv__ = operator(np.divide)
     __matmul__ = operator(np.matmul)
 
+    __pow__ = power
+
+    def __ipow__(self, exponent: Any) -> Any:  # type: ignore[misc]
+        return power(self, exponent, out=(self,))
+
     __radd__ = reflected(np.add)
     __rsub__ = reflected(np.subtract)
     __rmul__ = reflected(np.multiply)
     __rtruediv__ = reflected(np.divide)
     __rmatmul__ = reflected(np.matmul)
 
-    sum = reduction(np.sum)
-    max = reduction(np.max)
-    mean = reduction(np.mean)
+
+def give_methods(kind: type) -> None:
+    """Gives `kind` the methods of NumPy's arrays whose functions have a row in `COSTS`."""
+    for name in {*dir(np.ndarray)} - {*dir(kind)}:
+        if getattr(np, name, None) in COSTS:
+            setattr(kind, name, _method(getattr(np, name)))

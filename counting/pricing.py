@@ -7,16 +7,29 @@ reads what it gathers.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeGuard
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import numpy as np
 
 from counting import scalar
-from counting.calls import full_name
+from counting.calls import JOINS, full_name, joined, row_name
 from counting.charge import Charge, Spec
 from counting.composite import composite
-from counting.costs import COSTS, Cost, Shape, Uncounted, executed, size, views
+from counting.costs import (
+    COSTS,
+    OTHERWISE,
+    REAL,
+    Cost,
+    Shape,
+    Uncounted,
+    executed,
+    matmul,
+    rule_of,
+    size,
+    views,
+)
 from counting.dtypes import admitted, arithmetic, require
+from counting.indexing import getitem, selected, setitem
 from counting.ledger import Ledger
 from counting.memory import levels, occupied
 from counting.scope import at
@@ -24,6 +37,8 @@ from counting.scope import category as in_category
 from counting.shapes import ShapeArray
 
 CACHED = 50_000  # prices that a ledger keeps; shapes that grow with every token would pile up
+
+IN_PLACE = (np.copyto, setitem)  # what writes into its first operand
 
 Amounts = dict[Any, Any]  # by the names of a ledger's columns
 
@@ -86,7 +101,7 @@ def fingerprint(function: Callable[..., Any], x: Any) -> Any:
         return form(x)
     if type(function) is composite and not isinstance(x, list | tuple | dict | set):
         return (kind, x) if x is None or kind is str else UNKNOWN
-    if hasattr(x, "free_symbols"):  # SymPy
+    if hasattr(x, "free_symbols") or by_data(function):  # SymPy; a slice, an ellipsis
         return UNKNOWN
     raise Uncounted(f"{function.__name__} is counted of arrays and numbers, not of {x!r}")
 
@@ -148,23 +163,27 @@ def price(
             known.append(describe(ledger, x, "activations"))
         elif type(x) in (bool, int, float, complex):
             numbers.append(np.dtype(type(x)))
-    if function is np.copyto and type(operands[0]) is not counted:
+    out = options.get("out", operands[0] if function in IN_PLACE or is_at(function) else None)
+    if out is not None and type(out) is not counted:
         raise Uncounted("a plain array takes no counted values: count it too, or copy x.data")
     run, code = _runner(function, bare, counted)
-    data = run(*bare, **options)
-    if data is not None and not hasattr(data, "shape"):
-        raise Uncounted(f"{function.__name__} of {bare} gives no array")
-    if data is not None and data.dtype.kind == "O" and not any(s.dtype.kind == "O" for s in known):
-        raise Uncounted(f"{function.__name__} of {bare} makes objects of numbers")
-    result = None if data is None else describe(ledger, data, category)
+    data = run(*bare, **{k: x.data if type(x) is counted else x for k, x in options.items()})
+    results = [] if out is not None else [*data] if type(data) is tuple else [data]
+    for made in results:
+        if not hasattr(made, "shape"):
+            raise Uncounted(f"{function.__name__} of {bare} gives no array")
+        if made.dtype.kind == "O" and not any(s.dtype.kind == "O" for s in known):
+            raise Uncounted(f"{function.__name__} of {bare} makes objects of numbers")
+    specs = [describe(ledger, made, category) for made in results]
+    result, others = (specs[0], tuple(specs[1:])) if specs else (None, ())
     if len(ledger.charges) > CACHED:
         ledger.charges.clear()
         ledger.specs.clear()
-    name = function.__name__
+    name = row_name(function)
     if code is None:
-        amounts = _amounts(function, known, numbers, result)
-        columns = _by_column(ledger, amounts)
-        return Charge(name, (("", name, columns),), columns, result, run), data
+        made = _made(function, bare, out, result, others)
+        columns = _by_column(ledger, _amounts(function, known, numbers, made, options))
+        return Charge(name, (("", name, columns),), columns, result, run, (), others), data
     scratch = Ledger(ledger.memory)
     shapes = list(_on_shapes(known, bare, scratch, counted))
     found, moments = _traced(partial(code, *shapes, **options), shapes, scratch, category)
@@ -186,10 +205,11 @@ def _runner(
     if isinstance(function, composite):
         code = function.function
         return (_one_by_one(code, counted) if on_scalars else function), code
-    if COSTS.get(function) in (None, views):
+    if rule_of(function) in (None, views):
         raise no_row(function)
     packed = next(filter(is_packed, bare), None)
     run = scalar.runner(function) if on_scalars else function
+    run = joined(run) if function in JOINS else run
     return run, None if packed is None else packed.reference(function)
 
 
@@ -258,40 +278,86 @@ def _by_column(ledger: Ledger, amounts: Amounts) -> tuple[tuple[int, Any], ...]:
     return tuple((ledger.columns[name], n) for name, n in amounts.items() if n != 0)
 
 
+class Made(NamedTuple):
+    """What a call writes.
+
+    Attributes:
+        shape: of what is computed: of the result, or of the part of an array that is written.
+        itemsize: of what is written, in bytes for each of these elements; of all results together.
+    """
+
+    shape: Shape
+    dtype: np.dtype
+    category: str
+    nbytes: Any
+
+
+def by_data(function: Any) -> bool:
+    """Whether what a call moves depends on the data of its operands, not on their form alone."""
+    return function is getitem or function is setitem or is_at(function)
+
+
+def is_at(function: Any) -> bool:
+    """Whether a function is `at` of a ufunc, which changes chosen elements of an array."""
+    return isinstance(getattr(function, "__self__", None), np.ufunc) and function.__name__ == "at"
+
+
+def _made(
+    function: Any, bare: Sequence[Any], out: Any, result: Spec | None, others: Iterable[Spec]
+) -> Made:
+    if is_at(function) or function is setitem:
+        index = bare[2:] if function is setitem else bare[1:2]
+        some = selected(bare[0], tuple(index))
+        nbytes = size(some) * out.dtype.itemsize
+        return Made(some, out.dtype, out.spec.category, nbytes)
+    spec = out.spec if result is None else result
+    nbytes = spec.nbytes + sum(other.nbytes for other in others)
+    return Made(spec.shape, spec.dtype, spec.category, nbytes)
+
+
 def _amounts(
-    function: Any, specs: list[Spec], numbers: list[np.dtype], result: Spec | None
+    function: Any,
+    specs: list[Spec],
+    numbers: list[np.dtype],
+    made: Made,
+    options: Mapping[str, Any],
 ) -> Amounts:
     """What one call adds to its row, by column name."""
     reads = [(spec.category, spec.nbytes) for spec in specs]
-    if result is None:  # copyto: the first operand is what is written
-        result = specs[0]
+    if function in IN_PLACE:
         del reads[0]
-    elif function in (np.take, np.take_along_axis):
-        reads[0] = (specs[0].category, result.nbytes)
+    elif function in (np.take, np.take_along_axis, getitem) or is_at(function):
+        reads[0] = (specs[0].category, made.nbytes)
     elif function in (np.ones_like, np.empty_like):
         reads.clear()
-    writes = [] if function is np.empty_like else [(result.category, result.nbytes)]
-    cost = COSTS[function](result.shape, *[spec.shape for spec in specs])
+    writes = [] if function is np.empty_like else [(made.category, made.nbytes)]
+    rule = rule_of(function)
+    assert rule is not None
+    others = {name: x for name, x in options.items() if name != "out"}
+    cost = rule(made.shape, *[spec.shape for spec in specs], **others)
     found: Amounts = {"calls": 1}
-    if cost:
+    if cost or function in {special for special, _ in OTHERWISE}:
         dtypes = [*numbers, *(spec.dtype for spec in specs)]
-        if function is not np.argmax:  # whose result are positions
-            dtypes.append(result.dtype)
-        found |= _executed(function, cost, arithmetic(dtypes), result)
+        if function not in (np.argmax, np.argmin):  # whose results are positions
+            dtypes.append(made.dtype)
+        found |= _executed(function, cost, arithmetic(dtypes), made)
     for way, moved in (("read", reads), ("written", writes)):
         for name, nbytes in moved:
             found[way, name] = found.get((way, name), 0) + nbytes
     return found
 
 
-def _executed(function: Any, cost: Cost, by: str, result: Spec) -> Amounts:
+def _executed(function: Any, cost: Cost, by: str, made: Made) -> Amounts:
     try:
-        found: Amounts = {**executed(cost, by)}
+        special = OTHERWISE.get((function, by))
+        if by == "complex" and function in REAL:
+            raise KeyError
+        found: Amounts = {**(executed(cost, by) if special is None else special * size(made.shape))}
     except KeyError:
         raise Uncounted(
-            f"numpy.{function.__name__} of complex numbers is not counted: it has no one algorithm"
+            f"{full_name(function)} of complex numbers is not counted: it has no one algorithm"
         ) from None
-    if function is np.matmul and by in ("float", "complex"):
+    if COSTS.get(function) is matmul and by in ("float", "complex"):
         # Inner products that begin with a term; a complex one is two real ones, twice as long.
-        found["dots"] = size(result.shape) * (2 if by == "complex" else 1)
+        found["dots"] = size(made.shape) * (2 if by == "complex" else 1)
     return found

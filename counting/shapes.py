@@ -14,17 +14,48 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from counting.calls import dims, full_name, spelled
 from counting.costs import Shape, size
+from counting.indexing import chosen, getitem, selected, setitem
 
 
 def _reduction(function: Callable[..., Any]) -> Callable[..., "ShapeArray"]:
-    def rule(a: "ShapeArray", axis: int | None = None, keepdims: bool = False) -> "ShapeArray":
-        reduced = range(a.ndim) if axis is None else [range(a.ndim)[axis]]
+    def rule(
+        a: "ShapeArray",
+        axis: int | tuple[int, ...] | None = None,
+        dtype: Any = None,
+        out: "ShapeArray | None" = None,
+        keepdims: bool = False,
+        ddof: Any = 0,
+    ) -> "ShapeArray":
+        given = range(a.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+        reduced = [range(a.ndim)[i] for i in given]
+        if len({*reduced}) != len(reduced):
+            raise ValueError(f"an axis is given twice: {axis}")
         kept = [1 if i in reduced else dim for i, dim in enumerate(a.shape)]
         if not keepdims:
             kept = [dim for i, dim in enumerate(kept) if i not in reduced]
-        return ShapeArray(tuple(kept), function(np.ones(1, a.dtype)).dtype)
+        options = {} if dtype is None else {"dtype": dtype}
+        return _written(
+            ShapeArray(tuple(kept), function(np.ones(1, a.dtype), **options).dtype), out
+        )
 
     return rule
+
+
+def _written(result: "ShapeArray", out: "ShapeArray | None", casting: Any = "same_kind") -> Any:
+    """What a call gives: its result, or the array `out` that this is written into."""
+    if out is None:
+        return result
+    if broadcast(result.shape, out.shape) != out.shape:
+        raise ValueError(f"cannot write shape {result.shape} into {out.shape}")
+    if not np.can_cast(result.dtype, out.dtype, casting):
+        raise TypeError(f"cannot write {result.dtype} into {out.dtype}")
+    return out
+
+
+REDUCTIONS: tuple[Callable[..., Any], ...] = (
+    *(np.sum, np.prod, np.max, np.min, np.argmax, np.argmin, np.any, np.all, np.ptp),
+    *(np.mean, np.var, np.std),
+)
 
 
 class ShapeArray(NDArrayOperatorsMixin):
@@ -55,13 +86,20 @@ class ShapeArray(NDArrayOperatorsMixin):
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{self} has no data")
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if method != "__call__" or kwargs or any(isinstance(x, list | tuple) for x in inputs):
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if any(isinstance(x, list | tuple) for x in inputs):
+            return NotImplemented
+        if method != "__call__":
+            rule = _METHODS.get(method)
+            return NotImplemented if rule is None else rule(ufunc, *inputs, **options)
+        out, dtype = options.pop("out", (None,)), options.pop("dtype", None)
+        casting = options.pop("casting", "same_kind")
+        if options.keys() - {"order"} or len(out) != 1:
             return NotImplemented
         shapes = [_shape(x) for x in inputs]
-        types = ufunc.resolve_dtypes((*map(_dtype, inputs), *[None] * ufunc.nout))
-        shape = _matmul(*shapes) if ufunc is np.matmul else broadcast(*shapes)
-        return ShapeArray(shape, types[-1])
+        shape = _core(ufunc, *shapes) if ufunc.signature else broadcast(*shapes)
+        made = [ShapeArray(shape, kind) for kind in _resolved(ufunc, inputs, dtype, casting)]
+        return tuple(made) if ufunc.nout > 1 else _written(made[0], out[0], casting)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if function not in SHAPES:
@@ -70,8 +108,8 @@ class ShapeArray(NDArrayOperatorsMixin):
         return SHAPES[function](*operands, **options)
 
     def __getitem__(self, index: Any) -> "ShapeArray":
-        if getattr(index, "shape", ()) != ():
-            return _take(self, index, axis=0)
+        if (chosen_by := chosen(index)) is not None:
+            return SHAPES[getitem](self, *chosen_by)
         parts = list(index) if isinstance(index, tuple) else [index]
         given = sum(part is not None and part is not Ellipsis for part in parts)
         if given > self.ndim:
@@ -93,6 +131,8 @@ class ShapeArray(NDArrayOperatorsMixin):
         return ShapeArray(tuple(shape), self.dtype)
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        if (chosen_by := chosen(index)) is not None:
+            return SHAPES[setitem](self, value, *chosen_by)
         _copyto(self[index], value)
 
     def reshape(self, *shape: Any) -> "ShapeArray":
@@ -156,12 +196,61 @@ def broadcast(*shapes: Shape) -> Shape:
     return tuple(out)
 
 
-def _matmul(a: Shape, b: Shape) -> Shape:
-    if len(a) < 2 or len(b) < 2:
-        raise ValueError(f"counted matrix products take two dimensions or more, not {a} @ {b}")
-    if a[-1] != b[-2]:
-        raise ValueError(f"shapes do not fit: {a} @ {b}")
-    return (*broadcast(a[:-2], b[:-2]), a[-2], b[-1])
+def _resolved(ufunc: np.ufunc, inputs: Any, dtype: Any = None, casting: Any = "same_kind") -> Any:
+    """The dtypes of its results."""
+    given = (*map(_dtype, inputs), *[None] * ufunc.nout)
+    asked: dict[str, Any] = {}
+    if dtype is not None:
+        asked["signature"] = (None,) * ufunc.nin + (np.dtype(dtype),) * ufunc.nout
+    return ufunc.resolve_dtypes(given, casting=casting, **asked)[ufunc.nin :]
+
+
+def _core(ufunc: np.ufunc, *shapes: Shape) -> Shape:
+    """The shape of a ufunc of whole vectors or matrices, by its signature: `(m,n),(n)->(m)`."""
+    wanted, _, made = str(ufunc.signature).partition("->")
+    known: dict[str, Any] = {}
+    loops = []
+    for names, shape in zip(wanted.strip("()").split("),("), shapes, strict=True):
+        dims = names.split(",")
+        if len(shape) < len(dims):  # of `n?` there may be none
+            dims = [name for name in dims if not name.endswith("?")]
+        if len(shape) < len(dims):
+            raise ValueError(f"{ufunc.__name__} takes no {' and '.join(map(str, shapes))}")
+        cut = len(shape) - len(dims)
+        loops.append(shape[:cut])
+        for name, dim in zip(dims, shape[cut:], strict=True):
+            if known.setdefault(name, dim) != dim:
+                raise ValueError(f"shapes do not fit: {', '.join(map(str, shapes))}")
+    rest = [known[name] for name in made.strip("()").split(",") if name in known]
+    return (*broadcast(*loops), *rest)
+
+
+def _reduce(ufunc: np.ufunc, a: ShapeArray, **options: Any) -> ShapeArray:
+    return _reduction(ufunc.reduce)(a, **{"axis": 0, **options})
+
+
+def _accumulate(
+    ufunc: np.ufunc, a: ShapeArray, axis: int = 0, dtype: Any = None, out: Any = None
+) -> ShapeArray:
+    range(a.ndim)[axis]
+    made = ufunc.accumulate(np.ones(1, a.dtype), **({} if dtype is None else {"dtype": dtype}))
+    return _written(ShapeArray(a.shape, made.dtype), out)
+
+
+def _outer(ufunc: np.ufunc, a: Any, b: Any) -> ShapeArray:
+    return ShapeArray((*_shape(a), *_shape(b)), _resolved(ufunc, (a, b))[0])
+
+
+def _at(ufunc: np.ufunc, a: ShapeArray, index: Any, b: Any) -> None:
+    _written(ufunc(a[index], b), a[index])
+
+
+_METHODS: dict[str, Callable[..., Any]] = {
+    "reduce": _reduce,
+    "accumulate": _accumulate,
+    "outer": _outer,
+    "at": _at,
+}
 
 
 def _one(index: Any) -> bool:
@@ -210,6 +299,12 @@ def _copyto(dst: ShapeArray, src: Any) -> None:
         raise TypeError(f"cannot write {dtype} into {dst.dtype}")
 
 
+def _setitem(x: ShapeArray, value: Any, *index: Any) -> None:
+    shape = selected(x, index)
+    if broadcast(shape, _shape(value)) != shape:
+        raise ValueError(f"cannot write shape {_shape(value)} into {shape}")
+
+
 def _like(
     prototype: ShapeArray, dtype: Any = None, shape: Shape | None = None, order: str = "K"
 ) -> ShapeArray:
@@ -220,9 +315,88 @@ def _tril(m: ShapeArray, k: Any = 0) -> ShapeArray:
     return ShapeArray(m.shape if m.ndim > 1 else (*m.shape, *m.shape), m.dtype)
 
 
-def _cumsum(a: ShapeArray, axis: int | None = None) -> ShapeArray:
-    shape = (a.size,) if axis is None else a.shape
-    return ShapeArray(shape, np.cumsum(np.ones(1, a.dtype)).dtype)
+def _squeeze(a: ShapeArray, axis: Any = None) -> ShapeArray:
+    given = axis if isinstance(axis, tuple) else (axis,)
+    gone = [range(a.ndim)[i] for i in given] if axis is not None else None
+    if any(a.shape[i] != 1 for i in gone or ()):
+        raise ValueError(f"axes {axis} of {a.shape} are not of size 1")
+    at = [i for i, n in enumerate(a.shape) if n == 1] if gone is None else gone
+    return ShapeArray(tuple(n for i, n in enumerate(a.shape) if i not in at), a.dtype)
+
+
+def _expand_dims(a: ShapeArray, axis: Any) -> ShapeArray:
+    given = axis if isinstance(axis, tuple) else (axis,)
+    ndim = a.ndim + len(given)
+    new, rest = {range(ndim)[i] for i in given}, iter(a.shape)
+    if len(new) != len(given):
+        raise ValueError(f"an axis is given twice: {axis}")
+    return ShapeArray(tuple(1 if i in new else next(rest) for i in range(ndim)), a.dtype)
+
+
+def _moveaxis(a: ShapeArray, source: Any, destination: Any) -> ShapeArray:
+    start, end = ((x,) if isinstance(x, int) else x for x in (source, destination))
+    start, end = ([range(a.ndim)[i] for i in x] for x in (start, end))
+    order = [i for i in range(a.ndim) if i not in start]
+    for to, axis in sorted(zip(end, start, strict=True)):
+        order.insert(to, axis)
+    return a.transpose(*order)
+
+
+def _flip(a: ShapeArray, axis: Any = None) -> ShapeArray:
+    for i in () if axis is None else axis if isinstance(axis, tuple) else (axis,):
+        range(a.ndim)[i]
+    return ShapeArray(a.shape, a.dtype)
+
+
+def _concatenate(*arrays: ShapeArray, axis: int | None = 0) -> ShapeArray:
+    if axis is None:
+        arrays, axis = tuple(x.reshape(-1) for x in arrays), 0
+    axis = range(arrays[0].ndim)[axis]
+    rest = {(*x.shape[:axis], *x.shape[axis + 1 :]) for x in arrays}
+    if len(rest) != 1 or len({x.ndim for x in arrays}) != 1:
+        raise ValueError(f"shapes do not join: {', '.join(str(x.shape) for x in arrays)}")
+    (kept,) = rest
+    total = sum(x.shape[axis] for x in arrays)
+    shape = (*kept[:axis], total, *kept[axis:])
+    return ShapeArray(shape, np.result_type(*(x.dtype for x in arrays)))
+
+
+def _stack(*arrays: ShapeArray, axis: int = 0) -> ShapeArray:
+    at = range(arrays[0].ndim + 1)[axis]
+    return _concatenate(*(x[(*[slice(None)] * at, None)] for x in arrays), axis=at)
+
+
+def _hstack(*arrays: ShapeArray) -> ShapeArray:
+    rows = [x[None] if x.ndim == 0 else x for x in arrays]
+    return _concatenate(*rows, axis=0 if rows[0].ndim == 1 else 1)
+
+
+def _dstack(*arrays: ShapeArray) -> ShapeArray:
+    rows = [x[None] if x.ndim == 0 else x for x in arrays]
+    planes = [x[None] if x.ndim == 1 else x for x in rows]
+    return _concatenate(*(x[..., None] if x.ndim == 2 else x for x in planes), axis=2)
+
+
+def _column_stack(*arrays: ShapeArray) -> ShapeArray:
+    rows = [x[None] if x.ndim == 0 else x for x in arrays]
+    return _concatenate(*(x[:, None] if x.ndim == 1 else x for x in rows), axis=1)
+
+
+def _vstack(*arrays: ShapeArray) -> ShapeArray:
+    rows = [x[None] if x.ndim == 0 else x for x in arrays]
+    return _concatenate(*(x[None] if x.ndim == 1 else x for x in rows))
+
+
+def _accumulation(function: Callable[..., Any]) -> Callable[..., ShapeArray]:
+    def rule(
+        a: ShapeArray, axis: int | None = None, dtype: Any = None, out: ShapeArray | None = None
+    ) -> ShapeArray:
+        if axis is not None:
+            range(a.ndim)[axis]
+        shape = (a.size,) if axis is None else a.shape
+        return _written(ShapeArray(shape, function(np.ones(1, a.dtype), dtype=dtype).dtype), out)
+
+    return rule
 
 
 def _take_along_axis(arr: ShapeArray, indices: Any, axis: int) -> ShapeArray:
@@ -236,11 +410,15 @@ def _take_along_axis(arr: ShapeArray, indices: Any, axis: int) -> ShapeArray:
 
 
 SHAPES: dict[Callable[..., Any], Callable[..., Any]] = {
-    np.sum: ShapeArray.sum,
-    np.cumsum: _cumsum,
-    np.max: ShapeArray.max,
-    np.argmax: _reduction(np.argmax),
-    np.mean: ShapeArray.mean,
+    **{function: _reduction(function) for function in REDUCTIONS},
+    np.cumsum: _accumulation(np.cumsum),
+    np.cumprod: _accumulation(np.cumprod),
+    np.concatenate: _concatenate,
+    np.stack: _stack,
+    np.vstack: _vstack,
+    np.hstack: _hstack,
+    np.dstack: _dstack,
+    np.column_stack: _column_stack,
     np.where: _where,
     np.take: _take,
     np.take_along_axis: _take_along_axis,
@@ -252,5 +430,12 @@ SHAPES: dict[Callable[..., Any], Callable[..., Any]] = {
     np.reshape: lambda a, shape: a.reshape(shape),
     np.swapaxes: ShapeArray.swapaxes,
     np.transpose: lambda a, axes=None: a.transpose(axes),
+    np.squeeze: _squeeze,
+    np.expand_dims: _expand_dims,
+    np.moveaxis: _moveaxis,
+    np.ravel: lambda a: a.reshape(-1),
+    np.flip: _flip,
     operator.getitem: operator.getitem,
+    getitem: lambda x, *index: ShapeArray(selected(x, index), x.dtype),
+    setitem: _setitem,
 }

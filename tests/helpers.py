@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from counting import Counted, Counts, Ledger, category, scalars
+from counting.calls import JOINS
 from counting.composite import composite
+from counting.indexing import getitem, setitem
+from counting.shapes import REDUCTIONS
 from minigpt.models.architectures import build
 from minigpt.models.families.deepseek import deepseek_v3
 from minigpt.models.families.llama import llama
@@ -171,9 +174,17 @@ def held(x, hold):
     return {k: held(part, hold) for k, part in x.items()} if isinstance(x, dict) else x
 
 
+WHOLE = (np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert)  # of whole numbers alone
+WHOLE += (np.left_shift, np.right_shift, np.bitwise_count)
+
+
 @st.composite
-def calls(draw, function, dtypes=DTYPES):
-    """Arguments of a function that has a row in COSTS: a tuple, and a dict of named ones."""
+def calls(draw, function, dtypes=DTYPES, masks=False):
+    """Arguments of a function that has a row in COSTS: a tuple, and a dict of named ones.
+
+    Args:
+        masks: elements may be chosen by a mask, which shapes alone do not know.
+    """
 
     def some(shape):
         return array(shape, draw(st.sampled_from(dtypes)))
@@ -187,22 +198,37 @@ def calls(draw, function, dtypes=DTYPES):
 
     number = st.sampled_from((2, 2.0))
     x = some(draw(SHAPES))
-    if function is np.matmul:
-        fit = draw(hnp.mutually_broadcastable_shapes(signature="(m,n),(n,p)->(m,p)", max_dims=2))
+    if isinstance(function, np.ufunc) and function.signature:  # of rows and matrices
+        signature = function.signature.replace("?", "")
+        fit = draw(hnp.mutually_broadcastable_shapes(signature=signature, max_dims=2))
         return tuple(map(some, fit.input_shapes)), {}
-    if function in (
-        *(np.add, np.subtract, np.multiply, np.divide),
-        *(np.maximum, np.minimum, np.equal, np.not_equal),
-    ):
+    if function in WHOLE:
+        dtypes, number = ("i4", "i8", "?"), st.just(2)
+        x = some(x.shape)
+    if function is np.ldexp:
+        return (x, 2), {}
+    if function in (np.arcsin, np.arccos, np.arctanh):
+        return (x / 4,), {}
+    if isinstance(function, np.ufunc) and function.nin == 1:
+        return (x,), {}
+    if isinstance(function, np.ufunc):
         either = st.sampled_from(((x, draw(number)), (draw(number), x)))
         return draw(st.just(tuple(broadcastable(2))) | either), {}
-    if function in (np.negative, np.exp, np.tanh, np.sqrt, np.sin, np.cos):
-        return (x,), {}
-    if function in (np.sum, np.max, np.argmax, np.mean):
-        options = {"axis": st.none() | st.just(axis(x)), "keepdims": st.booleans()}
+    if function in REDUCTIONS:
+        axes = st.none() | st.just(axis(x))
+        if function not in (np.argmax, np.argmin):
+            axes |= st.sets(st.integers(0, x.ndim - 1)).map(tuple)
+        options = {"axis": axes, "keepdims": st.booleans()}
+        if function in (np.var, np.std):
+            options["ddof"] = st.just(1) if x.size == 0 else st.just(0.5)
+        if function is np.prod:
+            x = (x / 2).astype(x.dtype)
         return (x,), draw(st.fixed_dictionaries({}, optional=options))
-    if function is np.cumsum:
-        return (some(draw(hnp.array_shapes(max_dims=1))),), {"axis": 0}
+    if function in (np.cumsum, np.cumprod):
+        x = (x / 2).astype(x.dtype)
+        return (x,), draw(
+            st.fixed_dictionaries({}, optional={"axis": st.none() | st.just(axis(x))})
+        )
     if function is np.where:
         mask, x, y = broadcastable(3)
         return (mask > 2, x, draw(st.just(y) | number)), {}
@@ -237,6 +263,40 @@ def calls(draw, function, dtypes=DTYPES):
     if function is np.transpose:
         order = tuple(i - draw(st.sampled_from((0, x.ndim))) for i in range(x.ndim))
         return (x, *draw(st.just(()) | st.tuples(st.permutations(order).map(tuple)))), {}
+    if function in JOINS:
+        by = draw(st.integers(0, x.ndim - 1))
+        lengths = draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
+        arrays = [some((*x.shape[:by], n, *x.shape[by + 1 :])) for n in lengths]
+        if function is not np.concatenate:
+            arrays = [some(x.shape) for _ in lengths]
+        axes = st.just(by) | (st.none() if function is np.concatenate else st.just(-1))
+        options = {"axis": axes} if JOINS[function] else {}
+        return (arrays,), draw(st.fixed_dictionaries(options))
+    if function in (getitem, setitem):
+        index = draw(st.sampled_from(("places", "some", "mask" if masks else "some")))
+        by = draw(st.integers(0, x.ndim - 1))
+        places = hnp.arrays(int, draw(SHAPES), elements=st.integers(-1, x.shape[by] - 1))
+        parts = {
+            "places": (*[slice(None)] * by, draw(places)),
+            "some": (*[slice(None, None, 2)] * by, draw(places), None),
+            "mask": (draw(hnp.arrays(bool, x.shape)),),
+        }[index]
+        return (x, *parts) if function is getitem else (x, draw(number), *parts), {}
+    if function is np.squeeze:
+        shape = draw(hnp.array_shapes(max_dims=4, max_side=2))
+        ones = [i for i, n in enumerate(shape) if n == 1]
+        axes = st.none() | st.sets(st.sampled_from(ones or [0])).map(tuple) if ones else st.none()
+        return (some(shape),), draw(st.fixed_dictionaries({}, optional={"axis": axes}))
+    if function is np.expand_dims:
+        return (x, draw(st.integers(-x.ndim - 1, x.ndim))), {}
+    if function is np.moveaxis:
+        both = st.permutations(range(x.ndim))
+        n = draw(st.integers(1, x.ndim))
+        return (x, tuple(draw(both)[:n]), tuple(draw(both)[:n])), {}
+    if function is np.ravel:
+        return (x,), {}
+    if function is np.flip:
+        return (x,), draw(st.fixed_dictionaries({}, optional={"axis": st.just(axis(x))}))
     if function is operator.getitem:
         return (x, draw(hnp.basic_indices(x.shape, allow_newaxis=True))), {}
     raise NotImplementedError(f"say here how {function.__name__} is called")

@@ -27,6 +27,9 @@ REDUCTIONS = (np.sum, np.max, np.argmax, np.mean, np.cumsum)
 LEFT = {np.add: operator.add, np.subtract: operator.sub, np.multiply: operator.mul}
 
 
+IN_PLACE = {"add": "iadd", "subtract": "isub", "multiply": "imul"}
+
+
 class Step:
     """One instruction: `make` of the variables it names; what comes out becomes a variable.
 
@@ -94,7 +97,7 @@ class Program:
         """An instruction, done; None if what was drawn cannot be, or leads out of small numbers."""
         kinds = (self.view, self.view, self.element, self.write, self.write, self.swap, self.gather)
         kinds += (self.binary, self.binary, self.reduce, self.product, self.refused, self.inexact)
-        kinds += (self.choose, self.copied)
+        kinds += (self.choose, self.copied, self.in_place)
         step = self.draw.choice(kinds)()
         if step is None:
             return None
@@ -171,6 +174,29 @@ class Program:
 
         dtype = x.dtype
         return Step(f"write {index} {number}", [i, j], make)
+
+    def in_place(self):
+        i, j = self.some(least=1), self.some()
+        x, y = self.variables[i], self.variables[j]
+        name = self.draw.choice(("add", "subtract", "multiply"))
+        function, write = getattr(np, name), getattr(operator, IN_PLACE[name])
+        try:
+            made = function(x, y)
+        except (TypeError, ValueError):
+            return None
+        fits = made.shape == x.shape and np.can_cast(made.dtype, x.dtype, "same_kind")
+        if not fits or not x.flags.writeable or not small(made.astype(x.dtype)):
+            return None
+        like = np.empty_like(x)
+
+        def make(call, x, y):
+            if cast := getattr(call, "cast", None):
+                x[...] = cast(call(function, x, y), like)
+            else:
+                write(x, y)
+            return []
+
+        return Step(f"in place {name}", [i, j], make)
 
     def swap(self):
         i = self.some(least=1)
@@ -285,9 +311,7 @@ class Program:
             (
                 ("out=", lambda x: np.add(x, x, out=plain)),
                 ("a plain array +=", lambda x: operator.iadd(plain, x)),
-                ("+=", lambda x: operator.iadd(x, 1)),
                 ("np.copyto", lambda x: np.copyto(plain, x)),
-                ("a list of rows", lambda x: x[[0]]),
                 ("np.take into", lambda x: np.take(x, np.array([0]), 0, plain[:1])),
                 ("np.asarray", np.asarray),
             )

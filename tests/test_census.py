@@ -1,4 +1,4 @@
-"""What the models call == the rows of COSTS == the shape rules: no gap and no dead row."""
+"""What the models call has rows in COSTS, and every row a shape rule."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,6 @@ GPT_OSS = gpt_oss(
     max_position_embeddings=9,
 )
 CASES = (*SMALL.values(), Case(GPT_OSS, 2, (3, 1), 5))
-BEYOND = set()  # operations for programs that are no model
 
 
 @pytest.fixture
@@ -47,9 +46,8 @@ def called(monkeypatch):
     return seen
 
 
-def test_every_row_of_costs_is_called_by_a_model_and_every_call_has_a_row(called):
-    assert not called & BEYOND
-    assert called | BEYOND == {function.__name__ for function in COSTS}
+def test_every_call_of_a_model_has_a_row(called):
+    assert called <= {function.__name__ for function in COSTS}
 
 
 def test_every_row_of_costs_has_a_shape_rule():

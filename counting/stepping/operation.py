@@ -41,7 +41,7 @@ class Operation:
     @property
     def counts(self) -> dict[Any, Any]:
         """What it added to each column of the ledger, as `Counts.total` names them."""
-        ledger = next(x.ledger for x in self.inputs if type(x) is Counted)
+        ledger = next(x.ledger for x in (*self.inputs, self.output) if type(x) is Counted)
         amounts = dict(self.charge.amounts)
         return {name: amounts.get(column, 0) for name, column in ledger.columns.items()}
 

@@ -2,7 +2,6 @@
 
 import copy
 import gc
-import operator
 from collections import Counter
 
 import numpy as np
@@ -22,6 +21,7 @@ from counting import (
     scalars,
     scope,
 )
+from counting.pricing import IN_PLACE
 
 
 @pytest.fixture
@@ -43,6 +43,11 @@ def since(ledger, before):
 # Results and prices.
 
 
+def several(results):
+    """The results of a call, which may be one."""
+    return results if type(results) is tuple else (results,)
+
+
 @pytest.mark.parametrize("function", COSTS, ids=lambda function: function.__name__)
 @settings(max_examples=50)
 @given(data=st.data())
@@ -59,12 +64,12 @@ def test_a_counted_call_gives_numpys_result(function, data):
                 function(*args, **options)
         return
     results += [function(*args, **options) for args, options in (numbers, shapes)]
-    if function is np.copyto:
+    if function in IN_PLACE:
         results = [args[0] for args, _ in (call, numbers, shapes)]
-    real, number, shape = results
-    for x in (number, shape, number.data, shape.data):
-        assert (x.shape, x.dtype, x.nbytes) == (real.shape, real.dtype, real.nbytes)
-    assert function is np.empty_like or np.array_equal(number.data, real)
+    for real, number, shape in zip(*map(several, results), strict=True):
+        for x in (number, shape, number.data, shape.data):
+            assert (x.shape, x.dtype, x.nbytes) == (real.shape, real.dtype, real.nbytes)
+        assert function is np.empty_like or np.array_equal(number.data, real)
 
 
 def test_operators_and_methods_are_the_functions_of_numpy(ledger, x):
@@ -186,8 +191,6 @@ def test_a_view_moves_nothing(ledger, hold, name):
 def test_a_view_that_numpy_would_copy_is_refused(x):
     with pytest.raises(Uncounted, match="copy"):
         x.T.reshape(6)
-    with pytest.raises(Uncounted, match="copy"):
-        x[[0, 1]]
     assert x.T.copy().reshape(6).shape == (6,)
 
 
@@ -319,14 +322,6 @@ def test_garbage_may_be_collected_at_any_moment(ledger, x):
 # Refusals.
 
 
-@pytest.mark.parametrize("inplace", ["iadd", "isub", "imul", "itruediv", "imatmul"])
-def test_an_operator_in_place_is_refused(x, inplace):
-    before = x.data.copy()
-    with pytest.raises(Uncounted, match="out="):
-        getattr(operator, inplace)(x, x)
-    assert np.array_equal(x.data, before)
-
-
 def test_values_leave_as_a_counted_copy(ledger, x):
     before = ledger.snapshot()
     assert x.tolist() == x.data.tolist()
@@ -346,7 +341,7 @@ def test_arrays_of_two_ledgers_do_not_meet(x):
 
 
 def test_a_refusal_records_nothing(ledger, x):
-    for refused in (lambda: x + array((4,)), lambda: np.log(x), lambda: x @ x):
+    for refused in (lambda: x + array((4,)), lambda: np.gcd(x, x), lambda: x @ x):
         with pytest.raises((ValueError, Uncounted)):
             refused()
     assert ledger.snapshot() == {}

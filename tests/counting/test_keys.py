@@ -32,7 +32,7 @@ def spelling(draw, function, args, options):
         if type(args[i]) is int:
             args[i] = number(draw, args[i])
     for name, value in options.items():
-        if name == "axis" and value is not None:
+        if name == "axis" and type(value) is int:
             options[name] = number(draw, value)
         elif name == "keepdims":
             options[name] = draw(st.sampled_from((bool, int, np.bool_)))(value)

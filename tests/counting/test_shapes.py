@@ -19,8 +19,10 @@ def shape_only(x):
 
 
 def looks(x):
-    """The shape and dtype of a result, None for a write in place."""
-    return x if x is None else (x.shape, x.dtype)
+    """The shape and dtype of a result, or of each; None for a write in place."""
+    if x is None or type(x) is tuple:
+        return x and [*map(looks, x)]
+    return x.shape, x.dtype
 
 
 @pytest.mark.parametrize("function", COSTS, ids=lambda function: function.__name__)

@@ -105,9 +105,9 @@ def test_outside_of_the_block_all_is_refused_as_ever():
     with pytest.raises(Uncounted):
         float(x[0, 0])
     with pytest.raises(Uncounted):
-        x > 0  # noqa: B015
-    with pytest.raises(AttributeError, match=r"have no std: .* x\.data\.std"):
-        x.std()
+        np.median(x)
+    with pytest.raises(AttributeError, match=r"have no partition: .* x\.data\.partition"):
+        x.partition(1)
 
 
 def test_what_observes_within_the_block_hears_of_operations_that_are_not_charged():
@@ -140,7 +140,7 @@ def test_without_a_ledger_the_table_is_charged_and_the_rest_may_leave():
     with uncounted():
         assert type(x + 1) is Counted
         assert type(np.asarray(x)) is np.ndarray
-        assert x.std() == 0
+        assert np.median(x) == 1
     assert dict(ledger.snapshot().cost) == {"add": 6}
 
 

@@ -13,7 +13,7 @@ from helpers import SMALL, Case, numbers
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from counting import COSTS, Counted, Ledger, Uncounted, category
+from counting import Counted, Ledger, Uncounted, category
 from minigpt import InputError, generate, load
 from minigpt.inference.device import place, to_host
 from minigpt.models.architectures import build
@@ -314,13 +314,6 @@ def test_the_stand_in_has_nothing_that_cupy_has_not():
         assert hasattr(cupy.cuda, name), name
     hook = inspect.getsource(cupy.cuda.memory_hooks.DebugPrintHook)
     assert {"size", "mem_size", "pmem_id"} <= set(re.findall(r"kwargs\['(\w+)'\]", hook))
-
-
-def test_cupy_has_every_function_that_is_counted():
-    cupy = pytest.importorskip("cupy")
-    for function in COSTS:
-        if getattr(function, "__module__", None) != "_operator":
-            assert hasattr(cupy, function.__name__), function
 
 
 def test_on_a_gpu_the_same_tokens_at_the_same_price():
