@@ -25,7 +25,6 @@ from minigpt.models.parts import Positions
 from minigpt.models.reach import Window
 from minigpt.models.rope import Rope
 from minigpt.models.routing import Assumption, expected
-from minigpt.models.values import ALIASES
 
 SYMBOLS = {
     "B": "sequences in the batch",
@@ -230,8 +229,8 @@ def _values(config: DecoderConfig) -> dict[str, Any]:
 
 def _spelled(config: DecoderConfig, named: Mapping[str, Any]) -> dict[str, Any]:
     """The same under the names that its config.json has for them."""
-    other = {ALIASES[key]: key for key in config.given if key in ALIASES}
-    return {other.get(key, key): value for key, value in named.items()}
+    values = config.family.values(config.given, config.source)
+    return {values.spelled(name): value for name, value in named.items()}
 
 
 def _reach(mixer: Part) -> Any:

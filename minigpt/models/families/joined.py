@@ -28,13 +28,14 @@ from minigpt.models.families.common import (
     reach,
     sizes,
     table,
+    whole_sizes,
 )
 from minigpt.models.parts import Attend, Projection
 from minigpt.models.rope import UNTURNED, read_rope
 from minigpt.models.values import Values
 
 
-@family("phi3", rms_norm_eps=1e-5)
+@family("phi3", partial_rotary_factor=1.0, rms_norm_eps=1e-5)
 def phi3(c: Values) -> Part:
     c.unused("attention_bias", "original_max_position_embeddings")  # the one of longrope alone
     qkv = part(Joined, heads=sizes(c), name="qkv_proj")
@@ -81,6 +82,11 @@ def mlp(c: Values, name: str, F: Any, act: str, names: tuple[str, str], bias: bo
 
 @family(
     "gpt_neox",
+    keys={
+        "num_key_value_heads": "",
+        "partial_rotary_factor": "rotary_pct",
+        "rope_theta": "rotary_emb_base",
+    },
     attention_bias=True,
     hidden_act="gelu",
     layer_norm_eps=1e-5,
@@ -91,7 +97,7 @@ def gpt_neox(c: Values) -> Part:
     block = part(
         ParallelBlock if c.use_parallel_residual else Block,
         before_mixer=layer_norm(c, "input_layernorm"),
-        mixer=grouped(c, "attention", sizes(c), c.attention_bias),
+        mixer=grouped(c, "attention", whole_sizes(c), c.attention_bias),
         before_feed_forward=layer_norm(c, "post_attention_layernorm"),
         feed_forward=mlp(c, "mlp", c.intermediate_size, "hidden_act", FOUR),
     )
@@ -104,6 +110,12 @@ def gpt_neox(c: Values) -> Part:
 
 @family(
     "falcon",
+    keys={
+        "head_dim": "",
+        "hidden_size": "n_embed hidden_size",
+        "layer_norm_eps": "layer_norm_epsilon",
+        "num_key_value_heads": "",
+    },
     activation="gelu",
     bias=False,
     ffn_hidden_size=None,
@@ -117,15 +129,16 @@ def gpt_neox(c: Values) -> Part:
 )
 def falcon(c: Values) -> Part:
     c.only(alibi=False, parallel_attn=True, apply_residual_connection_post_layernorm=False)
-    C, H, new = c.hidden_size, c.num_attention_heads, c.new_decoder_architecture
+    C, H, _, D = sizes(c)
+    new = c.new_decoder_architecture
     one, said = c.multi_query, c.num_kv_heads
     K = said or H if new or not one else 1
-    F, two = c.ffn_hidden_size or 4 * C, c.num_ln_in_parallel_attn != 1 and new
+    F, two = c.ffn_hidden_size or 4 * C, new and c.num_ln_in_parallel_attn in (None, 2)
     block = part(
         ParallelBlock if two else OneNormBlock,
         before_mixer=layer_norm(c, "ln_attn" if two else "input_layernorm"),
         before_feed_forward=layer_norm(c, "ln_mlp") if two else absent,
-        mixer=grouped(c, "self_attention", Heads(C, K, groups(c, H, K), C // H), c.bias),
+        mixer=grouped(c, "self_attention", Heads(C, K, groups(c, H, K), D), c.bias),
         feed_forward=mlp(c, "mlp", F, "activation", FOUR, bias=c.bias),
     )
     names: dict[str, Any] = {"path": "transformer.h", "norm": layer_norm(c, "transformer.ln_f")}
@@ -136,12 +149,14 @@ def falcon(c: Values) -> Part:
 @family(
     "stablelm",
     layer_norm_eps=1e-5,
+    num_key_value_heads=32,
     partial_rotary_factor=0.25,
     use_parallel_residual=False,
     use_qkv_bias=False,
 )
 def stablelm(c: Values) -> Part:
     c.only(qk_layernorm=False)
+    whole_sizes(c)
     parallel, second = c.use_parallel_residual, layer_norm(c, "post_attention_layernorm")
     block = part(
         OneNormBlock if parallel else Block,
@@ -155,6 +170,7 @@ def stablelm(c: Values) -> Part:
 
 @family(
     "starcoder2",
+    keys={"layer_norm_eps": "norm_epsilon"},
     hidden_act="gelu_pytorch_tanh",
     layer_norm_eps=1e-5,
     num_key_value_heads=2,
@@ -176,6 +192,7 @@ def starcoder2(c: Values) -> Part:
 
 @family(
     "opt",
+    keys={"head_dim": "", "layer_norm_eps": "", "num_key_value_heads": ""},
     activation_function="relu",
     enable_bias=True,
     layer_norm_eps=1e-5,
