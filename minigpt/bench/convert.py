@@ -19,7 +19,6 @@ from minigpt.models.decoder_config import DecoderConfig
 from minigpt.models.families import llama as families
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.models.rope import Rope, frequencies, rotary_parameters
-from minigpt.models.values import Values
 from minigpt.storage.files import written_whole
 from minigpt.storage.private import PrivateFolder, unusable
 
@@ -131,7 +130,7 @@ def _say_llama(writer: Any, config: Any) -> None:
     if rope.scale != 1.0:
         raise InputError("llama.cpp is measured on Llamas whose cosines are not scaled")
     _, K, G, D = config.blocks[0]["mixer"]["heads"]
-    theta = rotary_parameters(Values(config.given, config.source, config.family.defaults))
+    theta = rotary_parameters(config.family.values(config.given, config.source))
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(K * G)
     writer.add_head_count_kv(K)

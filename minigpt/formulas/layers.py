@@ -10,7 +10,6 @@ from minigpt.models.decoder_config import DecoderConfig
 from minigpt.models.description import Part
 from minigpt.models.reach import Window
 from minigpt.models.rope import Rope
-from minigpt.models.values import ALIASES
 
 
 def setting(part: Part, name: str) -> Any:
@@ -59,8 +58,8 @@ def numbers(config: DecoderConfig) -> dict[str, int]:
 
 def spelled(config: DecoderConfig, values: dict[str, Any]) -> dict[str, Any]:
     """Values under the names that its config.json has for them."""
-    other = {ALIASES[key]: key for key in config.given if key in ALIASES}
-    return {other.get(key, key): value for key, value in values.items()}
+    found = config.family.values(config.given, config.source)
+    return {found.spelled(name): value for name, value in values.items()}
 
 
 def so_many(config: DecoderConfig, each: Iterable[int]) -> dict[str, Any]:

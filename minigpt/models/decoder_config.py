@@ -22,11 +22,13 @@ class Family:
         model_type: its name in a config.json.
         reader: the description of the decoder that a config.json is of.
         defaults: by key, where they are not those of most families, see `values.COMMON`.
+        keys: what it has other names for, see `Values`.
     """
 
     model_type: str
     reader: Callable[[Values], Part]
     defaults: Mapping[str, Any] = field(hash=False)
+    keys: Mapping[str, str] = field(hash=False)
 
     def __call__(self, **given: Any) -> "DecoderConfig":
         """The configuration that a config.json of these values is."""
@@ -41,7 +43,7 @@ class Family:
         Raises:
             InputError: it has values that cannot be, or asks for what no model here computes.
         """
-        c = Values(given, source, self.defaults)
+        c = self.values(given, source)
         decoder = self.reader(c)
         vocabulary, end, tied = c.vocab_size, c.eos_token_id, c.tie_word_embeddings
         return DecoderConfig(
@@ -55,10 +57,16 @@ class Family:
             source=source,
         )
 
+    def values(self, given: Mapping[str, Any], source: Any) -> Values:
+        """The values of a config.json, as attributes."""
+        return Values(given, source, self.defaults, self.keys)
 
-def family(model_type: str, **defaults: Any) -> Callable[[Callable[[Values], Part]], Family]:
+
+def family(
+    model_type: str, keys: Mapping[str, str] = {}, **defaults: Any
+) -> Callable[[Callable[[Values], Part]], Family]:
     """Makes a family of a reader, by the name that a config.json gives it."""
-    return lambda reader: Family(model_type, reader, defaults)
+    return lambda reader: Family(model_type, reader, defaults, keys)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +91,12 @@ class DecoderConfig(Config):
     def __getattr__(self, key: str) -> Any:
         if key.startswith("_") or "given" not in vars(self):
             raise AttributeError(key)
-        return getattr(Values(self.given, self.source, self.family.defaults), key)
+        return getattr(self.family.values(self.given, self.source), key)
 
     @cached_property
     def keys(self) -> frozenset[str]:
         """What its family looks for in a config.json, whether this one has it or not."""
-        c = Values(self.given, self.source, self.family.defaults)
+        c = self.family.values(self.given, self.source)
         self.family.reader(c)
         return frozenset(c.asked)
 

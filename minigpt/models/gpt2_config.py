@@ -5,8 +5,15 @@ from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
 from typing import Any, Self
 
 from minigpt.models.config import Config, Shapes
-from minigpt.models.values import ALIASES, Values
+from minigpt.models.values import Values
 
+KEYS = {  # what the config.json of a GPT-2 calls what others have too
+    "hidden_size": "n_embd hidden_size",
+    "num_attention_heads": "n_head num_attention_heads",
+    "num_hidden_layers": "n_layer num_hidden_layers",
+    "max_position_embeddings": "n_positions max_position_embeddings",
+    "layer_norm_eps": "layer_norm_epsilon",
+}
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 
 
@@ -105,7 +112,8 @@ def gpt2_config(given: Mapping[str, Any], source: Any) -> GPT2Config:
     """
     usual = {field.name: field.default for field in fields(GPT2Config)}
     usual |= {"scale_attn_weights": True}
-    c = Values(given, source, {ALIASES.get(key, key): value for key, value in usual.items()})
+    own = {keys.split()[0]: name for name, keys in KEYS.items()}
+    c = Values(given, source, {own.get(key, key): value for key, value in usual.items()}, KEYS)
     c.only(add_cross_attention=False)
     if c.scale_attn_weights is not True:
         c.uncomputed.append("scale_attn_weights False")

@@ -17,6 +17,8 @@ from minigpt.models.module import Module
 from minigpt.models.ops import Array, as_dtype_of, count_up, rope, rope_interleaved
 from minigpt.models.values import Values
 
+MOST = 2**16  # numbers of a head that turn: more are a mistake, and would be listed one by one
+
 
 def frequencies(theta: float, dim: int) -> list[float]:
     """Radians a position of each of the dim / 2 pairs, fastest first."""
@@ -204,7 +206,9 @@ def rotary_parameters(c: Values, kind: str | None = None, **own: Any) -> Values:
     given = c.rope_parameters or c.rope_scaling or {}
     by_kind = given.get(kind)
     given = by_kind if isinstance(by_kind, dict) else own or given
-    usual = {"rope_theta": c.rope_theta, "partial_rotary_factor": c.partial_rotary_factor}
+    usual = {"rope_theta": c.rope_theta}
+    if c.takes("partial_rotary_factor"):  # in others all of a head turns, whatever a file says
+        usual["partial_rotary_factor"] = c.partial_rotary_factor
     usual["original_max_position_embeddings"] = c.max_position_embeddings
     said = Values({k: v for k, v in given.items() if v is not None}, c.source, _USUAL | usual)
     said.uncomputed = c.uncomputed
@@ -223,7 +227,7 @@ def read_rope(
     theta, scaling = said.rope_theta, read_scaling(said)
     if not isinstance(D, int):
         return Rope(D, (), interleaved=interleaved)
-    R = int(D * said.partial_rotary_factor)
+    R = int(D * (said.partial_rotary_factor if c.takes("partial_rotary_factor") else 1))
     what = f"{R} of a head's {D} numbers would turn with the position"
     if R % 2 or not R:
         raise c.error(f"{what}; pairs need an even number")

@@ -98,22 +98,6 @@ CHECKS: dict[str, Check] = {
 }
 """What each key of a config.json, or of a file beside it, must be. A reader asks for no others."""
 
-ALIASES = {  # old and new names of one thing, and those of GPT-2, Falcon, OPT and StarCoder
-    "_sliding_window_pattern": "sliding_window_pattern",
-    "ffn_dim": "intermediate_size",
-    "ffn_hidden_size": "intermediate_size",
-    "layer_norm_epsilon": "layer_norm_eps",
-    "n_embd": "hidden_size",
-    "n_head": "num_attention_heads",
-    "n_layer": "num_hidden_layers",
-    "n_positions": "max_position_embeddings",
-    "norm_epsilon": "layer_norm_eps",
-    "num_kv_heads": "num_key_value_heads",
-    "num_local_experts": "num_experts",
-    "rotary_emb_base": "rope_theta",
-    "rotary_pct": "partial_rotary_factor",
-}
-
 COMMON: dict[str, Any] = {  # what transformers takes where a file is silent, in most families
     "attention_bias": False,
     "eos_token_id": None,
@@ -122,7 +106,6 @@ COMMON: dict[str, Any] = {  # what transformers takes where a file is silent, in
     "layer_types": None,
     "mlp_bias": False,
     "num_key_value_heads": None,
-    "partial_rotary_factor": 1.0,
     "rms_norm_eps": 1e-6,
     "rope_parameters": None,
     "rope_scaling": None,
@@ -164,7 +147,10 @@ class Values:
     Args:
         given: by key.
         source: the file, for errors.
-        defaults: of the family.
+        defaults: of the family. Null is as missing where they are false, empty or none.
+        keys: by attribute, what the family calls it where it has another name, names in the order
+            of what they count, or none where it has no such key; one that it does not know by is
+            ignored.
 
     Attributes:
         asked: the keys that were asked for.
@@ -175,38 +161,60 @@ class Values:
     """
 
     def __init__(
-        self, given: Mapping[str, Any], source: Any, defaults: Mapping[str, Any] = {}
+        self,
+        given: Mapping[str, Any],
+        source: Any,
+        defaults: Mapping[str, Any] = {},
+        keys: Mapping[str, str] = {},
     ) -> None:
         self.given, self.source, self.uncomputed = given, source, list[str]()
-        self._defaults, self.asked = {**COMMON, **defaults}, set[str]()
-        self._spelled: dict[str, str] = {}
+        self._defaults, self._keys = {**COMMON, **defaults}, keys
+        self.asked, self._spelled = set[str](), dict[str, str]()
+        named = {key: name for name in keys for key in keys[name].split()}
         for key in given:
-            known = self._spelled.setdefault(ALIASES.get(key, key), key)
-            if known != key and given[known] != given[key]:
+            name = named.get(key, key)
+            if name in keys and key not in named:
+                continue
+            known = self._spelled.setdefault(name, key)
+            if given[known] != given[key]:
                 raise self.error(f"{known} and {key} are one thing, and not equal")
 
-    def __getattr__(self, key: str) -> Any:
-        if key not in CHECKS:
-            raise AttributeError(key)
-        self.asked.add(key)
-        spelled = self._spelled.get(key, key)
-        if spelled not in self.given and key not in self._defaults:
-            raise self.error(f"{spelled} is missing")
-        value = self.given.get(spelled, self._defaults.get(key))
-        none = key in NULLABLE or self._defaults.get(key, 0) is None
-        if not (value is None and none) and (must := CHECKS[key](value)):
-            raise self.error(f"{spelled} is {value!r}; it must be {must}")
+    def spelled(self, name: str) -> str:
+        """The key of the file that says what `name` is, or would say it."""
+        return self._spelled.get(name) or (self._keys.get(name) or name).split()[0]
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in CHECKS:
+            raise AttributeError(name)
+        self.asked.add(name)
+        if name not in self._spelled and name not in self._defaults:
+            raise self.error(f"{self.spelled(name)} is missing")
+        usual = self._defaults.get(name)
+        value = self.given[self._spelled[name]] if name in self._spelled else usual
+        if value is None and name in self._defaults and not usual:
+            value = usual
+        none = name in NULLABLE or (name in self._defaults and usual is None)
+        if not (value is None and none) and (must := CHECKS[name](value)):
+            raise self.error(f"{self.spelled(name)} is {value!r}; it must be {must}")
         return tuple(value) if type(value) is list else value
+
+    def takes(self, name: str) -> bool:
+        """Whether models of this family have such a value, so one where a file is silent."""
+        return name in self._defaults
 
     def unused(self, *keys: str) -> None:
         """Says of keys that files have that they change nothing in this model."""
         self.asked.update(keys)
 
     def only(self, **values: Any) -> None:
-        """Raises InputError where a key is there and has another value than the one given here."""
+        """Raises InputError where a key is there and has another value than the one given here.
+
+        Null is as missing, but for a switch, which it turns off.
+        """
         for key, value in values.items():
             self.asked.add(key)
-            if (found := self.given.get(self._spelled.get(key, key))) not in (value, None):
+            found = self.given.get(self._spelled.get(key, key), value)
+            if found != value and (found is not None or value is True):
                 raise self.error(f"{key} is {found!r}; only {value!r} is computed")
 
     def error(self, what: str) -> InputError:
@@ -216,5 +224,7 @@ class Values:
     def all_uncomputed(self) -> tuple[str, ...]:
         """What is `uncomputed`, and keys that nobody asked for, which may change what it says."""
         unread = sorted(self._spelled.keys() - self.asked - HARMLESS)
+        off = (None, False)  # a switch: as if it were not there
+        unread = [key for key in unread if not any(self.given[key] is value for value in off)]
         keys = (f"{key} of its config.json" for key in unread)
         return tuple(dict.fromkeys((*self.uncomputed, *keys)))

@@ -57,6 +57,19 @@ def head_width(c: Values, C: Any, H: Any) -> Any:
     return C // H
 
 
+def whole_sizes(c: Values) -> Heads:
+    """The same of a family whose heads divide the width of the model.
+
+    Raises:
+        InputError: they cannot, or the file has them of another width.
+    """
+    h, C, H = sizes(c), c.hidden_size, c.num_attention_heads
+    if isinstance(c.head_dim, int) and isinstance(C, int) and c.head_dim * H != C:
+        what = f"head_dim {c.head_dim} is not hidden_size {C} by num_attention_heads {H}"
+        raise c.error(f"{what}: only that is computed")
+    return h
+
+
 def groups(c: Values, H: Any, K: Any) -> Any:
     """Queries to each of K keys.
 
@@ -156,4 +169,5 @@ def reach(width: Any) -> Reach:
 
 
 def by_kind(c: Values, kind: str) -> Reach:
+    c.unused("sliding_window")  # said too where all layers look at everything
     return reach(c.sliding_window if kind == "sliding_attention" else None)

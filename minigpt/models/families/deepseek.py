@@ -40,6 +40,7 @@ def deepseek(c: Values, sparse: Part) -> Part:
 
 @family(
     "deepseek_v2",
+    keys={"n_routed_experts": "n_routed_experts num_experts"},
     first_k_dense_replace=0,
     norm_topk_prob=False,
     n_shared_experts=2,
@@ -98,5 +99,6 @@ def v3(c: Values) -> Part:
     return deepseek(c, experts(c, E, F, BalancedGroupRouter, **how))
 
 
-deepseek_v3 = family("deepseek_v3", **V3)(v3)
-kimi_k2 = family("kimi_k2", **V3)(v3)
+ROUTED = {"n_routed_experts": "n_routed_experts num_local_experts"}
+deepseek_v3 = family("deepseek_v3", ROUTED, **V3)(v3)
+kimi_k2 = family("kimi_k2", ROUTED, **V3)(v3)

@@ -13,6 +13,7 @@ from minigpt.models.families.common import (
     layers,
     pre_norm,
     reach,
+    whole_sizes,
 )
 from minigpt.models.families.llama import qwen3_attention
 from minigpt.models.reach import EVERYTHING
@@ -35,7 +36,17 @@ def choice(c: Values, E: Any) -> Choice:
     return Choice(E, met)
 
 
-@family("mixtral", num_experts_per_tok=2, num_key_value_heads=8, rms_norm_eps=1e-5, rope_theta=1e6)
+LOCAL = {"num_experts": "num_local_experts num_experts"}
+
+
+@family(
+    "mixtral",
+    keys=LOCAL,
+    num_experts_per_tok=2,
+    num_key_value_heads=8,
+    rms_norm_eps=1e-5,
+    rope_theta=1e6,
+)
 def mixtral(c: Values) -> Part:
     of = choice(c, c.num_experts)
     expert = gated(c, "", names=("w1", "w3", "w2"))
@@ -64,6 +75,7 @@ def experts(c: Values, E: Any, F: Any, router: Any = Router, **how: Any) -> Part
 
 @family(
     "qwen3_moe",
+    keys=LOCAL,
     use_sliding_window=False,
     num_key_value_heads=4,
     norm_topk_prob=False,
@@ -80,9 +92,15 @@ def qwen3_moe(c: Values) -> Part:
     return decoder(c, [pre_norm(c, qwen3_attention(c, EVERYTHING), feed) for feed in feeds])
 
 
-@family("olmoe", rms_norm_eps=1e-5, norm_topk_prob=False)
+@family(
+    "olmoe",
+    {"num_experts": "num_experts num_local_experts"},
+    rms_norm_eps=1e-5,
+    norm_topk_prob=False,
+)
 def olmoe(c: Values) -> Part:
     c.only(clip_qkv=None)
+    whole_sizes(c)
     mixer = attention(c, c.attention_bias, c.attention_bias, **heads_norms(c))
     moe = experts(c, c.num_experts, c.intermediate_size)
     return decoder(c, [pre_norm(c, mixer, moe)] * c.num_hidden_layers)

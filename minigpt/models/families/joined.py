@@ -29,13 +29,14 @@ from minigpt.models.families.common import (
     reach,
     sizes,
     table,
+    whole_sizes,
 )
 from minigpt.models.parts import Attend, Projection
 from minigpt.models.rope import UNTURNED, read_rope
 from minigpt.models.values import Values
 
 
-@family("phi3", rms_norm_eps=1e-5)
+@family("phi3", partial_rotary_factor=1.0, rms_norm_eps=1e-5)
 def phi3(c: Values) -> Part:
     c.unused("attention_bias", "original_max_position_embeddings")  # the one of longrope alone
     qkv = part(Joined, heads=sizes(c), name="qkv_proj")
@@ -82,6 +83,11 @@ def mlp(c: Values, name: str, F: Any, act: str, names: tuple[str, str], bias: bo
 
 @family(
     "gpt_neox",
+    keys={
+        "num_key_value_heads": "",
+        "partial_rotary_factor": "rotary_pct",
+        "rope_theta": "rotary_emb_base",
+    },
     attention_bias=True,
     hidden_act="gelu",
     layer_norm_eps=1e-5,
@@ -92,7 +98,7 @@ def gpt_neox(c: Values) -> Part:
     block = part(
         ParallelBlock if c.use_parallel_residual else Block,
         before_mixer=layer_norm(c, "input_layernorm"),
-        mixer=grouped(c, "attention", sizes(c), c.attention_bias),
+        mixer=grouped(c, "attention", whole_sizes(c), c.attention_bias),
         before_feed_forward=layer_norm(c, "post_attention_layernorm"),
         feed_forward=mlp(c, "mlp", c.intermediate_size, "hidden_act", FOUR),
     )
@@ -105,6 +111,13 @@ def gpt_neox(c: Values) -> Part:
 
 @family(
     "falcon",
+    keys={
+        "head_dim": "",
+        "hidden_size": "n_embed hidden_size",
+        "intermediate_size": "ffn_hidden_size",
+        "layer_norm_eps": "layer_norm_epsilon",
+        "num_key_value_heads": "num_kv_heads",
+    },
     activation="gelu",
     bias=False,
     intermediate_size=None,
@@ -120,7 +133,7 @@ def falcon(c: Values) -> Part:
     C, H, new = c.hidden_size, c.num_attention_heads, c.new_decoder_architecture
     one, said = c.multi_query, c.num_key_value_heads
     K, D = said or H if new or not one else 1, head_width(c, C, H)
-    F, two = c.intermediate_size or 4 * C, c.num_ln_in_parallel_attn != 1 and new
+    F, two = c.intermediate_size or 4 * C, new and c.num_ln_in_parallel_attn in (None, 2)
     block = part(
         ParallelBlock if two else OneNormBlock,
         before_mixer=layer_norm(c, "ln_attn" if two else "input_layernorm"),
@@ -136,12 +149,14 @@ def falcon(c: Values) -> Part:
 @family(
     "stablelm",
     layer_norm_eps=1e-5,
+    num_key_value_heads=32,
     partial_rotary_factor=0.25,
     use_parallel_residual=False,
     use_qkv_bias=False,
 )
 def stablelm(c: Values) -> Part:
     c.only(qk_layernorm=False)
+    whole_sizes(c)
     parallel, second = c.use_parallel_residual, layer_norm(c, "post_attention_layernorm")
     block = part(
         OneNormBlock if parallel else Block,
@@ -155,6 +170,7 @@ def stablelm(c: Values) -> Part:
 
 @family(
     "starcoder2",
+    keys={"layer_norm_eps": "norm_epsilon"},
     hidden_act="gelu_pytorch_tanh",
     layer_norm_eps=1e-5,
     num_key_value_heads=2,
@@ -176,6 +192,12 @@ def starcoder2(c: Values) -> Part:
 
 @family(
     "opt",
+    keys={
+        "head_dim": "",
+        "intermediate_size": "ffn_dim",
+        "layer_norm_eps": "",
+        "num_key_value_heads": "",
+    },
     activation_function="relu",
     enable_bias=True,
     layer_norm_eps=1e-5,

@@ -38,11 +38,12 @@ def late_windows(c: Values) -> list[Reach]:
     """A Qwen looks through a window from layer `max_window_layers` on, if at all."""
     first = c.max_window_layers if c.use_sliding_window else c.num_hidden_layers
     usual = ["full_attention" if i < first else "sliding_attention" for i in layers(c)]
-    c.unused("sliding_window", "max_window_layers")  # said in every file, of use in few
+    c.unused("max_window_layers")  # said in every file, of use in few
     return [by_kind(c, kind) for kind in c.layer_types or usual]
 
 
 QWEN: dict[str, Any] = {
+    "num_key_value_heads": 32,
     "use_sliding_window": False,
     "sliding_window": 4096,
     "max_window_layers": 28,
@@ -69,6 +70,7 @@ def qwen3(c: Values) -> Part:
 
 @family(
     "smollm3",
+    num_key_value_heads=4,
     rope_theta=2e6,
     tie_word_embeddings=True,
     no_rope_layers=None,
@@ -80,10 +82,9 @@ def smollm3(c: Values) -> Part:
     if "sliding_attention" in (c.layer_types or ()):
         raise c.error("layer_types has windows; only 'full_attention' is computed")
     c.unused("max_window_layers", "sliding_window")  # of no use without
-    every, h = c.no_rope_layer_interval, sizes(c)
-    turned = c.no_rope_layers or [(i + 1) % every for i in layers(c)]  # 0 is a layer without
-    ropes = [read_rope(c, h.D) if turn else UNTURNED for turn in turned]
-    mixers = [attention(c, c.attention_bias, c.attention_bias, rope=how) for how in ropes]
+    every, turned, bias = c.no_rope_layer_interval, read_rope(c, sizes(c).D), c.attention_bias
+    turns = c.no_rope_layers or [(i + 1) % every for i in layers(c)]  # 0 is a layer without
+    mixers = [attention(c, bias, bias, rope=turned if turn else UNTURNED) for turn in turns]
     return decoder(c, [pre_norm(c, mixer, gated(c, bias=c.mlp_bias)) for mixer in mixers])
 
 

@@ -18,7 +18,7 @@ from minigpt.models.families.common import (
     pre_norm,
     sizes,
 )
-from minigpt.models.families.experts import choice
+from minigpt.models.families.experts import LOCAL, choice
 from minigpt.models.parts import (
     Attend,
     CappedAttend,
@@ -28,7 +28,6 @@ from minigpt.models.parts import (
     SinkAttend,
     Softcap,
 )
-from minigpt.models.reach import Window
 from minigpt.models.rope import UNTURNED, read_rope
 from minigpt.models.values import Values
 
@@ -80,6 +79,7 @@ def gemma2(c: Values) -> Part:
 )
 def gemma3_text(c: Values) -> Part:
     c.only(attn_logit_softcapping=None, final_logit_softcapping=None)
+    c.unused("_sliding_window_pattern")  # comes with the kinds of all layers
     c.only(use_bidirectional_attention=False)
     usual = {name: norm(c, name, GemmaNorm, c.head_dim) for name in ("q_norm", "k_norm")}
     usual["attend"] = part(Attend, scale=c.query_pre_attn_scalar**-0.5)
@@ -93,6 +93,7 @@ def gemma3_text(c: Values) -> Part:
 
 @family(
     "gpt_oss",
+    keys=LOCAL,
     attention_bias=True,
     head_dim=64,
     num_key_value_heads=8,
@@ -164,6 +165,8 @@ def olmo3(c: Values) -> Part:
 )
 def cohere2(c: Values) -> Part:
     """A layer with a window has positions, one without has none."""
+    c.unused("_sliding_window_pattern")  # comes with the kinds of all layers
+    c.unused("rotary_pct")  # all of a head turns, whatever it is
     c.only(layer_switch=c.sliding_window_pattern, position_embedding_type="rope_gptj")
     c.only(order_of_interleaved_layers="local_attn_first", use_parallel_block=True)
     c.only(use_embedding_sharing=True, use_gated_activation=True, use_qk_norm=False)
@@ -171,7 +174,7 @@ def cohere2(c: Values) -> Part:
     before, bias = part(CentredNorm, "input_layernorm", **usual), c.attention_bias
     turned = read_rope(c, sizes(c).D, interleaved=True)
     how: dict[str, Any] = {
-        "sliding_attention": {"rope": turned, "reach": Window(c.sliding_window)},
+        "sliding_attention": {"rope": turned, "reach": by_kind(c, "sliding_attention")},
         "full_attention": {"rope": UNTURNED},
     }
     mixers = [attention(c, bias, bias, **how[kind]) for kind in kinds(c, c.sliding_window_pattern)]
