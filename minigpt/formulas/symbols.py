@@ -13,6 +13,7 @@ from typing import Any
 import sympy
 from sympy import Symbol
 
+from minigpt.errors import InputError
 from minigpt.formulas.components import Roles, within
 from minigpt.formulas.layers import (
     kinds,
@@ -188,7 +189,10 @@ def _joined(config: DecoderConfig) -> bool:
         return False
     mixer = config.blocks[0]["mixer"]
     C, _, _, D = mixer["heads"]
-    wider = config.but(**_as_wide(config, 2 * C), head_dim=D).blocks[0]["mixer"]
+    try:
+        wider = config.but(**_as_wide(config, 2 * C), head_dim=D).blocks[0]["mixer"]
+    except InputError:  # its reader takes no others
+        return True
     return bool(wider["out"]["width"] != mixer["out"]["width"])
 
 
