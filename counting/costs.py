@@ -1,8 +1,9 @@
 """What a floating-point operation is: one table, NumPy function -> rule, and nowhere else.
 
-A rule gives the `Cost` of one call from the shapes of its result and of its operands, in real
-floating-point numbers; `executed` says what that is in other numbers. Kinds are kept apart to the
-end; conventions (2mnp, mp(2n-1), MACs) are ways of summing them: `views.py`.
+A rule gives the `Cost` of one call from the shapes of its result and of its operands, and from the
+axis of a running sum, in real floating-point numbers; `executed` says what that is in other
+numbers. Kinds are kept apart to the end; conventions (2mnp, mp(2n-1), MACs) are ways of summing
+them: `views.py`.
 """
 
 import math
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-KINDS = ("mul", "add", "fma", "div", "exp", "tanh", "sqrt", "sin", "cos", "cmp")  # of FLOP
+KINDS = ("mul", "add", "fma", "div", "exp", "log", "tanh", "sqrt", "sin", "cos", "cmp")  # of FLOP
 OUTSIDE = ("int", "logic")  # operations on integers and on truth values, which are no FLOP
 
 _KNOWN = frozenset((*KINDS, *OUTSIDE))
@@ -117,11 +118,10 @@ def mean(out: Shape, a: Shape) -> Cost:
     return reduction("add")(out, a) + Cost(div=size(out))
 
 
-def running_sum(out: Shape, a: Shape) -> Cost:
-    """n - 1 additions along the one axis."""
-    if len(a) != 1:
-        raise TypeError(f"counting/costs.py prices a running sum of one dimension, not of {a}")
-    return Cost(add=size(a) - 1 if size(a) != 0 else 0)
+def running_sum(out: Shape, a: Shape, axis: int | None = None) -> Cost:
+    """n - 1 additions along each line of n elements; all are one line without an axis."""
+    first = 1 if axis is None else size(tuple(n for i, n in enumerate(a) if i != axis % len(a)))
+    return Cost(add=size(a) - first if size(a) != 0 else 0)
 
 
 def matmul(out: Shape, a: Shape, b: Shape) -> Cost:
@@ -147,6 +147,7 @@ COSTS: dict[Callable[..., Any], Rule] = {
     np.multiply: each("mul"),
     np.divide: each("div"),
     np.exp: each("exp"),
+    np.log: each("log"),
     np.tanh: each("tanh"),
     np.sqrt: each("sqrt"),
     np.sin: each("sin"),

@@ -156,13 +156,15 @@ def price(
         raise Uncounted(f"{function.__name__} of {bare} gives no array")
     if data is not None and data.dtype.kind == "O" and not any(s.dtype.kind == "O" for s in known):
         raise Uncounted(f"{function.__name__} of {bare} makes objects of numbers")
+    if type(data) is ShapeArray:  # all that comes out is in the price: it need not run again
+        run = partial(_always, data)
     result = None if data is None else describe(ledger, data, category)
     if len(ledger.charges) > CACHED:
         ledger.charges.clear()
         ledger.specs.clear()
     name = function.__name__
     if code is None:
-        amounts = _amounts(function, known, numbers, result)
+        amounts = _amounts(function, known, numbers, result, options)
         columns = _by_column(ledger, amounts)
         return Charge(name, (("", name, columns),), columns, result, run), data
     scratch = Ledger(ledger.memory)
@@ -172,6 +174,11 @@ def price(
     priced = tuple((*key, _by_column(ledger, amounts)) for key, amounts in rows.items())
     columns = _by_column(ledger, _sum(rows.values()))
     return Charge(name, priced, columns, result, run, moments), data
+
+
+def _always(data: Any, *bare: Any, **options: Any) -> Any:
+    """What a call on shapes gives, whose price was found."""
+    return data
 
 
 def _runner(
@@ -259,7 +266,11 @@ def _by_column(ledger: Ledger, amounts: Amounts) -> tuple[tuple[int, Any], ...]:
 
 
 def _amounts(
-    function: Any, specs: list[Spec], numbers: list[np.dtype], result: Spec | None
+    function: Any,
+    specs: list[Spec],
+    numbers: list[np.dtype],
+    result: Spec | None,
+    options: Mapping[str, Any],
 ) -> Amounts:
     """What one call adds to its row, by column name."""
     reads = [(spec.category, spec.nbytes) for spec in specs]
@@ -271,7 +282,8 @@ def _amounts(
     elif function in (np.ones_like, np.empty_like):
         reads.clear()
     writes = [] if function is np.empty_like else [(result.category, result.nbytes)]
-    cost = COSTS[function](result.shape, *[spec.shape for spec in specs])
+    along = options if function is np.cumsum else {}  # what others take shows in the result
+    cost = COSTS[function](result.shape, *[spec.shape for spec in specs], **along)
     found: Amounts = {"calls": 1}
     if cost:
         dtypes = [*numbers, *(spec.dtype for spec in specs)]

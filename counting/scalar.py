@@ -87,6 +87,7 @@ class Scalar:
     __rtruediv__ = _operator("div", operator.truediv, swapped=True)
     __neg__ = _operator("add", operator.neg)
     exp = _operator("exp", math.exp)
+    log = _operator("log", math.log)
     tanh = _operator("tanh", math.tanh)
     sqrt = _operator("sqrt", math.sqrt)
     sin = _operator("sin", math.sin)
@@ -203,8 +204,17 @@ def _ones_like(prototype: Any, dtype: Any = None, shape: Any = None) -> np.ndarr
 
 
 def _empty_like(prototype: Any, dtype: Any = None, shape: Any = None) -> np.ndarray:
-    wide = dtype is None or np.dtype(dtype).kind == "f"  # a Scalar holds a float of any width
-    return np.empty_like(prototype, object if wide else dtype, shape=shape)
+    wide = dtype is None or np.dtype(dtype).kind in "fO"  # a Scalar holds a float of any width
+    empty = np.empty_like(prototype, object if wide else dtype, shape=shape)
+    if wide and prototype.size:
+        first = prototype.flat[0]
+        empty.fill(_scalar(type(first.value)(math.nan), first.tally))
+    return empty
+
+
+def _copyto(to: np.ndarray, values: Any) -> None:
+    number = isinstance(values, int | float) and to.dtype == object and to.size
+    np.copyto(to, _scalar(float(values), to.flat[0].tally) if number else values)
 
 
 # What runs in place of a NumPy function when the elements are Scalars: NumPy's own object loops
@@ -216,6 +226,7 @@ ON_SCALARS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.minimum: _extreme(np.minimum),
     np.ones_like: _ones_like,
     np.empty_like: _empty_like,
+    np.copyto: _copyto,
 }
 
 

@@ -13,9 +13,10 @@ from counting import Counted, Ledger, ShapeArray, category
 from counting.views import matmul
 from minigpt.formulas.other_counters import cache_name
 from minigpt.models.architectures import build
-from minigpt.models.cache import Ring
+from minigpt.models.cache import LayerCache, Ring
+from minigpt.models.state import State
 
-BATCH, TOKENS = 2, 10
+BATCH = 2
 THEIRS = {"kimi_k2": "deepseek_v3"}  # whose code a checkpoint of it runs on in transformers
 
 
@@ -73,6 +74,7 @@ class Beside:
         errors: of logits, by run.
         flops: by pass: what transformers' products took, ours, and ours on shapes.
         bytes: of each layer's keys and values after all tokens: theirs, ours, and its window.
+        states: of each layer of linear attention: their inputs and matrices, and ours.
     """
 
     config: Any
@@ -81,6 +83,7 @@ class Beside:
     errors: dict[str, float] = field(default_factory=dict)
     flops: list[tuple[int, int, int]] = field(default_factory=list)
     bytes: list[tuple[int, int, Any]] = field(default_factory=list)
+    states: list[tuple[Any, Any, Any, Any]] = field(default_factory=list)
 
 
 def compared(name: str, values: dict[str, Any], runs: dict[str, list[int]], folder: Any) -> Beside:
@@ -97,11 +100,13 @@ def compared(name: str, values: dict[str, Any], runs: dict[str, list[int]], fold
         flat = {k: Counted(ShapeArray(v.shape, v.dtype), on_shapes) for k, v in tensors.items()}
     ours, shaped = build(found.config, held), build(found.config, flat)
     cached = cache_name(model)
-    tokens = np.random.default_rng(2).integers(0, values["vocab_size"], (BATCH, TOKENS))
+    most = max(map(sum, runs.values()))
+    tokens = np.random.default_rng(2).integers(0, values["vocab_size"], (BATCH, most))
     for run, passes in runs.items():
-        past, cache, empty = None, ours.new_cache(BATCH, TOKENS), shaped.new_cache(BATCH, TOKENS)
+        past, cache, empty = None, ours.new_cache(BATCH, most), shaped.new_cache(BATCH, most)
         for layer in cache.layers:  # what is read before it is written shows
-            layer.k.data[:] = layer.v.data[:] = np.nan
+            if isinstance(layer, LayerCache):
+                layer.k.data[:] = layer.v.data[:] = np.nan
         at, errors = 0, []
         for T in passes:
             new = tokens[:, at : at + T]
@@ -116,6 +121,7 @@ def compared(name: str, values: dict[str, Any], runs: dict[str, list[int]], fold
             priced = matmul(on_shapes.snapshot() - before)
             errors.append(np.abs(logits.data - out.logits.numpy()).max())
             theirs = counter.get_total_flops() - expanded_latents(written, T, at)
+            theirs -= BATCH * linear_attention(written, T, at)
             found.flops.append((theirs, done, priced))
             at += T
         found.errors[run] = float(np.max(errors))  # NumPy's: Python's passes over a NaN
@@ -126,6 +132,12 @@ def compared(name: str, values: dict[str, Any], runs: dict[str, list[int]], fold
             our.window if type(our) is Ring else None,
         )
         for their, our in zip(past.layers, cache.layers, strict=True)
+        if not isinstance(our, State)
+    ]
+    found.states = [
+        (their.conv_states[0], their.recurrent_states[0], our.inputs.data, our.matrix.data)
+        for their, our in zip(past.layers, cache.layers, strict=True)
+        if isinstance(our, State)
     ]
     return found
 
@@ -141,3 +153,28 @@ def expanded_latents(values: dict[str, Any], T: int, N: int) -> int:
     L, H, R = (values[k] for k in ("num_hidden_layers", "num_attention_heads", "kv_lora_rank"))
     P, D, S = values["qk_nope_head_dim"], values["v_head_dim"], N + T
     return 2 * L * BATCH * H * (R * (P + D) * (S - T) + T * S * (P + D - 2 * R))
+
+
+def linear_attention(values: dict[str, Any], T: int, N: int) -> int:
+    """What transformers computes beyond us in layers of linear attention, of one sequence.
+
+    It runs a convolution as a product, with inputs too many; it pads a prompt to whole chunks of
+    64, has keys for every value head, and looks up in one more product what the state holds. One
+    token after others it takes by elementwise operations. A triangular system is solved by a
+    function that the counter does not see; ours is of products.
+    """
+    if "linear_num_key_heads" not in values:
+        return 0
+    K, H = values["linear_num_key_heads"], values["linear_num_value_heads"]
+    n = values["linear_conv_kernel_dim"]
+    D, E = values["linear_key_head_dim"], values["linear_value_head_dim"]
+    alone, chunk, rest = T == 1 and N > 0, 64, T % 64
+    convolved = 2 if alone else (n + T if N else max(T, n)) + n - 1
+    theirs = 2 * n * (2 * K * D + H * E) * convolved
+    if not alone:
+        pairs, tokens = chunk * chunk, chunk
+        theirs += -(-T // chunk) * 2 * H * (2 * pairs * D + pairs * E + 3 * tokens * D * E)
+    ours = 0
+    for C in (*[chunk] * (T // chunk), *([rest] if rest else [])):
+        ours += 2 * C * C * (2 * K * D + H * E) + H * C * (C - 1) * E + 6 * H * C * D * E
+    return values["layer_types"].count("linear_attention") * (theirs - ours)

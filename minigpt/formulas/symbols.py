@@ -18,6 +18,7 @@ from minigpt.errors import InputError
 from minigpt.formulas.components import Roles, within
 from minigpt.models.config import Config
 from minigpt.models.decoder_config import DecoderConfig
+from minigpt.models.delta import GatedDeltaNet
 from minigpt.models.description import Part
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.models.latent import LatentAttention
@@ -174,6 +175,12 @@ def _short(config: DecoderConfig, whole: DecoderConfig) -> DecoderConfig:
 def _possible(config: DecoderConfig) -> None:
     """Raises InputError where a model has no closed forms."""
     for mixer in (block["mixer"] for block in config.blocks):
+        if mixer.kind is GatedDeltaNet:
+            raise InputError(
+                f"{config.family.model_type} takes a prompt through linear attention in chunks of "
+                f"{mixer['chunk']} tokens, and has no closed forms; minigpt count says what it "
+                "costs, in numbers"
+            )
         if mixer.kind is not LatentAttention and "head_dim" not in config.family.defaults:
             found = config.but(head_dim=2 * mixer["heads"].D).blocks[0]["mixer"]
             if found["out"]["width"] == mixer["out"]["width"]:

@@ -48,6 +48,11 @@ class Config(ABC):
         """Heads that a cache holds, so parts it can be divided into; latents are one."""
 
     @property
+    def state_heads(self) -> Any:
+        """Heads that a state is kept for, so parts it can be divided into; 0 where none is."""
+        return 0
+
+    @property
     def windows(self) -> tuple[Any, ...]:
         """How many positions each layer looks back through; None where it looks at everything."""
         return (None,) * self.layers

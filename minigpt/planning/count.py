@@ -11,7 +11,7 @@ from minigpt.errors import InputError
 from minigpt.models.config import Config
 from minigpt.models.paths import component, layer
 from minigpt.models.routing import bound, expected_experts, most_experts
-from minigpt.planning.forward import Pass, kv_bytes, on_shapes, one_of
+from minigpt.planning.forward import Pass, kv_bytes, on_shapes, one_of, state_bytes
 
 
 class Met(NamedTuple):
@@ -69,6 +69,11 @@ class Count:
     def kv_bytes_kept(self) -> int:
         """The same of an engine that keeps every token in every layer, as pages of one size do."""
         return self.sizes.B * (self.sizes.N + self.sizes.T) * self._kv(1)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of state that the sequences hold, whatever their length."""
+        return self.sizes.B * state_bytes(self.config, self.sizes.dtype)
 
     def _kv(self, tokens: int) -> int:
         return kv_bytes(self.config, tokens, self.sizes.dtype, self.sizes.cache or "compressed")

@@ -5,9 +5,11 @@ operands no narrower than weights and cache are stored. It leaves out what a pas
 
     arithmetic  the masked half of the scores; the last block but for the position whose logits are
                 asked for, as engines do in a prompt; at the fastest dense rate for such operands,
-                whatever they are accumulated in; of ways to attend to latents, the cheapest
+                whatever they are accumulated in; of ways to attend to latents, the cheapest;
+                through linear attention token by token, without products within a chunk
     memory      each weight once, rows of embeddings not at all, of experts as few as a token
-                meets; each cached token once; less what the GPUs' last caches hold from before
+                meets; each cached token once; a state read once, unless it is the first pass,
+                and written once; less what the GPUs' last caches hold from before
     wire        each activation once for each of a block's two sums, added up in the switch
     together    all three at the same time: the longest
 
@@ -27,7 +29,7 @@ from minigpt.models.config import Config
 from minigpt.models.paths import layer_of
 from minigpt.models.routing import fewest
 from minigpt.planning.accelerators import BITS, Accelerator
-from minigpt.planning.forward import Pass, kv_bytes, on_shapes
+from minigpt.planning.forward import Pass, kv_bytes, on_shapes, state_bytes
 
 PHASE_SECONDS = 8e-6
 """What one phase of an all-reduce takes before any byte moves: kipply's 8 microseconds."""
@@ -40,12 +42,14 @@ class Work:
     Attributes:
         flops: of matrix products.
         weight_bytes, kv_bytes: read from memory, and for the cache written too, of all GPUs.
+        state_bytes: read and written, likewise.
         wire_bytes: that each GPU sends.
     """
 
     flops: int
     weight_bytes: int
     kv_bytes: int
+    state_bytes: int
     wire_bytes: int
     arithmetic_s: float
     memory_s: float
@@ -64,8 +68,8 @@ class Work:
 
     @property
     def intensity(self) -> float:
-        """FLOP a byte of weights and cache."""
-        return self.flops / (self.weight_bytes + self.kv_bytes)
+        """FLOP a byte of weights, cache and state."""
+        return self.flops / (self.weight_bytes + self.kv_bytes + self.state_bytes)
 
     def as_dict(self) -> dict[str, Any]:
         extra = {"seconds": self.seconds, "binds": self.binds, "intensity": self.intensity}
@@ -122,6 +126,17 @@ class Roofline:
         return math.ceil(heads / self.gpus) / heads
 
     @property
+    def state_share(self) -> float:
+        """The part of the state that a GPU holds, likewise."""
+        heads = max(1, self.config.state_heads)
+        return math.ceil(heads / self.gpus) / heads
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the state of a sequence; 0 where no layer keeps one."""
+        return state_bytes(self.config, self.dtype)
+
+    @property
     def kv_bytes_per_token(self) -> int:
         """Bytes of cache for one token, of all its heads."""
         return kv_bytes(self.config, 1, self.dtype)
@@ -134,20 +149,25 @@ class Roofline:
         G, L = self.gpus, self.config.layers
         ways, alone = self._ways(T, N, B), self._ways(1, N + T - 1, B)
         see = self.config.short()[0].windows
-        flops = min(_flops(way, see, T, N) - _flops(_last_block(way), see, T, N) for way in ways)
-        flops += min(_flops(_last_block(way), see, 1, N + T - 1) for way in alone)
+        flops = min(
+            _flops(way, see, T, N, False) - _flops(_last_block(way), see, T, N, False)
+            for way in ways
+        )
+        flops += min(_flops(_last_block(way), see, 1, N + T - 1, False) for way in alone)
         read = self._counts(T, N, B, assume=fewest)
         rows = read.where(operation="take").bytes_read["weights"]
         weights = self._held(read.bytes_read["weights"] - rows)
         kv = B * kv_bytes(self.config, N + T, self.dtype)
+        state, cached = self._state_moved(N, B), G * self.gpu.cache
         sent = 2 * B * ((L - 1) * T + 1) * self._token_bytes if G > 1 else 0
         return Floor(
             flops,
             weights,
             kv,
+            state,
             sent,
             arithmetic_s=flops / (G * self.gpu.flops[self.fastest]),
-            memory_s=max(0, weights + kv - G * self.gpu.cache) / (G * self.gpu.bandwidth),
+            memory_s=max(0, weights + kv + state - cached) / (G * self.gpu.bandwidth),
             wire_s=sent / self.gpu.link_bandwidth if G > 1 else 0.0,
             estimate=self._estimate(T, N, B),
         )
@@ -159,6 +179,7 @@ class Roofline:
         flops = min(_flops(way, see, T, N) for way in self._ways(T, N, B))
         weights = self._held(counts.bytes_read["weights"])
         kv = counts.bytes_read["kv_cache"] + counts.bytes_written["kv_cache"]
+        state = self._state_moved(N, B)
         # Two all-reduces a block, after attention and after the feed-forward, each a ring in two
         # phases: reduce-scatter and all-gather, (G - 1) / G of the activations sent in each.
         sent = math.ceil(2 * L * 2 * (G - 1) / G * B * T * self._token_bytes)
@@ -166,11 +187,20 @@ class Roofline:
             flops,
             weights,
             kv,
+            state,
             sent,
             arithmetic_s=flops / (G * self.gpu.rate(self.dtype)),
-            memory_s=(weights / G + kv * self.share) / self.gpu.bandwidth,
+            memory_s=(weights / G + self.kept(kv, state)) / self.gpu.bandwidth,
             wire_s=sent / self.gpu.link_bandwidth + 4 * L * PHASE_SECONDS if G > 1 else 0.0,
         )
+
+    def kept(self, kv: int, state: int) -> float:
+        """Of bytes of cache and of state, those on each GPU."""
+        return kv * self.share + state * self.state_share
+
+    def _state_moved(self, N: int, B: int) -> int:
+        """Bytes of state that a pass reads, if there is one before it, and writes."""
+        return B * self.state_bytes * (2 if N else 1)
 
     def _counts(self, T: int, N: int, B: int, **mode: Any) -> Counts:
         """What a pass costs. A short model is run: each of its layers stands for all of its kind.
@@ -206,13 +236,16 @@ class Roofline:
         return self.config.width * BITS[self.dtype] // 8
 
 
-def _flops(counts: Counts, windows: Sequence[int | None], T: int, N: int) -> int:
+def _flops(
+    counts: Counts, windows: Sequence[int | None], T: int, N: int, chunks: bool = True
+) -> int:
     """2mnp of matrix products, scores of keys that a query may not see left out.
 
     Args:
         windows: of each layer, None where it looks at everything.
+        chunks: whether tokens go through linear attention in chunks, not one by one.
     """
-    left_out = 0
+    left_out = 0 if chunks else matmul(counts.where("*.chunk"))
     for i, window in enumerate(windows):
         layer = counts.where(f"*.{i}.*")
         scores = matmul(layer.where("*.qk")) + matmul(layer.where("*.av", "matmul"))

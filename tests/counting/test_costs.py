@@ -26,12 +26,19 @@ def test_a_row_is_what_executing_it_takes(function, data):
     result = ON_SCALARS.get(function, function)(*scalar_args, **scalar_options)
     out = args[0] if function is np.copyto else result
     shapes = [np.shape(x) for x in args if isinstance(x, np.ndarray)]
-    assert COSTS[function](np.shape(out), *shapes) == tally
+    along = options if function is np.cumsum else {}
+    assert COSTS[function](np.shape(out), *shapes, **along) == tally
 
 
 def test_a_sum_of_nothing_executes_nothing():
     assert COSTS[np.sum]((3,), (3, 0)) == Cost()
-    assert COSTS[np.cumsum]((0,), (0,)) == Cost()
+    assert COSTS[np.cumsum]((0,), (0,)) == COSTS[np.cumsum]((3, 0), (3, 0), axis=1) == Cost()
+
+
+def test_a_running_sum_goes_along_an_axis_or_through_all():
+    assert COSTS[np.cumsum]((2, 3), (2, 3), axis=-1) == Cost(add=4)
+    assert COSTS[np.cumsum]((2, 3), (2, 3), axis=0) == Cost(add=3)
+    assert COSTS[np.cumsum]((6,), (2, 3)) == Cost(add=5)
 
 
 def test_a_matrix_product_is_multiply_adds_onto_zero():

@@ -22,7 +22,7 @@ EXECUTED = {
     "i8": (
         *(np.add, np.subtract, np.negative, np.multiply, np.matmul, np.equal, np.not_equal),
         *(np.maximum, np.minimum, np.sum, np.max, np.argmax, np.cumsum),
-        *(np.divide, np.exp, np.tanh, np.sqrt, np.sin, np.cos),
+        *(np.divide, np.exp, np.log, np.tanh, np.sqrt, np.sin, np.cos),
     ),
     "?": (
         *(np.add, np.multiply, np.matmul, np.equal, np.not_equal),

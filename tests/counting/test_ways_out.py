@@ -98,7 +98,7 @@ UNKNOWN = {
     "floor division": lambda x: x // 2,
     "less": lambda x: x < x,
     "at least": lambda x: x >= 0,
-    "logarithm": np.log,
+    "binary logarithm": np.log2,
     "running product": np.cumprod,
     "dot": lambda x: np.dot(x, x.T),
     "einsum": lambda x: np.einsum("ij->ji", x),
