@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from deltas import beyond
 from families import kind, read
 from safetensors.numpy import load_file
 
@@ -121,7 +122,7 @@ def compared(name: str, values: dict[str, Any], runs: dict[str, list[int]], fold
             priced = matmul(on_shapes.snapshot() - before)
             errors.append(np.abs(logits.data - out.logits.numpy()).max())
             theirs = counter.get_total_flops() - expanded_latents(written, T, at)
-            theirs -= BATCH * linear_attention(written, T, at)
+            theirs -= BATCH * beyond(written, T, at)
             found.flops.append((theirs, done, priced))
             at += T
         found.errors[run] = float(np.max(errors))  # NumPy's: Python's passes over a NaN
@@ -153,28 +154,3 @@ def expanded_latents(values: dict[str, Any], T: int, N: int) -> int:
     L, H, R = (values[k] for k in ("num_hidden_layers", "num_attention_heads", "kv_lora_rank"))
     P, D, S = values["qk_nope_head_dim"], values["v_head_dim"], N + T
     return 2 * L * BATCH * H * (R * (P + D) * (S - T) + T * S * (P + D - 2 * R))
-
-
-def linear_attention(values: dict[str, Any], T: int, N: int) -> int:
-    """What transformers computes beyond us in layers of linear attention, of one sequence.
-
-    It runs a convolution as a product, with inputs too many; it pads a prompt to whole chunks of
-    64, has keys for every value head, and looks up in one more product what the state holds. One
-    token after others it takes by elementwise operations. A triangular system is solved by a
-    function that the counter does not see; ours is of products.
-    """
-    if "linear_num_key_heads" not in values:
-        return 0
-    K, H = values["linear_num_key_heads"], values["linear_num_value_heads"]
-    n = values["linear_conv_kernel_dim"]
-    D, E = values["linear_key_head_dim"], values["linear_value_head_dim"]
-    alone, chunk, rest = T == 1 and N > 0, 64, T % 64
-    convolved = 2 if alone else (n + T if N else max(T, n)) + n - 1
-    theirs = 2 * n * (2 * K * D + H * E) * convolved
-    if not alone:
-        pairs, tokens = chunk * chunk, chunk
-        theirs += -(-T // chunk) * 2 * H * (2 * pairs * D + pairs * E + 3 * tokens * D * E)
-    ours = 0
-    for C in (*[chunk] * (T // chunk), *([rest] if rest else [])):
-        ours += 2 * C * C * (2 * K * D + H * E) + H * C * (C - 1) * E + 6 * H * C * D * E
-    return values["layer_types"].count("linear_attention") * (theirs - ours)

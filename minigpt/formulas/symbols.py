@@ -61,6 +61,7 @@ DECODERS = SYMBOLS | {
     "E": "experts of a layer",
     "A": "experts that a token meets",
     "M": "width of an expert",
+    "M_shared": "width of the expert that all tokens meet",
     "U": "different experts of a layer that are met, whose weights are read: A for one token; an "
     "expectation for more, E (1 - (1 - A/E)**(B T)), if choices are even and independent",
     "L_full": "layers that look at all positions",
@@ -228,6 +229,8 @@ def _values(config: DecoderConfig) -> dict[str, Any]:
         named["moe_intermediate_size" if own else "intermediate_size"] = letter("M")
         latent = mixers[0].kind is LatentAttention
         named["n_routed_experts" if latent else "num_experts"] = _groups(config) * letter("E")
+    if "shared_expert_intermediate_size" in config.given:
+        named["shared_expert_intermediate_size"] = letter("M_shared")
     if "L_dense" in _layers(config) or not config.experts:
         named["intermediate_size"] = F
     if any(part.kind is Positions for part in within(config.decoder)):
