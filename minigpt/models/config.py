@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self
 
 from minigpt.models.routing import Experts
@@ -90,7 +91,7 @@ class Config(ABC):
     def shapes(self) -> Shapes:
         """The shape of every tensor of a checkpoint, by its key."""
 
-    @property
+    @cached_property
     def parameters(self) -> Any:
         """The number of parameters; a tied head counts once, biases of a routing are included."""
         return sum(math.prod(shape) for shape in self.shapes().values())
