@@ -1,8 +1,9 @@
 """What a floating-point operation is: one table, NumPy function -> rule, and nowhere else.
 
-A rule gives the `Cost` of one call from the shapes of its result and of its operands, in real
-floating-point numbers; `executed` says what that is in other numbers. Kinds are kept apart to the
-end; conventions (2mnp, mp(2n-1), MACs) are ways of summing them: `views.py`.
+A rule gives the `Cost` of one call from the shapes of its result and of its operands, and from the
+axis of a running sum, in real floating-point numbers; `executed` says what that is in other
+numbers. Kinds are kept apart to the end; conventions (2mnp, mp(2n-1), MACs) are ways of summing
+them: `views.py`.
 """
 
 import math

@@ -13,7 +13,7 @@ from counting.charge import OPERATIONS, Charge, Spec
 from counting.counts import Counts, Key, Moment, Segment, fold, grouped, told
 from counting.memory import Event, Usage, larger
 
-CATEGORIES = ("weights", "kv_cache", "activations")
+CATEGORIES = ("weights", "kv_cache", "state", "activations")
 
 UNSETTLED = 100_000  # events that wait in a log, and events and rows that wait to become rows
 

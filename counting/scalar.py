@@ -390,8 +390,17 @@ def _ones_like(prototype: Any, dtype: Any = None, shape: Any = None) -> np.ndarr
 
 
 def _empty_like(prototype: Any, dtype: Any = None, shape: Any = None) -> np.ndarray:
-    wide = dtype is None or np.dtype(dtype).kind == "f"  # a Scalar holds a float of any width
-    return np.empty_like(prototype, object if wide else dtype, shape=shape)
+    wide = dtype is None or np.dtype(dtype).kind in "fO"  # a Scalar holds a float of any width
+    empty = np.empty_like(prototype, object if wide else dtype, shape=shape)
+    if wide and prototype.size:
+        first = prototype.flat[0]
+        empty.fill(_scalar(type(first.value)(math.nan), first.tally))
+    return empty
+
+
+def _copyto(to: np.ndarray, values: Any) -> None:
+    number = isinstance(values, int | float) and to.dtype == object and to.size
+    np.copyto(to, _scalar(float(values), to.flat[0].tally) if number else values)
 
 
 VECTORS = [getattr(np, name) for name in ("matvec", "vecmat") if hasattr(np, name)]  # since 2.2
@@ -411,6 +420,7 @@ ON_SCALARS: dict[Callable[..., Any], Callable[..., Any]] = {
     **{f: _each(f, textbook) for f, textbook in _TEXTBOOK.items()},
     np.ones_like: _ones_like,
     np.empty_like: _empty_like,
+    np.copyto: _copyto,
 }
 
 

@@ -75,7 +75,8 @@ def memory(
     for name in live:
         moved = counts.bytes_read[name], counts.bytes_written[name]
         held = (live[name],) if real is None else (live[name], real.get(name, 0))
-        made.add_row(name, *(f"{n:,}" for n in (*moved, *held, peak[name])))
+        if any(cells := (*moved, *held, peak[name])):  # else there is nothing of that category
+            made.add_row(name, *(f"{n:,}" for n in cells))
     for name, n in (real or {}).items():
         if name not in live:
             made.add_row(name, "", "", "", f"{n:,}", "")

@@ -90,7 +90,7 @@ def complaint(result):
 # The contract of a log.
 
 KINDS = {"mul", "add", "fma", "div", "exp", "tanh", "sqrt", "cmp"}
-CATEGORIES = {"weights", "kv_cache", "activations"}
+CATEGORIES = {"weights", "kv_cache", "state", "activations"}
 
 
 def assert_contract(record, config, first):

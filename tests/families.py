@@ -31,6 +31,7 @@ TINY: dict[str, Any] = {
     "num_key_value_heads": 1,
     "num_kv_heads": 1,
     "moe_intermediate_size": 3,
+    "shared_expert_intermediate_size": 4,
     "ffn_dim": 6,
     "sliding_window": 3,
     "max_window_layers": 1,
@@ -59,7 +60,11 @@ YARN: dict[str, Any] = SCALED | {"rope_theta": 1e4}
 HALF = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
 CAPS = {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0}
 GEMMA = SLIDING | {"head_dim": 12, "query_pre_attn_scalar": 20}
+INTERVAL = {"full_attention_interval": 2}
+DELTA = {"linear_conv_kernel_dim": 4, "linear_num_key_heads": 2, "linear_num_value_heads": 4}
+DELTA |= {"linear_key_head_dim": 6, "linear_value_head_dim": 10}
 EXPERTS = {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 24}
+SHARED = {"shared_expert_intermediate_size": 40}
 GPT_OSS = SLIDING | {"head_dim": 12, "num_local_experts": 8, "num_experts_per_tok": 3}
 GPT_OSS |= {"swiglu_limit": 0.7}
 NEOX = {"num_attention_heads": 2}
@@ -98,6 +103,14 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "mixtral": {"num_local_experts": 4},
     "mixtral, window": SLIDING | {"num_local_experts": 4, "num_experts_per_tok": 1},
+    "qwen2_moe": EXPERTS | SHARED,
+    "qwen2_moe, mixed": {
+        **EXPERTS,
+        **SHARED,
+        "decoder_sparse_step": 2,
+        "norm_topk_prob": True,
+        "qkv_bias": False,
+    },
     "qwen3_moe": EXPERTS | {"norm_topk_prob": True, "head_dim": 12},
     "qwen3_moe, mixed": {
         **EXPERTS,
@@ -162,6 +175,20 @@ CASES: dict[str, dict[str, Any]] = {
     "deepseek_v3": V3 | GROWING,
     "deepseek_v3, wide queries": V3 | {"q_lora_rank": None, "norm_topk_prob": False},
     "kimi_k2": V3,
+    "qwen3_next": EXPERTS | SHARED | DELTA | INTERVAL | {"head_dim": 16},
+    "qwen3_next, mixed": {
+        **EXPERTS,
+        **SHARED,
+        **DELTA,
+        "attention_bias": True,
+        "head_dim": 8,
+        "layer_types": ["full_attention", "linear_attention"] * 2,
+        "linear_conv_kernel_dim": 2,
+        "linear_num_key_heads": 4,
+        "mlp_only_layers": [1],
+        "norm_topk_prob": False,
+        "partial_rotary_factor": 0.5,
+    },
 }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from deltas import beyond
 from families import kind, read
 from safetensors.numpy import load_file
 
@@ -13,9 +14,10 @@ from counting import Counted, Ledger, ShapeArray, category
 from counting.views import matmul
 from minigpt.formulas.other_counters import cache_name
 from minigpt.models.architectures import build
-from minigpt.models.cache import Ring
+from minigpt.models.cache import LayerCache, Ring
+from minigpt.models.state import State
 
-BATCH, TOKENS = 2, 10
+BATCH = 2
 THEIRS = {"kimi_k2": "deepseek_v3"}  # whose code a checkpoint of it runs on in transformers
 
 
@@ -73,6 +75,7 @@ class Beside:
         errors: of logits, by run.
         flops: by pass: what transformers' products took, ours, and ours on shapes.
         bytes: of each layer's keys and values after all tokens: theirs, ours, and its window.
+        states: of each layer of linear attention: their inputs and matrices, and ours.
     """
 
     config: Any
@@ -81,6 +84,7 @@ class Beside:
     errors: dict[str, float] = field(default_factory=dict)
     flops: list[tuple[int, int, int]] = field(default_factory=list)
     bytes: list[tuple[int, int, Any]] = field(default_factory=list)
+    states: list[tuple[Any, Any, Any, Any]] = field(default_factory=list)
 
 
 def compared(name: str, values: dict[str, Any], runs: dict[str, list[int]], folder: Any) -> Beside:
@@ -97,11 +101,13 @@ def compared(name: str, values: dict[str, Any], runs: dict[str, list[int]], fold
         flat = {k: Counted(ShapeArray(v.shape, v.dtype), on_shapes) for k, v in tensors.items()}
     ours, shaped = build(found.config, held), build(found.config, flat)
     cached = cache_name(model)
-    tokens = np.random.default_rng(2).integers(0, values["vocab_size"], (BATCH, TOKENS))
+    most = max(map(sum, runs.values()))
+    tokens = np.random.default_rng(2).integers(0, values["vocab_size"], (BATCH, most))
     for run, passes in runs.items():
-        past, cache, empty = None, ours.new_cache(BATCH, TOKENS), shaped.new_cache(BATCH, TOKENS)
+        past, cache, empty = None, ours.new_cache(BATCH, most), shaped.new_cache(BATCH, most)
         for layer in cache.layers:  # what is read before it is written shows
-            layer.k.data[:] = layer.v.data[:] = np.nan
+            if isinstance(layer, LayerCache):
+                layer.k.data[:] = layer.v.data[:] = np.nan
         at, errors = 0, []
         for T in passes:
             new = tokens[:, at : at + T]
@@ -116,6 +122,7 @@ def compared(name: str, values: dict[str, Any], runs: dict[str, list[int]], fold
             priced = matmul(on_shapes.snapshot() - before)
             errors.append(np.abs(logits.data - out.logits.numpy()).max())
             theirs = counter.get_total_flops() - expanded_latents(written, T, at)
+            theirs -= BATCH * beyond(written, T, at)
             found.flops.append((theirs, done, priced))
             at += T
         found.errors[run] = float(np.max(errors))  # NumPy's: Python's passes over a NaN
@@ -126,6 +133,12 @@ def compared(name: str, values: dict[str, Any], runs: dict[str, list[int]], fold
             our.window if type(our) is Ring else None,
         )
         for their, our in zip(past.layers, cache.layers, strict=True)
+        if not isinstance(our, State)
+    ]
+    found.states = [
+        (their.conv_states[0], their.recurrent_states[0], our.inputs.data, our.matrix.data)
+        for their, our in zip(past.layers, cache.layers, strict=True)
+        if isinstance(our, State)
     ]
     return found
 

@@ -21,7 +21,7 @@ BINARY = {  # and the kinds of dtype that are counted
     np.equal: "fib",
     np.not_equal: "fib",
 }
-INEXACT = (np.exp, np.tanh, np.sqrt, np.sin, np.cos, np.divide)  # their results go no further
+INEXACT = (np.exp, np.log, np.tanh, np.sqrt, np.sin, np.cos, np.divide)  # no further
 VIEWS = ("index", "reshape", "T", "transpose", "swapaxes", "rows")
 REDUCTIONS = (np.sum, np.max, np.argmax, np.mean, np.cumsum)
 LEFT = {np.add: operator.add, np.subtract: operator.sub, np.multiply: operator.mul}
@@ -254,11 +254,7 @@ class Program:
         x = self.variables[i]
         axis = self.draw.choice((None, self.draw.randrange(-x.ndim, x.ndim)))
         options = {} if axis is None else {"axis": self.draw.choice((int, np.int64))(axis)}
-        if function is np.cumsum:
-            if x.ndim != 1:
-                return None
-            options = {"axis": 0}
-        elif self.draw.random() < 0.3:
+        if function is not np.cumsum and self.draw.random() < 0.3:
             options["keepdims"] = True
         return Step(
             f"{function.__name__} {options}", [i], lambda call, x: [call(function, x, **options)]
@@ -291,6 +287,8 @@ class Program:
             return None
         x = self.variables[i]
         if (abs(x) > 8).any() or (function is np.sqrt and (x < 0).any()):
+            return None
+        if function is np.log and (x <= 0).any():
             return None
         if function is np.divide:
             return Step("halved", [i], lambda call, x: [call(np.divide, x, 2.0)], kept=False)

@@ -20,6 +20,7 @@ ROOMS = {
     for room in (
         "cache",
         "decoder",
+        "delta",
         "experts",
         "gpt2",
         "latent",

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from families import read, tiny
 from helpers import SMALL, Case, opened, run
 
 from counting import COSTS, ShapeArray
@@ -21,7 +22,8 @@ GPT_OSS = gpt_oss(
     sliding_window=2,
     max_position_embeddings=9,
 )
-CASES = (*SMALL.values(), Case(GPT_OSS, 2, (3, 1), 5))
+QWEN3_NEXT = read("qwen3_next", tiny("qwen3_next"))
+CASES = (*SMALL.values(), Case(GPT_OSS, 2, (3, 1), 5), Case(QWEN3_NEXT, 2, (3, 1), 5))
 
 
 @pytest.fixture

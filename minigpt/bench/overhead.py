@@ -84,8 +84,8 @@ def _step(lm: LanguageModel, keys: int, pairs: int) -> Callable[[], object]:
     """One decode step after another, the first with `keys` in the cache."""
     cache = lm.model.new_cache(1, keys + pairs + 1)
     for layer in cache.layers:
-        layer.k[:] = 0.01
-        layer.v[:] = 0.01
+        for name in layer.HOLDS:
+            getattr(layer, name)[...] = 0.01
         layer.length = keys
     token = np.array([[7]])
     return lambda: lm.forward(token, cache)

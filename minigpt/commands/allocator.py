@@ -25,6 +25,7 @@ _CATEGORIES = {
     "minigpt.checkpoint.tensors": "weights",
     "minigpt.fast.store": "weights",
     "minigpt.models.cache": "kv_cache",
+    "minigpt.models.state": "state",
 }
 # What the ledger does not count: tokens and draws; threads, recorded jobs.
 _OUTSIDE = (

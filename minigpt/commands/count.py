@@ -55,6 +55,7 @@ def document(found: Count, by: str | None = None) -> dict[str, Any]:
         "kv_bytes_per_token": found.kv_bytes_per_token,
         "kv_bytes_held": found.kv_bytes_held,
         "kv_bytes_if_each_layer_keeps_all": found.kv_bytes_kept,
+        "state_bytes": found.state_bytes,
         "parameters": found.config.parameters,
         "weight_bytes": found.weight_bytes,
         "peak_bytes": found.peak_bytes,
@@ -92,8 +93,9 @@ def _print(found: Count, by: str, held: list[str]) -> None:
         parts.add_row(name, *cells, style="bold" if part is counts else None)
     memory = table("memory", "bytes read", "bytes written", "peak")
     for name, peak in found.peak_bytes.items():
-        moved = counts.bytes_read[name], counts.bytes_written[name]
-        memory.add_row(name, *(f"{n:,}" for n in (*moved, peak)))
+        figures = counts.bytes_read[name], counts.bytes_written[name], peak
+        if any(figures):  # else there is nothing of that category
+            memory.add_row(name, *(f"{n:,}" for n in figures))
     out = console(markup=False)
     out.print(
         f"{found.model}: {sizes.T} new token(s) after {sizes.N}, batch {sizes.B}, {sizes.dtype}, "
@@ -113,6 +115,11 @@ def _print(found: Count, by: str, held: list[str]) -> None:
         out.print(
             f"{found.kv_bytes_held:,} bytes of KV cache after the pass: layers with a window hold "
             f"no more than it; {found.kv_bytes_kept:,} where each layer keeps all"
+        )
+    if found.state_bytes:
+        out.print(
+            f"{found.state_bytes:,} bytes of state, after one token as after many: what layers of "
+            "linear attention keep in the place of keys and values"
         )
     if found.experts:
         for name in ("expected", "bound"):

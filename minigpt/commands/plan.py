@@ -68,6 +68,7 @@ def document(made: Plan) -> dict[str, Any]:
         "memory_of_each_gpu": {
             "weights": memory.weights,
             "kv_cache": memory.kv_cache,
+            "state": memory.state,
             "activations": memory.activations,
             "activations_as_written": written.activations,
             "overhead": memory.overhead,
@@ -145,7 +146,8 @@ def _memory(made: Plan) -> Table:
 
     memory, written = made.memory, made.memory_as_written
     for name in Memory._fields:
-        row(name, getattr(memory, name), getattr(written, name))
+        if name != "state" or memory.state:  # which few models have
+            row(name, getattr(memory, name), getattr(written, name))
     row("needed", memory.needed, written.needed, style="bold")
     row("available", made.gpu.memory, made.gpu.memory, style="bold")
     row("spare", made.spare, made.spare_as_written, style="bold")
@@ -167,6 +169,10 @@ def _facts(made: Plan) -> list[tuple[str, str]]:
     kept, windows = made.kv_cache_kept, list[tuple[str, str]]()
     if kept > made.memory.kv_cache:
         windows = [("cache where each layer keeps all, windows or not", f"{kept:,} B")]
+    states = list[tuple[str, str]]()
+    if made.memory.state:
+        each = made.memory.state // made.batch
+        states = [("state of a sequence on each GPU, whatever its length", f"{each:,} B")]
     facts = [
         (
             f"sequences of {made.context:,} tokens that fit",
@@ -180,6 +186,7 @@ def _facts(made: Plan) -> list[tuple[str, str]]:
         ("tokens that can be cached, whatever the overhead", f"{made.tokens_cached:,}"),
         ("cache of a token on each GPU", f"{made.kv_bytes_per_token:,.0f} B"),
         *windows,
+        *states,
         (f"{most} tokens/s at one key", f"{made.batch / made.first.seconds:,.0f}"),
         (f"{most} tokens/s at {made.context:,} keys", f"{made.batch / made.last.seconds:,.0f}"),
         ("ridge: FLOP a byte at which arithmetic binds, estimate", short(made.ridge)),

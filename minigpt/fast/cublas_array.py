@@ -22,8 +22,8 @@ class CublasArray:
     place, whatever its strides, sums are float32 and so is the result. So a model's code needs no
     casts: between two products everything is float32.
 
-    It answers `x @ a`, `np.take`, `np.copyto` into it, `np.empty_like` (without a dtype
-    one more of its kind, a cache) and views; anything else raises TypeError.
+    It answers `x @ a`, `np.take`, `np.copyto` into it and out of it, `np.empty_like` (without a
+    dtype one more of its kind, a cache) and views; anything else raises TypeError.
 
     Args:
         data: the CuPy array that holds it.
@@ -87,9 +87,8 @@ class CublasArray:
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         if function is np.take and args[0] is self:
             return self.data.take(*args[1:], **options).astype(np.float32, copy=False)
-        if function is np.copyto and args[0] is self and not options:
-            value = args[1]
-            return cupy.copyto(self.data, value.data if type(value) is CublasArray else value)
+        if function is np.copyto and not options:
+            return cupy.copyto(*(x.data if type(x) is CublasArray else x for x in args))
         if function is np.empty_like:
             like = cupy.empty_like(self.data, *args[1:], order="C", **options)
             return like if "dtype" in options or args[1:] else CublasArray(like)

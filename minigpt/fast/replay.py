@@ -28,7 +28,7 @@ from minigpt.fast.packed import PackedMatrix
 from minigpt.fast.recorded import Recorded
 from minigpt.fast.tape import Job, Tape, Unrecordable
 from minigpt.models.architectures import build
-from minigpt.models.cache import KVCache
+from minigpt.models.cache import KVCache, LayerCache
 from minigpt.models.model import Model
 
 FEW = 8  # steps that are not worth a recording
@@ -153,8 +153,9 @@ class _Pass:
         given.layers = [copy(layer) for layer in cache.layers]
         self._cached = [_bare(x) for x in _arrays(cache)]
         for layer in given.layers:
-            layer.k = counts(Recorded(_bare(layer.k), tape), "kv_cache")
-            layer.v = counts(Recorded(_bare(layer.v), tape), "kv_cache")
+            for name in layer.HOLDS:
+                held = Recorded(_bare(getattr(layer, name)), tape)
+                setattr(layer, name, counts(held, layer.CATEGORY))
 
         def run() -> Any:
             return model(Recorded(self._tokens, tape), given, logits)
@@ -207,17 +208,17 @@ def _span(cache: KVCache) -> range:
     """The positions around the next over which a step grows linearly.
 
     They end where a layer's slots do: there a ring begins anew, and from there on it has no more
-    keys than it had. A layer that is no ring has a slot for every position.
+    keys than it had. A layer that is no ring has a slot for every position, or a state of all.
     """
     n, begin, end = cache.length, 0, cache.capacity
-    for slots in {layer.capacity for layer in cache.layers}:
+    for slots in {x.capacity for x in cache.layers if isinstance(x, LayerCache)}:
         begin = max(begin, n - n % slots)
         end = min(end, n - n % slots + slots)
     return range(begin, end)
 
 
 def _arrays(cache: KVCache) -> list[Any]:
-    return [x for layer in cache.layers for x in (layer.k, layer.v)]
+    return [getattr(layer, name) for layer in cache.layers for name in layer.HOLDS]
 
 
 def _bare(array: Any) -> Any:

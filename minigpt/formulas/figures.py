@@ -9,6 +9,7 @@ from minigpt.checkpoint.resolve import resolve
 from minigpt.formulas.components import COMPONENTS, Roles, part_of
 from minigpt.formulas.symbols import sizes
 from minigpt.models.architectures import build
+from minigpt.models.cache import LayerCache
 from minigpt.models.config import Config
 from minigpt.planning.forward import DTYPES, Forward, Pass
 
@@ -71,7 +72,8 @@ def kv_bytes_per_token(
     cache = build(config, weights, cache=of.cache or "compressed")
     layers = cache.new_cache(1, 1).layers
     alike = list(times.values()) if times else [1] * len(layers)
-    held = sum(n * layer.bytes_of(1) for n, layer in zip(alike, layers, strict=True))
+    kept = [(n, x) for n, x in zip(alike, layers, strict=True) if isinstance(x, LayerCache)]
+    held = sum(n * layer.bytes_of(1) for n, layer in kept)
     elements = held // of.itemsize if isinstance(held, int) else held / of.itemsize
     return {"kv_bytes_per_token": held, "kv_elements_per_token": elements}
 

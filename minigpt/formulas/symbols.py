@@ -27,6 +27,7 @@ from minigpt.formulas.layers import (
 )
 from minigpt.models.config import Config
 from minigpt.models.decoder_config import DecoderConfig
+from minigpt.models.delta import GatedDeltaNet
 from minigpt.models.description import Part
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.models.latent import LatentAttention
@@ -67,6 +68,7 @@ DECODERS = SYMBOLS | {
     "E": "experts of a layer",
     "A": "experts that a token meets",
     "M": "width of an expert",
+    "M_shared": "width of the expert that all tokens meet",
     "U": "different experts of a layer that are met, whose weights are read: A for one token; an "
     "expectation for more, E (1 - (1 - A/E)**(B T)), if choices are even and independent",
     "L_full": "layers that look at all positions",
@@ -142,6 +144,7 @@ def symbolic(config: Config) -> Symbolic:
         block = replace(config, **sizes, n_layer=1, n_head=H, n_inner=width)
         return Symbolic(block, SYMBOLS, {"h.0": L}, config)
     assert isinstance(config, DecoderConfig)
+    _possible(config)
     named, times = values(config), numbers(config)
     stand_for = {f"{config.decoder['path']}.{i}": letter(word) for i, word in enumerate(times)}
     used = {s for value in named.values() for s in value.free_symbols}
@@ -194,6 +197,17 @@ def _joined(config: DecoderConfig) -> bool:
     except InputError:  # its reader takes no others
         return True
     return bool(wider["out"]["width"] != mixer["out"]["width"])
+
+
+def _possible(config: DecoderConfig) -> None:
+    """Raises InputError where a model has no closed forms."""
+    for mixer in (block["mixer"] for block in kinds(config)):
+        if mixer.kind is GatedDeltaNet:
+            raise InputError(
+                f"{config.family.model_type} takes a prompt through linear attention in chunks of "
+                f"{mixer['chunk']} tokens, and has no closed forms; minigpt count says what it "
+                "costs, in numbers"
+            )
 
 
 def _as_wide(config: DecoderConfig, C: Any) -> dict[str, Any]:
@@ -256,6 +270,8 @@ def values(config: DecoderConfig) -> dict[str, Any]:
         named["moe_intermediate_size" if own else "intermediate_size"] = letter("M")
         latent = mixers[0].kind is LatentAttention
         named["n_routed_experts" if latent else "num_experts"] = groups_of(config) * letter("E")
+    if "shared_expert_intermediate_size" in config.given:
+        named["shared_expert_intermediate_size"] = letter("M_shared")
     if not all(map(sparse, few.blocks)) and config.intermediate_size is not None:
         named["intermediate_size"] = F
     if any(part.kind is Positions for part in within(few.decoder)):
@@ -275,6 +291,7 @@ def sizes(config: Config) -> dict[str, Any]:
             "C": config.n_positions,
         }
     assert isinstance(config, DecoderConfig)
+    _possible(config)
     found: dict[str, Any] = dict(numbers(config))
     mixer = config.blocks[0]["mixer"]
     if mixer.kind is not LatentAttention:

@@ -197,7 +197,7 @@ def require(device: Device, config: Config, dtype: str, sizes: Sizes, loaded: bo
         Plan("", config, here, 1, each, each, context, batch, prompt, 0).memory_as_written
         for each in (dtype, "float32")  # activations are float32, and attention is not fused here
     )
-    needed = held.kv_cache + run.activations + (0 if loaded else held.weights)
+    needed = held.kv_cache + held.state + run.activations + (0 if loaded else held.weights)
     if needed > free:
         what = f"{batch} x {context} tokens" if loaded else f"the model in {dtype}"
         raise InputError(

@@ -12,7 +12,7 @@ from minigpt.models.config import Config
 from minigpt.models.decoder_config import DecoderConfig
 from minigpt.models.description import Tensors
 from minigpt.models.experts import Experts
-from minigpt.models.families import deepseek, experts, joined, llama, windows
+from minigpt.models.families import deepseek, experts, joined, linear, llama, windows
 from minigpt.models.gpt2 import GPT2
 from minigpt.models.gpt2_config import GPT2_SIZES, GPT2Config, gpt2_config
 from minigpt.models.latent import LatentAttention
@@ -21,11 +21,12 @@ from minigpt.models.routing import Assumption, expected
 
 FAMILIES = (
     *(llama.llama, llama.mistral, llama.qwen2, llama.qwen3, llama.smollm3, llama.granite),
-    *(experts.mixtral, experts.qwen3_moe, experts.olmoe),
+    *(experts.mixtral, experts.qwen2_moe, experts.qwen3_moe, experts.olmoe),
     *(windows.gemma2, windows.gemma3_text, windows.gpt_oss, windows.olmo2, windows.olmo3),
     *(windows.cohere2, joined.phi3, joined.glm4, joined.gpt_neox, joined.falcon),
     *(joined.stablelm, joined.starcoder2, joined.opt),
     *(deepseek.deepseek_v2, deepseek.deepseek_v3, deepseek.kimi_k2),
+    linear.qwen3_next,
 )
 Reader = Callable[[Mapping[str, Any], Any], Config]  # values of a config.json, its file
 READERS: dict[str, Reader] = {"gpt2": gpt2_config, **{f.model_type: f.read for f in FAMILIES}}
@@ -47,7 +48,7 @@ _NO_TEXT = "no part that continues a text"
 REFUSED = {
     **dict.fromkeys(("mamba", "mamba2", "falcon_mamba", "jamba", "bamba"), _STATE),
     **dict.fromkeys(("zamba", "zamba2", "falcon_h1", "nemotron_h", "granitemoehybrid"), _STATE),
-    **dict.fromkeys(("qwen3_next", "kimi_linear", "minimax"), "linear attention in some layers"),
+    **dict.fromkeys(("kimi_linear", "minimax"), "linear attention of another kind in some layers"),
     **dict.fromkeys(("rwkv", "recurrent_gemma", "xlstm"), "a recurrence in the place of attention"),
     **dict.fromkeys(("t5", "mt5", "bart", "mbart", "whisper", "marian", "pegasus"), _ENCODER),
     **dict.fromkeys(("clip", "siglip", "vit", "dinov2"), _NO_TEXT),

@@ -1,15 +1,22 @@
-"""The KV cache: reserved once, written in place, read as views."""
+"""The KV cache: reserved once, written in place, read as views.
 
+A layer of linear attention keeps a `State` in the place of keys and values.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from counting.scope import category
 from minigpt.models.ops import Array
+from minigpt.models.state import State
 
 
 class LayerCache:
     """Keys and values of one layer, each (B, H, capacity, D), the first `length` filled."""
+
+    HOLDS, CATEGORY = ("k", "v"), "kv_cache"
 
     def __init__(self, like: Array, shape: tuple[Any, ...], value_dim: Any = None) -> None:
         with category("kv_cache"):
@@ -107,16 +114,20 @@ def at_most(n: Any, most: Any) -> Any:
 
 
 class KVCache:
-    """The caches of all layers, for sequences of at most `capacity` tokens.
+    """What all layers keep, for sequences of at most `capacity` tokens.
 
-    Indexing gives one layer's cache.
+    Indexing gives what one layer keeps.
     """
 
-    def __init__(self, layers: list[LayerCache], capacity: Any) -> None:
-        self.layers, self.capacity = layers, capacity
+    def __init__(self, layers: Sequence[LayerCache | State], capacity: Any) -> None:
+        self.layers, self.capacity = [*layers], capacity
 
-    def __getitem__(self, layer: int) -> LayerCache:
+    def __getitem__(self, layer: int) -> Any:
         return self.layers[layer]
+
+    @property
+    def _keyed(self) -> list[LayerCache]:
+        return [layer for layer in self.layers if isinstance(layer, LayerCache)]
 
     @property
     def length(self) -> Any:
@@ -125,15 +136,20 @@ class KVCache:
 
     @property
     def nbytes(self) -> Any:
-        """Bytes reserved."""
-        return sum(layer.nbytes for layer in self.layers)
+        """Bytes reserved for keys and values."""
+        return sum(layer.nbytes for layer in self._keyed)
 
     @property
     def filled_bytes(self) -> Any:
         """Bytes that hold keys and values: of `nbytes`, those of the positions filled."""
-        return sum(layer.filled_bytes for layer in self.layers)
+        return sum(layer.filled_bytes for layer in self._keyed)
 
     @property
     def token_bytes(self) -> Any:
-        """Bytes written for one more token of each sequence."""
-        return sum(layer.bytes_of(1) for layer in self.layers)
+        """Bytes of keys and values that are written for one more token of each sequence."""
+        return sum(layer.bytes_of(1) for layer in self._keyed)
+
+    @property
+    def state_bytes(self) -> Any:
+        """Bytes of the states of layers that keep one, of however many tokens."""
+        return sum(layer.nbytes for layer in self.layers if isinstance(layer, State))

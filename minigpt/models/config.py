@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self
 
 from minigpt.models.paths import layer_number
@@ -49,6 +50,11 @@ class Config(ABC):
     @abstractmethod
     def kv_heads(self) -> Any:
         """Heads that a cache holds, so parts it can be divided into; latents are one."""
+
+    @property
+    def state_heads(self) -> Any:
+        """Heads that a state is kept for, so parts it can be divided into; 0 where none is."""
+        return 0
 
     @property
     def windows(self) -> tuple[Any, ...]:
@@ -100,7 +106,7 @@ class Config(ABC):
     def shapes(self) -> Shapes:
         """The shape of every tensor of a checkpoint, by its key."""
 
-    @property
+    @cached_property
     def parameters(self) -> Any:
         """The number of parameters; a tied head counts once, biases of a routing are included."""
         shapes, times = self.short()[0].shapes(), self.times()

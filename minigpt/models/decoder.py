@@ -108,7 +108,7 @@ class Attention(Module):
 
     def forward(self, x: Array, turn: Turn, mask: Array, cache: LayerCache) -> Array:
         (B, T, _), (_, K, G, D) = x.shape, self.heads
-        q, k, v = self.qkv(x)  # (B, T, K, G, D), (B, T, K, D) twice
+        q, k, v, *gate = self.qkv(x)  # (B, T, K, G, D), (B, T, K, D) twice; in few models a gate
         q = self.q_norm(q).transpose(0, 2, 3, 1, 4)  # (B, K, G, T, D)
         k = self.k_norm(k)
         k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)  # (B, K, T, D) each
@@ -121,7 +121,7 @@ class Attention(Module):
         y = self.attend(q, k, v, mask)  # (B, K, G, T, D)
         with scope("av"):
             y = merge_heads(y.reshape(B, K * G, T, D))  # (B, T, K * G * D)
-        return self.out(y)  # (B, T, C)
+        return self.out(y, *gate)  # (B, T, C)
 
 
 # Feed-forwards: (..., C) -> (..., C).

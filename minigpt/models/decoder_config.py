@@ -8,6 +8,7 @@ from typing import Any
 
 from counting import ShapeArray
 from minigpt.models.config import Config, Shapes
+from minigpt.models.delta import GatedDeltaNet
 from minigpt.models.description import Array, Part, Shape, Tensors
 from minigpt.models.experts import Choice, Experts
 from minigpt.models.latent import LatentAttention
@@ -133,7 +134,12 @@ class DecoderConfig(Config):
 
     @property
     def kv_heads(self) -> Any:
-        return 1 if self.latent_cache else max(m["heads"].K for m in self._mixers)
+        mixers = (dict(mixer.settings) for mixer in self._mixers)
+        return 1 if self.latent_cache else max(m["heads"].K for m in mixers if "heads" in m)
+
+    @property
+    def state_heads(self) -> Any:
+        return next((m["sizes"].K for m in self._mixers if m.kind is GatedDeltaNet), 0)
 
     @property
     def windows(self) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ from counting.scope import scope
 from minigpt.models.description import Part, Tensors, identity
 from minigpt.models.module import Module
 from minigpt.models.ops import Array, clamped_swiglu, probabilities, sigmoid, top_k
+from minigpt.models.parts import Projection
 from minigpt.models.routing import Assumption, Dispatch, dispatch, expected
 
 
@@ -73,6 +74,19 @@ class Beside(Module):
 
     def forward(self, x: Array) -> Array:
         return self.one(x) + self.other(x)
+
+
+class Opened(Module):
+    """A feed-forward, of which each token takes a part: the sigmoid of one number."""
+
+    def __init__(self, w: Tensors, C: Any, gate: str, feed_forward: Part) -> None:
+        super().__init__(w.path)
+        self.gate, self.feed_forward = Projection(w / gate, C, 1), feed_forward(w)
+
+    def forward(self, x: Array) -> Array:
+        y, part = self.feed_forward(x), self.gate(x)  # (..., C), (..., 1)
+        with scope("act"):
+            return y * sigmoid(part)
 
 
 def apart(w: Tensors, count: Any, each: Part) -> list[Module]:

@@ -112,6 +112,12 @@ def sigmoid(x: Array) -> Array:
 
 
 @composite
+def softplus(x: Array) -> Array:
+    """log(1 + exp(x)), any shape; of a large x it is x."""
+    return np.maximum(x, 0.0) + np.log(1.0 + np.exp(np.minimum(x, -x)))
+
+
+@composite
 def silu(x: Array) -> Array:
     """x * sigmoid(x), any shape."""
     return x / (1.0 + np.exp(-x))
@@ -122,6 +128,38 @@ def rms_norm(x: Array, weight: Array, epsilon: float) -> Array:
     """Mean square 1 over the last axis of (..., C), then scale by (C,) (Zhang & Sennrich, 2019)."""
     mean_square = (x * x).mean(axis=-1, keepdims=True)  # (..., 1)
     return x / np.sqrt(mean_square + epsilon) * weight
+
+
+@composite
+def unit(x: Array, epsilon: float) -> Array:
+    """Square sum 1 over the last axis, any shape."""
+    return x / np.sqrt((x * x).sum(axis=-1, keepdims=True) + epsilon)
+
+
+@composite
+def causal_convolution(x: Array, weight: Array) -> Array:
+    """Each channel's last n inputs, the own included, times n weights: (B, T, …) of n - 1 + T.
+
+    Args:
+        x: (B, n - 1 + T, …), the first n - 1 from before.
+        weight: (…, n), the last for the own input.
+    """
+    n = weight.shape[-1]
+    T = x.shape[1] - n + 1
+    y = x[:, :T] * weight[..., 0]
+    for i in range(1, n):
+        y = y + x[:, i : i + T] * weight[..., i]
+    return y
+
+
+@composite
+def forward_substitution(a: Array, b: Array) -> Array:
+    """The x (..., C, E) with a @ x + x = b, of a (..., C, C) only what lies under its diagonal."""
+    x = np.empty_like(b, shape=b.shape)
+    x[..., :1, :] = b[..., :1, :]
+    for i in range(1, b.shape[-2]):
+        x[..., i : i + 1, :] = b[..., i : i + 1, :] - a[..., i : i + 1, :i] @ x[..., :i, :]
+    return x
 
 
 @composite

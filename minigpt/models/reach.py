@@ -43,4 +43,14 @@ class Window:
         return Ring(like, (B, K, at_most(capacity, self.width), D), self.width)
 
 
+@dataclass(frozen=True)
+class Nothing:
+    """No key of another token: a layer that keeps a state asks for no mask."""
+
+    def mask(self, x: Array, T: Any, N: Any) -> None:
+        """None."""
+
+
+NOTHING = Nothing()
+
 Reach = Everything | Window

@@ -56,10 +56,7 @@ def tokens(value: Any) -> str | None:
 SWITCH = of("true or false", bool)
 NAME = of("a name", str)
 OBJECT = of("an object", dict)
-KINDS = several(
-    lambda kind: None if kind in ("full_attention", "sliding_attention") else "",
-    "a list of 'full_attention' and 'sliding_attention'",
-)
+NAMES = several(NAME, "a list of names")
 NUMBERS = several(whole(least=0), "a list of whole numbers")
 
 _SIZES = """vocab_size hidden_size intermediate_size moe_intermediate_size num_attention_heads
@@ -67,12 +64,14 @@ num_key_value_heads head_dim max_position_embeddings n_inner
 kv_lora_rank q_lora_rank qk_nope_head_dim qk_rope_head_dim v_head_dim n_shared_experts
 num_experts_per_tok n_group topk_group sliding_window sliding_window_pattern
 no_rope_layer_interval decoder_sparse_step query_pre_attn_scalar word_embed_proj_dim
-original_max_position_embeddings num_ln_in_parallel_attn linear_num_value_heads"""
+original_max_position_embeddings num_ln_in_parallel_attn shared_expert_intermediate_size
+full_attention_interval linear_conv_kernel_dim linear_key_head_dim linear_value_head_dim
+linear_num_key_heads linear_num_value_heads"""
 _SWITCHES = """attention_bias mlp_bias use_bias bias enable_bias use_qkv_bias qk_layernorm
 tie_word_embeddings use_sliding_window norm_topk_prob scale_attn_weights alibi parallel_attn
 scale_attn_by_inverse_layer_idx use_parallel_residual multi_query new_decoder_architecture
 do_layer_norm_before layer_norm_elementwise_affine rope_interleave use_bidirectional_attention
-add_cross_attention truncate"""
+add_cross_attention truncate qkv_bias"""
 _FACTORS = """attention_multiplier embedding_multiplier residual_multiplier logits_scaling
 logit_scale attn_logit_softcapping final_logit_softcapping routed_scaling_factor swiglu_alpha
 swiglu_limit clip_qkv factor low_freq_factor high_freq_factor beta_fast beta_slow
@@ -93,7 +92,7 @@ CHECKS: dict[str, Check] = {
     **dict.fromkeys(("no_rope_layers", "mlp_only_layers"), NUMBERS),
     **dict.fromkeys(("add_prefix_space", "legacy", "add_bos_token", "add_eos_token"), SWITCH),
     "eos_token_id": tokens,
-    "layer_types": KINDS,
+    "layer_types": NAMES,
     "partial_rotary_factor": number(0, 1.0000001),
 }
 """What each key of a config.json, or of a file beside it, must be. A reader asks for no others."""

@@ -21,6 +21,8 @@ def _memory(made: Plan) -> list[str]:
         f"the runtime takes {made.overhead / 1e9:.2g} GB a GPU, in a range of {low:.2g} to "
         f"{high:.2g}: what fits, fits over the range",
     ]
+    if made.config.state_heads:
+        told.append(f"the state of linear attention is float32, the last inputs {made.dtype}")
     if made.gpus > 1:
         told.append("activations are not divided among GPUs")
     return told
@@ -47,6 +49,11 @@ def _floor(made: Plan) -> list[str]:
         told.append(
             "latents, or keys and values made of them, are cached and attended to, whichever is "
             "fastest, alike in all blocks"
+        )
+    if made.config.state_heads:
+        told.append(
+            "a pass reads a state and writes it, once each; tokens go through linear attention "
+            "one by one, without products within a chunk"
         )
     if made.gpus > 1:
         told.append(
@@ -76,6 +83,8 @@ def _estimate(made: Plan) -> list[str]:
             f"tokens choose experts independently and uniformly: {decoding} of a layer's "
             f"{experts.n_routed_experts} are met on average in decoding, {prompt} by the prompt"
         )
+    if made.config.state_heads:
+        told.append("a prompt goes through linear attention in chunks, as counted")
     if made.gpus > 1:
         told.append(
             f"all-reduces are rings in two phases of {PHASE_SECONDS * 1e6:.0f} us and their bytes, "

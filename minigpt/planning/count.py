@@ -11,7 +11,7 @@ from minigpt.errors import InputError
 from minigpt.models.config import Config
 from minigpt.models.paths import component, layer
 from minigpt.models.routing import bound, expected_experts, most_experts
-from minigpt.planning.forward import Pass, by_kind, kv_bytes, on_shapes, one_of
+from minigpt.planning.forward import Pass, by_kind, kv_bytes, on_shapes, one_of, state_bytes
 
 
 class Met(NamedTuple):
@@ -75,6 +75,11 @@ class Count:
     def rows(self, by: str) -> Iterator[tuple[str, Counts]]:
         """The parts of the run, see `rows`."""
         return rows(self.counts if by == "layer" else self.kinds, by)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of state that the sequences hold, whatever their length."""
+        return self.sizes.B * state_bytes(self.config, self.sizes.dtype)
 
     def _kv(self, tokens: int) -> int:
         return kv_bytes(self.config, tokens, self.sizes.dtype, self.sizes.cache or "compressed")

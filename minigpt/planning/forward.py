@@ -156,14 +156,27 @@ def _of_all(kinds: Counts, alike: tuple[int, ...]) -> Mapping[tuple[str, str], t
     return rows | after
 
 
-@lru_cache(maxsize=1024)
 def kv_bytes(config: Config, tokens: int, dtype: str = "float16", cache: str = "compressed") -> int:
     """Bytes of cache that a sequence of `tokens` tokens must hold: of a window, no more than it."""
+    return _kept(config, tokens, dtype, cache)["kv_cache"]
+
+
+def state_bytes(config: Config, dtype: str = "float16") -> int:
+    """Bytes of state that a sequence must hold, however many tokens it has."""
+    return _kept(config, 1, dtype, "compressed")["state"]
+
+
+@lru_cache(maxsize=1024)
+def _kept(config: Config, tokens: int, dtype: str, cache: str) -> Counter[str]:
+    """Bytes that a sequence keeps from pass to pass, by category."""
     few, alike = config.short()
     with category("weights"):
         weights = {key: ShapeArray(shape, DTYPES[dtype]) for key, shape in few.shapes().items()}
-    held = build(few, weights, cache).new_cache(1, tokens)
-    return sum(n * int(held[layer].nbytes) for layer, n in Counter(alike).items())
+    kept: Counter[str] = Counter()
+    layers = build(few, weights, cache).new_cache(1, tokens).layers
+    for number, n in Counter(alike).items():
+        kept[layers[number].CATEGORY] += n * int(layers[number].nbytes)
+    return kept
 
 
 def ready(config: Config, sizes: Pass, make: Make = ShapeArray) -> tuple[Ledger, Callable[[], Any]]:
@@ -179,7 +192,7 @@ def ready(config: Config, sizes: Pass, make: Make = ShapeArray) -> tuple[Ledger,
     model = build(config, weights, **options)
     cache = model.new_cache(sizes.B, sizes.capacity or sizes.N + sizes.T)
     for layer in cache.layers:
-        for held in (layer.k, layer.v):
+        for held in (getattr(layer, name) for name in layer.HOLDS):
             held.data[:] = make(held.shape, dtype)  # past the ledger: it was cached before
         layer.length = sizes.N
     return ledger, partial(model, make((sizes.B, sizes.T), np.int64), cache, sizes.logits)

@@ -35,6 +35,7 @@ class Memory(NamedTuple):
 
     weights: int
     kv_cache: int
+    state: int
     activations: int
     overhead: int
 
@@ -100,13 +101,16 @@ class Plan:
         return self._memory(as_written)
 
     def _memory(self, activations: Callable[[Config, Pass], int]) -> Memory:
-        held = kv_bytes(self.config, self.context, self.dtype)
-        kv = math.ceil(self.batch * held * self.roofline.share)
+        line = self.roofline
+        kv = kv_bytes(self.config, self.context, self.dtype)
+        kv, state = (
+            math.ceil(self.batch * line.kept(*of)) for of in ((kv, 0), (0, line.state_bytes))
+        )
         # A prompt at a time, then a token of each sequence; not divided among GPUs: an upper bound.
         prompt = Pass(self.prompt, 0, 1, "last", self.dtype)
         token = Pass(1, self.context - 1, self.batch, "last", self.dtype)
         most = max(activations(self.config, sizes) for sizes in (prompt, token))
-        return Memory(self.weight_bytes, kv, most, self.overhead)
+        return Memory(self.weight_bytes, kv, state, most, self.overhead)
 
     @property
     def weight_bytes(self) -> int:
@@ -233,12 +237,12 @@ class Plan:
     def compute_bound_batch(self, step: Floor) -> int | None:
         """About the batch at which arithmetic takes over from memory, at the keys of `step`.
 
-        Both as estimated. None where each sequence's own cache takes longer to read than its
+        Both as estimated. None where each sequence's own cache and state take longer than its
         arithmetic. A mixture of experts reads all of them by then, so that is what is compared.
         """
         about = step.estimate
         for_all = (about.weight_bytes + self._unmet_bytes) / self.gpus / self.gpu.bandwidth
-        cache = about.kv_bytes * self.roofline.share / self.gpu.bandwidth
+        cache = self.roofline.kept(about.kv_bytes, about.state_bytes) / self.gpu.bandwidth
         for_one = (about.arithmetic_s - cache) / self.batch
         return math.ceil(for_all / for_one) if for_one > 0 else None
 

@@ -5,9 +5,11 @@ operands no narrower than weights and cache are stored. It leaves out what a pas
 
     arithmetic  the masked half of the scores; in a prompt, positions that no later block looks at
                 on the way to the last one's logits and to the cache; at the fastest dense rate for
-                such operands, whatever they are accumulated in
+                such operands, whatever they are accumulated in; through linear attention token by
+                token, without products within a chunk
     memory      each weight once, rows of embeddings not at all, of experts as few as a token
-                meets; each cached token once; less what the GPUs' last caches hold from before
+                meets; each cached token once; a state read once, unless it is the first pass,
+                and written once; less what the GPUs' last caches hold from before
     wire        each activation once for each of a block's sums, added up in the switch: one where
                 mixer and feed-forward are of the same x and so are added first, else two
     together    all three at the same time: the longest
@@ -30,7 +32,7 @@ from minigpt.models.config import Config
 from minigpt.models.paths import layer, layer_of
 from minigpt.models.routing import fewest
 from minigpt.planning.accelerators import BITS, Accelerator
-from minigpt.planning.forward import Pass, by_kind, kv_bytes
+from minigpt.planning.forward import Pass, by_kind, kv_bytes, state_bytes
 from minigpt.planning.reads import read_once
 
 PHASE_SECONDS = 8e-6
@@ -44,12 +46,14 @@ class Work:
     Attributes:
         flops: of matrix products.
         weight_bytes, kv_bytes: read from memory, and for the cache written too, of all GPUs.
+        state_bytes: read and written, likewise.
         wire_bytes: that each GPU sends.
     """
 
     flops: int
     weight_bytes: int
     kv_bytes: int
+    state_bytes: int
     wire_bytes: int
     arithmetic_s: float
     memory_s: float
@@ -68,8 +72,8 @@ class Work:
 
     @property
     def intensity(self) -> float:
-        """FLOP a byte of weights and cache."""
-        return self.flops / (self.weight_bytes + self.kv_bytes)
+        """FLOP a byte of weights, cache and state."""
+        return self.flops / (self.weight_bytes + self.kv_bytes + self.state_bytes)
 
     def as_dict(self) -> dict[str, Any]:
         extra = {"seconds": self.seconds, "binds": self.binds, "intensity": self.intensity}
@@ -126,6 +130,17 @@ class Roofline:
         return math.ceil(heads / self.gpus) / heads
 
     @property
+    def state_share(self) -> float:
+        """The part of the state that a GPU holds, likewise."""
+        heads = max(1, self.config.state_heads)
+        return math.ceil(heads / self.gpus) / heads
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the state of a sequence; 0 where no layer keeps one."""
+        return state_bytes(self.config, self.dtype)
+
+    @property
     def kv_bytes_per_token(self) -> int:
         """Bytes of cache for one token, of all its heads."""
         return kv_bytes(self.config, 1, self.dtype)
@@ -144,19 +159,20 @@ class Roofline:
 
     def _floor(self, T: int, N: int, B: int, attend: str, keep: str, estimate: Estimate) -> Floor:
         G, positions = self.gpus, needed(self.config.windows, T)
-        flops = self._flops(T, N, B, attend, positions)
+        flops = self._flops(T, N, B, attend, positions, chunks=False)
         read = read_once(self.config, Pass(T, N, B, "last", self.dtype, keep, fewest))
         kv = B * kv_bytes(self.config, N + T, self.dtype, keep)
         sums = sum(n * times for n, times in zip(positions, self.config.sums, strict=True))
         sent = B * sums * self._token_bytes if G > 1 else 0
-        weights = self._held(read)
+        weights, state = self._held(read), self._state_moved(N, B)
         return Floor(
             flops,
             weights,
             kv,
+            state,
             sent,
             arithmetic_s=flops / (G * self.gpu.flops[self.fastest]),
-            memory_s=max(0, weights + kv - G * self.gpu.cache) / (G * self.gpu.bandwidth),
+            memory_s=max(0, weights + kv + state - G * self.gpu.cache) / (G * self.gpu.bandwidth),
             wire_s=sent / self.gpu.link_bandwidth if G > 1 else 0.0,
             estimate=estimate,
         )
@@ -168,6 +184,7 @@ class Roofline:
         flops = min(self._flops(T, N, B, attend, [T] * L) for attend in ways)
         weights = self._held(counts.bytes_read["weights"])
         kv = counts.bytes_read["kv_cache"] + counts.bytes_written["kv_cache"]
+        state = self._state_moved(N, B)
         # Each all-reduce is a ring in two phases: reduce-scatter and all-gather, (G - 1) / G of
         # the activations sent in each.
         sent = math.ceil(sums * 2 * (G - 1) / G * B * T * self._token_bytes)
@@ -175,11 +192,20 @@ class Roofline:
             flops,
             weights,
             kv,
+            state,
             sent,
             arithmetic_s=flops / (G * self.gpu.rate(self.dtype)),
-            memory_s=(weights / G + kv * self.share) / self.gpu.bandwidth,
+            memory_s=(weights / G + self.kept(kv, state)) / self.gpu.bandwidth,
             wire_s=sent / self.gpu.link_bandwidth + 2 * sums * PHASE_SECONDS if G > 1 else 0.0,
         )
+
+    def kept(self, kv: int, state: int) -> float:
+        """Of bytes of cache and of state, those on each GPU."""
+        return kv * self.share + state * self.state_share
+
+    def _state_moved(self, N: int, B: int) -> int:
+        """Bytes of state that a pass reads, if there is one before it, and writes."""
+        return B * self.state_bytes * (2 if N else 1)
 
     def _through_latents(self, N: int) -> list[tuple[str, str]]:
         """To what heads attend and what is cached, where keys and values are made and not kept.
@@ -189,15 +215,22 @@ class Roofline:
         """
         return [("expanded", "compressed")] if self.config.latent_cache and N == 0 else []
 
-    def _flops(self, T: int, N: int, B: int, attend: str, positions: Sequence[int]) -> int:
-        """2mnp of matrix products, of each layer for the last `positions` of the T."""
+    def _flops(
+        self, T: int, N: int, B: int, attend: str, positions: Sequence[int], chunks: bool = True
+    ) -> int:
+        """2mnp of matrix products, of each layer for the last `positions` of the T.
+
+        Args:
+            chunks: whether tokens go through linear attention in chunks, not one by one.
+        """
         few, alike = self.config.short()
         sizes = Pass(T, N, B, "last", self.dtype, None if attend == "compressed" else attend)
         parts = by_kind(few, sizes).by(layer)
         blocks = [part for path, part in parts.items() if layer_of(path)]
         flops = sum(matmul(part) for path, part in parts.items() if not layer_of(path))
         for (kind, n), times in Counter(zip(alike, positions, strict=True)).items():
-            flops += times * _block_flops(blocks[kind], few.windows[kind], T, N, n)
+            within = 0 if chunks else matmul(blocks[kind].where("*.chunk"))
+            flops += times * _block_flops(blocks[kind], few.windows[kind], T, N, n, within)
         return int(flops)
 
     def _held(self, nbytes: int) -> int:
@@ -224,11 +257,16 @@ def needed(windows: Sequence[int | None], T: int) -> list[int]:
     return positions[::-1]
 
 
-def _block_flops(counts: Counts, window: int | None, T: int, N: int, n: int) -> int:
-    """2mnp of a layer for the last n of T positions, without scores of keys that none may see."""
+def _block_flops(counts: Counts, window: int | None, T: int, N: int, n: int, left_out: int) -> int:
+    """2mnp of a layer for the last n of T positions, without scores of keys that none may see.
+
+    Args:
+        left_out: what an engine can do without, of all T.
+    """
     scores = matmul(counts.where("*.qk")) + matmul(counts.where("*.av", "matmul"))
     W, before = N + T if window is None else window, N + T - n
     pairs = T * (min(N, W - 1) + T)
     partly = min(n, max(0, W - before))  # the first queries see all before them, the others W
     seen = partly * before + partly * (partly + 1) // 2 + (n - partly) * W
-    return int((matmul(counts) - scores) // T * n + scores // pairs * seen)
+    rest = matmul(counts) - scores - left_out
+    return int(rest * n // T + scores // pairs * seen)

@@ -108,6 +108,8 @@ class Debugger(ModelStepper, debugger.Debugger):
         """kv [LAYER]
 
         The KV cache, of all layers or one: positions filled and reserved, and bytes.
+
+        A layer of linear attention has a state instead, of all tokens so far.
         """
         rows = kv_cache(self.here)
         if not rows:
@@ -120,12 +122,16 @@ class Debugger(ModelStepper, debugger.Debugger):
                 return self.error(f"there is no layer {layer}: they are 0 to {len(rows) - 1}")
             rows = [rows[layer]]
         for row in rows:
+            room = "tokens in a state"
+            if row.reserved is not None:
+                room = f"of {row.reserved:,} positions"
             self.message(
-                f"layer {row.layer:3} {row.filled:6,} of {row.reserved:,} positions "
+                f"layer {row.layer:3} {row.filled:6,} {room} "
                 f"{row.filled_bytes:13,} of {row.reserved_bytes:,} B"
             )
         if len(rows) > 1:
-            filled, reserved = (sum(row[i] for row in rows) for i in (3, 4))
+            filled = sum(row.filled_bytes for row in rows)
+            reserved = sum(row.reserved_bytes for row in rows)
             self.message(f"all layers: {filled:,} of {reserved:,} B filled")
 
     def do_lens(self, arg: str) -> None:

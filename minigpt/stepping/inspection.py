@@ -18,7 +18,7 @@ from counting.views import flops
 from minigpt.errors import InputError
 from minigpt.formulas.figures import sizes
 from minigpt.inference.device import to_host
-from minigpt.models.cache import KVCache
+from minigpt.models.cache import KVCache, LayerCache
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.models.latent import LatentAttention
 from minigpt.models.model import Model
@@ -35,11 +35,14 @@ def model_of(frame: FrameType) -> Model | None:
 
 
 class CacheUse(NamedTuple):
-    """How full a layer's cache is: positions filled and reserved, and the bytes of both."""
+    """How full a layer's cache is: positions filled and reserved, and the bytes of both.
+
+    A state takes as many bytes whatever the tokens that went into it: None are reserved.
+    """
 
     layer: int
     filled: int
-    reserved: int
+    reserved: int | None
     filled_bytes: int
     reserved_bytes: int
 
@@ -52,6 +55,8 @@ def kv_cache(frame: FrameType) -> list[CacheUse]:
         return []
     return [
         CacheUse(i, layer.length, cache.capacity, layer.filled_bytes, layer.nbytes)
+        if isinstance(layer, LayerCache)
+        else CacheUse(i, layer.length, None, layer.nbytes, layer.nbytes)
         for i, layer in enumerate(cache.layers)
     ]
 

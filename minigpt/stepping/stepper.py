@@ -20,6 +20,7 @@ from minigpt.inference.sample import Sampling
 from minigpt.models import (
     cache,
     decoder,
+    delta,
     experts,
     gpt2,
     latent,
@@ -34,7 +35,7 @@ from minigpt.models.model import Model
 from minigpt.models.paths import layer_of
 from minigpt.stepping.inspection import every_path
 
-_CODE = (cache, decoder, experts, gpt2, latent, model, ops, parts, reach, rope, routing)
+_CODE = (cache, decoder, delta, experts, gpt2, latent, model, ops, parts, reach, rope, routing)
 _FILES = {str(module.__file__) for module in _CODE}
 _PASSES = {model.forward.__code__ for model in (gpt2.GPT2, decoder.Decoder)}
 

@@ -205,8 +205,8 @@ def test_a_write_in_place_is_charged_to_its_destination(ledger, x):
         cache = Counted(np.zeros((4, 3), np.float32), ledger)
     cache[1:3] = x
     counts = ledger.snapshot()
-    assert counts.bytes_read == {"weights": 0, "kv_cache": 0, "activations": 24}
-    assert counts.bytes_written == {"weights": 0, "kv_cache": 24, "activations": 0}
+    assert counts.bytes_read == {"weights": 0, "kv_cache": 0, "state": 0, "activations": 24}
+    assert counts.bytes_written == {"weights": 0, "kv_cache": 24, "state": 0, "activations": 0}
     assert np.array_equal(cache.data[1:3], x.data)
     assert not cache.data[[0, 3]].any()
 
@@ -287,7 +287,7 @@ def test_what_is_gone_makes_room_for_what_comes(ledger, x):
 def test_live_and_peak_are_kept_by_category(ledger, x):
     with category("weights"):
         weight = Counted(array((4,)), ledger)
-    assert ledger.live_bytes == {"weights": 16, "kv_cache": 0, "activations": 24}
+    assert ledger.live_bytes == {"weights": 16, "kv_cache": 0, "state": 0, "activations": 24}
     del weight, x
     assert ledger.peak_bytes["weights"] == 16
 

@@ -107,3 +107,23 @@ def test_a_composite_may_be_made_of_composites():
         twice(x, weight)
     weight = Counted(weight.data, x.ledger)
     assert twice(x, weight).charge.cost["fma"] == 2 * 2 * 4 * 3
+
+
+def test_on_shapes_a_price_that_is_known_is_not_found_again():
+    """All that comes out is part of it: the code runs for the first result, and for its trace."""
+    times = 0
+
+    @composite
+    def doubled(x):
+        nonlocal times
+        times += 1
+        return x + x
+
+    ledger = Ledger()
+    x, longer = (Counted(ShapeArray((n, 3)), ledger) for n in (2, 5))
+    first, again, other = doubled(x), doubled(x), doubled(longer)
+    assert times == 2 * 2
+    assert (first.shape, again.shape, other.shape) == ((2, 3), (2, 3), (5, 3))
+    assert ledger.snapshot().cost == {"add": 6 + 6 + 15}
+    del again
+    assert ledger.live_bytes["activations"] == 4 * (6 + 15) * 2

@@ -41,7 +41,13 @@ def test_a_row_is_what_executing_it_takes(function, data):
 
 def test_a_sum_of_nothing_executes_nothing():
     assert COSTS[np.sum]((3,), (3, 0)) == Cost()
-    assert COSTS[np.cumsum]((0,), (0,)) == Cost()
+    assert COSTS[np.cumsum]((0,), (0,)) == COSTS[np.cumsum]((3, 0), (3, 0), axis=1) == Cost()
+
+
+def test_a_running_sum_goes_along_an_axis_or_through_all():
+    assert COSTS[np.cumsum]((2, 3), (2, 3), axis=-1) == Cost(add=4)
+    assert COSTS[np.cumsum]((2, 3), (2, 3), axis=0) == Cost(add=3)
+    assert COSTS[np.cumsum]((6,), (2, 3)) == Cost(add=5)
 
 
 def test_a_matrix_product_is_multiply_adds_onto_zero():

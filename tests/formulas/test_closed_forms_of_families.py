@@ -32,6 +32,7 @@ MODELS = {
     "llama": PRESETS["llama-3.1-8b"],
     "deepseek-v3": PRESETS["deepseek-v3"],
     "qwen3-moe": BY_NAME["qwen3_moe"](**USUAL, **EXPERTS),
+    "qwen2-moe": BY_NAME["qwen2_moe"](**USUAL, **EXPERTS, shared_expert_intermediate_size=5),
     "gemma2": BY_NAME["gemma2"](**USUAL, sliding_window=8),
     "gpt-oss": BY_NAME["gpt_oss"](**USUAL, num_experts=8, num_experts_per_tok=2),
     "mistral": BY_NAME["mistral"](**USUAL, sliding_window=8),

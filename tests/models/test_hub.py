@@ -5,6 +5,7 @@ import re
 from functools import cache
 from pathlib import Path
 
+import deltas
 import pytest
 from hub import COUNTED, FILES, REFUSED, TOKENS, WITHOUT_EMBEDDING, file, values
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from minigpt.formulas.other_counters import cache_name
 from minigpt.models.architectures import PRESETS, READERS, read
 from minigpt.models.gpt2_config import GPT2_SIZES
 from minigpt.planning.count import count
-from minigpt.planning.forward import Pass, kv_bytes, on_shapes
+from minigpt.planning.forward import Pass, kv_bytes, on_shapes, state_bytes
 
 DEFAULTS = {  # what a file leaves out because its family has it so
     "gemma3_text": {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256},
@@ -30,6 +31,7 @@ def held(v, tokens):
     """Bytes of keys and values, or of latents, of `tokens` tokens, in 16 bits: arithmetic alone."""
     v = DEFAULTS.get(v["model_type"], {}) | {GPT2.get(key, key): v[key] for key in v}
     L, H = v["num_hidden_layers"], v["num_attention_heads"]
+    L //= v.get("full_attention_interval", 1)  # between these, layers keep a state
     if "kv_lora_rank" in v:
         return 2 * L * tokens * (v["kv_lora_rank"] + v["qk_rope_head_dim"])
     K = 1 if v.get("multi_query") else v.get("num_key_value_heads") or v.get("num_kv_heads") or H
@@ -116,6 +118,16 @@ def test_count_takes_it_with_these_parameters_and_bytes_of_cache(name):
     assert kv_bytes(config, min(TOKENS, context(values(name)))) == said.held
 
 
+def test_a_state_takes_what_follows_from_the_file_of_however_many_tokens():
+    name, config = "qwen3-next-80b-a3b", counted("qwen3-next-80b-a3b").config
+    assert deltas.held(values(name), 2) == state_bytes(config) == 77_266_944
+    assert deltas.held(values(name), 4) == state_bytes(config, "float32")
+    for N in (0, 1000, 200_000):
+        found = count(name, Pass(N=N, B=2))
+        assert found.state_bytes == found.peak_bytes["state"] == 2 * 77_266_944
+    assert {state_bytes(counted(other).config) for other in COUNTED if other != name} == {0}
+
+
 @pytest.mark.parametrize("name", COUNTED)
 def test_all_that_its_file_asks_for_is_computed_but_vision_towers(name):
     """A model that generates must compute all of it."""
@@ -187,7 +199,8 @@ def test_its_matrix_products_are_those_that_pytorch_counts(torch, name):
         tokens = torch.zeros((1, T), dtype=torch.long, device="meta")
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             past = theirs(tokens, use_cache=True, **{held: past})[held]
-        ours = matmul(on_shapes(config, Pass(T, N)).counts) + made_anew(v, T, N)
+        ours = matmul(on_shapes(config, Pass(T, N)).counts)
+        ours += made_anew(v, T, N) + deltas.beyond(v, T, N)
         assert counter.get_total_flops() == ours, (T, N)
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from checkpoints import PROMPT, SHIPPED
-from helpers import SMALL
+from families import read, tiny
+from helpers import SMALL, Case, numbers
 from safetensors.numpy import load_file
 from stepped import SAMPLING, Scripted, columns, small, tokens_of
 
@@ -74,6 +75,26 @@ def test_what_a_layer_should_cost_is_known_for_every_architecture(name):
         below(stepper.counts, f"{layer}.self_attn")
     )
     assert whole[layer].formula == ""
+
+
+def test_a_state_is_shown_in_the_place_of_a_cache():
+    """Of two layers the first has one: no positions are reserved, all of its bytes are used."""
+    lm, found = small(Case(read("qwen3_next", tiny("qwen3_next")), 2, (3,), 9)), {}
+
+    def script(stepper, frame):
+        if stepper.path == "model.layers.1":
+            found.setdefault("rows", kv_cache(frame))
+        stepper.run_to_line(lambda frame, path, before: path != before)
+
+    stepper = Scripted(script)
+    stepper.observe(lm.ledger)
+    cache = lm.model.new_cache(2, 9)
+    with stepper.stepping():
+        lm.model(numbers(0, 7)((2, 3), int), cache)
+    state, keys = found["rows"]
+    assert state == (0, 3, None, cache.state_bytes, cache.state_bytes)
+    assert keys == (1, 0, 9, 0, cache.nbytes)
+    assert lm.ledger.live_bytes["state"] == cache.state_bytes > 0
 
 
 def test_where_attention_looks():

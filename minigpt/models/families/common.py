@@ -157,10 +157,23 @@ def layers(c: Values) -> range:
     return range(c.num_hidden_layers)
 
 
-def kinds(c: Values, full_each: int) -> list[str]:
+def kinds(c: Values, full_each: int, other: str = "sliding_attention") -> list[str]:
     """The kind of each layer: where a file is silent, one in `full_each` looks at everything."""
-    usual = ["sliding_attention" if (i + 1) % full_each else "full_attention" for i in layers(c)]
-    return c.layer_types or usual
+    usual = [other if (i + 1) % full_each else "full_attention" for i in layers(c)]
+    return said_kinds(c, usual, other)
+
+
+def said_kinds(c: Values, usual: list[str], other: str = "sliding_attention") -> list[str]:
+    """The kinds of layers that a file says, or the usual ones where it is silent.
+
+    Raises:
+        InputError: one is neither of full attention nor of the other kind of its family.
+    """
+    found: list[str] = c.layer_types or usual
+    if unknown := set(found) - {"full_attention", other}:
+        what = f"layer_types has {min(unknown)!r}; computed are 'full_attention' and {other!r}"
+        raise c.error(what)
+    return found
 
 
 def reach(width: Any) -> Reach:

@@ -4,7 +4,7 @@ from typing import Any
 
 from minigpt.models.decoder_config import family
 from minigpt.models.description import Part, identity, part
-from minigpt.models.experts import Choice, Experts, Router, apart, to_one
+from minigpt.models.experts import Beside, Choice, Experts, Opened, Router, apart, to_one
 from minigpt.models.families.common import (
     attention,
     decoder,
@@ -15,7 +15,7 @@ from minigpt.models.families.common import (
     reach,
     whole_sizes,
 )
-from minigpt.models.families.llama import qwen3_attention
+from minigpt.models.families.llama import no_windows, qwen3_attention
 from minigpt.models.reach import EVERYTHING
 from minigpt.models.values import Values
 
@@ -73,23 +73,42 @@ def experts(c: Values, E: Any, F: Any, router: Any = Router, **how: Any) -> Part
     )
 
 
+MIXED: dict[str, Any] = {"decoder_sparse_step": 1, "mlp_only_layers": ()}
+
+
+def mixed(c: Values, sparse: Part) -> list[Part]:
+    """The feed-forward of each layer: some have one for all tokens, the others experts."""
+    dense, exempt, step = gated(c), c.mlp_only_layers or (), c.decoder_sparse_step
+    return [dense if i in exempt or (i + 1) % step else sparse for i in layers(c)]
+
+
 @family(
     "qwen3_moe",
     keys=LOCAL,
-    use_sliding_window=False,
     num_key_value_heads=4,
     norm_topk_prob=False,
-    decoder_sparse_step=1,
-    mlp_only_layers=(),
-    max_window_layers=28,
+    **MIXED,
 )
 def qwen3_moe(c: Values) -> Part:
-    c.only(use_sliding_window=False)
-    c.unused("sliding_window", "max_window_layers")  # of no use without
-    sparse, dense = experts(c, c.num_experts, c.moe_intermediate_size), gated(c)
-    exempt, step = c.mlp_only_layers or (), c.decoder_sparse_step
-    feeds = [dense if i in exempt or (i + 1) % step else sparse for i in layers(c)]
+    no_windows(c)
+    feeds = mixed(c, experts(c, c.num_experts, c.moe_intermediate_size))
     return decoder(c, [pre_norm(c, qwen3_attention(c, EVERYTHING), feed) for feed in feeds])
+
+
+def beside_shared(c: Values) -> Part:
+    """Experts, and one for all of which each token takes a part."""
+    C, F = c.hidden_size, c.shared_expert_intermediate_size
+    one = gated(c, "shared_expert", F)
+    shared = part(Opened, C=C, gate="shared_expert_gate", feed_forward=one)
+    chosen = experts(c, c.num_experts, c.moe_intermediate_size, name="")
+    return part(Beside, "mlp", one=chosen, other=shared)
+
+
+@family("qwen2_moe", norm_topk_prob=False, qkv_bias=True, **MIXED)
+def qwen2_moe(c: Values) -> Part:
+    no_windows(c)
+    mixer = attention(c, c.qkv_bias, False)
+    return decoder(c, [pre_norm(c, mixer, feed) for feed in mixed(c, beside_shared(c))])
 
 
 @family(

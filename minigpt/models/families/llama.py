@@ -13,6 +13,7 @@ from minigpt.models.families.common import (
     norm,
     pre_norm,
     reach,
+    said_kinds,
     sizes,
 )
 from minigpt.models.parts import Attend, Scale
@@ -39,7 +40,15 @@ def late_windows(c: Values) -> list[Reach]:
     first = c.max_window_layers if c.use_sliding_window else c.num_hidden_layers
     usual = ["full_attention" if i < first else "sliding_attention" for i in layers(c)]
     c.unused("max_window_layers")  # said in every file, of use in few
-    return [by_kind(c, kind) for kind in c.layer_types or usual]
+    return [by_kind(c, kind) for kind in said_kinds(c, usual)]
+
+
+def no_windows(c: Values) -> None:
+    """Raises InputError where a file asks for some."""
+    c.only(use_sliding_window=False)
+    if "sliding_attention" in said_kinds(c, []):
+        raise c.error("layer_types has windows; only 'full_attention' is computed")
+    c.unused("max_window_layers", "sliding_window")  # of no use without
 
 
 QWEN: dict[str, Any] = {
@@ -75,13 +84,9 @@ def qwen3(c: Values) -> Part:
     tie_word_embeddings=True,
     no_rope_layers=None,
     no_rope_layer_interval=4,
-    use_sliding_window=False,
 )
 def smollm3(c: Values) -> Part:
-    c.only(use_sliding_window=False)
-    if "sliding_attention" in (c.layer_types or ()):
-        raise c.error("layer_types has windows; only 'full_attention' is computed")
-    c.unused("max_window_layers", "sliding_window")  # of no use without
+    no_windows(c)
     every, turned, bias = c.no_rope_layer_interval, read_rope(c, sizes(c).D), c.attention_bias
     turns = c.no_rope_layers or [(i + 1) % every for i in layers(c)]  # 0 is a layer without
     mixers = [attention(c, bias, bias, rope=turned if turn else UNTURNED) for turn in turns]

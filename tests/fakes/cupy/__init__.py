@@ -202,7 +202,7 @@ def matmul(a, b):
 UFUNCS = {
     name: _elementwise(name)
     for name in (
-        *("add", "subtract", "multiply", "divide", "negative", "exp", "tanh", "sqrt"),
+        *("add", "subtract", "multiply", "divide", "negative", "exp", "log", "tanh", "sqrt"),
         *("sin", "cos", "maximum", "minimum", "equal", "not_equal"),
     )
 } | {"matmul": matmul}
