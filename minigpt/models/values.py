@@ -175,7 +175,7 @@ class Values:
             if name in keys and key not in named:
                 continue
             known = self._spelled.setdefault(name, key)
-            if given[known] != given[key]:
+            if known != key and given[known] != given[key]:
                 raise self.error(f"{known} and {key} are one thing, and not equal")
 
     def spelled(self, name: str) -> str:

@@ -51,6 +51,7 @@ def test_each_key_is_a_value_or_one_line_whatever_it_says(model_type, data):
         except InputError as error:
             said = str(error)
         assert said == "" or said.startswith("config.json: ")
+        assert f"{key} and {key}" not in said
         assert "\n" not in said
         if said or config in seen or config.n_positions < 3:
             continue
