@@ -260,7 +260,8 @@ def _one(index: Any) -> bool:
 
 def _length(part: slice, dim: Any) -> Any:
     if all(x is None or hasattr(x, "__index__") for x in (part.start, part.stop, part.step, dim)):
-        return len(range(*part.indices(dim)))
+        start, stop, step = part.indices(dim)  # `len` of their range ends at 2 ** 63
+        return max(0, (stop - start + step - (1 if step > 0 else -1)) // step)
     if part.step not in (None, 1):
         raise ValueError("a slice of a symbolic dimension takes no step")
     start, stop = (

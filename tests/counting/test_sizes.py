@@ -142,3 +142,9 @@ def test_live_and_read_are_the_bytes_that_are_there(name):
     assert part.spec.nbytes == occupied(data[:1])
     del x
     assert ledger.live_bytes["activations"] >= held  # of the part
+
+
+def test_a_part_of_more_elements_than_an_index_can_hold_has_its_length():
+    huge = ShapeArray((2**70,))
+    assert huge[1:].shape == (2**70 - 1,)
+    assert huge[::-3].shape == (2**70 // 3 + 1,)
