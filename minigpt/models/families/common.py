@@ -58,16 +58,11 @@ def head_width(c: Values, C: Any, H: Any) -> Any:
 
 
 def whole_sizes(c: Values) -> Heads:
-    """The same of a family whose heads divide the width of the model.
-
-    Raises:
-        InputError: they cannot, or the file has them of another width.
-    """
-    h, C, H = sizes(c), c.hidden_size, c.num_attention_heads
-    if isinstance(c.head_dim, int) and isinstance(C, int) and c.head_dim * H != C:
-        what = f"head_dim {c.head_dim} is not hidden_size {C} by num_attention_heads {H}"
-        raise c.error(f"{what}: only that is computed")
-    return h
+    """The same of a family whose heads divide the width of the model: others are not computed."""
+    C, H, D = c.hidden_size, c.num_attention_heads, c.given.get("head_dim")
+    if isinstance(D, int) and D * H != C:
+        c.uncomputed.append(f"head_dim {D}, which is not hidden_size {C} by {H} heads,")
+    return sizes(c)
 
 
 def groups(c: Values, H: Any, K: Any) -> Any:

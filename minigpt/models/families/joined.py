@@ -84,6 +84,7 @@ def mlp(c: Values, name: str, F: Any, act: str, names: tuple[str, str], bias: bo
 @family(
     "gpt_neox",
     keys={
+        "head_dim": "",
         "num_key_value_heads": "",
         "partial_rotary_factor": "rotary_pct",
         "rope_theta": "rotary_emb_base",
