@@ -13,19 +13,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import sympy
 
 from counting import ShapeArray, scalars
 from counting.views import matmul
 from minigpt.errors import InputError
-from minigpt.formulas.claims import PASSES, Claim
-from minigpt.formulas.closed_forms import Formulas, formulas
+from minigpt.formulas.closed_forms import Formulas
 from minigpt.formulas.components import Roles
 from minigpt.formulas.figures import figures, kv_bytes_per_token
 from minigpt.formulas.layers import kinds, setting
 from minigpt.formulas.other_counters import decoder_torch_flops
-from minigpt.formulas.published import PUBLISHED, Published
-from minigpt.formulas.published_decoders import OF_DECODERS
 from minigpt.formulas.symbols import groups_of, met, sizes, with_sizes
 from minigpt.models.decoder_config import DecoderConfig
 from minigpt.planning.forward import Forward, Make, Pass, forward
@@ -94,9 +90,10 @@ def _drawn(base: DecoderConfig, rng: random.Random) -> dict[str, int]:
     of = {"V": (2, 9), "W": (2, 6), "C": (9, 12)}  # a pass has 9 positions at most
     of |= {name: (1, 2 if several else 3) for name in known if name.startswith("L")}
     found = {name: rng.randint(*of.get(name, (1, 3))) for name in known}
+    turned = "D_rope" in known and "D" in known  # a part of each head, in pairs: it must be wide
     for name in known:
         if name.startswith("D") or name == "R":  # transformers turns pairs beside latents
-            found[name] = 2 * rng.randint(1, 6)
+            found[name] = 2 * rng.randint(1, 6 if turned else 3)
     if known.get("G") == 1:  # keys and values of its own for each head
         found["G"] = 1
     if base.experts:
@@ -187,49 +184,3 @@ def _as_transformers_asks(case: DecoderCase) -> DecoderConfig:
 
 
 Compare = Callable[[DecoderCase], Mapping[str, tuple[Any, Any]]]
-
-
-def hold_decoder(config: DecoderConfig, model: str, points: list[tuple[int, int]]) -> list[Claim]:
-    """Published formulas beside execution, for T new tokens after N cached; see `claims.hold`."""
-    causal = {s: formulas(config, model, scores=s, dtype="float16") for s in ("full", "causal")}
-    known = sizes(config)
-    layers = len(config.blocks)
-    heads = known["H"] if "H" in known else known["K"] * known["G"]
-    letters = known | {"L": layers, "H": heads, "P": config.parameters}
-    claims = []
-    for row in (*OF_DECODERS, *PUBLISHED):
-        told = row.model in (None, model) and row.of in ("flop", "kv bytes", "weight bytes")
-        told = told or (row.of == "parameters" and row.model == model)
-        if not told or row.part or row.per != "1" or row.mode == "recomputed":
-            continue
-        formula = sympy.sympify(row.formula, locals={k: sympy.Symbol(k) for k in (*letters, "n")})
-        if not {str(s) for s in formula.free_symbols} <= {*letters, "n"}:
-            continue
-        for new, cached in points:
-            keys = new + cached
-            value = formula.subs({**letters, "n": keys})
-            truth, form = _executed(row, causal[row.scores], keys, known, config)
-            times = new if row.of == "flop" and row.scope == "token" else 1
-            value, truth = times * value, times * truth
-            said = int(value) if value.is_integer else float(value)
-            deviation = 100 * (float(value) / float(truth) - 1)
-            claims.append(Claim(row, keys, said, truth, form, deviation, ()))
-    return claims
-
-
-def _executed(
-    row: Published, form: Formulas, keys: int, known: Mapping[str, int], config: DecoderConfig
-) -> tuple[Any, str]:
-    token = row.scope == "token"
-    T, N = (1, keys - 1) if token else (keys, 0)
-    at = form.at(B=1, T=T, N=N, **known, **met(config, 1))  # U is of bytes, which are not asked
-    if row.of != "flop":
-        name = {"kv bytes": "kv_bytes_per_token", "weight bytes": "weight_bytes"}.get(
-            row.of, row.of
-        )
-        return at[name], str(form.closed_forms[name])
-    total = at["views"][row.view]["total"] * PASSES[row.mode][0]
-    per = keys if row.scope == "mean" else 1
-    return total // per if total % per == 0 else total / per, str(
-        form.closed_forms["views"][row.view]["total"]
-    )

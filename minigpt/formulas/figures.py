@@ -67,10 +67,10 @@ def kv_bytes_per_token(
     Args:
         times: how many layers each stands for, by path; one if not given.
     """
-    weights = {key: ShapeArray(shape, DTYPES[of.dtype]) for key, shape in config.shapes().items()}
-    cache = build(config, weights, cache=of.cache or "compressed")
+    few, alike = (config, tuple(times.values())) if times else config.short()
+    weights = {key: ShapeArray(shape, DTYPES[of.dtype]) for key, shape in few.shapes().items()}
+    cache = build(few, weights, cache=of.cache or "compressed")
     layers = cache.new_cache(1, 1).layers
-    alike = list(times.values()) if times else [1] * len(layers)
     held = sum(n * layer.bytes_of(1) for n, layer in zip(alike, layers, strict=True))
     elements = held // of.itemsize if isinstance(held, int) else held / of.itemsize
     return {"kv_bytes_per_token": held, "kv_elements_per_token": elements}

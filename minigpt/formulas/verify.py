@@ -23,7 +23,6 @@ from minigpt.formulas.decoders import (
     Compare,
     DecoderCase,
     draw,
-    hold_decoder,
     oracle,
     shapes,
     torch_flop,
@@ -153,7 +152,7 @@ def verify(
         if peers:
             raise InputError(f"--peers are run on GPT-2 alone, and {model} is none")
         witnesses = _of_a_decoder(config, seed, points)
-        return Verification(model, seed, witnesses, hold_decoder(config, model, points))
+        return Verification(model, seed, witnesses, hold(config, model, points))
     assert isinstance(config, GPT2Config)
     full = [Case(B=1, T=new, N=cached, **sizes(config)) for new, cached in points]
     reported = panel(config, Pass(*points[-1])) if peers else []
@@ -175,7 +174,7 @@ def _witnesses(seed: int, full: list[Case]) -> list[Witness]:
             tiny + large + full,
         ),
         _try("NumPy's allocator = ledger: bytes of weights and KV cache", _allocator, tiny),
-        _torch("transformers' GPT-2", _torch_of_gpt2, tiny[:5] + full),
+        _torch("transformers' GPT-2", _torch_of_gpt2, tiny[:5] + full[-1:]),
     ]
 
 
@@ -202,7 +201,7 @@ def _of_a_decoder(
             tiny + full,
         ),
         _try("NumPy's allocator = ledger: bytes of weights and KV cache", _allocator, tiny),
-        _torch("transformers' model", _told(torch_flop), tiny[:3] + full),
+        _torch("transformers' model", _told(torch_flop), tiny[:3] + full[-1:]),
     ]
 
 
