@@ -21,13 +21,13 @@ from minigpt.formulas.claims import Claim, hold
 from minigpt.formulas.closed_forms import Formulas, formulas
 from minigpt.formulas.decoders import (
     Compare,
-    DecoderCase,
-    draw,
+    numbers,
     oracle,
     shapes,
     torch_flop,
 )
 from minigpt.formulas.decoders import closed as closed_figures
+from minigpt.formulas.drawn import DecoderCase, draw
 from minigpt.formulas.figures import figures, sizes
 from minigpt.formulas.layers import one_of_each
 from minigpt.formulas.other_counters import INSTALL, Reported, installed, panel, torch_flops
@@ -233,24 +233,12 @@ def _shrink(case: Any, check: Any) -> tuple[Any, str]:
     return case, check(case)
 
 
-def _numbers(case: Case) -> Make:
-    """A maker of random arrays, the same for the same case."""
-    rng = np.random.default_rng(0)
-
-    def make(shape: Any, dtype: Any) -> np.ndarray:
-        if dtype is np.int64:
-            return rng.integers(case.V, size=shape)
-        return rng.standard_normal(shape).astype(dtype)
-
-    return make
-
-
 def _oracle(case: Case) -> str:
     tally: Counter[str] = Counter()
-    numbers = _numbers(case)
+    random_numbers = numbers(case)
 
     def make(shape: Any, dtype: Any) -> np.ndarray:
-        array = numbers(shape, dtype)
+        array = random_numbers(shape, dtype)
         return array if dtype is np.int64 else scalars(array, tally)
 
     cost = case.run(make=make).counts.cost
@@ -258,7 +246,7 @@ def _oracle(case: Case) -> str:
 
 
 def _shapes(case: Case) -> str:
-    real, shapes = case.run(make=_numbers(case)), case.run()
+    real, shapes = case.run(make=numbers(case)), case.run()
     return _differ(dict(real.counts) | real.peak, dict(shapes.counts) | shapes.peak)
 
 

@@ -11,8 +11,9 @@ from counting.views import matmul
 from minigpt.commands.formulas import document, latex, one_token, tables
 from minigpt.formulas.closed_forms import F, L, V, d, formulas
 from minigpt.formulas.decoded import n, of_a_token, ways
+from minigpt.formulas.drawn import with_sizes
 from minigpt.formulas.figures import figures, kv_bytes_per_token
-from minigpt.formulas.symbols import letter, met, sizes, with_sizes
+from minigpt.formulas.symbols import letter, met, sizes
 from minigpt.models.architectures import FAMILIES, PRESETS
 from minigpt.planning.forward import Pass, forward
 

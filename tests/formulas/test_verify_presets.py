@@ -9,7 +9,8 @@ import pytest
 
 from minigpt.commands.verify import run
 from minigpt.formulas.closed_forms import formulas
-from minigpt.formulas.decoders import closed, draw, oracle, shapes, torch_flop
+from minigpt.formulas.decoders import closed, oracle, shapes, torch_flop
+from minigpt.formulas.drawn import draw
 from minigpt.formulas.layers import kinds, one_of_each
 from minigpt.formulas.other_counters import installed
 from minigpt.formulas.symbols import symbolic
