@@ -1,16 +1,21 @@
 """Published formulas held against execution: value, deviation, and the difference term by term."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import sympy
 from sympy import Expr, Symbol
 
 from counting.views import VIEWS
-from minigpt.formulas.closed_forms import LETTERS, B, C, D, Formulas, H, L, N, T, V, formulas
-from minigpt.formulas.figures import part_of, sizes
+from minigpt.formulas.closed_forms import B, Formulas, H, L, N, T, formulas
+from minigpt.formulas.figures import sizes
 from minigpt.formulas.notation import plain
+from minigpt.formulas.parts import IDLE, NAMES, idle, parameters
 from minigpt.formulas.published import PUBLISHED, Published
+from minigpt.formulas.published_decoders import OF_DECODERS
+from minigpt.formulas.symbols import Symbolic, symbolic
+from minigpt.models.config import Config
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.planning.accelerators import GPUS
 
@@ -21,31 +26,6 @@ HARDWARE = {
     A: sympy.Float(GPU.rate("float16")),
     W: sympy.Float(GPU.bandwidth),
     M: sympy.Integer(GPU.memory),
-}
-
-NAMES = {
-    "embed": "adding embedding rows",
-    "norms": "layer norms",
-    "qkv": "queries, keys and values",
-    "qk": "scores",
-    "softmax": "softmax",
-    "av": "values",
-    "out": "attention's output layer",
-    "mlp": "feed-forward layer",
-    "residual": "residual additions",
-    "head": "logits",
-}
-TENSORS = {  # what a checkpoint's keys end in -> what the tensor is
-    "wte.weight": "token table",
-    "wpe.weight": "position table",
-    "lm_head.weight": "head",
-    **dict.fromkeys(("ln_1.weight", "ln_2.weight", "ln_f.weight"), "norms and biases"),
-    ".bias": "norms and biases",
-    ".weight": "matrices",
-}
-IDLE = {  # parameters that a formula in P prices though no product uses them
-    "position table": "the position table, which is looked up",
-    "norms and biases": "norms and biases, which multiply no matrix",
 }
 
 PASSES = {  # by mode: how many forward passes of the blocks, and of what is outside of them
@@ -79,10 +59,10 @@ class Claim(NamedTuple):
 
 
 def hold(
-    config: GPT2Config,
+    config: Config,
     model: str,
     points: Sequence[tuple[int, int]],
-    rows: Sequence[Published] = PUBLISHED,
+    rows: Sequence[Published] | None = None,
 ) -> list[Claim]:
     """Published formulas beside execution, for T new tokens after N cached.
 
@@ -90,16 +70,18 @@ def hold(
         model: the name; rows about another one are left out.
         points: pairs of T and N. A formula for a token stands for each of the T, at n = N + T
             keys; one for a mean token or a sequence, for a sequence of n tokens.
+        rows: the formulas; if not given, those that are published of such a model.
     """
+    rows = [r for r in rows or rows_of(config) if r.model in (None, model)]
     forms_of = {
         scores: formulas(config, model, scores=scores, dtype="float16")
         for scores in dict.fromkeys(row.scores for row in rows)
     }
-    values = {LETTERS[name]: sympy.Integer(size) for name, size in sizes(config).items()} | HARDWARE
+    letters = symbolic(config).letters
+    values = {letters[name]: size for name, size in sizes(config).items() if name in letters}
+    values = {letter: sympy.Integer(size) for letter, size in values.items()} | HARDWARE
     claims = []
     for row in rows:
-        if row.model not in (None, model):
-            continue
         forms = forms_of[row.scores]
         said, ours = claimed(row, forms), executed(row, forms)
         form = plain(_sum(ours))
@@ -114,10 +96,33 @@ def hold(
     return claims
 
 
+def rows_of(config: Config) -> list[Published]:
+    """What is published of such models: of decoders, that of a whole pass in letters they have."""
+    if isinstance(config, GPT2Config):
+        return [*PUBLISHED]
+    known = _letters(symbolic(config)).keys() | {"P", "n"}
+    return [
+        row
+        for row in (*OF_DECODERS, *PUBLISHED)
+        if (row.of in ("flop", "kv bytes", "weight bytes") or row.model)
+        and not row.part
+        and row.per == "1"
+        and {str(s) for s in sympy.sympify(row.formula).free_symbols} <= known
+    ]
+
+
+def _letters(of: Symbolic) -> dict[str, Any]:
+    """What a source calls the sizes of a model, in its symbols."""
+    own = of.letters
+    heads = own["H"] if "H" in own else own["K"] * own.get("G", 1)
+    layers = sympy.Add(*of.times.values())
+    width = own["d"] if "d" in own else heads * own["D"]
+    return {**own, "d": width, "H": heads, "L": layers}
+
+
 def claimed(row: Published, forms: Formulas) -> Expr:
     """A published formula in the symbols of `formulas`, n, and the hardware's A, W and M."""
-    known = {str(s): s for s in (L, H, D, V, C, n, A, W, M)}
-    known |= {"d": H * D, "P": _sum(forms.tensors)}
+    known = {str(s): s for s in (n, A, W, M)} | _letters(forms.of) | {"P": _sum(forms.tensors)}
     return sympy.expand(sympy.sympify(row.formula, locals=known))
 
 
@@ -127,6 +132,11 @@ def executed(row: Published, forms: Formulas) -> Parts:
     Args:
         forms: with the scores that the row speaks of.
     """
+    return _in_terms(row._replace(source="", where="", formula="", model=None), forms)
+
+
+@lru_cache(maxsize=128)
+def _in_terms(row: Published, forms: Formulas) -> Parts:
     one = sympy.Integer(1)
     new, cached = (one, n - 1) if row.scope == "token" else (n, sympy.Integer(0))
     per = sympy.sympify(row.per, locals={"L": L, "H": H}) * (n if row.scope == "mean" else 1)
@@ -137,27 +147,22 @@ def executed(row: Published, forms: Formulas) -> Parts:
 
 
 def _flop(row: Published, forms: Formulas) -> Parts:
-    price, counts = VIEWS[row.view], forms.counts.by(part_of)
+    price, counts = VIEWS[row.view], forms.counts.by(forms.of.roles.part_of)
     blocks, outside = PASSES[row.mode]
-    return {
-        NAMES[name]: outside * price(counts[name])
-        + (blocks - outside) * price(counts[name].where("h.0*"))
-        for name in row.part or NAMES
-    }
+    found = {}
+    for name in row.part or (name for name in NAMES if name in counts):
+        found[NAMES[name]] = outside * price(counts[name])
+        if blocks != outside:
+            inside = (counts[name].where(f"{layer}*") for layer in forms.of.times)
+            found[NAMES[name]] += (blocks - outside) * sum(map(price, inside))
+    return found
 
 
 def _read(row: Published, forms: Formulas) -> Parts:
     parts = {}
-    for name, counts in forms.counts.by(part_of).items():
+    for name, counts in forms.counts.by(forms.of.roles.part_of).items():
         read = counts.bytes_read
         parts[NAMES.get(name, name)] = (read["weights"] + read["kv_cache"]) / W
-    return parts
-
-
-def _parameters(row: Published, forms: Formulas) -> Parts:
-    parts = dict.fromkeys(TENSORS.values(), sympy.Integer(0))
-    for key, number in forms.tensors.items():
-        parts[next(what for end, what in TENSORS.items() if key.endswith(end))] += number
     return parts
 
 
@@ -180,7 +185,7 @@ MEASURES = {
     "arithmetic seconds": lambda row, forms: {k: e / A for k, e in _flop(row, forms).items()},
     "reading seconds": _read,
     "kv bytes": lambda row, forms: {"KV cache": forms.closed_forms["kv_bytes_per_token"]},
-    "parameters": _parameters,
+    "parameters": lambda row, forms: parameters(forms),
     "weight bytes": _weight_bytes,
     "memory": _memory,
     "tokens that fit": _fit,
@@ -206,7 +211,7 @@ def explain(said: Expr, parts: Parts, idle: Parts, per_key: Expr = n) -> list[st
     if said.is_number and theirs:  # a number, not a formula
         return [f"execution gives {plain(_sum(parts))}"]
     lines = []
-    for other in [m for m in theirs if m not in ours]:
+    for other in [m for m in theirs if m not in ours and not _who(m, idle)]:
         for mine in [m for m in ours if m not in theirs and ours[m] == theirs[other]]:
             if wrong := _factors(other / mine):
                 lines.append(f"{_both(theirs.pop(other) * other, ours.pop(mine) * mine)}: {wrong}")
@@ -259,14 +264,13 @@ def _who(m: Expr, parts: Parts) -> str:
 def _idle(row: Published, forms: Formulas) -> Parts:
     """What a term may stand for though it is no part of what the formula prices."""
     if "P" not in row.formula:
-        softmax = VIEWS["all"](forms.counts.by(part_of)["softmax"])
+        softmax = VIEWS["all"](forms.counts.by(forms.of.roles.part_of)["softmax"])
         return {"softmax, which multiplies no matrices": softmax.xreplace({B: 1, T: n, N: 0})}
-    groups = _parameters(row, forms)
     unit = {"arithmetic seconds": A, "reading seconds": W}.get(row.of, 1)
-    idle = {why: groups[name] / unit for name, why in IDLE.items()}
+    found = {why: number / unit for why, number in idle(forms).items()}
     if row.of == "reading seconds":
-        del idle[IDLE["norms and biases"]]  # they are read
-    return idle
+        del found[IDLE["norms and biases"]]  # they are read
+    return found
 
 
 def _sum(parts: Parts) -> Expr:

@@ -41,6 +41,7 @@ __all__ = ["LETTERS", "SYMBOLS", "B", "C", "D", "F", "H", "L", "N", "S", "T", "V
 SCORES = ("qk", "softmax", "av")  # what looks at keys, and could skip those a query may not see
 
 
+@lru_cache(maxsize=32)
 def formulas(
     config: Config,
     model: str = "gpt2",
@@ -175,7 +176,7 @@ def _never_above(a: Any, b: Any, above_one: dict[Any, Any]) -> bool:
     return all(coefficient >= 0 for coefficient in slack.as_coefficients_dict().values())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Formulas:
     """Closed forms of one forward pass of T new tokens of B sequences after N cached.
 

@@ -1,119 +1,32 @@
-"""The witnesses of decoders of any family, and what is published about them held against execution.
+"""The witnesses of decoders of any family: those of `verify`, on what is `drawn`.
 
-They are those of `verify`. Configurations are drawn that differ from a model by sizes alone. Where
-tokens meet experts, data say which, and shapes assume it: there the operations must agree, not the
-bytes of the experts' weights.
+Where tokens meet experts, data say which, and shapes assume it: there the operations must agree,
+not the bytes of the experts' weights.
 """
 
-import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
-import sympy
 
-from counting import ShapeArray, scalars
+from counting import scalars
 from counting.views import matmul
-from minigpt.errors import InputError
-from minigpt.formulas.claims import PASSES, Claim
-from minigpt.formulas.closed_forms import Formulas, formulas
+from minigpt.formulas.closed_forms import Formulas
 from minigpt.formulas.components import Roles
+from minigpt.formulas.drawn import DecoderCase, with_sizes
 from minigpt.formulas.figures import figures, kv_bytes_per_token
-from minigpt.formulas.layers import kinds, setting
-from minigpt.formulas.other_counters import decoder_torch_flops
-from minigpt.formulas.published import PUBLISHED, Published
-from minigpt.formulas.published_decoders import OF_DECODERS
-from minigpt.formulas.symbols import groups_of, met, sizes, with_sizes
+from minigpt.formulas.other_counters import cache_name, quiet
+from minigpt.formulas.symbols import met
+from minigpt.models.architectures import FAMILIES
 from minigpt.models.decoder_config import DecoderConfig
-from minigpt.planning.forward import Forward, Make, Pass, forward
+from minigpt.planning.forward import Make, Pass, forward
 
 
-@dataclass(frozen=True)
-class DecoderCase:
-    """One forward pass of a decoder, by the symbols of `formulas`, and which logits."""
-
-    base: DecoderConfig
-    values: tuple[tuple[str, int], ...]
-    B: int
-    T: int
-    N: int
-    logits: str = "all"
-
-    def __str__(self) -> str:
-        return f"{self.numbers}, logits {self.logits}"
-
-    @cached_property
-    def config(self) -> DecoderConfig:
-        same = dict(self.values) == sizes(self.base)
-        return self.base if same else with_sizes(self.base, dict(self.values))
-
-    @property
-    def numbers(self) -> dict[str, Any]:
-        return {"B": self.B, "T": self.T, "N": self.N, **dict(self.values)}
-
-    @property
-    def sizes(self) -> Pass:
-        return Pass(self.T, self.N, self.B, self.logits, "float32")
-
-    def run(self, make: Make = ShapeArray) -> Forward:
-        return forward(self.config, self.sizes, make)
-
-    def smaller(self) -> Iterator["DecoderCase"]:
-        """Cases with a shorter pass, the shortest first."""
-        for name, least in (("N", 0), ("T", 1), ("B", 1)):
-            size = getattr(self, name)
-            for less in sorted({least, (least + size) // 2, size - 1}):
-                if least <= less < size:
-                    changed: Any = {name: less}
-                    yield replace(self, **changed)
-
-
-def draw(base: DecoderConfig, rng: random.Random) -> DecoderCase:
-    """A small configuration of the same architecture, and a pass.
-
-    Sizes are drawn until the family's reader takes them and no two kinds of `base` have become one,
-    as turns of two kinds do where a head has a single pair.
-    """
-    while True:
-        drawn = _drawn(base, rng)
-        try:
-            made = with_sizes(base, drawn)
-        except InputError:
-            continue
-        if _apart(made) == _apart(base):
-            break
-    B, T, N = rng.randint(1, 2), rng.randint(1, 4), rng.randint(0, 5)
-    return DecoderCase(base, tuple(sizes(made).items()), B, T, N, rng.choice(("all", "last")))
-
-
-def _drawn(base: DecoderConfig, rng: random.Random) -> dict[str, int]:
-    known, several = sizes(base), len(kinds(base)) > 1
-    of = {"V": (2, 9), "W": (2, 6), "C": (9, 12)}  # a pass has 9 positions at most
-    of |= {name: (1, 2 if several else 3) for name in known if name.startswith("L")}
-    found = {name: rng.randint(*of.get(name, (1, 3))) for name in known}
-    for name in known:
-        if name.startswith("D") or name == "R":  # transformers turns pairs beside latents
-            found[name] = 2 * rng.randint(1, 6)
-    if known.get("G") == 1:  # keys and values of its own for each head
-        found["G"] = 1
-    if base.experts:
-        groups = groups_of(base)
-        found["E"] = groups * rng.randint(2, max(2, 8 // groups))
-        found["A"] = rng.randint(1, 3)
-    return found
-
-
-def _apart(config: DecoderConfig) -> tuple[int, int, int]:
-    """How many kinds of layers there are, of turns and of reaches."""
-    mixers = [block["mixer"] for block in config.blocks]
-    seen = ({setting(mixer, name) for mixer in mixers} for name in ("rope", "reach"))
-    return (len(set(config.blocks)), *(len(found) for found in seen))  # type: ignore[return-value]
-
-
-def numbers(case: DecoderCase) -> Make:
+def numbers(case: Any) -> Make:
     """A maker of random arrays, the same for the same case."""
     rng, vocabulary = np.random.default_rng(0), case.config.vocab_size
 
@@ -186,50 +99,42 @@ def _as_transformers_asks(case: DecoderCase) -> DecoderConfig:
     return with_sizes(base, known | {"d": heads * times})
 
 
-Compare = Callable[[DecoderCase], Mapping[str, tuple[Any, Any]]]
+@quiet()
+def decoder_torch_flops(config: DecoderConfig, sizes: Pass) -> int:
+    """FlopCounterMode on transformers' model of a decoder's config.json, eager, without data."""
+    torch: Any = import_module("torch")
+    transformers: Any = import_module("transformers")
+    counting: Any = import_module("torch.utils.flop_counter")
+    B, T, N = sizes.B, sizes.T, sizes.N
+    with torch.device("meta"), torch.no_grad():
+        model = _decoder_of_transformers(config)
+        past, name = transformers.DynamicCache(config=model.config), cache_name(model)
+        if N:
+            before = torch.zeros(B, N, dtype=torch.long)
+            past = model(before, **{name: past}, use_cache=True, logits_to_keep=1)[name]
+        tokens = torch.zeros(B, T, dtype=torch.long)
+        with counting.FlopCounterMode(display=False) as counter:
+            model(tokens, **{name: past}, use_cache=True)
+    return int(counter.get_total_flops())
 
 
-def hold_decoder(config: DecoderConfig, model: str, points: list[tuple[int, int]]) -> list[Claim]:
-    """Published formulas beside execution, for T new tokens after N cached; see `claims.hold`."""
-    causal = {s: formulas(config, model, scores=s, dtype="float16") for s in ("full", "causal")}
-    known = sizes(config)
-    layers = len(config.blocks)
-    heads = known["H"] if "H" in known else known["K"] * known["G"]
-    letters = known | {"L": layers, "H": heads, "P": config.parameters}
-    claims = []
-    for row in (*OF_DECODERS, *PUBLISHED):
-        told = row.model in (None, model) and row.of in ("flop", "kv bytes", "weight bytes")
-        told = told or (row.of == "parameters" and row.model == model)
-        if not told or row.part or row.per != "1" or row.mode == "recomputed":
-            continue
-        formula = sympy.sympify(row.formula, locals={k: sympy.Symbol(k) for k in (*letters, "n")})
-        if not {str(s) for s in formula.free_symbols} <= {*letters, "n"}:
-            continue
-        for new, cached in points:
-            keys = new + cached
-            value = formula.subs({**letters, "n": keys})
-            truth, form = _executed(row, causal[row.scores], keys, known, config)
-            times = new if row.of == "flop" and row.scope == "token" else 1
-            value, truth = times * value, times * truth
-            said = int(value) if value.is_integer else float(value)
-            deviation = 100 * (float(value) / float(truth) - 1)
-            claims.append(Claim(row, keys, said, truth, form, deviation, ()))
-    return claims
-
-
-def _executed(
-    row: Published, form: Formulas, keys: int, known: Mapping[str, int], config: DecoderConfig
-) -> tuple[Any, str]:
-    token = row.scope == "token"
-    T, N = (1, keys - 1) if token else (keys, 0)
-    at = form.at(B=1, T=T, N=N, **known, **met(config, 1))  # U is of bytes, which are not asked
-    if row.of != "flop":
-        name = {"kv bytes": "kv_bytes_per_token", "weight bytes": "weight_bytes"}.get(
-            row.of, row.of
-        )
-        return at[name], str(form.closed_forms[name])
-    total = at["views"][row.view]["total"] * PASSES[row.mode][0]
-    per = keys if row.scope == "mean" else 1
-    return total // per if total % per == 0 else total / per, str(
-        form.closed_forms["views"][row.view]["total"]
+@lru_cache(maxsize=1)
+def _decoder_of_transformers(config: DecoderConfig) -> Any:
+    """The model, whose experts run as products that FlopCounterMode knows."""
+    transformers: Any = import_module("transformers")
+    given = {key: value for key, value in config.given.items() if key != "model_type"}
+    theirs = transformers.AutoConfig.for_model(_known_there(config), **given)
+    return transformers.AutoModelForCausalLM.from_config(
+        theirs, attn_implementation="eager", experts_implementation="batched_mm"
     )
+
+
+def _known_there(config: DecoderConfig) -> str:
+    """The model type under which transformers knows a family: its own, or that of an equal one."""
+    transformers: Any = import_module("transformers")
+    alike = [family for family in FAMILIES if family.reader is config.family.reader]
+    types = (config.family.model_type, *(family.model_type for family in alike))
+    return next(kind for kind in types if kind in transformers.CONFIG_MAPPING)
+
+
+Compare = Callable[[DecoderCase], Mapping[str, tuple[Any, Any]]]

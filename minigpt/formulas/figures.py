@@ -68,10 +68,11 @@ def kv_bytes_per_token(
     Args:
         times: how many layers each stands for, by path; one if not given.
     """
-    weights = {key: ShapeArray(shape, DTYPES[of.dtype]) for key, shape in config.shapes().items()}
-    cache = build(config, weights, cache=of.cache or "compressed")
+    few, kinds = (config, range(0)) if times else config.short()
+    alike = [*times.values()] if times else [kinds.count(i) for i in range(few.layers)]
+    weights = {key: ShapeArray(shape, DTYPES[of.dtype]) for key, shape in few.shapes().items()}
+    cache = build(few, weights, cache=of.cache or "compressed")
     layers = cache.new_cache(1, 1).layers
-    alike = list(times.values()) if times else [1] * len(layers)
     kept = [(n, x) for n, x in zip(alike, layers, strict=True) if isinstance(x, LayerCache)]
     held = sum(n * layer.bytes_of(1) for n, layer in kept)
     elements = held // of.itemsize if isinstance(held, int) else held / of.itemsize

@@ -8,7 +8,6 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
@@ -19,8 +18,6 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from counting import Counts
 from counting.views import flops, macs, matmul
-from minigpt.models.architectures import FAMILIES
-from minigpt.models.decoder_config import DecoderConfig
 from minigpt.models.gpt2 import GPT2
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.planning.forward import Pass, forward
@@ -88,7 +85,7 @@ def panel(config: GPT2Config, sizes: Pass) -> list[Reported]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silences other packages: their notices are no part of the answer."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -100,7 +97,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-@_quiet()
+@quiet()
 def torch_flops(
     config: GPT2Config, sizes: Pass, attention: str = "eager", device: str = "meta"
 ) -> int:
@@ -115,45 +112,7 @@ def torch_flops(
     return int(counter.get_total_flops())
 
 
-@_quiet()
-def decoder_torch_flops(config: DecoderConfig, sizes: Pass) -> int:
-    """FlopCounterMode on transformers' model of a decoder's config.json, eager, without data."""
-    torch: Any = import_module("torch")
-    transformers: Any = import_module("transformers")
-    counting: Any = import_module("torch.utils.flop_counter")
-    B, T, N = sizes.B, sizes.T, sizes.N
-    with torch.device("meta"), torch.no_grad():
-        model = _decoder_of_transformers(config)
-        past, name = transformers.DynamicCache(config=model.config), cache_name(model)
-        if N:
-            before = torch.zeros(B, N, dtype=torch.long)
-            past = model(before, **{name: past}, use_cache=True, logits_to_keep=1)[name]
-        tokens = torch.zeros(B, T, dtype=torch.long)
-        with counting.FlopCounterMode(display=False) as counter:
-            model(tokens, **{name: past}, use_cache=True)
-    return int(counter.get_total_flops())
-
-
-@lru_cache(maxsize=1)
-def _decoder_of_transformers(config: DecoderConfig) -> Any:
-    """The model, whose experts run as products that FlopCounterMode knows."""
-    transformers: Any = import_module("transformers")
-    given = {key: value for key, value in config.given.items() if key != "model_type"}
-    theirs = transformers.AutoConfig.for_model(_known_there(config), **given)
-    return transformers.AutoModelForCausalLM.from_config(
-        theirs, attn_implementation="eager", experts_implementation="batched_mm"
-    )
-
-
-def _known_there(config: DecoderConfig) -> str:
-    """The model type under which transformers knows a family: its own, or that of an equal one."""
-    transformers: Any = import_module("transformers")
-    alike = [family for family in FAMILIES if family.reader is config.family.reader]
-    types = (config.family.model_type, *(family.model_type for family in alike))
-    return next(kind for kind in types if kind in transformers.CONFIG_MAPPING)
-
-
-@_quiet()
+@quiet()
 def _fvcore(config: GPT2Config, sizes: Pass) -> int:
     fvcore: Any = import_module("fvcore.nn")
     analysis = fvcore.FlopCountAnalysis(*_transformers(config, sizes))
@@ -161,7 +120,7 @@ def _fvcore(config: GPT2Config, sizes: Pass) -> int:
     return int(analysis.tracer_warnings("none").total())
 
 
-@_quiet()
+@quiet()
 def _calflops(config: GPT2Config, sizes: Pass) -> int:
     calflops: Any = import_module("calflops")
     step, tokens = _transformers(config, sizes)
@@ -169,7 +128,7 @@ def _calflops(config: GPT2Config, sizes: Pass) -> int:
     return int(calflops.calculate_flops(step, args=[tokens], **options)[0])
 
 
-@_quiet()
+@quiet()
 def _jax(config: GPT2Config, sizes: Pass) -> int:
     jax: Any = import_module("jax")
     B, T, N = sizes.B, sizes.T, sizes.N

@@ -1,7 +1,8 @@
 """What is published of the cost of decoders with grouped heads, latents and experts, as data.
 
 As `published`, in the letters of each family, see `symbols`: K, G, H = K G, D; R and D_rope of
-latents. Elements are of 2 bytes.
+latents. Elements are of 2 bytes. `where` names the place in the source; what it writes in its own
+letters is n_h = H, n_g = K, d_h = D, d_c = R, d_h^R = D_rope, l = L.
 """
 
 from minigpt.formulas.published import Published, Source
@@ -38,6 +39,7 @@ OF_DECODERS = (
         "2*(R + D_rope)*L",
         of="kv bytes",
     ),
+    # d_c = 4 d_h and d_h^R = d_h / 2 there; d_h is the part of a head without position, D_nope
     Published(
         "DeepSeek-V2", "table 1: MLA, about 9/2 d_h l elements", "2*9*D_nope*L/2", of="kv bytes"
     ),
@@ -47,9 +49,10 @@ OF_DECODERS = (
         )
         for name in ("deepseek-v3", "deepseek-r1")
     ),
+    # 2.44e12 a token; 6 times its 405e9 parameters are 2.43e12
     Published(
         "Llama 3",
-        "3.8e25 FLOP for 15.6T tokens of the largest model",
+        "introduction: 3.8e25 FLOP for 15.6T tokens of the largest model",
         "38*10**24/(156*10**11)",
         scope="mean",
         mode="training",

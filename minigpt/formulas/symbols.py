@@ -20,7 +20,6 @@ from minigpt.formulas.layers import (
     numbers,
     one_of_each,
     setting,
-    so_many,
     sparse,
     spelled,
     windowed,
@@ -305,28 +304,6 @@ def sizes(config: Config) -> dict[str, Any]:
     if config.experts:
         found |= {"E": config.experts.n_routed_experts, "A": config.experts.num_experts_per_tok}
     return found
-
-
-def with_sizes(config: DecoderConfig, at: Mapping[str, int]) -> DecoderConfig:
-    """The same architecture at other sizes, as a config.json of its own.
-
-    Tokens that have a meaning have none there: a vocabulary may be smaller than their numbers.
-
-    Args:
-        at: the value of each letter, as `sizes` gives it.
-
-    Raises:
-        InputError: a model cannot have these.
-    """
-    of = {letter(name): value for name, value in at.items()}
-    of[letter("E")] = at.get("E", 1) // groups_of(config)
-    said = {key: int(expr.xreplace(of)) for key, expr in values(config).items()}
-    if config.experts:
-        said["num_experts_per_tok"] = at["A"]
-    said |= so_many(config, (at[word] for word in numbers(config)))
-    special = [key for key in config.given if key.endswith("_token_id")]
-    none = dict.fromkeys((*special, "bos_token_id", "eos_token_id", "pad_token_id"))
-    return config.but(**spelled(config, said), **none)
 
 
 def met(config: Config, tokens: int, assume: Assumption = expected) -> dict[str, int]:

@@ -21,14 +21,13 @@ from minigpt.formulas.claims import Claim, hold
 from minigpt.formulas.closed_forms import Formulas, formulas
 from minigpt.formulas.decoders import (
     Compare,
-    DecoderCase,
-    draw,
-    hold_decoder,
+    numbers,
     oracle,
     shapes,
     torch_flop,
 )
 from minigpt.formulas.decoders import closed as closed_figures
+from minigpt.formulas.drawn import DecoderCase, draw
 from minigpt.formulas.figures import figures, sizes
 from minigpt.formulas.layers import one_of_each
 from minigpt.formulas.other_counters import INSTALL, Reported, installed, panel, torch_flops
@@ -153,7 +152,7 @@ def verify(
         if peers:
             raise InputError(f"--peers are run on GPT-2 alone, and {model} is none")
         witnesses = _of_a_decoder(config, seed, points)
-        return Verification(model, seed, witnesses, hold_decoder(config, model, points))
+        return Verification(model, seed, witnesses, hold(config, model, points))
     assert isinstance(config, GPT2Config)
     full = [Case(B=1, T=new, N=cached, **sizes(config)) for new, cached in points]
     reported = panel(config, Pass(*points[-1])) if peers else []
@@ -175,7 +174,7 @@ def _witnesses(seed: int, full: list[Case]) -> list[Witness]:
             tiny + large + full,
         ),
         _try("NumPy's allocator = ledger: bytes of weights and KV cache", _allocator, tiny),
-        _torch("transformers' GPT-2", _torch_of_gpt2, tiny[:5] + full),
+        _torch("transformers' GPT-2", _torch_of_gpt2, tiny[:5] + full[-1:]),
     ]
 
 
@@ -202,7 +201,7 @@ def _of_a_decoder(
             tiny + full,
         ),
         _try("NumPy's allocator = ledger: bytes of weights and KV cache", _allocator, tiny),
-        _torch("transformers' model", _told(torch_flop), tiny[:3] + full),
+        _torch("transformers' model", _told(torch_flop), tiny[:3] + full[-1:]),
     ]
 
 
@@ -234,24 +233,12 @@ def _shrink(case: Any, check: Any) -> tuple[Any, str]:
     return case, check(case)
 
 
-def _numbers(case: Case) -> Make:
-    """A maker of random arrays, the same for the same case."""
-    rng = np.random.default_rng(0)
-
-    def make(shape: Any, dtype: Any) -> np.ndarray:
-        if dtype is np.int64:
-            return rng.integers(case.V, size=shape)
-        return rng.standard_normal(shape).astype(dtype)
-
-    return make
-
-
 def _oracle(case: Case) -> str:
     tally: Counter[str] = Counter()
-    numbers = _numbers(case)
+    random_numbers = numbers(case)
 
     def make(shape: Any, dtype: Any) -> np.ndarray:
-        array = numbers(shape, dtype)
+        array = random_numbers(shape, dtype)
         return array if dtype is np.int64 else scalars(array, tally)
 
     cost = case.run(make=make).counts.cost
@@ -259,7 +246,7 @@ def _oracle(case: Case) -> str:
 
 
 def _shapes(case: Case) -> str:
-    real, shapes = case.run(make=_numbers(case)), case.run()
+    real, shapes = case.run(make=numbers(case)), case.run()
     return _differ(dict(real.counts) | real.peak, dict(shapes.counts) | shapes.peak)
 
 

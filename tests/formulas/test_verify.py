@@ -137,7 +137,7 @@ def test_the_command(capsys, alone):
     assert headline["executed"] == 3_424_515_200
 
 
-def test_a_witness_that_differs_makes_the_status_1(monkeypatch, alone, capsys):
+def test_a_witness_that_differs_makes_the_status_1(monkeypatch, forgotten, alone, capsys):
     monkeypatch.setitem(COSTS, np.exp, lambda out, a: Cost(exp=2 * out[-1]))
     assert run("gpt2", prompt=1, seed=1, as_json=True) == 1
     *shown, last = capsys.readouterr().out.splitlines()

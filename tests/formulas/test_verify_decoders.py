@@ -9,7 +9,7 @@ from counting import COSTS, Cost
 from minigpt.commands.verify import document, tables
 from minigpt.errors import InputError
 from minigpt.formulas import verify as room
-from minigpt.formulas.decoders import hold_decoder
+from minigpt.formulas.claims import hold
 from minigpt.formulas.verify import Witness, verify
 from minigpt.models.architectures import FAMILIES, PRESETS
 
@@ -38,7 +38,7 @@ def test_every_witness_agrees(config):
     tables(found)
 
 
-def test_a_wrong_row_of_costs_is_caught_and_told(monkeypatch):
+def test_a_wrong_row_of_costs_is_caught_and_told(monkeypatch, forgotten):
     monkeypatch.setattr(room, "_torch", lambda *work: Witness("torch", skipped="not here"))
     monkeypatch.setitem(COSTS, np.exp, lambda out, a: Cost(exp=2 * out[-1]))
     found = verify(LLAMA, "small", prompt=1, seed=1)
@@ -53,7 +53,7 @@ def test_peers_are_of_gpt2_alone():
 
 
 def test_what_is_published_of_llama_is_held():
-    claims = hold_decoder(PRESETS["llama-3.1-8b"], "llama-3.1-8b", [(1, 999)])
+    claims = hold(PRESETS["llama-3.1-8b"], "llama-3.1-8b", [(1, 999)])
     held = {(claim.published.source, claim.published.where): claim for claim in claims}
     grouped = held["DeepSeek-V2", "table 1: GQA, 2 n_g d_h l elements"]
     assert grouped.value == grouped.executed == 2 * 2 * 32 * 8 * 128

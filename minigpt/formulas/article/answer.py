@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from counting import Counts
 from counting.views import matmul
-from minigpt.formulas.claims import GPU, NAMES, Claim, hold, n
+from minigpt.formulas.claims import GPU, Claim, hold, n
 from minigpt.formulas.closed_forms import B, Formulas, H, L, N, T, formulas
 from minigpt.formulas.notation import plain
 from minigpt.formulas.published import PUBLISHED
@@ -52,7 +52,7 @@ def forms() -> Formulas:
 def form(*components: str, view: str = "matmul", per: Any = 1) -> str:
     """The FLOP of components for a token that looks at n keys, as a person writes it."""
     priced = forms().closed_forms["views"][view]["by_component"]
-    total = sum(priced[name] for name in components or NAMES) / per
+    total = sum(priced[name] for name in components or priced) / per
     return f"`{plain(_of_a_token(total))}`"
 
 
