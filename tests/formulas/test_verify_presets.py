@@ -22,7 +22,7 @@ READ = {name: families.read(name, families.small(name)) for name in families.CAS
 DECODERS = {
     name: config
     for name, config in [*((name, PRESETS[name]) for name in PRESETS), *READ.items()]
-    if isinstance(config, DecoderConfig)
+    if isinstance(config, DecoderConfig) and not config.state_heads  # which is refused by name
 }
 OF_A_KIND = {  # one model for each set of letters of a family: sizes do not matter
     (config.family.reader, *symbolic(config).legend): name
