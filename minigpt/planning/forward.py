@@ -115,6 +115,7 @@ def on_shapes(config: Config, sizes: Pass = Pass()) -> Forward:
     held = {
         "weights": config.parameters * sizes.itemsize,
         "kv_cache": sizes.B * kv_bytes(config, positions, sizes.dtype, cache),
+        "state": sizes.B * state_bytes(config, sizes.dtype),
     }
     return Forward(Counts(columns, rows, [total(name) for name in columns]), run.peak | held)
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from sympy import Symbol
 from typer.testing import CliRunner
 
-from counting import KINDS
+from counting.costs import USUAL
 from counting.views import VIEWS
 from minigpt.cli import app
 from minigpt.commands.formulas import document, latex, run, tables
@@ -128,7 +128,7 @@ def test_components_add_up_in_every_figure():
         for way in {"by_component", "by_category"} & set(whole):
             assert sympy.expand(sum(whole[way].values()) - whole["total"]) == 0
     assert set(forms["bytes_read"]["by_component"]) == set(COMPONENTS)
-    assert set(forms["kinds"]) == set(KINDS)
+    assert set(forms["kinds"]) == set(USUAL)
 
 
 def test_python_text_stands_alone():
