@@ -63,6 +63,7 @@ GEMMA = SLIDING | {"head_dim": 12, "query_pre_attn_scalar": 20}
 INTERVAL = {"full_attention_interval": 2}
 DELTA = {"linear_conv_kernel_dim": 4, "linear_num_key_heads": 2, "linear_num_value_heads": 4}
 DELTA |= {"linear_key_head_dim": 6, "linear_value_head_dim": 10}
+DELTA |= {"rms_norm_eps": 1e-3}  # or a norm makes much of rounding, where a query meets no key
 EXPERTS = {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 24}
 SHARED = {"shared_expert_intermediate_size": 40}
 GPT_OSS = SLIDING | {"head_dim": 12, "num_local_experts": 8, "num_experts_per_tok": 3}

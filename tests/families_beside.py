@@ -37,6 +37,7 @@ def their_model(config: Any) -> Any:
     import torch
     import transformers
 
+    torch.manual_seed(0)  # some draw how fast a state fades
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     model.set_experts_implementation("eager")  # FlopCounterMode does not see the others
     torch.manual_seed(1)

@@ -101,7 +101,7 @@ def test_of_several_chunks_numbers_shapes_and_executed_scalars_are_one_record(va
 
 
 # Keys of a chunk that are many more than their width overlap so that float32 rounds at 1e-3: both.
-WIDE = {"linear_key_head_dim": 32, "max_position_embeddings": 256}
+WIDE = {"linear_key_head_dim": 64, "max_position_embeddings": 256}
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def beside_shared(c: Values) -> Part:
     return part(Beside, "mlp", one=chosen, other=shared)
 
 
-@family("qwen2_moe", norm_topk_prob=False, qkv_bias=True, **MIXED)
+@family("qwen2_moe", norm_topk_prob=False, num_key_value_heads=16, qkv_bias=True, **MIXED)
 def qwen2_moe(c: Values) -> Part:
     no_windows(c)
     mixer = attention(c, c.qkv_bias, False)
