@@ -95,7 +95,10 @@ def test_nothing_is_folded_in_a_pipe(here, args):
         (("verify", "Gpt2"), "; did you mean gpt2?"),
         (("step", "a", "--model", "Shakespeare"), "; did you mean shakespeare?"),
         (("bench", "decode", "--engine", "lama.cpp"), "; did you mean llama.cpp?"),
-        (("formulas", "falcon-7b"), "has no closed forms; minigpt count says what it costs"),
+        (
+            ("formulas", "qwen3-next-80b-a3b"),
+            "has no closed forms; minigpt count says what it costs",
+        ),
         (("formulas", "--latex", "--python"), "--latex and --python are different forms"),
         (("formulas", "--python", "--json"), "--python and --json are different forms"),
         (
