@@ -15,11 +15,12 @@ from counting.composite import composite
 from counting.costs import COSTS, Shape, Uncounted, views
 from counting.counts import Counts
 from counting.dtypes import admitted
+from counting.form import UNKNOWN, by_data, describe, fingerprint
 from counting.indexing import at, chosen, getitem, is_value, setitem, shares
 from counting.leaving import Guarded, leave, leaving, refuse_the_rest
 from counting.ledger import UNSETTLED, Ledger, NotItsTurn
 from counting.operators import Operators, give_methods
-from counting.pricing import UNKNOWN, by_data, describe, fingerprint, no_row, price
+from counting.pricing import no_row, price
 from counting.scope import place
 from counting.shapes import ShapeArray
 

@@ -12,9 +12,9 @@ import numpy as np
 from counting.array import Counted, entered
 from counting.charge import Along, Amounts, Charge
 from counting.counts import Counts
+from counting.form import describe
 from counting.ledger import Ledger
 from counting.memory import levels
-from counting.pricing import describe
 from counting.scope import place
 
 

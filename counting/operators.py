@@ -8,7 +8,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from counting.charge import Spec
 from counting.costs import COSTS, Uncounted
-from counting.pricing import fingerprint
+from counting.form import fingerprint
 from counting.scope import place
 
 _new = object.__new__

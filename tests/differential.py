@@ -13,7 +13,8 @@ from programs import Program
 
 from counting import Counted, Ledger, ShapeArray, scalars
 from counting.dtypes import arithmetic
-from counting.scalar import Complex, Scalar, runner
+from counting.scalar import Complex, Scalar
+from counting.textbook import runner
 
 
 def counted(program):

@@ -23,6 +23,7 @@ RECORDING = [
     "counts",
     "cupy_memory",
     "dtypes",
+    "form",
     "growing",
     "indexing",
     "leaving",
@@ -34,6 +35,7 @@ RECORDING = [
     "scalar",
     "scope",
     "shapes",
+    "textbook",
 ]
 REPORTS = tuple(
     f"counting.{file.stem}"

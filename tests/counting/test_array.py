@@ -21,7 +21,7 @@ from counting import (
     scalars,
     scope,
 )
-from counting.pricing import IN_PLACE
+from counting.form import IN_PLACE
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from counting import COSTS, KINDS, Cost, Scalar, scalars
 from counting.calls import JOINS
 from counting.costs import executed
 from counting.dtypes import arithmetic
-from counting.pricing import IN_PLACE
-from counting.scalar import ON_SCALARS
+from counting.form import IN_PLACE
+from counting.textbook import ON_SCALARS
 
 counts = st.fixed_dictionaries({}, optional={kind: st.integers(0, 9) for kind in KINDS})
 

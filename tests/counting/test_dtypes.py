@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from counting import COSTS, Counted, Ledger, ShapeArray, Uncounted, scalars, trace
 from counting.calls import JOINS
 from counting.costs import OUTSIDE, USUAL, views
-from counting.scalar import runner
+from counting.textbook import runner
 from counting.views import VIEWS
 
 # Arithmetic, against numbers that execute it.
