@@ -4,7 +4,6 @@ A `ShapeArray` answers NumPy's functions with the shape and dtype that NumPy wou
 Dimensions are ints or SymPy expressions; two symbolic dimensions fit if they are equal as written.
 """
 
-import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +14,18 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from counting.calls import dims, full_name, spelled
 from counting.costs import Shape, size
 from counting.indexing import chosen, getitem, selected, setitem
+from counting.shape_rules import (
+    JOINED,
+    broadcast,
+    expanded,
+    indexed,
+    moved,
+    of_signature,
+    reduced,
+    reshaped,
+    squeezed,
+    taken_along,
+)
 
 
 def _reduction(function: Callable[..., Any]) -> Callable[..., "ShapeArray"]:
@@ -26,16 +37,12 @@ def _reduction(function: Callable[..., Any]) -> Callable[..., "ShapeArray"]:
         keepdims: bool = False,
         ddof: Any = 0,
     ) -> "ShapeArray":
-        given = range(a.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-        reduced = [range(a.ndim)[i] for i in given]
-        if len({*reduced}) != len(reduced):
-            raise ValueError(f"an axis is given twice: {axis}")
-        kept = [1 if i in reduced else dim for i, dim in enumerate(a.shape)]
-        if not keepdims:
-            kept = [dim for i, dim in enumerate(kept) if i not in reduced]
         options = {} if dtype is None else {"dtype": dtype}
         return _written(
-            ShapeArray(tuple(kept), function(np.ones(1, a.dtype), **options).dtype), out
+            ShapeArray(
+                reduced(a.shape, axis, keepdims), function(np.ones(1, a.dtype), **options).dtype
+            ),
+            out,
         )
 
     return rule
@@ -97,7 +104,7 @@ class ShapeArray(NDArrayOperatorsMixin):
         if options.keys() - {"order"} or len(out) != 1:
             return NotImplemented
         shapes = [_shape(x) for x in inputs]
-        shape = _core(ufunc, *shapes) if ufunc.signature else broadcast(*shapes)
+        shape = of_signature(ufunc, *shapes) if ufunc.signature else broadcast(*shapes)
         made = [ShapeArray(shape, kind) for kind in _resolved(ufunc, inputs, dtype, casting)]
         return tuple(made) if ufunc.nout > 1 else _written(made[0], out[0], casting)
 
@@ -110,25 +117,7 @@ class ShapeArray(NDArrayOperatorsMixin):
     def __getitem__(self, index: Any) -> "ShapeArray":
         if (chosen_by := chosen(index)) is not None:
             return SHAPES[getitem](self, *chosen_by)
-        parts = list(index) if isinstance(index, tuple) else [index]
-        given = sum(part is not None and part is not Ellipsis for part in parts)
-        if given > self.ndim:
-            raise IndexError(f"{given} indices for {self.shape}")
-        at = parts.index(Ellipsis) if Ellipsis in parts else len(parts)
-        parts[at : at + 1] = [slice(None)] * (self.ndim - given)
-        shape, dims = [], iter(self.shape)
-        for part in parts:
-            if part is None:
-                shape.append(1)
-                continue
-            dim = next(dims)
-            if isinstance(part, slice):
-                shape.append(_length(part, dim))
-            elif isinstance(part, bool | list) or not _one(part):
-                raise IndexError(f"{part!r} is no index of an array without data")
-            elif isinstance(dim, int) and not -dim <= part < dim:
-                raise IndexError(f"index {part} is out of bounds for size {dim}")
-        return ShapeArray(tuple(shape), self.dtype)
+        return ShapeArray(indexed(self.shape, index), self.dtype)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if (chosen_by := chosen(index)) is not None:
@@ -137,15 +126,7 @@ class ShapeArray(NDArrayOperatorsMixin):
 
     def reshape(self, *shape: Any) -> "ShapeArray":
         given = dims(shape[0] if len(shape) == 1 else shape)
-        unknown = [dim for dim in given if isinstance(dim, int) and dim < 0]
-        known = math.prod(dim for dim in given if dim != -1)
-        if unknown not in ([], [-1]) or (unknown and known == 0):
-            raise ValueError(f"cannot reshape {self.shape} into {given}")
-        given = tuple(self.size // known if dim == -1 else dim for dim in given)
-        more = size(given) - self.size
-        if more != 0 and not (hasattr(more, "expand") and more.expand() == 0):
-            raise ValueError(f"cannot reshape {self.shape} into {given}")
-        return ShapeArray(given, self.dtype)
+        return ShapeArray(reshaped(self.shape, given), self.dtype)
 
     def swapaxes(self, axis1: int, axis2: int) -> "ShapeArray":
         dims = list(self.shape)
@@ -185,17 +166,6 @@ def _dtype(x: Any) -> Any:
     return int if x.is_integer else float  # SymPy
 
 
-def broadcast(*shapes: Shape) -> Shape:
-    """The shape that arrays of `shapes` have together, by NumPy's rule."""
-    out: list[Any] = []
-    for i in range(-max(map(len, shapes), default=0), 0):
-        dims = {shape[i] for shape in shapes if len(shape) >= -i} - {1}
-        if len(dims) > 1:
-            raise ValueError(f"shapes do not broadcast: {', '.join(map(str, shapes))}")
-        out.append(dims.pop() if dims else 1)
-    return tuple(out)
-
-
 def _resolved(ufunc: np.ufunc, inputs: Any, dtype: Any = None, casting: Any = "same_kind") -> Any:
     """The dtypes of its results."""
     given = (*map(_dtype, inputs), *[None] * ufunc.nout)
@@ -203,26 +173,6 @@ def _resolved(ufunc: np.ufunc, inputs: Any, dtype: Any = None, casting: Any = "s
     if dtype is not None:
         asked["signature"] = (None,) * ufunc.nin + (np.dtype(dtype),) * ufunc.nout
     return ufunc.resolve_dtypes(given, casting=casting, **asked)[ufunc.nin :]
-
-
-def _core(ufunc: np.ufunc, *shapes: Shape) -> Shape:
-    """The shape of a ufunc of whole vectors or matrices, by its signature: `(m,n),(n)->(m)`."""
-    wanted, _, made = str(ufunc.signature).partition("->")
-    known: dict[str, Any] = {}
-    loops = []
-    for names, shape in zip(wanted.strip("()").split("),("), shapes, strict=True):
-        dims = names.split(",")
-        if len(shape) < len(dims):  # of `n?` there may be none
-            dims = [name for name in dims if not name.endswith("?")]
-        if len(shape) < len(dims):
-            raise ValueError(f"{ufunc.__name__} takes no {' and '.join(map(str, shapes))}")
-        cut = len(shape) - len(dims)
-        loops.append(shape[:cut])
-        for name, dim in zip(dims, shape[cut:], strict=True):
-            if known.setdefault(name, dim) != dim:
-                raise ValueError(f"shapes do not fit: {', '.join(map(str, shapes))}")
-    rest = [known[name] for name in made.strip("()").split(",") if name in known]
-    return (*broadcast(*loops), *rest)
 
 
 def _reduce(ufunc: np.ufunc, a: ShapeArray, **options: Any) -> ShapeArray:
@@ -251,24 +201,6 @@ _METHODS: dict[str, Callable[..., Any]] = {
     "outer": _outer,
     "at": _at,
 }
-
-
-def _one(index: Any) -> bool:
-    """Whether it takes one of an axis: a whole number, or a symbol that stands for one."""
-    return hasattr(index, "__index__") or getattr(index, "is_integer", None) is True
-
-
-def _length(part: slice, dim: Any) -> Any:
-    if all(x is None or hasattr(x, "__index__") for x in (part.start, part.stop, part.step, dim)):
-        start, stop, step = part.indices(dim)  # `len` of their range ends at 2 ** 63
-        return max(0, (stop - start + step - (1 if step > 0 else -1)) // step)
-    if part.step not in (None, 1):
-        raise ValueError("a slice of a symbolic dimension takes no step")
-    start, stop = (
-        dim + x if isinstance(x, int) and x < 0 else x
-        for x in (part.start or 0, dim if part.stop is None else part.stop)
-    )
-    return stop - start
 
 
 def _where(condition: Any, x: Any, y: Any) -> ShapeArray:
@@ -316,76 +248,10 @@ def _tril(m: ShapeArray, k: Any = 0) -> ShapeArray:
     return ShapeArray(m.shape if m.ndim > 1 else (*m.shape, *m.shape), m.dtype)
 
 
-def _squeeze(a: ShapeArray, axis: Any = None) -> ShapeArray:
-    given = axis if isinstance(axis, tuple) else (axis,)
-    gone = [range(a.ndim)[i] for i in given] if axis is not None else None
-    if any(a.shape[i] != 1 for i in gone or ()):
-        raise ValueError(f"axes {axis} of {a.shape} are not of size 1")
-    at = [i for i, n in enumerate(a.shape) if n == 1] if gone is None else gone
-    return ShapeArray(tuple(n for i, n in enumerate(a.shape) if i not in at), a.dtype)
-
-
-def _expand_dims(a: ShapeArray, axis: Any) -> ShapeArray:
-    given = axis if isinstance(axis, tuple) else (axis,)
-    ndim = a.ndim + len(given)
-    new, rest = {range(ndim)[i] for i in given}, iter(a.shape)
-    if len(new) != len(given):
-        raise ValueError(f"an axis is given twice: {axis}")
-    return ShapeArray(tuple(1 if i in new else next(rest) for i in range(ndim)), a.dtype)
-
-
-def _moveaxis(a: ShapeArray, source: Any, destination: Any) -> ShapeArray:
-    start, end = ((x,) if isinstance(x, int) else x for x in (source, destination))
-    start, end = ([range(a.ndim)[i] for i in x] for x in (start, end))
-    order = [i for i in range(a.ndim) if i not in start]
-    for to, axis in sorted(zip(end, start, strict=True)):
-        order.insert(to, axis)
-    return a.transpose(*order)
-
-
 def _flip(a: ShapeArray, axis: Any = None) -> ShapeArray:
     for i in () if axis is None else axis if isinstance(axis, tuple) else (axis,):
         range(a.ndim)[i]
     return ShapeArray(a.shape, a.dtype)
-
-
-def _concatenate(*arrays: ShapeArray, axis: int | None = 0) -> ShapeArray:
-    if axis is None:
-        arrays, axis = tuple(x.reshape(-1) for x in arrays), 0
-    axis = range(arrays[0].ndim)[axis]
-    rest = {(*x.shape[:axis], *x.shape[axis + 1 :]) for x in arrays}
-    if len(rest) != 1 or len({x.ndim for x in arrays}) != 1:
-        raise ValueError(f"shapes do not join: {', '.join(str(x.shape) for x in arrays)}")
-    (kept,) = rest
-    total = sum(x.shape[axis] for x in arrays)
-    shape = (*kept[:axis], total, *kept[axis:])
-    return ShapeArray(shape, np.result_type(*(x.dtype for x in arrays)))
-
-
-def _stack(*arrays: ShapeArray, axis: int = 0) -> ShapeArray:
-    at = range(arrays[0].ndim + 1)[axis]
-    return _concatenate(*(x[(*[slice(None)] * at, None)] for x in arrays), axis=at)
-
-
-def _hstack(*arrays: ShapeArray) -> ShapeArray:
-    rows = [x[None] if x.ndim == 0 else x for x in arrays]
-    return _concatenate(*rows, axis=0 if rows[0].ndim == 1 else 1)
-
-
-def _dstack(*arrays: ShapeArray) -> ShapeArray:
-    rows = [x[None] if x.ndim == 0 else x for x in arrays]
-    planes = [x[None] if x.ndim == 1 else x for x in rows]
-    return _concatenate(*(x[..., None] if x.ndim == 2 else x for x in planes), axis=2)
-
-
-def _column_stack(*arrays: ShapeArray) -> ShapeArray:
-    rows = [x[None] if x.ndim == 0 else x for x in arrays]
-    return _concatenate(*(x[:, None] if x.ndim == 1 else x for x in rows), axis=1)
-
-
-def _vstack(*arrays: ShapeArray) -> ShapeArray:
-    rows = [x[None] if x.ndim == 0 else x for x in arrays]
-    return _concatenate(*(x[None] if x.ndim == 1 else x for x in rows))
 
 
 def _accumulation(function: Callable[..., Any]) -> Callable[..., ShapeArray]:
@@ -400,26 +266,24 @@ def _accumulation(function: Callable[..., Any]) -> Callable[..., ShapeArray]:
     return rule
 
 
+def _joining(rule: Callable[..., Shape]) -> Callable[..., ShapeArray]:
+    def join(*arrays: ShapeArray, **options: Any) -> ShapeArray:
+        dtype = np.result_type(*(x.dtype for x in arrays))
+        return ShapeArray(rule(*(x.shape for x in arrays), **options), dtype)
+
+    return join
+
+
 def _take_along_axis(arr: ShapeArray, indices: Any, axis: int) -> ShapeArray:
     _whole(indices)
-    axis = range(arr.ndim)[axis]
-    rest = broadcast(
-        (*arr.shape[:axis], 1, *arr.shape[axis + 1 :]),
-        (*indices.shape[:axis], 1, *indices.shape[axis + 1 :]),
-    )
-    return ShapeArray((*rest[:axis], indices.shape[axis], *rest[axis + 1 :]), arr.dtype)
+    return ShapeArray(taken_along(arr.shape, indices.shape, axis), arr.dtype)
 
 
 SHAPES: dict[Callable[..., Any], Callable[..., Any]] = {
     **{function: _reduction(function) for function in REDUCTIONS},
     np.cumsum: _accumulation(np.cumsum),
     np.cumprod: _accumulation(np.cumprod),
-    np.concatenate: _concatenate,
-    np.stack: _stack,
-    np.vstack: _vstack,
-    np.hstack: _hstack,
-    np.dstack: _dstack,
-    np.column_stack: _column_stack,
+    **{function: _joining(rule) for function, rule in JOINED.items()},
     np.where: _where,
     np.take: _take,
     np.take_along_axis: _take_along_axis,
@@ -431,9 +295,9 @@ SHAPES: dict[Callable[..., Any], Callable[..., Any]] = {
     np.reshape: lambda a, shape: a.reshape(shape),
     np.swapaxes: ShapeArray.swapaxes,
     np.transpose: lambda a, axes=None: a.transpose(axes),
-    np.squeeze: _squeeze,
-    np.expand_dims: _expand_dims,
-    np.moveaxis: _moveaxis,
+    np.squeeze: lambda a, axis=None: ShapeArray(squeezed(a.shape, axis), a.dtype),
+    np.expand_dims: lambda a, axis: ShapeArray(expanded(a.shape, axis), a.dtype),
+    np.moveaxis: lambda a, *axes, **named: a.transpose(*moved(a.ndim, *axes, **named)),
     np.ravel: lambda a: a.reshape(-1),
     np.flip: _flip,
     operator.getitem: operator.getitem,

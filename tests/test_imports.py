@@ -34,6 +34,7 @@ RECORDING = [
     "pricing",
     "scalar",
     "scope",
+    "shape_rules",
     "shapes",
     "textbook",
 ]
