@@ -15,6 +15,7 @@ from counting.calls import JOINS, full_name, joined, row_name
 from counting.charge import Charge, Spec
 from counting.composite import composite
 from counting.costs import (
+    COMPLEX,
     COSTS,
     OTHERWISE,
     REAL,
@@ -262,15 +263,13 @@ def _amounts(
 
 
 def _executed(function: Any, cost: Cost, by: str, made: Made) -> Amounts:
-    try:
-        special = OTHERWISE.get((function, by))
-        if by == "complex" and function in REAL:
-            raise KeyError
-        found: Amounts = {**(executed(cost, by) if special is None else special * size(made.shape))}
-    except KeyError:
+    special = OTHERWISE.get((function, by))
+    unknown = function in REAL or cost.keys() - COMPLEX.keys()
+    if by == "complex" and special is None and unknown:
         raise Uncounted(
             f"{full_name(function)} of complex numbers is not counted: it has no one algorithm"
-        ) from None
+        )
+    found: Amounts = {**(executed(cost, by) if special is None else special * size(made.shape))}
     if COSTS.get(function) is matmul and by in ("float", "complex"):
         # Inner products that begin with a term; a complex one is two real ones, twice as long.
         found["dots"] = size(made.shape) * (2 if by == "complex" else 1)
