@@ -3,8 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 from counting.array import Counted, trace
-from counting.costs import COSTS, KINDS, Cost, Uncounted
+from counting.cost import KINDS, Cost, Uncounted
+from counting.costs import COSTS
 from counting.counts import Counts
+from counting.creation import made as _  # the arrays that twins make
 from counting.ledger import Ledger, NotItsTurn, interval, observing
 from counting.scalar import Scalar, scalars
 from counting.scope import category, scope

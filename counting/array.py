@@ -12,17 +12,21 @@ from counting import show
 from counting.calls import plain, spelled
 from counting.charge import Charge, Spec
 from counting.composite import composite
-from counting.costs import COSTS, Shape, Uncounted, views
+from counting.cost import Shape, Uncounted
+from counting.costs import COSTS
 from counting.counts import Counts
 from counting.dtypes import admitted
 from counting.form import UNKNOWN, by_data, describe, fingerprint
-from counting.indexing import at, chosen, getitem, is_value, setitem, shares
+from counting.indexing import at, chosen, is_value, shares
 from counting.leaving import Guarded, leave, leaving, refuse_the_rest
 from counting.ledger import UNSETTLED, Ledger, NotItsTurn
 from counting.operators import Operators, give_methods
 from counting.pricing import no_row, price
+from counting.primitives import getitem, setitem
+from counting.rules import views
 from counting.scope import place
 from counting.shapes import ShapeArray
+from counting.twins import code_of, made_in
 
 _new = object.__new__
 
@@ -109,7 +113,11 @@ class Counted(Guarded, Operators):
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         try:
             if function not in COSTS:
-                raise no_row(function)
+                code = code_of(function)
+                if code is None:
+                    raise no_row(function)
+                with made_in(self.ledger):
+                    return code(*args, **options)
             operands, normal = spelled(function, args, options)
             if COSTS[function] is views:
                 x = operands[0]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from counting.costs import Shape, Uncounted
+from counting.cost import Shape, Uncounted
 
 
 def full_name(function: Any) -> str:
@@ -54,6 +54,11 @@ NORMAL: dict[str, Callable[[Any], Any]] = {
     "source": _axes,
     "destination": _axes,
     "shape": dims,
+    "kth": _axes,
+    "repeats": _axes,
+    "decimals": index,
+    "offset": index,
+    "dims": dims,
     "keepdims": bool,
     "dtype": np.dtype,
     "order": str,
@@ -80,23 +85,25 @@ def _call(operands: int, parameters: str = "", counted: str | None = None) -> Ca
     return Call(operands, tuple(parameters.split()), tuple(known.split()))
 
 
+_SORT = _call(1, "axis kind order stable", "axis kind stable")
+_PARTITION = _call(1, "kth axis kind order", "kth axis kind")
 _LIKE = _call(1, "dtype order subok shape device", "dtype order shape")
 
 CALLS: dict[Callable[..., Any], Call] = {
-    np.sum: _call(1, "axis dtype out keepdims initial where", "axis dtype out keepdims"),
+    np.sum: _call(1, "axis dtype out keepdims initial where"),
     np.cumsum: _call(1, "axis dtype out"),
-    np.max: _call(1, "axis out keepdims initial where", "axis out keepdims"),
-    np.prod: _call(1, "axis dtype out keepdims initial where", "axis dtype out keepdims"),
-    np.min: _call(1, "axis out keepdims initial where", "axis out keepdims"),
+    np.max: _call(1, "axis out keepdims initial where"),
+    np.prod: _call(1, "axis dtype out keepdims initial where"),
+    np.min: _call(1, "axis out keepdims initial where"),
     np.argmax: _call(1, "axis out keepdims"),
     np.argmin: _call(1, "axis out keepdims"),
-    np.any: _call(1, "axis out keepdims where", "axis out keepdims"),
-    np.all: _call(1, "axis out keepdims where", "axis out keepdims"),
+    np.any: _call(1, "axis out keepdims where"),
+    np.all: _call(1, "axis out keepdims where"),
     np.ptp: _call(1, "axis out keepdims"),
     np.var: _call(1, "axis dtype out ddof keepdims", "axis ddof keepdims"),
     np.std: _call(1, "axis dtype out ddof keepdims", "axis ddof keepdims"),
     np.cumprod: _call(1, "axis dtype out"),
-    np.mean: _call(1, "axis dtype out keepdims where", "axis dtype out keepdims"),
+    np.mean: _call(1, "axis dtype out keepdims where"),
     np.where: _call(3),
     np.take: _call(2, "axis out mode", "axis"),
     np.take_along_axis: _call(2, "axis"),
@@ -105,13 +112,31 @@ CALLS: dict[Callable[..., Any], Call] = {
     np.ones_like: _LIKE,
     np.empty_like: _LIKE,
     np.tril: _call(1, "k"),
-    np.reshape: _call(1, "shape order copy", "shape"),
+    np.ndarray.astype: _call(1, "dtype order casting subok copy", "dtype order casting"),
+    np.ndarray.repeat: _call(1, "repeats axis"),
+    np.ndarray.diagonal: _call(1, "offset axis1 axis2"),
+    np.ndarray.view: _call(1, "dtype type", "dtype"),
+    np.ndarray.round: _call(1, "decimals out"),
+    np.ndarray.nonzero: _call(1),
+    np.ndarray.sort: _SORT,
+    np.ndarray.argsort: _SORT,
+    np.ndarray.partition: _PARTITION,
+    np.ndarray.argpartition: _PARTITION,
+    np.ndarray.searchsorted: _call(2, "side sorter", "side"),
+    np.dot: _call(2, "out"),
+    np.inner: _call(2),
+    np.vdot: _call(2),
+    np.bincount: _call(1, "weights minlength", "minlength"),
+    np.unravel_index: _call(1, "shape order", "shape"),
+    np.lib.stride_tricks.as_strided: _call(1, "shape strides subok writeable"),
+    np.broadcast_to: _call(1, "shape subok"),
+    np.reshape: _call(1, "shape order copy", "shape order"),
     np.swapaxes: _call(1, "axis1 axis2"),
     np.transpose: _call(1, "axes"),
     np.squeeze: _call(1, "axis"),
     np.expand_dims: _call(1, "axis"),
     np.moveaxis: _call(1, "source destination"),
-    np.ravel: _call(1, "order", ""),
+    np.ravel: _call(1, "order"),
     np.flip: _call(1, "axis"),
 }
 
@@ -123,6 +148,8 @@ JOINS: dict[Callable[..., Any], str] = {
     np.hstack: "",
     np.dstack: "",
     np.column_stack: "",
+    np.lexsort: "axis",
+    np.ravel_multi_index: "dims",
 }
 """Functions of a list of arrays, and what is counted beside."""
 
@@ -167,8 +194,8 @@ def spelled(
     return operands, normal
 
 
-_OF_UFUNCS = ("dtype", "casting", "order", "out")  # the last stays the last, see `array.apply`
-_OF_METHODS = ("axis", "keepdims", "dtype", "out")
+_OF_UFUNCS = ("dtype", "signature", "casting", "order", "where", "out")  # the last stays the last, see `array.apply`
+_OF_METHODS = ("axis", "keepdims", "dtype", "initial", "where", "out")
 
 
 def plain(function: Any, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from counting.costs import KINDS, OUTSIDE, Cost, Shape
+from counting.cost import KINDS, OUTSIDE, Cost, Shape
 from counting.memory import Event, Usage
 
 OPERATIONS = ("calls", "dots", *KINDS, *OUTSIDE)  # the first columns of a row, of any ledger

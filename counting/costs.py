@@ -1,98 +1,21 @@
 """What a floating-point operation is: one table, NumPy function -> rule, and nowhere else.
 
-A rule gives the `Cost` of one call from the shapes of its result and of its operands, and from the
-axis of a running sum, in real floating-point numbers; `executed` says what that is in other
-numbers. Kinds are kept apart to the end; conventions (2mnp, mp(2n-1), MACs) are ways of summing
-them: `views.py`.
+Kinds are kept apart to the end; conventions (2mnp, mp(2n-1), MACs) are ways of summing them:
+`views.py`.
 """
 
-import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.fft import _pocketfft_umath
+from numpy.linalg import _umath_linalg
 
-from counting.indexing import getitem, setitem
-
-USUAL = ("mul", "add", "fma", "div", "exp", "tanh", "sqrt", "sin", "cos", "cmp")  # in transformers
-KINDS = (*USUAL, "log", "pow", "trig", "round")  # of FLOP
-OUTSIDE = ("int", "logic")  # operations on integers and on truth values, which are no FLOP
-
-_KNOWN = frozenset((*KINDS, *OUTSIDE))
-
-Shape = tuple[Any, ...]  # each dimension an int or a SymPy expression
-Rule = Callable[..., "Cost"]
-
-
-class Uncounted(TypeError):
-    """An operation that the table of costs does not know, or one that would leave the count."""
-
-
-class Cost(Mapping[str, Any]):
-    """Counts of operations by kind, a kind that does not occur left out: `Cost(mul=3, add=2)`.
-
-    It is a value: `a + b` adds kind by kind, `cost * n` repeats, nothing changes it. Counts are
-    ints, or SymPy expressions where shapes are symbolic.
-
-    Raises:
-        ValueError: there is no such kind of operation.
-    """
-
-    __slots__ = ("_counts",)
-
-    def __init__(self, counts: Mapping[str, Any] = {}, /, **more: Any) -> None:
-        self._counts = {kind: n for kind, n in {**counts, **more}.items() if n != 0}
-        if not self._counts.keys() <= _KNOWN:
-            unknown = min(self._counts.keys() - _KNOWN)
-            raise ValueError(f"unknown kind of operation {unknown!r}; known: {(*KINDS, *OUTSIDE)}")
-
-    def __getitem__(self, kind: str) -> Any:
-        return self._counts[kind]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._counts)
-
-    def __len__(self) -> int:
-        return len(self._counts)
-
-    def __add__(self, other: "Cost") -> "Cost":
-        return Cost(
-            {k: self._counts.get(k, 0) + other._counts.get(k, 0) for k in (*KINDS, *OUTSIDE)}
-        )
-
-    def __mul__(self, times: Any) -> "Cost":
-        return Cost({k: n * times for k, n in self.items()})
-
-    def by_kind(self) -> dict[str, Any]:
-        """The usual kinds of FLOP, those that do not occur at 0, and the others that occur."""
-        return {k: self._counts.get(k, 0) for k in (*KINDS, *OUTSIDE) if k in USUAL or k in self}
-
-    @property
-    def flops(self) -> Any:
-        """Every floating-point operation once, a fused multiply-add as two."""
-        return sum(self._counts.get(kind, 0) for kind in (*KINDS, "fma"))
-
-    @property
-    def operations(self) -> Any:
-        """As `flops`, of any kind."""
-        return sum(self.values()) + self._counts.get("fma", 0)
-
-    def __repr__(self) -> str:
-        return f"Cost({', '.join(f'{k}={n}' for k, n in self.items())})"
-
-
-# What one operation on complex numbers takes in real ones, by the textbook: (a + bi)(c + di) is
-# ac - bd + (ad + bc)i, and a quotient that times the conjugate over the square of the divisor's
-# size. A root, a logarithm, a power have no one textbook: they are refused.
-COMPLEX = {
-    "add": Cost(add=2),
-    "mul": Cost(mul=4, add=2),
-    "fma": Cost(fma=4),
-    "div": Cost(mul=6, add=3, div=2),
-    "exp": Cost(exp=1, cos=1, sin=1, mul=2),
-    "logic": Cost(logic=1),
-}
+from counting import published, rules
+from counting.cost import Cost
+from counting.primitives import choose, correlate, count_nonzero, einsum, getitem, interp, setitem
+from counting.rules import Rule, each, matmul, moves, reduction, running, views
 
 # What functions take of one number in other arithmetic, where it is not what its kinds do there.
 OTHERWISE: dict[tuple[Callable[..., Any], str], Cost] = {
@@ -110,87 +33,6 @@ OTHERWISE: dict[tuple[Callable[..., Any], str], Cost] = {
 }
 
 REAL = (np.mean, np.var, np.std)  # of complex numbers they do something else
-
-
-def executed(cost: Cost, arithmetic: str) -> Cost:
-    """What a cost in real floating-point numbers is in other numbers.
-
-    Args:
-        arithmetic: "float", "complex", "int" or "logic", see `dtypes.arithmetic`. A multiply-add of
-            integers is two operations, as it is two FLOP.
-
-    Raises:
-        KeyError: it has a kind without an algorithm for complex numbers.
-    """
-    if arithmetic == "float":
-        return cost
-    if arithmetic == "logic":
-        return Cost(logic=cost.operations)
-    if arithmetic == "int":
-        return Cost(int=cost.flops + cost.get("int", 0), logic=cost.get("logic", 0))
-    return sum((COMPLEX[kind] * n for kind, n in cost.items()), Cost())
-
-
-def size(shape: Shape) -> Any:
-    """The number of elements of an array of `shape`."""
-    return math.prod(shape)
-
-
-def each(kind: str = "", **kinds: int) -> Rule:
-    """One operation for each element of the result, or several."""
-    one = Cost({kind: 1} if kind else kinds)
-    return lambda out, *operands, **options: one * size(out)
-
-
-def reduction(kind: str) -> Rule:
-    """n - 1 operations to bring n elements down to one; none where there are none."""
-    return lambda out, a, **options: Cost({kind: size(a) - size(out) if size(a) != 0 else 0})
-
-
-def mean(out: Shape, a: Shape, **options: Any) -> Cost:
-    """A sum and one division for each element of the result."""
-    return reduction("add")(out, a) + Cost(div=size(out))
-
-
-def spread(out: Shape, a: Shape, **options: Any) -> Cost:
-    """The largest less the smallest."""
-    return reduction("cmp")(out, a) * 2 + Cost(add=size(out))
-
-
-def variance(out: Shape, a: Shape, **options: Any) -> Cost:
-    """A mean, and the mean of squares of what each element is from it."""
-    return mean(out, a) * 2 + Cost(add=size(a), mul=size(a))
-
-
-def deviation(out: Shape, a: Shape, **options: Any) -> Cost:
-    """The root of a variance."""
-    return variance(out, a) + Cost(sqrt=size(out))
-
-
-def running(kind: str) -> Rule:
-    """n - 1 operations along an axis of n, for each result but the first."""
-
-    def rule(out: Shape, a: Shape, axis: int | None = None, **options: Any) -> Cost:
-        at = None if axis is None else range(len(a))[axis]
-        rows = 1 if at is None else size((*a[:at], *a[at + 1 :]))
-        return Cost({kind: size(a) - rows if size(a) != 0 else 0})
-
-    return rule
-
-
-def matmul(out: Shape, a: Shape, b: Shape, **options: Any) -> Cost:
-    """n multiply-adds for each element of the result, onto an accumulator that starts at zero."""
-    return Cost(fma=size(out) * a[-1])
-
-
-def moves(out: Shape, *operands: Any, **options: Any) -> Cost:
-    """Bytes are read and written, nothing is computed."""
-    return Cost()
-
-
-def views(out: Shape, *operands: Any, **options: Any) -> Cost:
-    """The same bytes seen in another shape: nothing is read, written or computed."""
-    return Cost()
 
 
 _UFUNCS: tuple[tuple[Rule, str], ...] = (
@@ -223,47 +65,89 @@ _UFUNCS: tuple[tuple[Rule, str], ...] = (
     (matmul, "matmul matvec vecdot vecmat"),
 )
 
+_REDUCTIONS: tuple[tuple[Rule, str], ...] = (
+    (reduction("add"), "sum"),
+    (reduction("mul"), "prod"),
+    (reduction("cmp"), "max min argmax argmin"),
+    (reduction("logic"), "any all"),
+    (rules.spread, "ptp"),
+    (rules.mean, "mean"),
+    (rules.variance, "var"),
+    (rules.deviation, "std"),
+    (running("add"), "cumsum"),
+    (running("mul"), "cumprod"),
+)
+
+_MOVES = (
+    "concatenate stack vstack hstack dstack column_stack where take take_along_axis copy copyto"
+)
+_MOVES += " ones_like empty_like tril"
+_VIEWS = "reshape swapaxes transpose squeeze expand_dims moveaxis ravel flip broadcast_to"
+
+# Methods of arrays that no function of NumPy's does by itself.
+_METHODS_OF_ARRAYS: tuple[tuple[Rule, str], ...] = (
+    (moves, "astype repeat"),
+    (views, "diagonal view"),
+    (rules.rounding, "round"),
+    (rules.truths, "nonzero"),
+    (rules.sorting, "sort argsort partition argpartition"),
+    (rules.searching, "searchsorted"),
+)
+
+# Inside numpy.linalg and numpy.fft; versions of NumPy call some of them differently.
+_LINALG: tuple[tuple[Rule, str], ...] = (
+    (published.determinant, "det"),
+    (published.log_determinant, "slogdet"),
+    (published.solution, "solve"),
+    (published.solution_of_vectors, "solve1"),
+    (published.inverse, "inv"),
+    (published.cholesky, "cholesky_lo cholesky_up"),
+    (published.householder, "qr_r_raw qr_r_raw_m qr_r_raw_n"),
+    (published.orthogonal, "qr_reduced qr_complete"),
+    (published.symmetric_values, "eigvalsh_lo eigvalsh_up"),
+    (published.symmetric_vectors, "eigh_lo eigh_up"),
+    (published.values, "eigvals"),
+    (published.vectors, "eig"),
+    (published.singular_values, "svd svd_m svd_n"),
+    (published.singular_thin, "svd_s svd_m_s svd_n_s"),
+    (published.singular_full, "svd_f svd_m_f svd_n_f"),
+    (published.least_squares, "lstsq lstsq_m lstsq_n"),
+)
+_FOURIER: tuple[tuple[Rule, str], ...] = (
+    (published.fourier, "fft ifft"),
+    (published.to_real, "irfft"),
+    (published.of_real_even, "rfft_n_even"),
+    (published.of_real_odd, "rfft_n_odd"),
+)
+
+
+def _rows(module: Any, table: tuple[tuple[Rule, str], ...]) -> dict[Callable[..., Any], Rule]:
+    named = ((name, rule) for rule, names in table for name in names.split())
+    return {getattr(module, name): rule for name, rule in named if hasattr(module, name)}
+
+
 COSTS: dict[Callable[..., Any], Rule] = {
-    **{getattr(np, n): rule for rule, names in _UFUNCS for n in names.split() if hasattr(np, n)},
-    np.sum: reduction("add"),
-    np.prod: reduction("mul"),
-    np.max: reduction("cmp"),
-    np.min: reduction("cmp"),
-    np.argmax: reduction("cmp"),
-    np.argmin: reduction("cmp"),
-    np.any: reduction("logic"),
-    np.all: reduction("logic"),
-    np.ptp: spread,
-    np.mean: mean,
-    np.var: variance,
-    np.std: deviation,
-    np.cumsum: running("add"),
-    np.cumprod: running("mul"),
-    np.concatenate: moves,
-    np.stack: moves,
-    np.vstack: moves,
-    np.hstack: moves,
-    np.dstack: moves,
-    np.column_stack: moves,
-    np.where: moves,
-    np.take: moves,
-    np.take_along_axis: moves,
-    np.copy: moves,
-    np.copyto: moves,
-    np.ones_like: moves,
-    np.empty_like: moves,
-    np.tril: moves,
-    np.reshape: views,
-    np.swapaxes: views,
-    np.transpose: views,
-    np.squeeze: views,
-    np.expand_dims: views,
-    np.moveaxis: views,
-    np.ravel: views,
-    np.flip: views,
+    **_rows(np, (*_UFUNCS, *_REDUCTIONS, (moves, _MOVES), (views, _VIEWS))),
+    **_rows(np.ndarray, _METHODS_OF_ARRAYS),
+    **_rows(_umath_linalg, _LINALG),
+    **_rows(_pocketfft_umath, _FOURIER),
+    np._core.umath.clip: rules.clip,
+    np.dot: rules.dot,
+    np.inner: matmul,
+    np.vdot: rules.vdot,
+    np.bincount: rules.bins,
+    np.lexsort: rules.sorting_keys,
+    np.ravel_multi_index: rules.places,
+    np.unravel_index: rules.places,
+    np.lib.stride_tricks.as_strided: views,
     operator.getitem: views,
     getitem: moves,
     setitem: moves,
+    choose: moves,
+    einsum: rules.einsum,
+    correlate: rules.correlate,
+    interp: rules.interpolation,
+    count_nonzero: rules.truths_counted,
 }
 
 # What a method of a ufunc costs, of its two operands' kind of operation: `np.add.reduce`.
@@ -286,3 +170,18 @@ def rule_of(function: Callable[..., Any]) -> Rule | None:
         if method is not None and len(one) == 1 and one.operations == 1:
             return method(*one)
     return rule
+
+
+_BOUNDS = (rules.sorting, rules.sorting_keys, rules.searching, rules.interpolation)
+
+
+def how_known(function: Callable[..., Any]) -> str:
+    """How we know what a function costs: "executed", "published" or "bound".
+
+    What is executed is run on numbers that count, by the textbook, and its operations counted; a
+    bound is the most that the textbook's algorithm takes, whatever the numbers are.
+    """
+    rule = rule_of(function)
+    if rule in _BOUNDS:
+        return "bound"
+    return "published" if getattr(rule, "__module__", "") == published.__name__ else "executed"

@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 from counting.charge import Along, Charge
-from counting.costs import KINDS, OUTSIDE, Cost
+from counting.cost import KINDS, OUTSIDE, Cost
 from counting.memory import Event
 
 Key = tuple[str, str]  # path and operation, for example ("h.3.attn.qk", "matmul")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from counting.costs import Uncounted
+from counting.cost import Uncounted
 from counting.scalar import Scalar
 
 # An operation executes the last of these that is among its operands and its result.

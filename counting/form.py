@@ -7,11 +7,12 @@ import numpy as np
 
 from counting.charge import Spec
 from counting.composite import composite
-from counting.costs import COSTS, Shape, Uncounted
+from counting.cost import Shape, Uncounted
+from counting.costs import COSTS
 from counting.dtypes import admitted, require
-from counting.indexing import getitem, setitem
 from counting.ledger import Ledger
 from counting.memory import occupied
+from counting.primitives import getitem, setitem
 
 IN_PLACE = (np.copyto, setitem)  # what writes into its first operand
 

@@ -40,16 +40,6 @@ def chosen(index: Any) -> tuple[Any, ...] | None:
     return tuple(np.asarray(p) if type(p) is list else p for p in parts) if any(some) else None
 
 
-def getitem(x: Any, *index: Any) -> Any:
-    """A copy of chosen elements."""
-    return x[index]
-
-
-def setitem(x: Any, value: Any, *index: Any) -> None:
-    """Writes chosen elements."""
-    x[index] = value
-
-
 def selected(x: Any, index: tuple[Any, ...]) -> tuple[int, ...]:
     """The shape of what an index chooses of an array.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from counting.costs import Uncounted
+from counting.cost import Uncounted
 
 # Whether arrays may leave the count here, see `stepping.operation.uncounted`.
 leaving: ContextVar[bool] = ContextVar("leaving", default=False)

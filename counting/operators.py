@@ -7,7 +7,8 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from counting.charge import Spec
-from counting.costs import COSTS, Uncounted
+from counting.cost import Uncounted
+from counting.costs import COSTS
 from counting.form import fingerprint
 from counting.scope import place
 

@@ -14,25 +14,15 @@ import numpy as np
 from counting.calls import JOINS, full_name, joined, row_name
 from counting.charge import Charge, Spec
 from counting.composite import composite
-from counting.costs import (
-    COMPLEX,
-    COSTS,
-    OTHERWISE,
-    REAL,
-    Cost,
-    Shape,
-    Uncounted,
-    executed,
-    matmul,
-    rule_of,
-    size,
-    views,
-)
+from counting.cost import COMPLEX, Cost, Shape, Uncounted, executed, size
+from counting.costs import COSTS, OTHERWISE, REAL, rule_of
 from counting.dtypes import arithmetic
 from counting.form import IN_PLACE, describe, is_at, is_packed
-from counting.indexing import getitem, selected, setitem
+from counting.indexing import selected
 from counting.ledger import Ledger
 from counting.memory import levels
+from counting.primitives import getitem, setitem
+from counting.rules import matmul, views
 from counting.scope import at
 from counting.scope import category as in_category
 from counting.shapes import ShapeArray

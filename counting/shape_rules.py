@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from counting.costs import Shape, size
+from counting.cost import Shape, size
 
 
 def broadcast(*shapes: Shape) -> Shape:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from counting.calls import dims, full_name, spelled
-from counting.costs import Shape, size
-from counting.indexing import chosen, getitem, selected, setitem
+from counting.cost import Shape, size
+from counting.indexing import chosen, selected
+from counting.primitives import getitem, setitem
 from counting.shape_rules import (
     JOINED,
     broadcast,

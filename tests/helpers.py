@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from counting import Counted, Counts, Ledger, category, scalars
 from counting.calls import JOINS
 from counting.composite import composite
-from counting.indexing import getitem, setitem
+from counting.primitives import getitem, setitem
 from counting.shapes import REDUCTIONS
 from minigpt.models.architectures import build
 from minigpt.models.families.deepseek import deepseek_v3

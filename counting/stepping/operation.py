@@ -10,7 +10,7 @@ import numpy as np
 
 from counting.array import Counted
 from counting.charge import Charge
-from counting.costs import Cost
+from counting.cost import Cost
 from counting.leaving import leaving
 from counting.ledger import Ledger
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from counting import COSTS, KINDS, Cost, Scalar, scalars
 from counting.calls import JOINS
-from counting.costs import executed
+from counting.cost import executed
 from counting.dtypes import arithmetic
 from counting.form import IN_PLACE
 from counting.textbook import ON_SCALARS

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from counting import COSTS, Counted, Ledger, ShapeArray, Uncounted, scalars, trace
 from counting.calls import JOINS
-from counting.costs import OUTSIDE, USUAL, views
+from counting.cost import OUTSIDE, USUAL
+from counting.rules import views
 from counting.textbook import runner
 from counting.views import VIEWS
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from sympy import Symbol
 from typer.testing import CliRunner
 
-from counting.costs import USUAL
+from counting.cost import USUAL
 from counting.views import VIEWS
 from minigpt.cli import app
 from minigpt.commands.formulas import document, latex, run, tables

@@ -1,0 +1,113 @@
+"""Functions that make arrays, as programs call them that are run by `counted`.
+
+What they write is written once, `np.empty` nothing; `np.arange` multiplies and adds.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from counting.array import Counted, apply, entered
+from counting.charge import Charge
+from counting.cost import Cost, Uncounted, executed
+from counting.dtypes import arithmetic
+from counting.form import describe
+from counting.scope import place
+from counting.twins import SUBSTITUTES, making
+
+
+def made(data: Any, name: str, each: Cost = Cost(), written: bool = True) -> Any:
+    """Counts an array that a function called `name` has just made.
+
+    Args:
+        each: what it computes for each element.
+        written: whether it writes them.
+    """
+    ledger = making.get()
+    if ledger is None:
+        raise Uncounted(
+            "a function that `counted` ran goes on after it: what it makes is counted nowhere"
+        )
+    path, category = place.get()
+    spec = describe(ledger, data, category)
+    key = (name, spec, written)
+    charge = ledger.charges.get(key)
+    if charge is None:
+        amounts: dict[Any, Any] = {
+            "calls": 1,
+            **executed(each * data.size, arithmetic([data.dtype])),
+        }
+        if written:
+            amounts["written", category] = spec.nbytes
+        columns = tuple((ledger.columns[column], n) for column, n in amounts.items() if n != 0)
+        charge = Charge(name, (("", name, columns),), columns, spec, _again)
+        ledger.charges[key] = charge
+    result = entered(ledger, path, charge, data)
+    if ledger.observers and (observer := ledger.observer):
+        observer(path, charge, (), result)
+    return result
+
+
+def _again(*bare: Any) -> Any:
+    raise RuntimeError("an array is made anew each time")
+
+
+def _making(function: Callable[..., Any], each: Cost = Cost(), written: bool = True) -> Any:
+    """What stands for a function of sizes."""
+
+    def make(*args: Any, **options: Any) -> Any:
+        options.pop("like", None)
+        data = function(*map(number, args), **{name: number(x) for name, x in options.items()})
+        return made(data, function.__name__, each, written)
+
+    make.__name__ = function.__name__
+    return make
+
+
+def number(x: Any) -> Any:
+    """A counted number, or each in a tuple, as Python's: a copy of it leaves the count."""
+    if type(x) in (tuple, list):
+        return type(x)(map(number, x))
+    return x.tolist() if type(x) is Counted else x
+
+
+def _found(x: Any) -> bool:
+    """Whether there is a counted array in a list, at whatever depth."""
+    return type(x) is Counted or (type(x) in (list, tuple) and any(map(_found, x)))
+
+
+def asarray(x: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, **more: Any) -> Any:
+    """As NumPy's: an array that counts passes, a list is written into one."""
+    if type(x) in (list, tuple) and _found(x):
+        x, copy = apply(np.stack, *map(asarray, x)), None
+    if type(x) is not Counted:
+        if hasattr(x, "__array_function__") and not isinstance(x, np.ndarray):
+            return x
+        data = np.array(x, dtype, order=order)
+        return Counted(data, making.get()) if isinstance(x, np.ndarray) else made(data, "array")
+    if dtype is not None and np.dtype(dtype) != x.dtype:
+        return x.astype(dtype)
+    return x.copy() if copy else x
+
+
+def array(
+    x: Any, dtype: Any = None, *, copy: Any = True, order: Any = "K", ndmin: int = 0, **more: Any
+) -> Any:
+    """As NumPy's: an array, a copy of one, or one of a list."""
+    made = asarray(
+        x, dtype, None if order == "K" else order, copy=copy if type(x) is Counted else None
+    )
+    return made if made.ndim >= ndmin else made.reshape((1,) * (ndmin - made.ndim) + made.shape)
+
+
+SUBSTITUTES |= {
+    np.asarray: asarray,
+    np.asanyarray: asarray,
+    np.ascontiguousarray: asarray,
+    np.asfortranarray: asarray,
+    np.array: array,
+    np.zeros: _making(np.zeros),
+    np.empty: _making(np.empty, written=False),
+    np.arange: _making(np.arange, Cost(mul=1, add=1)),
+}
