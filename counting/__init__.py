@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
+from counting import drawing, shape_functions, substitutes  # they fill tables
 from counting.array import Counted, trace
 from counting.cost import KINDS, Cost, Uncounted
 from counting.costs import COSTS
 from counting.counts import Counts
-from counting.creation import made as _  # the arrays that twins make
 from counting.ledger import Ledger, NotItsTurn, interval, observing
+from counting.program import counted
 from counting.scalar import Scalar, scalars
 from counting.scope import category, scope
 from counting.shapes import ShapeArray
@@ -28,6 +29,7 @@ __all__ = [
     "ShapeArray",
     "Uncounted",
     "category",
+    "counted",
     "interval",
     "observing",
     "scalars",

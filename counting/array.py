@@ -4,12 +4,13 @@ import operator
 from collections.abc import Callable, Iterator
 from math import prod
 from threading import get_ident
+from types import MethodDescriptorType
 from typing import Any
 
 import numpy as np
 
 from counting import show
-from counting.calls import plain, spelled
+from counting.calls import dims, plain, spelled
 from counting.charge import Charge, Spec
 from counting.composite import composite
 from counting.cost import Shape, Uncounted
@@ -20,18 +21,19 @@ from counting.form import UNKNOWN, by_data, describe, fingerprint
 from counting.indexing import at, chosen, is_value, shares
 from counting.leaving import Guarded, leave, leaving, refuse_the_rest
 from counting.ledger import UNSETTLED, Ledger, NotItsTurn
+from counting.methods import Methods
 from counting.operators import Operators, give_methods
 from counting.pricing import no_row, price
 from counting.primitives import getitem, setitem
 from counting.rules import views
 from counting.scope import place
-from counting.shapes import ShapeArray
+from counting.shapes import SHAPES, ShapeArray
 from counting.twins import code_of, made_in
 
 _new = object.__new__
 
 
-class Counted(Guarded, Operators):
+class Counted(Guarded, Methods, Operators):
     """An array whose every operation is priced by `COSTS` and recorded in its ledger.
 
     Args:
@@ -74,12 +76,30 @@ class Counted(Guarded, Operators):
             self.spec.ledger.log.append(self.spec.freed)
 
     ledger: Ledger = property(lambda self: self.spec.ledger)  # type: ignore[assignment]
-    shape: Shape = property(lambda self: self.spec.shape)  # type: ignore[assignment]
     dtype: np.dtype = property(lambda self: self.spec.dtype)  # type: ignore[assignment]
     nbytes: Any = property(lambda self: self.data.nbytes)
+    itemsize: int = property(lambda self: self.spec.dtype.itemsize)  # type: ignore[assignment]
+    strides: Any = property(lambda self: self.data.strides)
+    flags: Any = property(lambda self: self.data.flags)
+    real: "Counted" = property(lambda self: view(self, self.data.real))  # type: ignore[assignment]
+    flat: "Counted" = property(lambda self: view(self, self.data.reshape(-1)))  # type: ignore[assignment]
     ndim: int = property(lambda self: len(self.spec.shape))  # type: ignore[assignment]
     size: Any = property(lambda self: prod(self.spec.shape))
     T: "Counted" = property(lambda self: view(self, self.data.T))  # type: ignore[assignment]
+
+    @property
+    def shape(self) -> Shape:  # type: ignore[override]
+        return self.spec.shape
+
+    @shape.setter
+    def shape(self, shape: Any) -> None:
+        self.data = self.data.reshape(shape)
+        self.spec = describe(self.spec.ledger, self.data, self.spec.category)
+
+    @property
+    def imag(self) -> "Counted":
+        """A view; of real numbers zeros, which NumPy makes."""
+        return view(self, self.data.imag) if self.dtype.kind == "c" else np.zeros_like(self)
 
     def __repr__(self) -> str:
         return show.text(self)
@@ -97,6 +117,10 @@ class Counted(Guarded, Operators):
             return (view(self, row) for row in self.data)
         return map(self.__getitem__, range(len(self)))
 
+    def __array_wrap__(self, x: Any, *context: Any) -> Any:
+        """`x` as it is: NumPy's Python code asks that of what it has computed."""
+        return x
+
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         function = ufunc if method == "__call__" else getattr(ufunc, method)
         try:
@@ -112,6 +136,8 @@ class Counted(Guarded, Operators):
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         try:
+            if function is np.where and len(args) == 1 and not options:
+                return args[0].nonzero()
             if function not in COSTS:
                 code = code_of(function)
                 if code is None:
@@ -119,11 +145,9 @@ class Counted(Guarded, Operators):
                 with made_in(self.ledger):
                     return code(*args, **options)
             operands, normal = spelled(function, args, options)
+            operands = [together(x) if type(x) in (list, tuple) else x for x in operands]
             if COSTS[function] is views:
-                x = operands[0]
-                if function in (np.reshape, np.swapaxes, np.transpose):
-                    return getattr(x, function.__name__)(*normal.values())
-                return view(x, function(x.data, **normal))
+                return seen(operands[0], function, **normal)
             return apply(function, *operands, **normal)
         except Exception:
             if leaving.get():
@@ -157,7 +181,10 @@ class Counted(Guarded, Operators):
     def _element(self, part: Any, index: Any) -> "Counted":
         if self.spec.dtype.names is not None and part.dtype.names is not None:
             raise Uncounted("an element with fields is a window: take the field first, x['a']")
-        return apply(np.copy, view(self, at(self.data, index)) if self.spec.shape else self)
+        made = apply(np.copy, view(self, at(self.data, index)) if self.spec.shape else self)
+        if isinstance(part, np.generic):  # `i = x[0]; i += 1` makes another number
+            made.data = part
+        return made
 
     def __setitem__(self, index: Any, value: Any) -> None:
         try:
@@ -170,21 +197,13 @@ class Counted(Guarded, Operators):
                 raise
             leave(operator.setitem, self, index, value)
 
-    def copy(self) -> "Counted":
-        return apply(np.copy, self, order="C")
-
     def tolist(self) -> Any:
         """The values as Python numbers, for control flow: a copy of them leaves the count."""
-        return self.copy().data.tolist()
+        return apply(np.copy, self, order="C").data.tolist()
 
-    def reshape(self, *shape: Any) -> "Counted":
-        """A view in another shape; where NumPy would have to copy, it asks for `.copy()` first."""
-        try:
-            return view(self, self.data.reshape(*shape))
-        except Uncounted:
-            if leaving.get():
-                return leave(np.reshape, self, shape)
-            raise
+    def reshape(self, *shape: Any, order: str = "C") -> "Counted":
+        """A view in another shape, or a copy where NumPy makes one, counted."""
+        return _reshaped(self, shape[0] if len(shape) == 1 else shape, order)
 
     def swapaxes(self, axis1: int, axis2: int) -> "Counted":
         return view(self, self.data.swapaxes(axis1, axis2))
@@ -223,10 +242,14 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
             raise Uncounted(f"{function.__name__} is counted of arrays given by position")
         given, out = options, options.get("out")
         if options:
-            parts.extend((name, x) for name, x in options.items() if name != "out")
-        if out is not None:
-            parts.append(out.spec if type(out) is Counted else UNKNOWN)
-            given = {**options, "out": out.data if type(out) is Counted else out}
+            if type(out) is Counted and isinstance(out.data, np.generic):  # a number is no place
+                out.data = np.asarray(out.data)
+            given = {name: x.data if type(x) is Counted else x for name, x in options.items()}
+            for name, x in options.items():
+                if name == "out":
+                    parts.append(x.spec if type(x) is Counted else UNKNOWN)
+                else:
+                    parts.append((name, x) if name != "where" or x is True else UNKNOWN)
         key = tuple(parts)
         charge = ledger.charges.get(key)
         if charge is None:
@@ -265,7 +288,7 @@ def entered(ledger: Ledger, path: str, charge: Charge, data: Any) -> Any:
         ledger.log.append(charge.result.born)
     if charge.result is None:
         return None
-    if not charge.others:
+    if type(data) is not tuple:
         return _made(data, charge.result, path, charge)
     ledger.log.extend(spec.born for spec in charge.others)
     specs = (charge.result, *charge.others)
@@ -299,6 +322,51 @@ def view(x: Counted, data: Any) -> Counted:
     part.base = x if x.base is None else x.base
     part.data, part.spec, part.path, part.charge = data, known, x.path, x.charge
     return part
+
+
+def together(x: Any) -> Any:
+    """A list as one array; the arrays in one that holds counted ones are stacked, and counted."""
+    if any(map(_holds, x)):
+        return apply(
+            np.stack,
+            *(
+                together(y)
+                if type(y) in (list, tuple)
+                else np.asarray(y)
+                if type(y) is not Counted
+                else y
+                for y in x
+            ),
+            axis=0,
+        )
+    return np.asarray(x)
+
+
+def _holds(x: Any) -> bool:
+    return type(x) is Counted or (type(x) in (list, tuple) and any(map(_holds, x)))
+
+
+def seen(x: Counted, function: Callable[..., Any], **options: Any) -> Counted:
+    """`x` in another shape: a view where NumPy gives one, or the copy that it makes, counted.
+
+    Of shapes alone a reshape is taken to be a view.
+    """
+    if function in (np.reshape, np.ravel):
+        return _reshaped(x, options.get("shape", (-1,)), options.get("order", "C"))
+    if type(x.data) is ShapeArray:
+        return view(x, SHAPES[function](x.data, **options))
+    if isinstance(function, MethodDescriptorType):
+        return view(x, getattr(x.data, function.__name__)(**options))
+    return view(x, function(x.data, **options))
+
+
+def _reshaped(x: Counted, shape: Any, order: str) -> Counted:
+    if order != "C" and (order == "F" or (hasattr(x.data, "flags") and x.data.flags.fnc)):
+        return _reshaped(x.T, dims(shape)[::-1], "C").T
+    part = x.data.reshape(shape)
+    if hasattr(part, "base") and not shares(part, x.data):
+        return _reshaped(apply(np.copy, x, order="C"), shape, "C")
+    return view(x, part)
 
 
 def trace(function: Callable[..., Any], *shapes: Shape, dtype: Any = np.float32) -> Counts:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from counting.cost import Shape, Uncounted
+from counting.costs import IN_REAL_NUMBERS
 
 
 def full_name(function: Any) -> str:
@@ -42,8 +43,17 @@ def _whole(n: Any) -> Any:
     raise TypeError(f"a dimension or a diagonal is a whole number or a symbol, not {n!r}")
 
 
+def _pairs(axes: Any) -> Any:
+    return tuple(tuple(map(index, part)) for part in axes)
+
+
 def _axes(axis: Any) -> Any:
-    return tuple(map(index, axis)) if isinstance(axis, tuple | list) else index(axis)
+    several = isinstance(axis, tuple | list) or getattr(axis, "ndim", 0)
+    return tuple(map(index, axis)) if several else index(axis)
+
+
+def _dtype(dtype: Any) -> np.dtype:
+    return dtype() if isinstance(dtype, type) and issubclass(dtype, np.dtype) else np.dtype(dtype)
 
 
 NORMAL: dict[str, Callable[[Any], Any]] = {
@@ -60,7 +70,7 @@ NORMAL: dict[str, Callable[[Any], Any]] = {
     "offset": index,
     "dims": dims,
     "keepdims": bool,
-    "dtype": np.dtype,
+    "dtype": _dtype,
     "order": str,
     "k": _whole,
 }
@@ -108,7 +118,7 @@ CALLS: dict[Callable[..., Any], Call] = {
     np.take: _call(2, "axis out mode", "axis"),
     np.take_along_axis: _call(2, "axis"),
     np.copy: _call(1, "order subok", "order"),
-    np.copyto: _call(2, "casting where", ""),
+    np.copyto: _call(2, "casting where"),
     np.ones_like: _LIKE,
     np.empty_like: _LIKE,
     np.tril: _call(1, "k"),
@@ -126,7 +136,7 @@ CALLS: dict[Callable[..., Any], Call] = {
     np.dot: _call(2, "out"),
     np.inner: _call(2),
     np.vdot: _call(2),
-    np.bincount: _call(1, "weights minlength", "minlength"),
+    np.bincount: _call(1, "weights minlength"),
     np.unravel_index: _call(1, "shape order", "shape"),
     np.lib.stride_tricks.as_strided: _call(1, "shape strides subok writeable"),
     np.broadcast_to: _call(1, "shape subok"),
@@ -172,8 +182,10 @@ def spelled(
         if given.keys() <= set(JOINS[function].split()):
             arrays = [np.asarray(x) if type(x) is list else x for x in args[0]]
             return arrays, {k: x if x is None else NORMAL[k](x) for k, x in given.items()}
-    if function not in CALLS:
+    if function in JOINS:
         raise Uncounted(f"{full_name(function)} is counted of arrays in a list, and an axis")
+    if function not in CALLS:
+        return args, dict(options)
     call = CALLS[function]
     if len(args) == call.operands and not options:
         return args, {}
@@ -186,15 +198,28 @@ def spelled(
     given = {**dict(zip(call.parameters, rest, strict=False)), **options}
     normal: dict[str, Any] = {}
     for option, value in given.items():
+        if option in _IDLE or value is np._NoValue:
+            continue
         if option in call.counted:
             normal[option] = None if value is None else NORMAL.get(option, _same)(value)
         elif value is not None:
             known = f" with {', '.join(call.counted)}" if call.counted else ""
             raise Uncounted(f"{name} is counted{known}, not with {option}: use x.data")
+    if normal.get("weights") is not None:
+        operands = (*operands, normal.pop("weights"))
     return operands, normal
 
 
-_OF_UFUNCS = ("dtype", "signature", "casting", "order", "where", "out")  # the last stays the last, see `array.apply`
+_IDLE = ("subok", "device")  # of plain arrays, in memory, they change nothing
+
+_OF_UFUNCS = (
+    "dtype",
+    "signature",
+    "casting",
+    "order",
+    "where",
+    "out",
+)  # the last stays the last, see `array.apply`
 _OF_METHODS = ("axis", "keepdims", "dtype", "initial", "where", "out")
 
 
@@ -204,8 +229,12 @@ def plain(function: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         Uncounted: one of them could change what a call costs; or there are several outputs.
     """
-    counted = _OF_UFUNCS if isinstance(function, np.ufunc) else _OF_METHODS
-    for name in options.keys() - set(counted):
+    counted: tuple[str, ...] = _OF_UFUNCS if isinstance(function, np.ufunc) else _OF_METHODS
+    if function in IN_REAL_NUMBERS:
+        counted = ("axes", *counted)
+    elif options.get("axis") == -1 and function is np.vecdot:  # as without
+        options = {name: x for name, x in options.items() if name != "axis"}
+    for name in options.keys() - {*counted, *_IDLE}:
         known = ", ".join(counted)
         raise Uncounted(
             f"{full_name(function)} is counted with {known}, not with {name}: use x.data"
@@ -216,7 +245,8 @@ def plain(function: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         if len(out) != 1:
             raise Uncounted(f"{full_name(function)} is counted with one output: use x.data")
         given["out"] = out[0]
-    return {name: x if x is None else NORMAL.get(name, _same)(x) for name, x in given.items()}
+    normal = {**NORMAL, "axes": _pairs}
+    return {name: x if x is None else normal.get(name, _same)(x) for name, x in given.items()}
 
 
 def _same(x: Any) -> Any:

@@ -32,6 +32,9 @@ OTHERWISE: dict[tuple[Callable[..., Any], str], Cost] = {
     (np.divmod, "int"): Cost(int=2),
 }
 
+# Counted in real numbers by their own rule, whatever the numbers are.
+IN_REAL_NUMBERS = tuple(f for f in vars(_pocketfft_umath).values() if isinstance(f, np.ufunc))
+
 REAL = (np.mean, np.var, np.std)  # of complex numbers they do something else
 
 

@@ -3,12 +3,12 @@
 What they write is written once, `np.empty` nothing; `np.arange` multiplies and adds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from counting.array import Counted, apply, entered
+from counting.array import Counted, entered, together
 from counting.charge import Charge
 from counting.cost import Cost, Uncounted, executed
 from counting.dtypes import arithmetic
@@ -16,13 +16,18 @@ from counting.form import describe
 from counting.scope import place
 from counting.twins import SUBSTITUTES, making
 
+NOTHING = Cost()
 
-def made(data: Any, name: str, each: Cost = Cost(), written: bool = True) -> Any:
+
+def made(
+    data: Any, name: str, each: Cost = NOTHING, written: bool = True, of: Sequence[Any] = ()
+) -> Any:
     """Counts an array that a function called `name` has just made.
 
     Args:
         each: what it computes for each element.
         written: whether it writes them.
+        of: arrays that it read.
     """
     ledger = making.get()
     if ledger is None:
@@ -31,7 +36,7 @@ def made(data: Any, name: str, each: Cost = Cost(), written: bool = True) -> Any
         )
     path, category = place.get()
     spec = describe(ledger, data, category)
-    key = (name, spec, written)
+    key = (name, spec, written, *(x.spec for x in of))
     charge = ledger.charges.get(key)
     if charge is None:
         amounts: dict[Any, Any] = {
@@ -40,6 +45,9 @@ def made(data: Any, name: str, each: Cost = Cost(), written: bool = True) -> Any
         }
         if written:
             amounts["written", category] = spec.nbytes
+        for x in of:
+            read = "read", x.spec.category
+            amounts[read] = amounts.get(read, 0) + x.spec.nbytes
         columns = tuple((ledger.columns[column], n) for column, n in amounts.items() if n != 0)
         charge = Charge(name, (("", name, columns),), columns, spec, _again)
         ledger.charges[key] = charge
@@ -53,7 +61,7 @@ def _again(*bare: Any) -> Any:
     raise RuntimeError("an array is made anew each time")
 
 
-def _making(function: Callable[..., Any], each: Cost = Cost(), written: bool = True) -> Any:
+def _making(function: Callable[..., Any], each: Cost = NOTHING, written: bool = True) -> Any:
     """What stands for a function of sizes."""
 
     def make(*args: Any, **options: Any) -> Any:
@@ -72,21 +80,17 @@ def number(x: Any) -> Any:
     return x.tolist() if type(x) is Counted else x
 
 
-def _found(x: Any) -> bool:
-    """Whether there is a counted array in a list, at whatever depth."""
-    return type(x) is Counted or (type(x) in (list, tuple) and any(map(_found, x)))
-
-
 def asarray(x: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, **more: Any) -> Any:
     """As NumPy's: an array that counts passes, a list is written into one."""
-    if type(x) in (list, tuple) and _found(x):
-        x, copy = apply(np.stack, *map(asarray, x)), None
+    if type(x) in (list, tuple):
+        stacked = together(x)
+        x, copy = (stacked, None) if type(stacked) is Counted else (x, copy)
     if type(x) is not Counted:
         if hasattr(x, "__array_function__") and not isinstance(x, np.ndarray):
             return x
         data = np.array(x, dtype, order=order)
         return Counted(data, making.get()) if isinstance(x, np.ndarray) else made(data, "array")
-    if dtype is not None and np.dtype(dtype) != x.dtype:
+    if dtype is not None and np.dtype(dtype) != x.dtype and np.dtype(dtype) != object:
         return x.astype(dtype)
     return x.copy() if copy else x
 
@@ -98,6 +102,8 @@ def array(
     made = asarray(
         x, dtype, None if order == "K" else order, copy=copy if type(x) is Counted else None
     )
+    if isinstance(made.data, np.generic):
+        made.data = np.asarray(made.data)
     return made if made.ndim >= ndmin else made.reshape((1,) * (ndmin - made.ndim) + made.shape)
 
 

@@ -14,7 +14,7 @@ from counting.ledger import Ledger
 from counting.memory import occupied
 from counting.primitives import getitem, setitem
 
-IN_PLACE = (np.copyto, setitem)  # what writes into its first operand
+IN_PLACE = (np.copyto, setitem, np.ndarray.sort, np.ndarray.partition)  # into their first operand
 
 
 class Packed(Protocol):
@@ -53,6 +53,8 @@ def form(data: Any) -> tuple[Any, ...]:
     parts = tuple((type(part), part.shape, part.dtype) for part in data.parts)
     return *looks, parts, tuple(map(data.reference, COSTS))
 
+
+_BY_DATA = frozenset((getitem, setitem, np.ndarray.nonzero, np.bincount))
 
 UNKNOWN = object()  # stands for an operand without a fingerprint: the price is not remembered
 
@@ -103,7 +105,7 @@ def describe(ledger: Ledger, data: Any, category: str) -> Spec:
 
 def by_data(function: Any) -> bool:
     """Whether what a call moves depends on the data of its operands, not on their form alone."""
-    return function is getitem or function is setitem or is_at(function)
+    return function in _BY_DATA or is_at(function)
 
 
 def is_at(function: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from counting.cost import Uncounted
+from counting.twins import making
 
 # Whether arrays may leave the count here, see `stepping.operation.uncounted`.
 leaving: ContextVar[bool] = ContextVar("leaving", default=False)
@@ -63,15 +64,40 @@ class Guarded:
     def __complex__(self) -> complex:
         return complex(self._as_number(complex))
 
+    def item(self, *place: Any) -> Any:
+        """A number of Python's, where `float(x)` is allowed."""
+        if leaving.get():
+            return leave(np.ndarray.item, self, *place)
+        if making.get() is None:
+            raise AttributeError("counted arrays have no item: take x[0].tolist(), a counted copy")
+        return self.flat[place[0]].tolist() if len(place) == 1 else self[place].tolist()  # type: ignore[attr-defined,index]
+
     def __contains__(self, value: Any) -> bool:
         return bool(self._as_number(operator.contains, value))
 
     def __format__(self, form: str) -> str:
+        if making.get() is not None:  # values are shown
+            return format(self.data[()], form)
         return str(self._as_number(format, form)) if form else str(self)
+
+    def _number(self) -> Any:
+        """The one element, as a number of Python's.
+
+        Raises:
+            ValueError: there are several, or none.
+        """
+        value = self.tolist()
+        for _ in self.shape:
+            if len(value) != 1:
+                raise ValueError("the truth or the number of an array with several elements")
+            (value,) = value
+        return value
 
     def _as_number(self, function: Callable[..., Any], *options: Any) -> Any:
         if leaving.get():
             return leave(function, self, *options)
+        if making.get() is not None:  # code that `counted` runs, or NumPy's: a copy leaves
+            return function(self._number(), *options)
         if function is bool:
             raise Uncounted(
                 "the truth of a number is not counted: compare it, x > 0, or use x.data"

@@ -56,7 +56,20 @@ def _method(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function(self, …)`, as nearly all methods of NumPy's arrays are called."""
 
     def method(self: Any, *args: Any, **options: Any) -> Any:
+        if isinstance(function, np.ufunc):
+            return function(self, *args, **options)
         return self.__array_function__(function, (), (self, *args), options)
+
+    return method
+
+
+def _in_place(function: np.ufunc) -> Callable[[Any, Any], Any]:
+    """`function(self, other)` into `self`; a number is replaced, as one of NumPy's is."""
+
+    def method(self: Any, other: Any) -> Any:
+        if isinstance(self.data, np.generic):
+            return function(self, other)
+        return function(self, other, out=(self,))
 
     return method
 
@@ -86,9 +99,21 @@ class Operators(NDArrayOperatorsMixin):
     __truediv__ = operator(np.divide)
     __matmul__ = operator(np.matmul)
 
+    def __eq__(self, other: object) -> Any:  # of None NumPy compares objects
+        return np.equal(self, other) if other is not None else np.full(np.shape(self.data), False)
+
+    def __ne__(self, other: object) -> Any:
+        return (
+            np.not_equal(self, other) if other is not None else np.full(np.shape(self.data), True)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
     __pow__ = power
 
     def __ipow__(self, exponent: Any) -> Any:  # type: ignore[misc]
+        if isinstance(self.data, np.generic):
+            return power(self, exponent)
         return power(self, exponent, out=(self,))
 
     __radd__ = reflected(np.add)
@@ -98,8 +123,27 @@ class Operators(NDArrayOperatorsMixin):
     __rmatmul__ = reflected(np.matmul)
 
 
+for name, function in {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "matmul": np.matmul,
+    "truediv": np.divide,
+    "floordiv": np.floor_divide,
+    "mod": np.remainder,
+    "lshift": np.left_shift,
+    "rshift": np.right_shift,
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "xor": np.bitwise_xor,
+}.items():
+    setattr(Operators, f"__i{name}__", _in_place(function))
+
+
 def give_methods(kind: type) -> None:
     """Gives `kind` the methods of NumPy's arrays whose functions have a row in `COSTS`."""
     for name in {*dir(np.ndarray)} - {*dir(kind)}:
-        if getattr(np, name, None) in COSTS:
-            setattr(kind, name, _method(getattr(np, name)))
+        for module in (np.ndarray, np):
+            if getattr(module, name, None) in COSTS:
+                setattr(kind, name, _method(getattr(module, name)))
+                break

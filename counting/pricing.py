@@ -1,38 +1,28 @@
-"""What one operation costs: its row of `COSTS`, applied to what its operands and its result are.
-
-Bytes follow one law: each operand's memory is read once (a broadcast operand at its own size,
-elements that share memory as one), the result is written once, a view moves nothing, a gather
-reads what it gathers.
-"""
+"""The price of a call: what runs, what comes out, and what that adds to a ledger."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from types import MethodDescriptorType
+from typing import Any
 
 import numpy as np
 
+from counting.amounts import Amounts, amounts, what_is_made
 from counting.calls import JOINS, full_name, joined, row_name
 from counting.charge import Charge, Spec
 from counting.composite import composite
-from counting.cost import COMPLEX, Cost, Shape, Uncounted, executed, size
-from counting.costs import COSTS, OTHERWISE, REAL, rule_of
-from counting.dtypes import arithmetic
+from counting.cost import Uncounted
+from counting.costs import IN_REAL_NUMBERS, rule_of
 from counting.form import IN_PLACE, describe, is_at, is_packed
-from counting.indexing import selected
 from counting.ledger import Ledger
 from counting.memory import levels
-from counting.primitives import getitem, setitem
-from counting.rules import matmul, views
+from counting.rules import views
 from counting.scope import at
 from counting.scope import category as in_category
-from counting.shapes import ShapeArray
+from counting.shapes import SHAPES, ShapeArray
 from counting.textbook import runner
 
 CACHED = 50_000  # prices that a ledger keeps; shapes that grow with every token would pile up
-
-_SPECIAL = {function for function, _ in OTHERWISE}
-
-Amounts = dict[Any, Any]  # by the names of a ledger's columns
 
 
 def no_row(function: Any) -> Uncounted:
@@ -91,14 +81,14 @@ def price(
         ledger.specs.clear()
     name = row_name(function)
     if code is None:
-        made = _made(function, bare, out, result, others)
-        columns = _by_column(ledger, _amounts(function, known, numbers, made, options))
+        made = what_is_made(function, bare, out, result, others)
+        columns = _by_column(ledger, amounts(function, known, numbers, made, options))
         return Charge(name, (("", name, columns),), columns, result, run, (), others), data
     scratch = Ledger(ledger.memory)
     shapes = list(_on_shapes(known, bare, scratch, counted))
     found, moments = _traced(partial(code, *shapes, **options), shapes, scratch, category)
     rows = _joined(found, name)
-    priced = tuple((*key, _by_column(ledger, amounts)) for key, amounts in rows.items())
+    priced = tuple((*key, _by_column(ledger, row)) for key, row in rows.items())
     columns = _by_column(ledger, _sum(rows.values()))
     return Charge(name, priced, columns, result, run, moments), data
 
@@ -123,9 +113,24 @@ def _runner(
     if rule_of(function) in (None, views):
         raise no_row(function)
     packed = next(filter(is_packed, bare), None)
-    run = runner(function) if on_scalars else function
-    run = joined(run) if function in JOINS else run
+    if any(type(x) is ShapeArray for x in bare):
+        run = SHAPES.get(function, function)
+    else:
+        run = runner(function) if on_scalars else function
+        run = joined(run) if function in JOINS else run
+        run = _in_a_list(run) if function in IN_REAL_NUMBERS else run
+        run = _method(run.__name__) if type(run) is MethodDescriptorType else run
     return run, None if packed is None else packed.reference(function)
+
+
+def _method(name: str) -> Callable[..., Any]:
+    """A method of whatever kind of array it is called with."""
+    return lambda x, *args, **options: getattr(x, name)(*args, **options)
+
+
+def _in_a_list(transform: np.ufunc) -> Callable[..., Any]:
+    """A Fourier transform whose axes are a tuple, so that its price can be remembered."""
+    return lambda *args, axes, **options: transform(*args, axes=[*axes], **options)
 
 
 def _one_by_one(
@@ -189,78 +194,5 @@ def _sum(parts: Iterable[Amounts]) -> Amounts:
     return total
 
 
-def _by_column(ledger: Ledger, amounts: Amounts) -> tuple[tuple[int, Any], ...]:
-    return tuple((ledger.columns[name], n) for name, n in amounts.items() if n != 0)
-
-
-class Made(NamedTuple):
-    """What a call writes.
-
-    Attributes:
-        shape: of what is computed: of the result, or of the part of an array that is written.
-        nbytes: of what is written, all results together.
-    """
-
-    shape: Shape
-    dtype: np.dtype
-    category: str
-    nbytes: Any
-
-
-def _made(
-    function: Any, bare: Sequence[Any], out: Any, result: Spec | None, others: Iterable[Spec]
-) -> Made:
-    if is_at(function) or function is setitem:
-        index = bare[2:] if function is setitem else bare[1:2]
-        some = selected(bare[0], tuple(index))
-        nbytes = size(some) * out.dtype.itemsize
-        return Made(some, out.dtype, out.spec.category, nbytes)
-    spec = out.spec if result is None else result
-    nbytes = spec.nbytes + sum(other.nbytes for other in others)
-    return Made(spec.shape, spec.dtype, spec.category, nbytes)
-
-
-def _amounts(
-    function: Any,
-    specs: list[Spec],
-    numbers: list[np.dtype],
-    made: Made,
-    options: Mapping[str, Any],
-) -> Amounts:
-    """What one call adds to its row, by column name."""
-    reads = [(spec.category, spec.nbytes) for spec in specs]
-    if function in IN_PLACE:
-        del reads[0]
-    elif function in (np.take, np.take_along_axis, getitem) or is_at(function):
-        reads[0] = (specs[0].category, made.nbytes)
-    elif function in (np.ones_like, np.empty_like):
-        reads.clear()
-    writes = [] if function is np.empty_like else [(made.category, made.nbytes)]
-    rule = rule_of(function)
-    assert rule is not None
-    others = {name: x for name, x in options.items() if name != "out"}
-    cost = rule(made.shape, *[spec.shape for spec in specs], **others)
-    found: Amounts = {"calls": 1}
-    if cost or function in _SPECIAL:
-        dtypes = [*numbers, *(spec.dtype for spec in specs)]
-        if function not in (np.argmax, np.argmin):  # whose results are positions
-            dtypes.append(made.dtype)
-        found |= _executed(function, cost, arithmetic(dtypes), made)
-    for way, moved in (("read", reads), ("written", writes)):
-        for name, nbytes in moved:
-            found[way, name] = found.get((way, name), 0) + nbytes
-    return found
-
-
-def _executed(function: Any, cost: Cost, by: str, made: Made) -> Amounts:
-    special = OTHERWISE.get((function, by))
-    unknown = function in REAL or cost.keys() - COMPLEX.keys()
-    if by == "complex" and special is None and unknown:
-        raise Uncounted(
-            f"{full_name(function)} of complex numbers is not counted: it has no one algorithm"
-        )
-    found: Amounts = {**(executed(cost, by) if special is None else special * size(made.shape))}
-    if COSTS.get(function) is matmul and by in ("float", "complex"):
-        # Inner products that begin with a term; a complex one is two real ones, twice as long.
-        found["dots"] = size(made.shape) * (2 if by == "complex" else 1)
-    return found
+def _by_column(ledger: Ledger, row: Amounts) -> tuple[tuple[int, Any], ...]:
+    return tuple((ledger.columns[name], n) for name, n in row.items() if n != 0)

@@ -119,7 +119,7 @@ def _fourier(length: Callable[[Any], Any], of: int) -> Rule:
     rounded up.
     """
 
-    def rule(out: Shape, a: Shape, factor: Shape, axes: Any) -> Cost:
+    def rule(out: Shape, a: Shape, *factor: Shape, axes: Any) -> Cost:
         made = out[axes[-1][0]]
         n = length(made)
         steps = size(out) // made * ratio(n * log2(n), of)

@@ -156,7 +156,7 @@ def sorting_keys(out: Shape, *keys: Shape, axis: int = -1) -> Cost:
     return sum((sorting(out, key, axis) for key in keys), Cost())
 
 
-def searching(out: Shape, a: Shape, v: Shape, **options: Any) -> Cost:
+def searching(out: Shape, a: Shape, v: Shape = (), **options: Any) -> Cost:
     """The comparisons that binary search takes at most, ceil(log(n + 1)) of n numbers."""
     return Cost(cmp=size(v) * log2(a[0] + 1))
 
@@ -173,6 +173,6 @@ def bins(out: Shape, a: Shape, weights: Shape | None = None, **options: Any) -> 
     return Cost({"int" if weights is None else "add": size(a)})
 
 
-def places(out: Shape, indices: Shape, *more: Shape, dims: Shape) -> Cost:
+def places(out: Shape, indices: Shape, *more: Shape, dims: Shape = (), shape: Shape = ()) -> Cost:
     """A product and an addition of whole numbers for each axis but the first, or a division."""
-    return Cost(int=2 * size(indices) * (len(dims) - 1))
+    return Cost(int=2 * size(indices) * (len(dims or shape) - 1))

@@ -19,13 +19,16 @@ def broadcast(*shapes: Shape) -> Shape:
     return tuple(out)
 
 
-def of_signature(ufunc: np.ufunc, *shapes: Shape) -> Shape:
-    """The shape of a ufunc of whole vectors or matrices, by its signature: `(m,n),(n)->(m)`."""
-    wanted, _, made = str(ufunc.signature).partition("->")
+def of_signature(ufunc: np.ufunc, *shapes: Shape) -> list[Shape]:
+    """Shapes of what a ufunc of whole vectors or matrices makes, by its signature: `(m,n),(n)->(m)`.
+
+    What the signature calls `p` is the smaller of `m` and `n`: how many singular values there are.
+    """
+    wanted, _, made = str(ufunc.signature).replace(" ", "").partition("->")
     known: dict[str, Any] = {}
     loops = []
     for names, shape in zip(wanted.strip("()").split("),("), shapes, strict=True):
-        dims = names.split(",")
+        dims = names.split(",") if names else []
         if len(shape) < len(dims):  # of `n?` there may be none
             dims = [name for name in dims if not name.endswith("?")]
         if len(shape) < len(dims):
@@ -35,8 +38,13 @@ def of_signature(ufunc: np.ufunc, *shapes: Shape) -> Shape:
         for name, dim in zip(dims, shape[cut:], strict=True):
             if known.setdefault(name, dim) != dim:
                 raise ValueError(f"shapes do not fit: {', '.join(map(str, shapes))}")
-    rest = [known[name] for name in made.strip("()").split(",") if name in known]
-    return (*broadcast(*loops), *rest)
+    if {"m", "n"} <= known.keys() and "p" not in known:
+        known["p"] = min(known["m"], known["n"])
+    over = broadcast(*loops)
+    return [
+        (*over, *(known[name] for name in names.split(",") if name in known))
+        for names in made.strip("()").split("),(")
+    ]
 
 
 def length(part: slice, dim: Any) -> Any:

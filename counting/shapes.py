@@ -4,7 +4,6 @@ A `ShapeArray` answers NumPy's functions with the shape and dtype that NumPy wou
 Dimensions are ints or SymPy expressions; two symbolic dimensions fit if they are equal as written.
 """
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -13,23 +12,18 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from counting.calls import dims, full_name, spelled
 from counting.cost import Shape, size
-from counting.indexing import chosen, selected
+from counting.indexing import chosen
 from counting.primitives import getitem, setitem
 from counting.shape_rules import (
-    JOINED,
     broadcast,
-    expanded,
     indexed,
-    moved,
     of_signature,
     reduced,
     reshaped,
-    squeezed,
-    taken_along,
 )
 
 
-def _reduction(function: Callable[..., Any]) -> Callable[..., "ShapeArray"]:
+def reduction(function: Callable[..., Any]) -> Callable[..., "ShapeArray"]:
     def rule(
         a: "ShapeArray",
         axis: int | tuple[int, ...] | None = None,
@@ -37,9 +31,10 @@ def _reduction(function: Callable[..., Any]) -> Callable[..., "ShapeArray"]:
         out: "ShapeArray | None" = None,
         keepdims: bool = False,
         ddof: Any = 0,
+        **more: Any,
     ) -> "ShapeArray":
         options = {} if dtype is None else {"dtype": dtype}
-        return _written(
+        return written(
             ShapeArray(
                 reduced(a.shape, axis, keepdims), function(np.ones(1, a.dtype), **options).dtype
             ),
@@ -49,7 +44,7 @@ def _reduction(function: Callable[..., Any]) -> Callable[..., "ShapeArray"]:
     return rule
 
 
-def _written(result: "ShapeArray", out: "ShapeArray | None", casting: Any = "same_kind") -> Any:
+def written(result: "ShapeArray", out: "ShapeArray | None", casting: Any = "same_kind") -> Any:
     """What a call gives: its result, or the array `out` that this is written into."""
     if out is None:
         return result
@@ -59,6 +54,9 @@ def _written(result: "ShapeArray", out: "ShapeArray | None", casting: Any = "sam
         raise TypeError(f"cannot write {result.dtype} into {out.dtype}")
     return out
 
+
+# What functions make of shapes; `shape_functions.py` fills it.
+SHAPES: dict[Callable[..., Any], Callable[..., Any]] = {}
 
 REDUCTIONS: tuple[Callable[..., Any], ...] = (
     *(np.sum, np.prod, np.max, np.min, np.argmax, np.argmin, np.any, np.all, np.ptp),
@@ -101,13 +99,18 @@ class ShapeArray(NDArrayOperatorsMixin):
             rule = _METHODS.get(method)
             return NotImplemented if rule is None else rule(ufunc, *inputs, **options)
         out, dtype = options.pop("out", (None,)), options.pop("dtype", None)
-        casting = options.pop("casting", "same_kind")
+        casting, asked = options.pop("casting", "same_kind"), options.pop("signature", None)
+        if "axes" in options:  # of Fourier transforms, which say what is made
+            return out[0]
         if options.keys() - {"order"} or len(out) != 1:
             return NotImplemented
-        shapes = [_shape(x) for x in inputs]
-        shape = of_signature(ufunc, *shapes) if ufunc.signature else broadcast(*shapes)
-        made = [ShapeArray(shape, kind) for kind in _resolved(ufunc, inputs, dtype, casting)]
-        return tuple(made) if ufunc.nout > 1 else _written(made[0], out[0], casting)
+        shapes = [shape_of(x) for x in inputs]
+        found = (
+            of_signature(ufunc, *shapes) if ufunc.signature else [broadcast(*shapes)] * ufunc.nout
+        )
+        dtypes = asked.partition("->")[2] if asked else resolved(ufunc, inputs, dtype, casting)
+        made = [ShapeArray(*one) for one in zip(found, dtypes, strict=True)]
+        return tuple(made) if ufunc.nout > 1 else written(made[0], out[0], casting)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if function not in SHAPES:
@@ -148,16 +151,16 @@ class ShapeArray(NDArrayOperatorsMixin):
     def copy(self, order: str = "C") -> "ShapeArray":
         return ShapeArray(self.shape, self.dtype)
 
-    sum = _reduction(np.sum)
-    max = _reduction(np.max)
-    mean = _reduction(np.mean)
+    sum = reduction(np.sum)
+    max = reduction(np.max)
+    mean = reduction(np.mean)
 
 
-def _shape(x: Any) -> Shape:
+def shape_of(x: Any) -> Shape:
     return getattr(x, "shape", ())
 
 
-def _dtype(x: Any) -> Any:
+def dtype_of(x: Any) -> Any:
     if hasattr(x, "dtype"):
         return x.dtype
     if isinstance(x, bool):
@@ -167,9 +170,9 @@ def _dtype(x: Any) -> Any:
     return int if x.is_integer else float  # SymPy
 
 
-def _resolved(ufunc: np.ufunc, inputs: Any, dtype: Any = None, casting: Any = "same_kind") -> Any:
+def resolved(ufunc: np.ufunc, inputs: Any, dtype: Any = None, casting: Any = "same_kind") -> Any:
     """The dtypes of its results."""
-    given = (*map(_dtype, inputs), *[None] * ufunc.nout)
+    given = (*map(dtype_of, inputs), *[None] * ufunc.nout)
     asked: dict[str, Any] = {}
     if dtype is not None:
         asked["signature"] = (None,) * ufunc.nin + (np.dtype(dtype),) * ufunc.nout
@@ -177,7 +180,7 @@ def _resolved(ufunc: np.ufunc, inputs: Any, dtype: Any = None, casting: Any = "s
 
 
 def _reduce(ufunc: np.ufunc, a: ShapeArray, **options: Any) -> ShapeArray:
-    return _reduction(ufunc.reduce)(a, **{"axis": 0, **options})
+    return reduction(ufunc.reduce)(a, **{"axis": 0, **options})
 
 
 def _accumulate(
@@ -185,15 +188,15 @@ def _accumulate(
 ) -> ShapeArray:
     range(a.ndim)[axis]
     made = ufunc.accumulate(np.ones(1, a.dtype), **({} if dtype is None else {"dtype": dtype}))
-    return _written(ShapeArray(a.shape, made.dtype), out)
+    return written(ShapeArray(a.shape, made.dtype), out)
 
 
 def _outer(ufunc: np.ufunc, a: Any, b: Any) -> ShapeArray:
-    return ShapeArray((*_shape(a), *_shape(b)), _resolved(ufunc, (a, b))[0])
+    return ShapeArray((*shape_of(a), *shape_of(b)), resolved(ufunc, (a, b))[0])
 
 
 def _at(ufunc: np.ufunc, a: ShapeArray, index: Any, b: Any) -> None:
-    _written(ufunc(a[index], b), a[index])
+    written(ufunc(a[index], b), a[index])
 
 
 _METHODS: dict[str, Callable[..., Any]] = {
@@ -201,107 +204,4 @@ _METHODS: dict[str, Callable[..., Any]] = {
     "accumulate": _accumulate,
     "outer": _outer,
     "at": _at,
-}
-
-
-def _where(condition: Any, x: Any, y: Any) -> ShapeArray:
-    shape = broadcast(*map(_shape, (condition, x, y)))
-    return ShapeArray(shape, np.result_type(*(getattr(v, "dtype", v) for v in (x, y))))
-
-
-def _whole(indices: Any) -> None:
-    if np.dtype(indices.dtype).kind not in "iu":
-        raise TypeError(f"elements are taken by whole numbers, not by {indices.dtype}")
-
-
-def _take(a: ShapeArray, indices: Any, axis: int | None = None) -> ShapeArray:
-    _whole(indices)
-    if axis is None:
-        return ShapeArray(indices.shape, a.dtype)
-    axis = range(a.ndim)[axis]
-    return ShapeArray((*a.shape[:axis], *indices.shape, *a.shape[axis + 1 :]), a.dtype)
-
-
-def _copyto(dst: ShapeArray, src: Any) -> None:
-    shape = _shape(src)
-    while len(shape) > dst.ndim and shape[0] == 1:
-        shape = shape[1:]
-    if broadcast(dst.shape, shape) != dst.shape:
-        raise ValueError(f"cannot write shape {_shape(src)} into {dst.shape}")
-    dtype = np.result_type(_dtype(src)) if hasattr(src, "dtype") else np.result_type(dst.dtype, src)
-    if not np.can_cast(dtype, dst.dtype, "same_kind"):
-        raise TypeError(f"cannot write {dtype} into {dst.dtype}")
-
-
-def _setitem(x: ShapeArray, value: Any, *index: Any) -> None:
-    shape = selected(x, index)
-    if broadcast(shape, _shape(value)) != shape:
-        raise ValueError(f"cannot write shape {_shape(value)} into {shape}")
-
-
-def _like(
-    prototype: ShapeArray, dtype: Any = None, shape: Shape | None = None, order: str = "K"
-) -> ShapeArray:
-    return ShapeArray(prototype.shape if shape is None else shape, dtype or prototype.dtype)
-
-
-def _tril(m: ShapeArray, k: Any = 0) -> ShapeArray:
-    return ShapeArray(m.shape if m.ndim > 1 else (*m.shape, *m.shape), m.dtype)
-
-
-def _flip(a: ShapeArray, axis: Any = None) -> ShapeArray:
-    for i in () if axis is None else axis if isinstance(axis, tuple) else (axis,):
-        range(a.ndim)[i]
-    return ShapeArray(a.shape, a.dtype)
-
-
-def _accumulation(function: Callable[..., Any]) -> Callable[..., ShapeArray]:
-    def rule(
-        a: ShapeArray, axis: int | None = None, dtype: Any = None, out: ShapeArray | None = None
-    ) -> ShapeArray:
-        if axis is not None:
-            range(a.ndim)[axis]
-        shape = (a.size,) if axis is None else a.shape
-        return _written(ShapeArray(shape, function(np.ones(1, a.dtype), dtype=dtype).dtype), out)
-
-    return rule
-
-
-def _joining(rule: Callable[..., Shape]) -> Callable[..., ShapeArray]:
-    def join(*arrays: ShapeArray, **options: Any) -> ShapeArray:
-        dtype = np.result_type(*(x.dtype for x in arrays))
-        return ShapeArray(rule(*(x.shape for x in arrays), **options), dtype)
-
-    return join
-
-
-def _take_along_axis(arr: ShapeArray, indices: Any, axis: int) -> ShapeArray:
-    _whole(indices)
-    return ShapeArray(taken_along(arr.shape, indices.shape, axis), arr.dtype)
-
-
-SHAPES: dict[Callable[..., Any], Callable[..., Any]] = {
-    **{function: _reduction(function) for function in REDUCTIONS},
-    np.cumsum: _accumulation(np.cumsum),
-    np.cumprod: _accumulation(np.cumprod),
-    **{function: _joining(rule) for function, rule in JOINED.items()},
-    np.where: _where,
-    np.take: _take,
-    np.take_along_axis: _take_along_axis,
-    np.copy: ShapeArray.copy,
-    np.copyto: _copyto,
-    np.ones_like: _like,
-    np.empty_like: _like,
-    np.tril: _tril,
-    np.reshape: lambda a, shape: a.reshape(shape),
-    np.swapaxes: ShapeArray.swapaxes,
-    np.transpose: lambda a, axes=None: a.transpose(axes),
-    np.squeeze: lambda a, axis=None: ShapeArray(squeezed(a.shape, axis), a.dtype),
-    np.expand_dims: lambda a, axis: ShapeArray(expanded(a.shape, axis), a.dtype),
-    np.moveaxis: lambda a, *axes, **named: a.transpose(*moved(a.ndim, *axes, **named)),
-    np.ravel: lambda a: a.reshape(-1),
-    np.flip: _flip,
-    operator.getitem: operator.getitem,
-    getitem: lambda x, *index: ShapeArray(selected(x, index), x.dtype),
-    setitem: _setitem,
 }

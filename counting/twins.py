@@ -15,6 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from counting.calls import JOINS
+from counting.costs import COSTS
+
 Dispatcher = type(np.sum)  # of NumPy's functions that ask their arguments who runs them
 
 # What stands for functions and classes in C that do not ask; `creation` and `primitives` say what.
@@ -58,9 +61,11 @@ def numpys(x: Any) -> Any:
         return _function(x)
     if isinstance(x, type):
         return _class(x) if _is_code(x) else x
-    if _is_code(type(x)) and hasattr(x, "__dict__"):  # np.r_, np.mgrid
+    if _is_code(type(x)):  # np.r_, np.mgrid
         made = object.__new__(_class(type(x)))
-        made.__dict__.update(x.__dict__)
+        slots = (name for kind in type(x).__mro__ for name in getattr(kind, "__slots__", ()))
+        for name in (*slots, *getattr(x, "__dict__", ())):
+            setattr(made, name, getattr(x, name))
         return made
     return x
 
@@ -72,7 +77,10 @@ def of_numpy(module: str | None) -> bool:
 
 def _is_code(kind: type) -> bool:
     """Whether a class is Python code of NumPy's that computes."""
-    return kind.__module__.startswith("numpy.lib") and not issubclass(kind, Exception | tuple)
+    methods = (x for base in kind.__mro__ for x in vars(base).values())
+    codes = (x.__globals__["__name__"] for x in methods if type(x) is FunctionType)
+    found = any(name.startswith("numpy.lib.") for name in codes)
+    return found and not issubclass(kind, Exception | tuple | np.ndarray)
 
 
 class Asking:
@@ -86,6 +94,10 @@ class Asking:
         if not any(map(_counts, args)):
             n = len(args) if isinstance(self.function, np.ufunc) else 1
             args = (*map(_countable, args[:n]), *args[n:])
+        elif (
+            type(args[0]) in (list, tuple) and self.function in COSTS and self.function not in JOINS
+        ):
+            args = (_countable(args[0]), *args[1:])
         return self.function(*args, **options)
 
     def __getattr__(self, name: str) -> Any:
@@ -140,7 +152,7 @@ def rebound(function: FunctionType, names: Globals) -> Any:
     return twin
 
 
-_MODULES: dict[str, "Module"] = {}
+MODULES: dict[str, Any] = {}  # what stands for one
 _GLOBALS: dict[int, Globals] = {}
 _CLASSES: dict[type, type] = {}
 
@@ -161,7 +173,8 @@ def _class(kind: type) -> type:
 
 def subclass(kind: type, twin: Callable[[FunctionType], Any]) -> type:
     """The twin of a class: one derived from it, each method's twin in the place of the method."""
-    methods = {name: twin(x) for name, x in vars(kind).items() if type(x) is FunctionType}
+    named = (pair for base in reversed(kind.__mro__) for pair in vars(base).items())
+    methods = {name: twin(x) for name, x in named if type(x) is FunctionType}
     return type(kind)(kind.__name__, (kind,), {"__module__": kind.__module__, **methods})
 
 
@@ -179,6 +192,6 @@ class Module:
 def _module(module: ModuleType) -> Any:
     if not of_numpy(module.__name__):
         return module
-    if module.__name__ not in _MODULES:
-        _MODULES[module.__name__] = Module(module)
-    return _MODULES[module.__name__]
+    if module.__name__ not in MODULES:
+        MODULES[module.__name__] = Module(module)
+    return MODULES[module.__name__]

@@ -294,7 +294,7 @@ GROUPS = {
         "np.acos(np.clip(x, -1, 1))",
         "np.bitwise_left_shift(k, 1)",
         "np.astype(x, np.float32)",
-        "np.unique_values(k)",
+        "np.sort(np.unique_values(k))",
         "np.cumulative_sum(x, include_initial=True)",
         "np.unstack(A)",
     ),

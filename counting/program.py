@@ -1,0 +1,170 @@
+"""Programs of plain arrays, run with arrays that count, as they stand."""
+
+import sys
+import sysconfig
+from collections.abc import Callable
+from functools import wraps
+from types import CellType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from counting.array import Counted
+from counting.drawing import Random
+from counting.ledger import Ledger
+from counting.twins import Dispatcher, Globals, made_in, numpys, of_numpy
+
+
+def counted(function: Callable[..., Any]) -> Callable[..., tuple[Any, Ledger]]:
+    """Runs a function of plain arrays with arrays that count, and gives its result and a ledger.
+
+    >>> product, ledger = counted(np.matmul)(np.ones((2, 3)), np.ones((3, 4)))
+    >>> ledger.snapshot().cost
+    Cost(fma=24)
+
+    The function runs as it stands, line for line; and so do functions and classes of its own
+    that it uses, whatever module they are in, but no installed one's. Arrays in its arguments and
+    among its module's names count, and those that it makes. `float(x)`, `if x:` and the like take
+    a copy of a number out of the count, which the ledger shows as `copy`; what Python computes
+    with it is counted by nobody. Its result is plain again.
+    """
+
+    @wraps(function)
+    def run(*args: Any, **options: Any) -> tuple[Any, Ledger]:
+        ledger = Ledger()
+        program = Program(ledger)
+        with made_in(ledger):
+            result = program.meaning(function)(
+                *map(program.meaning, args),
+                **{name: program.meaning(x) for name, x in options.items()},
+            )
+        return plain(result), ledger
+
+    return run
+
+
+def plain(x: Any) -> Any:
+    """Bare arrays in the place of counted ones, in tuples, lists and dicts too."""
+    if type(x) is Counted:
+        return x.data
+    if isinstance(x, tuple) and hasattr(x, "_fields"):
+        return type(x)(*map(plain, x))
+    if type(x) in (tuple, list):
+        return type(x)(map(plain, x))
+    return {name: plain(part) for name, part in x.items()} if type(x) is dict else x
+
+
+_INSTALLED = tuple(
+    {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+)
+
+
+def own(module: str | None) -> bool:
+    """Whether a module is one of the program's: no installed one, and none of this package."""
+    if module is None or module.partition(".")[0] == "counting":
+        return False
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return module == "__main__" or (file is not None and not file.startswith(_INSTALLED))
+
+
+class Program:
+    """What names and values of a program mean while it runs with arrays that count."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.twins: dict[int, Any] = {}
+        self.kept: list[Any] = []  # so that no other object gets the `id` of one
+
+    def meaning(self, x: Any) -> Any:
+        """What stands for a value; itself if that makes no difference."""
+        if isinstance(x, str | int | float | complex | None):
+            return x
+        if id(x) not in self.twins:
+            made = self._meaning(x)
+            self.twins.setdefault(id(x), made)
+            self.kept.append(x)
+        return self.twins[id(x)]
+
+    def _meaning(self, x: Any) -> Any:
+        if isinstance(x, np.ndarray):
+            return Counted(x, self.ledger)
+        if isinstance(x, np.random.Generator | np.random.RandomState):
+            return Random(x)
+        if type(x) in (tuple, list):
+            return type(x)(map(self.meaning, x))
+        if type(x) is dict:
+            return {name: self.meaning(part) for name, part in x.items()}
+        if isinstance(x, ModuleType):
+            return numpys(x) if of_numpy(x.__name__) else Own(x, self) if own(x.__name__) else x
+        if isinstance(x, np.ufunc | Dispatcher) or of_numpy(getattr(x, "__module__", None)):
+            return numpys(x)
+        if type(x) is MethodType and own(x.__func__.__module__):
+            return MethodType(self.meaning(x.__func__), self.meaning(x.__self__))
+        if type(x) is FunctionType and own(x.__module__):
+            return self.function(x)
+        if isinstance(x, type):
+            return self.class_(x) if own(x.__module__) else x
+        if own(type(x).__module__) and hasattr(x, "__dict__"):
+            return self.object_(x)
+        return x
+
+    def names(self, real: dict[str, Any]) -> Globals:
+        """The names of a module of the program."""
+        if id(real) not in self.twins:
+            self.twins[id(real)] = Globals(real, self.meaning)
+        return self.twins[id(real)]
+
+    def function(self, x: FunctionType, **cells: CellType) -> FunctionType:
+        """The twin of a function of the program."""
+        free = zip(x.__code__.co_freevars, x.__closure__ or (), strict=True)
+        closure = tuple(cells.get(name) or self._cell(cell) for name, cell in free)
+        defaults = self.meaning(x.__defaults__) if x.__defaults__ else None
+        names = self.names(x.__globals__)
+        made = FunctionType(x.__code__, names, x.__name__, defaults, closure)
+        made.__kwdefaults__ = self.meaning(x.__kwdefaults__) if x.__kwdefaults__ else None
+        made.__dict__.update(x.__dict__)
+        return made
+
+    def _cell(self, cell: CellType) -> CellType:
+        try:
+            found = self.meaning(cell.cell_contents)
+        except ValueError:  # nothing is in it yet
+            return cell
+        return cell if found is cell.cell_contents else CellType(found)
+
+    def class_(self, kind: type) -> type:
+        """The twin of a class of the program, its bases' twins its bases."""
+        itself = CellType()
+
+        def member(x: Any) -> Any:
+            if type(x) is FunctionType:
+                return self.function(x, __class__=itself)
+            if isinstance(x, staticmethod | classmethod):
+                return type(x)(member(x.__func__))
+            if isinstance(x, property):
+                return property(*(f and member(f) for f in (x.fget, x.fset, x.fdel)))
+            return self.meaning(x)
+
+        bases = tuple(map(self.meaning, kind.__bases__))
+        slots = getattr(kind, "__slots__", ())
+        skipped = {"__dict__", "__weakref__", *([slots] if isinstance(slots, str) else slots)}
+        body = {name: member(x) for name, x in vars(kind).items() if name not in skipped}
+        made = type(kind)(kind.__name__, bases, body)
+        itself.cell_contents = made
+        return made
+
+    def object_(self, x: Any) -> Any:
+        """An object of one of the program's classes, as one of the class's twin."""
+        made = self.twins[id(x)] = object.__new__(self.meaning(type(x)))
+        made.__dict__.update({name: self.meaning(part) for name, part in vars(x).items()})
+        return made
+
+
+class Own:
+    """A module of the program's as its twin sees it."""
+
+    def __init__(self, module: ModuleType, program: Program) -> None:
+        self.__dict__.update(_module=module, _program=program, __name__=module.__name__)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._program.meaning(getattr(self._module, name))

@@ -1,0 +1,175 @@
+"""What stands for functions in C in NumPy's own code: rows, or what passes a counted array on."""
+
+from typing import Any
+
+import numpy as np
+from numpy._core import einsumfunc, multiarray
+from numpy._core._multiarray_umath import _array_converter, _unique_hash
+from numpy.lib import _function_base_impl, _stride_tricks_impl
+
+from counting import primitives
+from counting.array import Counted, apply
+from counting.cost import size
+from counting.creation import asarray, number
+from counting.shape_rules import broadcast
+from counting.twins import SUBSTITUTES, numpys
+
+
+class _Array(type(np.ndarray)):
+    """Counted arrays are arrays, for code that asks."""
+
+    def __instancecheck__(cls, x: Any) -> bool:
+        return isinstance(x, np.ndarray | Counted)
+
+
+class ndarray(np.ndarray, metaclass=_Array):
+    """NumPy's class as its own code sees it."""
+
+
+class _Converter:
+    """Arrays out of what a function was given, as NumPy's class in C gives them."""
+
+    def __init__(self, *given: Any) -> None:
+        self.given = given
+        self.arrays = tuple(map(asarray, given))
+        self.scalar_input = tuple(not hasattr(x, "shape") for x in given)
+
+    def __iter__(self) -> Any:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def __getitem__(self, i: int) -> Any:
+        return self.arrays[i]
+
+    def as_arrays(self, subok: bool = True, pyscalars: str = "convert") -> Any:
+        return self.arrays
+
+    def result_type(self, extra_dtype: Any = None, ensure_inexact: bool = False) -> np.dtype:
+        dtype = result_type(
+            *(
+                x
+                if type(x) in (int, float, complex)
+                else x.dtype
+                if hasattr(x, "dtype")
+                else asarray(x).dtype
+                for x in self.given
+            )
+        )
+        dtype = dtype if extra_dtype is None else np.result_type(dtype, extra_dtype)
+        return np.result_type(dtype, 1.0) if ensure_inexact and dtype.kind not in "fc" else dtype
+
+    def wrap(self, x: Any, *, to_scalar: Any = None) -> Any:
+        return x
+
+
+def result_type(*given: Any) -> np.dtype:
+    return np.result_type(*(x.dtype if hasattr(x, "spec") else x for x in given))
+
+
+class _Broadcast:
+    """The shape that arrays have together; of counted ones no elements."""
+
+    def __init__(self, *given: Any) -> None:
+        self.shape = broadcast(*(tuple(np.shape(x)) for x in given))
+        self.ndim = self.nd = len(self.shape)
+        self.size = size(self.shape)
+
+
+def _broadcast(*given: Any) -> Any:
+    return _Broadcast(*given) if any(hasattr(x, "spec") for x in given) else np.broadcast(*given)
+
+
+class _Elementwise:
+    """A Python function of numbers, called for each element."""
+
+    def __init__(self, function: Any, nin: int, nout: int, **options: Any) -> None:
+        self.function, self.nout = function, nout
+
+    def __call__(self, *given: Any, **out: Any) -> Any:
+        arrays = numpys(np.broadcast_arrays)(*map(asarray, given))
+        rows = [self.function(*row) for row in zip(*(x.reshape(-1) for x in arrays), strict=True)]
+        if self.nout == 1:
+            return asarray(rows).reshape(arrays[0].shape)
+        return tuple(
+            asarray([*column]).reshape(arrays[0].shape) for column in zip(*rows, strict=True)
+        )
+
+
+def _monotonicity(bins: Any) -> int:
+    """1 of a line that rises, -1 of one that falls, else 0."""
+    bins = asarray(bins)
+    for sign, follows in ((1, np.greater_equal), (-1, np.less_equal)):
+        if all(follows(bins[1:], bins[:-1]).tolist()):
+            return sign
+    return 0
+
+
+def _broadcast_to(array: Any, shape: Any, subok: bool = False, readonly: bool = True) -> Any:
+    return np.broadcast_to(asarray(array), shape)
+
+
+def _einsum(*operands: Any, **options: Any) -> Any:
+    if options.pop("out", None) is not None or {*options} - {"order", "casting"}:
+        return np.einsum(*operands, **options)  # which refuses
+    terms, made, arrays = numpys(einsumfunc._parse_einsum_input)(operands)
+    return apply(primitives.einsum, *arrays, subscripts=f"{terms}->{made}")
+
+
+def _correlate(a: Any, v: Any, mode: Any = 0) -> Any:
+    return apply(primitives.correlate, asarray(a), asarray(v), mode=MODES.get(mode, mode))
+
+
+MODES = {"valid": 0, "same": 1, "full": 2}
+
+
+def _correlate2(a: Any, v: Any, mode: Any = 0) -> Any:
+    a, v, mode = asarray(a), asarray(v).conj(), MODES.get(mode, mode)
+    if len(a) < len(v):
+        return _correlate(v, a, mode)[::-1]
+    return _correlate(a, v, mode)
+
+
+def _interp(x: Any, at: Any, values: Any, left: Any = None, right: Any = None) -> Any:
+    return apply(
+        primitives.interp, *map(asarray, (x, at, values)), left=number(left), right=number(right)
+    )
+
+
+def _place(array: Any, mask: Any, values: Any) -> None:
+    mask, values = asarray(mask).astype(bool), asarray(values).reshape(-1)
+    n = int(np.count_nonzero(mask))
+    if len(values) != n:
+        values = np.resize(values, n)
+    array[mask.reshape(array.shape)] = values
+
+
+SUBSTITUTES |= {
+    np.ndarray: ndarray,
+    np.ndindex: np.ndindex,
+    np.result_type: result_type,
+    np.broadcast: _broadcast,
+    np.frompyfunc: _Elementwise,
+    _function_base_impl._monotonicity: _monotonicity,
+    np.min_scalar_type: lambda x: x.dtype if hasattr(x, "spec") else np.min_scalar_type(x),
+    np.can_cast: lambda x, *to, **how: np.can_cast(getattr(x, "dtype", x), *to, **how),
+    np.may_share_memory: lambda x, y, **work: np.may_share_memory(x.data, y.data, **work),
+    np.shares_memory: lambda x, y, **work: np.shares_memory(x.data, y.data, **work),
+    np.lib.stride_tricks.as_strided: lambda x, *args, **options: asarray(x).__array_function__(
+        np.lib.stride_tricks.as_strided, (), (asarray(x), *args), options
+    ),
+    _array_converter: _Converter,
+    _unique_hash: lambda *args, **options: NotImplemented,
+    _stride_tricks_impl._broadcast_to: _broadcast_to,
+    _function_base_impl._place: _place,
+    _function_base_impl.compiled_interp: _interp,
+    _function_base_impl.compiled_interp_complex: _interp,
+    multiarray.correlate: _correlate,
+    multiarray.correlate2: _correlate2,
+    multiarray.count_nonzero: lambda x: apply(primitives.count_nonzero, asarray(x)),
+    einsumfunc.c_einsum: _einsum,
+}
+_concatenate = getattr(multiarray.concatenate, "_implementation", None)
+if _concatenate is not None:
+    SUBSTITUTES[_concatenate] = np.concatenate
