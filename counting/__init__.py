@@ -2,13 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from counting import drawing, shape_functions, substitutes  # they fill tables
-from counting.array import Counted, trace
+# These fill tables.
+from counting import drawing, shape_functions, substitutes  # noqa: F401
+from counting.array import Counted
 from counting.cost import KINDS, Cost, Uncounted
 from counting.costs import COSTS
 from counting.counts import Counts
 from counting.ledger import Ledger, NotItsTurn, interval, observing
-from counting.program import counted
+from counting.program import counted, trace
 from counting.scalar import Scalar, scalars
 from counting.scope import category, scope
 from counting.shapes import ShapeArray

@@ -95,11 +95,21 @@ def amounts(
 
 
 # Options that no rule asks for.
-_FREE = ("out", "where", "initial", "signature", "casting", "order", "kind", "stable", "side")
+_FREE: tuple[str, ...] = (
+    "out",
+    "where",
+    "initial",
+    "signature",
+    "casting",
+    "order",
+    "kind",
+    "stable",
+    "side",
+)
 _FREE += ("kth", "repeats", "minlength", "left", "right", "period")
 _GATHERS = (np.take, np.take_along_axis, getitem)
 # What gives places, not numbers.
-_PLACES = (np.argmax, np.argmin, np.lexsort, count_nonzero, np.ndarray.nonzero)
+_PLACES: tuple[Any, ...] = (np.argmax, np.argmin, np.lexsort, count_nonzero, np.ndarray.nonzero)
 _PLACES += (np.ndarray.argsort, np.ndarray.argpartition, np.ndarray.searchsorted)
 
 

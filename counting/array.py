@@ -2,7 +2,6 @@
 
 import operator
 from collections.abc import Callable, Iterator
-from math import prod
 from threading import get_ident
 from types import MethodDescriptorType
 from typing import Any
@@ -15,7 +14,6 @@ from counting.charge import Charge, Spec
 from counting.composite import composite
 from counting.cost import Shape, Uncounted
 from counting.costs import COSTS
-from counting.counts import Counts
 from counting.dtypes import admitted
 from counting.form import UNKNOWN, by_data, describe, fingerprint
 from counting.indexing import at, chosen, is_value, shares
@@ -75,20 +73,12 @@ class Counted(Guarded, Methods, Operators):
         if self.base is None:
             self.spec.ledger.log.append(self.spec.freed)
 
-    ledger: Ledger = property(lambda self: self.spec.ledger)  # type: ignore[assignment]
-    dtype: np.dtype = property(lambda self: self.spec.dtype)  # type: ignore[assignment]
-    nbytes: Any = property(lambda self: self.data.nbytes)
-    itemsize: int = property(lambda self: self.spec.dtype.itemsize)  # type: ignore[assignment]
-    strides: Any = property(lambda self: self.data.strides)
-    flags: Any = property(lambda self: self.data.flags)
     real: "Counted" = property(lambda self: view(self, self.data.real))  # type: ignore[assignment]
     flat: "Counted" = property(lambda self: view(self, self.data.reshape(-1)))  # type: ignore[assignment]
-    ndim: int = property(lambda self: len(self.spec.shape))  # type: ignore[assignment]
-    size: Any = property(lambda self: prod(self.spec.shape))
     T: "Counted" = property(lambda self: view(self, self.data.T))  # type: ignore[assignment]
 
     @property
-    def shape(self) -> Shape:  # type: ignore[override]
+    def shape(self) -> Shape:
         return self.spec.shape
 
     @shape.setter
@@ -99,7 +89,10 @@ class Counted(Guarded, Methods, Operators):
     @property
     def imag(self) -> "Counted":
         """A view; of real numbers zeros, which NumPy makes."""
-        return view(self, self.data.imag) if self.dtype.kind == "c" else np.zeros_like(self)
+        if self.dtype.kind == "c":
+            return view(self, self.data.imag)
+        zeros: Any = np.zeros_like(self)
+        return zeros
 
     def __repr__(self) -> str:
         return show.text(self)
@@ -367,14 +360,3 @@ def _reshaped(x: Counted, shape: Any, order: str) -> Counted:
     if hasattr(part, "base") and not shares(part, x.data):
         return _reshaped(apply(np.copy, x, order="C"), shape, "C")
     return view(x, part)
-
-
-def trace(function: Callable[..., Any], *shapes: Shape, dtype: Any = np.float32) -> Counts:
-    """What `function` would cost on arrays of `shapes`, found by running it without data.
-
-    >>> trace(np.matmul, (2, 3), (3, 4)).cost
-    Cost(fma=24)
-    """
-    ledger = Ledger()
-    function(*(Counted(ShapeArray(shape, dtype), ledger) for shape in shapes))
-    return ledger.snapshot()

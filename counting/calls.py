@@ -48,12 +48,13 @@ def _pairs(axes: Any) -> Any:
 
 
 def _axes(axis: Any) -> Any:
-    several = isinstance(axis, tuple | list) or getattr(axis, "ndim", 0)
+    several = isinstance(axis, tuple | list) or getattr(axis, "ndim", 0) > 0
     return tuple(map(index, axis)) if several else index(axis)
 
 
 def _dtype(dtype: Any) -> np.dtype:
-    return dtype() if isinstance(dtype, type) and issubclass(dtype, np.dtype) else np.dtype(dtype)
+    kind: Any = dtype
+    return kind() if isinstance(dtype, type) and issubclass(dtype, np.dtype) else np.dtype(dtype)
 
 
 NORMAL: dict[str, Callable[[Any], Any]] = {
@@ -115,7 +116,7 @@ CALLS: dict[Callable[..., Any], Call] = {
     np.cumprod: _call(1, "axis dtype out"),
     np.mean: _call(1, "axis dtype out keepdims where"),
     np.where: _call(3),
-    np.take: _call(2, "axis out mode", "axis"),
+    np.take: _call(2, "axis out mode"),
     np.take_along_axis: _call(2, "axis"),
     np.copy: _call(1, "order subok", "order"),
     np.copyto: _call(2, "casting where"),

@@ -9,10 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.fft import _pocketfft_umath
-from numpy.linalg import _umath_linalg
 
-from counting import published, rules
+from counting import inside, published, rules
 from counting.cost import Cost
 from counting.primitives import choose, correlate, count_nonzero, einsum, getitem, interp, setitem
 from counting.rules import Rule, each, matmul, moves, reduction, running, views
@@ -33,7 +31,7 @@ OTHERWISE: dict[tuple[Callable[..., Any], str], Cost] = {
 }
 
 # Counted in real numbers by their own rule, whatever the numbers are.
-IN_REAL_NUMBERS = tuple(f for f in vars(_pocketfft_umath).values() if isinstance(f, np.ufunc))
+IN_REAL_NUMBERS = tuple(f for f in vars(inside.FOURIER).values() if isinstance(f, np.ufunc))
 
 REAL = (np.mean, np.var, np.std)  # of complex numbers they do something else
 
@@ -132,9 +130,9 @@ def _rows(module: Any, table: tuple[tuple[Rule, str], ...]) -> dict[Callable[...
 COSTS: dict[Callable[..., Any], Rule] = {
     **_rows(np, (*_UFUNCS, *_REDUCTIONS, (moves, _MOVES), (views, _VIEWS))),
     **_rows(np.ndarray, _METHODS_OF_ARRAYS),
-    **_rows(_umath_linalg, _LINALG),
-    **_rows(_pocketfft_umath, _FOURIER),
-    np._core.umath.clip: rules.clip,
+    **_rows(inside.LINALG, _LINALG),
+    **_rows(inside.FOURIER, _FOURIER),
+    inside.clip: rules.clip,
     np.dot: rules.dot,
     np.inner: matmul,
     np.vdot: rules.vdot,

@@ -107,7 +107,7 @@ def array(
     return made if made.ndim >= ndmin else made.reshape((1,) * (ndmin - made.ndim) + made.shape)
 
 
-SUBSTITUTES |= {
+_MAKE: dict[Any, Any] = {
     np.asarray: asarray,
     np.asanyarray: asarray,
     np.ascontiguousarray: asarray,
@@ -117,3 +117,4 @@ SUBSTITUTES |= {
     np.empty: _making(np.empty, written=False),
     np.arange: _making(np.arange, Cost(mul=1, add=1)),
 }
+SUBSTITUTES |= _MAKE

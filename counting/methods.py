@@ -1,9 +1,12 @@
 """Methods of arrays that consist of others, as NumPy's do."""
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
+from counting import inside
+from counting.charge import Spec
 from counting.primitives import choose
 
 
@@ -12,17 +15,17 @@ class Methods:
 
     __slots__ = ()
     data: Any
-    dtype: np.dtype
-    shape: Any
-    ndim: int
-    __array_function__: Any
-    reshape: Any
-    diagonal: Any
-    nonzero: Any
-    T: Any
-    flat: Any
+    spec: Spec
+    ledger: Any = property(lambda self: self.spec.ledger)
+    dtype: np.dtype = property(lambda self: self.spec.dtype)  # type: ignore[assignment]
+    nbytes: Any = property(lambda self: self.data.nbytes)
+    itemsize: int = property(lambda self: self.spec.dtype.itemsize)  # type: ignore[assignment]
+    strides: Any = property(lambda self: self.data.strides)
+    flags: Any = property(lambda self: self.data.flags)
+    ndim: int = property(lambda self: len(self.spec.shape))  # type: ignore[assignment]
+    size: Any = property(lambda self: prod(self.spec.shape))
 
-    def _call(self, function: Any, *args: Any, **options: Any) -> Any:
+    def _call(self: Any, function: Any, *args: Any, **options: Any) -> Any:
         return self.__array_function__(function, (), (self, *args), options)
 
     def copy(self, order: str = "C") -> Any:
@@ -40,31 +43,34 @@ class Methods:
             return self
         return self._call(np.ndarray.astype, dtype, order=order, casting=casting)
 
-    def flatten(self, order: str = "C") -> Any:
+    def flatten(self: Any, order: str = "C") -> Any:
         return (self if order == "C" else self.T).copy().reshape(-1)
 
-    def fill(self, value: Any) -> None:
-        self[...] = value  # type: ignore[index]
+    def fill(self: Any, value: Any) -> None:
+        self[...] = value
 
     def trace(
-        self, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None
+        self: Any,
+        offset: int = 0,
+        axis1: int = 0,
+        axis2: int = 1,
+        dtype: Any = None,
+        out: Any = None,
     ) -> Any:
         return self.diagonal(offset, axis1, axis2).sum(-1, dtype=dtype, out=out)
 
-    def clip(self, min: Any = None, max: Any = None, out: Any = None, **options: Any) -> Any:
-        if min is None and max is None:
-            return np.positive(self, out=out, **options)
-        if min is None or max is None:
-            bound, function = (max, np.minimum) if min is None else (min, np.maximum)
-            return function(self, bound, out=out, **options)
-        return np._core.umath.clip(self, min, max, out=out, **options)
+    def clip(self: Any, min: Any = None, max: Any = None, out: Any = None, **options: Any) -> Any:
+        bounds = [bound for bound in (min, max) if bound is not None]
+        one = np.minimum if min is None else np.maximum
+        function: Any = (np.positive, one, inside.clip)[len(bounds)]
+        return function(self, *bounds, out=out, **options)
 
-    def compress(self, condition: Any, axis: int | None = None, out: Any = None) -> Any:
+    def compress(self: Any, condition: Any, axis: int | None = None, out: Any = None) -> Any:
         kept = np.asarray(condition) if type(condition) is list else condition
         return np.take(self, kept.nonzero()[0], axis=axis, out=out)
 
-    def choose(self, choices: Any, out: Any = None, mode: str = "raise") -> Any:
+    def choose(self: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
         return self._call(choose, *choices, mode=mode)
 
-    def put(self, places: Any, values: Any, mode: str = "raise") -> None:
+    def put(self: Any, places: Any, values: Any, mode: str = "raise") -> None:
         self.flat[places] = values

@@ -99,13 +99,11 @@ class Operators(NDArrayOperatorsMixin):
     __truediv__ = operator(np.divide)
     __matmul__ = operator(np.matmul)
 
-    def __eq__(self, other: object) -> Any:  # of None NumPy compares objects
-        return np.equal(self, other) if other is not None else np.full(np.shape(self.data), False)
+    def __eq__(self: Any, other: Any) -> Any:  # type: ignore[override]
+        return np.full(self.shape, False) if other is None else np.equal(self, other)
 
-    def __ne__(self, other: object) -> Any:
-        return (
-            np.not_equal(self, other) if other is not None else np.full(np.shape(self.data), True)
-        )
+    def __ne__(self: Any, other: Any) -> Any:  # type: ignore[override]
+        return np.full(self.shape, True) if other is None else np.not_equal(self, other)
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -128,7 +128,7 @@ def _method(name: str) -> Callable[..., Any]:
     return lambda x, *args, **options: getattr(x, name)(*args, **options)
 
 
-def _in_a_list(transform: np.ufunc) -> Callable[..., Any]:
+def _in_a_list(transform: Callable[..., Any]) -> Callable[..., Any]:
     """A Fourier transform whose axes are a tuple, so that its price can be remembered."""
     return lambda *args, axes, **options: transform(*args, axes=[*axes], **options)
 

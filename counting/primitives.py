@@ -3,7 +3,8 @@
 from typing import Any
 
 import numpy as np
-from numpy._core import multiarray
+
+from counting import inside
 
 
 def getitem(x: Any, *index: Any) -> Any:
@@ -16,9 +17,9 @@ def setitem(x: Any, value: Any, *index: Any) -> None:
     x[index] = value
 
 
-def choose(which: Any, *choices: Any, mode: str = "raise") -> Any:
+def choose(which: Any, *choices: Any, mode: Any = "raise") -> Any:
     """Of each place the element of the array that `which` names there."""
-    return np.choose(which, choices, mode=mode)
+    return np.choose(which, [*choices], mode=mode)
 
 
 def einsum(*operands: Any, subscripts: str) -> Any:
@@ -28,7 +29,7 @@ def einsum(*operands: Any, subscripts: str) -> Any:
 
 def correlate(a: Any, v: Any, mode: int) -> Any:
     """Products of one line with another that moves along it, added up."""
-    return multiarray.correlate(a, v, mode)
+    return inside.correlate(a, v, mode)
 
 
 def interp(x: Any, at: Any, values: Any, **outside: Any) -> Any:

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from counting.array import Counted
+from counting.cost import Shape
+from counting.counts import Counts
 from counting.drawing import Random
 from counting.ledger import Ledger
+from counting.shapes import ShapeArray
 from counting.twins import Dispatcher, Globals, made_in, numpys, of_numpy
 
 
@@ -52,6 +55,17 @@ def plain(x: Any) -> Any:
     if type(x) in (tuple, list):
         return type(x)(map(plain, x))
     return {name: plain(part) for name, part in x.items()} if type(x) is dict else x
+
+
+def trace(function: Callable[..., Any], *shapes: Shape, dtype: Any = np.float32) -> Counts:
+    """What `function` would cost on arrays of `shapes`, found by running it without data.
+
+    >>> trace(np.matmul, (2, 3), (3, 4)).cost
+    Cost(fma=24)
+    """
+    ledger = Ledger()
+    function(*(Counted(ShapeArray(shape, dtype), ledger) for shape in shapes))
+    return ledger.snapshot()
 
 
 _INSTALLED = tuple(

@@ -177,7 +177,7 @@ def _correlate(a: ShapeArray, v: ShapeArray, mode: int) -> ShapeArray:
     return ShapeArray(((n - m + 1, n, n + m - 1)[mode],), np.result_type(a.dtype, v.dtype))
 
 
-SHAPES |= {
+_SHAPES: dict[Any, Any] = {
     **{function: reduction(function) for function in REDUCTIONS},
     np.cumsum: _accumulation(np.cumsum),
     np.cumprod: _accumulation(np.cumprod),
@@ -227,3 +227,4 @@ SHAPES |= {
     getitem: lambda x, *index: ShapeArray(selected(x, index), x.dtype),
     setitem: _setitem,
 }
+SHAPES |= _SHAPES

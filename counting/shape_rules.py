@@ -20,7 +20,7 @@ def broadcast(*shapes: Shape) -> Shape:
 
 
 def of_signature(ufunc: np.ufunc, *shapes: Shape) -> list[Shape]:
-    """Shapes of what a ufunc of whole vectors or matrices makes, by its signature: `(m,n),(n)->(m)`.
+    """What a ufunc of vectors or matrices makes, by its signature: `(m,n),(n)->(m)`.
 
     What the signature calls `p` is the smaller of `m` and `n`: how many singular values there are.
     """

@@ -126,7 +126,7 @@ class ShapeArray(NDArrayOperatorsMixin):
     def __setitem__(self, index: Any, value: Any) -> None:
         if (chosen_by := chosen(index)) is not None:
             return SHAPES[setitem](self, value, *chosen_by)
-        _copyto(self[index], value)
+        SHAPES[np.copyto](self[index], value)
 
     def reshape(self, *shape: Any) -> "ShapeArray":
         given = dims(shape[0] if len(shape) == 1 else shape)

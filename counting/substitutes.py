@@ -3,11 +3,8 @@
 from typing import Any
 
 import numpy as np
-from numpy._core import einsumfunc, multiarray
-from numpy._core._multiarray_umath import _array_converter, _unique_hash
-from numpy.lib import _function_base_impl, _stride_tricks_impl
 
-from counting import primitives
+from counting import inside, primitives
 from counting.array import Counted, apply
 from counting.cost import size
 from counting.creation import asarray, number
@@ -15,7 +12,7 @@ from counting.shape_rules import broadcast
 from counting.twins import SUBSTITUTES, numpys
 
 
-class _Array(type(np.ndarray)):
+class _Array(type):
     """Counted arrays are arrays, for code that asks."""
 
     def __instancecheck__(cls, x: Any) -> bool:
@@ -24,6 +21,9 @@ class _Array(type(np.ndarray)):
 
 class ndarray(np.ndarray, metaclass=_Array):
     """NumPy's class as its own code sees it."""
+
+
+_NUMBERS = (int, float, complex)
 
 
 class _Converter:
@@ -66,6 +66,15 @@ class _Converter:
 
 def result_type(*given: Any) -> np.dtype:
     return np.result_type(*(x.dtype if hasattr(x, "spec") else x for x in given))
+
+
+def _can_cast(x: Any, *to: Any, **how: Any) -> bool:
+    return np.can_cast(x.dtype if hasattr(x, "spec") else x, *to, **how)
+
+
+def _as_strided(x: Any, *args: Any, **options: Any) -> Any:
+    x = asarray(x)
+    return x.__array_function__(np.lib.stride_tricks.as_strided, (), (x, *args), options)
 
 
 class _Broadcast:
@@ -113,7 +122,7 @@ def _broadcast_to(array: Any, shape: Any, subok: bool = False, readonly: bool = 
 def _einsum(*operands: Any, **options: Any) -> Any:
     if options.pop("out", None) is not None or {*options} - {"order", "casting"}:
         return np.einsum(*operands, **options)  # which refuses
-    terms, made, arrays = numpys(einsumfunc._parse_einsum_input)(operands)
+    terms, made, arrays = numpys(inside.parse_einsum_input)(operands)
     return apply(primitives.einsum, *arrays, subscripts=f"{terms}->{made}")
 
 
@@ -151,25 +160,22 @@ SUBSTITUTES |= {
     np.result_type: result_type,
     np.broadcast: _broadcast,
     np.frompyfunc: _Elementwise,
-    _function_base_impl._monotonicity: _monotonicity,
+    inside.monotonicity: _monotonicity,
     np.min_scalar_type: lambda x: x.dtype if hasattr(x, "spec") else np.min_scalar_type(x),
-    np.can_cast: lambda x, *to, **how: np.can_cast(getattr(x, "dtype", x), *to, **how),
+    np.can_cast: _can_cast,
     np.may_share_memory: lambda x, y, **work: np.may_share_memory(x.data, y.data, **work),
     np.shares_memory: lambda x, y, **work: np.shares_memory(x.data, y.data, **work),
-    np.lib.stride_tricks.as_strided: lambda x, *args, **options: asarray(x).__array_function__(
-        np.lib.stride_tricks.as_strided, (), (asarray(x), *args), options
-    ),
-    _array_converter: _Converter,
-    _unique_hash: lambda *args, **options: NotImplemented,
-    _stride_tricks_impl._broadcast_to: _broadcast_to,
-    _function_base_impl._place: _place,
-    _function_base_impl.compiled_interp: _interp,
-    _function_base_impl.compiled_interp_complex: _interp,
-    multiarray.correlate: _correlate,
-    multiarray.correlate2: _correlate2,
-    multiarray.count_nonzero: lambda x: apply(primitives.count_nonzero, asarray(x)),
-    einsumfunc.c_einsum: _einsum,
+    np.lib.stride_tricks.as_strided: _as_strided,
+    inside.array_converter: _Converter,
+    inside.unique_hash: lambda *args, **options: NotImplemented,
+    inside.broadcast_to: _broadcast_to,
+    inside.place: _place,
+    inside.interp: _interp,
+    inside.interp_complex: _interp,
+    inside.correlate: _correlate,
+    inside.correlate2: _correlate2,
+    inside.count_nonzero: lambda x: apply(primitives.count_nonzero, asarray(x)),
+    inside.c_einsum: _einsum,
+    inside.concatenate: np.concatenate,
 }
-_concatenate = getattr(multiarray.concatenate, "_implementation", None)
-if _concatenate is not None:
-    SUBSTITUTES[_concatenate] = np.concatenate
+SUBSTITUTES.pop(None, None)  # what this version of NumPy lacks

@@ -26,7 +26,12 @@ SUBSTITUTES: dict[Any, Any] = {}
 # The ledger of arrays that twins make, while one runs.
 making: ContextVar[Any] = ContextVar("making", default=None)
 
-_NOT_RUN = (np.save, np.savez, np.savez_compressed, np.savetxt)  # arrays would leave by them
+_NOT_RUN: tuple[Any, ...] = (
+    np.save,
+    np.savez,
+    np.savez_compressed,
+    np.savetxt,
+)  # arrays would leave by them
 _NOT_RUN += (np.array2string, np.array_repr, np.array_str)
 
 
@@ -62,7 +67,7 @@ def numpys(x: Any) -> Any:
     if isinstance(x, type):
         return _class(x) if _is_code(x) else x
     if _is_code(type(x)):  # np.r_, np.mgrid
-        made = object.__new__(_class(type(x)))
+        made: Any = object.__new__(_class(type(x)))
         slots = (name for kind in type(x).__mro__ for name in getattr(kind, "__slots__", ()))
         for name in (*slots, *getattr(x, "__dict__", ())):
             setattr(made, name, getattr(x, name))

@@ -27,16 +27,23 @@ RECORDING = [
     "growing",
     "indexing",
     "leaving",
+    "inside",
     "ledger",
     "memory",
+    "methods",
     "numpy_memory",
     "operators",
     "pricing",
+    "primitives",
+    "published",
+    "rules",
     "scalar",
     "scope",
+    "shape_functions",
     "shape_rules",
     "shapes",
     "textbook",
+    "twins",
 ]
 REPORTS = tuple(
     f"counting.{file.stem}"
