@@ -99,10 +99,10 @@ class Operators(NDArrayOperatorsMixin):
     __truediv__ = operator(np.divide)
     __matmul__ = operator(np.matmul)
 
-    def __eq__(self: Any, other: Any) -> Any:  # type: ignore[override]
+    def __eq__(self: Any, other: Any) -> Any:
         return np.full(self.shape, False) if other is None else np.equal(self, other)
 
-    def __ne__(self: Any, other: Any) -> Any:  # type: ignore[override]
+    def __ne__(self: Any, other: Any) -> Any:
         return np.full(self.shape, True) if other is None else np.not_equal(self, other)
 
     __hash__ = None  # type: ignore[assignment]

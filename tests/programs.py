@@ -139,7 +139,7 @@ class Program:
             "rows": lambda call, x: list(x),
         }[how]
         if how == "reshape" and not np.shares_memory(x.reshape(sides), x):
-            return Step(f"reshape{sides}, a copy", [i], make, refused=True) if x.size else None
+            return Step(f"reshape{sides}, a copy", [i], make) if x.size else None
         return Step(f"{how} {index if how == 'index' else ''}", [i], make)
 
     def element(self):

@@ -15,10 +15,12 @@ ASKING = (  # for shapes alone: of a model's tensors, and of pairs that are assu
     "minigpt/models/routing.py",
 )
 RECORDING = [
+    "amounts",
     "array",
     "calls",
     "charge",
     "composite",
+    "cost",
     "costs",
     "counts",
     "cupy_memory",
