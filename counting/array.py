@@ -305,12 +305,13 @@ def view(x: Counted, data: Any) -> Counted:
     if hasattr(data, "base") and not shares(data, x.data):  # NumPy, CuPy
         raise Uncounted(f"a view of {x} would copy in silence: write .copy() first, or np.take")
     spec, like = x.spec, data.dtype is x.spec.dtype
-    known = spec.views.get(data.shape) if like else None
+    looks = (data.shape, data.layout) if type(data) is ShapeArray else data.shape
+    known = spec.views.get(looks) if like else None
     if known is None:
         known = describe(spec.ledger, data, spec.category)
         # Where no elements of `x` share memory, shape and dtype of a part tell its bytes.
         if like and spec.nbytes == x.data.nbytes:
-            spec.views[data.shape] = known
+            spec.views[looks] = known
     part = _new(Counted)
     part.base = x if x.base is None else x.base
     part.data, part.spec, part.path, part.charge = data, known, x.path, x.charge
@@ -340,12 +341,15 @@ def _holds(x: Any) -> bool:
 
 
 def seen(x: Counted, function: Callable[..., Any], **options: Any) -> Counted:
-    """`x` in another shape: a view where NumPy gives one, or the copy that it makes, counted.
-
-    Of shapes alone a reshape is taken to be a view.
-    """
-    if function in (np.reshape, np.ravel):
-        return _reshaped(x, options.get("shape", (-1,)), options.get("order", "C"))
+    """`x` in another shape: a view where NumPy gives one, or the copy that it makes, counted."""
+    if function is np.reshape:
+        return _reshaped(x, options["shape"], options.get("order", "C"))
+    if function is np.ravel:
+        line = _reshaped(x, -1, options.get("order", "C"))
+        apart = type(line.data) is ShapeArray and line.data.layout is not None
+        if apart or (type(line.data) is np.ndarray and not line.data.flags.c_contiguous):
+            return apply(np.copy, line)
+        return line
     if type(x.data) is ShapeArray:
         return view(x, SHAPES[function](x.data, **options))
     if isinstance(function, MethodDescriptorType):
@@ -353,10 +357,20 @@ def seen(x: Counted, function: Callable[..., Any], **options: Any) -> Counted:
     return view(x, function(x.data, **options))
 
 
+def _in_columns(data: Any) -> bool:
+    if type(data) is ShapeArray:
+        return data.layout is not None and data.T.layout is None
+    return bool(data.flags.fnc)
+
+
 def _reshaped(x: Counted, shape: Any, order: str) -> Counted:
-    if order != "C" and (order == "F" or (hasattr(x.data, "flags") and x.data.flags.fnc)):
+    if order == "F" or (order != "C" and _in_columns(x.data)):
         return _reshaped(x.T, dims(shape)[::-1], "C").T
     part = x.data.reshape(shape)
-    if hasattr(part, "base") and not shares(part, x.data):
+    if type(part) is ShapeArray:
+        copied = x.data.layout is not None and not x.data.reshapes_to_a_view(shape)
+    else:
+        copied = hasattr(part, "base") and not shares(part, x.data)
+    if copied:
         return _reshaped(apply(np.copy, x, order="C"), shape, "C")
     return view(x, part)

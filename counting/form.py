@@ -13,6 +13,7 @@ from counting.dtypes import admitted, require
 from counting.ledger import Ledger
 from counting.memory import occupied
 from counting.primitives import getitem, setitem
+from counting.shapes import ShapeArray
 
 IN_PLACE = (np.copyto, setitem, np.ndarray.sort, np.ndarray.partition)  # into their first operand
 
@@ -47,6 +48,8 @@ def form(data: Any) -> tuple[Any, ...]:
     """All that bytes and prices of an array may depend on: those of one form share them."""
     if isinstance(data, np.ndarray):
         return type(data), data.shape, data.dtype, occupied(data)
+    if type(data) is ShapeArray:
+        return ShapeArray, data.shape, data.dtype, data.nbytes, data.layout
     looks = type(data), data.shape, data.dtype, data.nbytes
     if not is_packed(data):
         return looks

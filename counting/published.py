@@ -18,7 +18,8 @@ def ratio(p: Any, q: int) -> Any:
 
 
 def _stacked(shape: Shape, one: Cost) -> Cost:
-    return one * size(shape[:-2])
+    """What a stack of matrices costs of which `one` is the cost of each."""
+    return one * size(shape[:-2]) if size(shape) != 0 else Cost()
 
 
 def _lu(n: Any) -> Cost:

@@ -91,7 +91,7 @@ def einsum(out: Shape, *operands: Shape, subscripts: str) -> Cost:
 
 def correlate(out: Shape, a: Shape, v: Shape, mode: int) -> Cost:
     """A product of each element of one with each of the other that comes to lie over it."""
-    (n,), (m,) = a, v
+    n, m = sorted((a[0], v[0]), reverse=True) if isinstance(a[0], int) else (a[0], v[0])
     before, after = {0: (0, 0), 1: (m // 2, m - m // 2 - 1), 2: (m - 1, m - 1)}[mode]
     cut = sum(over * m - over * (over + 1) // 2 for over in (before, after))
     return Cost(fma=(n - m + 1) * m + cut)

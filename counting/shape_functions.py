@@ -6,16 +6,39 @@ from typing import Any
 
 import numpy as np
 
+from counting.calls import dims
 from counting.cost import Shape, size
 from counting.indexing import selected
+from counting.layout import UNKNOWN, Layout, alike, laid_out, strides
 from counting.primitives import choose, correlate, count_nonzero, einsum, getitem, interp, setitem
-from counting.shape_rules import JOINED, broadcast, expanded, moved, places, squeezed, taken_along
-from counting.shapes import REDUCTIONS, SHAPES, ShapeArray, dtype_of, reduction, shape_of, written
+from counting.shape_rules import (
+    JOINED,
+    broadcast,
+    expanded,
+    moved,
+    places,
+    several,
+    squeezed,
+    taken_along,
+)
+from counting.shapes import (
+    REDUCTIONS,
+    SHAPES,
+    ShapeArray,
+    dtype_of,
+    layout_of,
+    ordered,
+    reduction,
+    shape_of,
+    written,
+)
 
 
 def _where(condition: Any, x: Any, y: Any) -> ShapeArray:
     shape = broadcast(*map(shape_of, (condition, x, y)))
-    return ShapeArray(shape, np.result_type(*(getattr(v, "dtype", v) for v in (x, y))))
+    given = [(shape_of(v), layout_of(v)) for v in (condition, x, y) if shape_of(v)]
+    dtype = np.result_type(*(getattr(v, "dtype", v) for v in (x, y)))
+    return ShapeArray(shape, dtype, alike(shape, given))
 
 
 def _whole(indices: Any) -> None:
@@ -44,6 +67,23 @@ def _copyto(dst: ShapeArray, src: Any) -> None:
         raise TypeError(f"cannot write {dtype} into {dst.dtype}")
 
 
+def _indices(like: Any) -> ShapeArray:
+    return ShapeArray(shape_of(like), np.intp, straight_or_unknown(like))
+
+
+def _unravel_index(indices: Any, shape: Shape) -> tuple[ShapeArray, ...]:
+    made, n = shape_of(indices), len(shape)  # NumPy makes one array of n columns
+    layout = straight_or_unknown(indices)
+    if layout is None:
+        layout = laid_out(made, [n * step for step in strides(made, None)])
+    return (ShapeArray(made, np.intp, layout),) * n
+
+
+def _getitem(x: ShapeArray, *index: Any) -> ShapeArray:
+    layout = straight_or_unknown(x, *index) if shape_of(index[0]) else UNKNOWN
+    return ShapeArray(selected(x, index), x.dtype, layout)
+
+
 def _setitem(x: ShapeArray, value: Any, *index: Any) -> None:
     shape = selected(x, index)
     if broadcast(shape, shape_of(value)) != shape:
@@ -53,17 +93,20 @@ def _setitem(x: ShapeArray, value: Any, *index: Any) -> None:
 def _like(
     prototype: ShapeArray, dtype: Any = None, shape: Shape | None = None, order: str = "K"
 ) -> ShapeArray:
-    return ShapeArray(prototype.shape if shape is None else shape, dtype or prototype.dtype)
+    dtype = dtype or prototype.dtype
+    if shape is None:
+        return ShapeArray(prototype.shape, dtype, ordered(prototype, order))
+    return ShapeArray(shape, dtype, straight_or_unknown(prototype))
 
 
 def _tril(m: ShapeArray, k: Any = 0) -> ShapeArray:
-    return ShapeArray(m.shape if m.ndim > 1 else (*m.shape, *m.shape), m.dtype)
+    shape = m.shape if m.ndim > 1 else (*m.shape, *m.shape)
+    return ShapeArray(shape, m.dtype, alike(shape, [(shape[-2:], None), (m.shape, m.layout)]))
 
 
 def _flip(a: ShapeArray, axis: Any = None) -> ShapeArray:
-    for i in () if axis is None else axis if isinstance(axis, tuple) else (axis,):
-        range(a.ndim)[i]
-    return ShapeArray(a.shape, a.dtype)
+    axes = places(tuple(range(a.ndim)) if axis is None else several(axis), a.ndim)
+    return a[tuple(slice(None, None, -1 if i in axes else None) for i in range(a.ndim))]
 
 
 def _accumulation(function: Callable[..., Any]) -> Callable[..., ShapeArray]:
@@ -72,8 +115,9 @@ def _accumulation(function: Callable[..., Any]) -> Callable[..., ShapeArray]:
     ) -> ShapeArray:
         if axis is not None:
             range(a.ndim)[axis]
-        shape = (a.size,) if axis is None else a.shape
-        return written(ShapeArray(shape, function(np.ones(1, a.dtype), dtype=dtype).dtype), out)
+        kept = a if axis is not None else ShapeArray((a.size,))
+        made = function(np.ones(1, a.dtype), dtype=dtype).dtype
+        return written(ShapeArray(kept.shape, made, ordered(kept, "K")), out)
 
     return rule
 
@@ -81,18 +125,20 @@ def _accumulation(function: Callable[..., Any]) -> Callable[..., ShapeArray]:
 def _joining(rule: Callable[..., Shape]) -> Callable[..., ShapeArray]:
     def join(*arrays: ShapeArray, **options: Any) -> ShapeArray:
         dtype = np.result_type(*(x.dtype for x in arrays))
-        return ShapeArray(rule(*(x.shape for x in arrays), **options), dtype)
+        layout = straight_or_unknown(*arrays)
+        return ShapeArray(rule(*(x.shape for x in arrays), **options), dtype, layout)
 
     return join
 
 
 def _take_along_axis(arr: ShapeArray, indices: Any, axis: int) -> ShapeArray:
     _whole(indices)
-    return ShapeArray(taken_along(arr.shape, indices.shape, axis), arr.dtype)
+    layout = straight_or_unknown(arr, indices)
+    return ShapeArray(taken_along(arr.shape, indices.shape, axis), arr.dtype, layout)
 
 
 def _repeat(a: ShapeArray, repeats: Any, axis: Any = None) -> ShapeArray:
-    a = a if axis is not None else a.reshape(-1)
+    a = a if axis is not None else ShapeArray((a.size,), a.dtype)
     at = range(a.ndim)[-1 if axis is None else axis]
     n = (
         sum(repeats)
@@ -107,14 +153,38 @@ def _diagonal(a: ShapeArray, offset: int = 0, axis1: int = 0, axis2: int = 1) ->
     rest = tuple(n for at, n in enumerate(a.shape) if at not in (i, j))
     rows, columns = a.shape[i] + min(offset, 0), a.shape[j] - max(offset, 0)
     length = rows if rows == columns else max(0, min(rows, columns))
-    return ShapeArray((*rest, length), a.dtype)
+    if a.layout is UNKNOWN:
+        return ShapeArray((*rest, length), a.dtype, UNKNOWN)
+    steps = strides(a.shape, a.layout)
+    found = [step for at, step in enumerate(steps) if at not in (i, j)]
+    layout = laid_out((*rest, length), [*found, steps[i] + steps[j]])
+    return ShapeArray((*rest, length), a.dtype, layout)
 
 
 def _view(a: ShapeArray, dtype: Any = None) -> ShapeArray:
     wide, wanted = a.dtype.itemsize, np.dtype(dtype or a.dtype)
     if wide == wanted.itemsize:
-        return ShapeArray(a.shape, wanted)
+        return ShapeArray(a.shape, wanted, a.layout)
     return ShapeArray((*a.shape[:-1], a.shape[-1] * wide // wanted.itemsize), wanted)
+
+
+def _interp(x: Any, at: ShapeArray, values: Any, **outside: Any) -> ShapeArray:
+    if at.size == 0:
+        raise ValueError("there are no points to draw lines between")
+    return ShapeArray(shape_of(x), np.result_type(values.dtype, np.float64))
+
+
+def _by_data(a: ShapeArray, *args: Any, **options: Any) -> None:
+    raise TypeError(f"how much comes out depends on what is in {a}, which has no data")
+
+
+def _astype(a: ShapeArray, dtype: Any, order: str = "K", **idle: Any) -> ShapeArray:
+    return ShapeArray(a.shape, dtype, ordered(a, order))
+
+
+def _round(a: ShapeArray, decimals: int = 0) -> ShapeArray:
+    dtype = np.ones(1, a.dtype).round(decimals).dtype
+    return ShapeArray(a.shape, dtype, straight_or_unknown(a))
 
 
 def _in_place(a: ShapeArray, *args: Any, axis: int = -1, **options: Any) -> None:
@@ -140,7 +210,12 @@ def _inner(a: ShapeArray, b: ShapeArray) -> ShapeArray:
     if not s or not t:
         return ShapeArray((*s, *t), dtype)
     _fit(s, t, s[-1] == t[-1])
-    return ShapeArray((*s[:-1], *t[:-1]), dtype)
+    return ShapeArray((*s[:-1], *t[:-1]), dtype, straight_or_unknown(a, b))
+
+
+def straight_or_unknown(*arrays: Any) -> Layout:
+    """The layout of what is made of arrays that lie straight; else it is not known."""
+    return None if all(layout_of(x) is None for x in arrays) else UNKNOWN
 
 
 def _fit(s: Shape, t: Shape, fits: bool) -> None:
@@ -151,7 +226,21 @@ def _fit(s: Shape, t: Shape, fits: bool) -> None:
 def _broadcast_to(array: ShapeArray, shape: Shape) -> ShapeArray:
     if broadcast(array.shape, shape) != shape:
         raise ValueError(f"{array.shape} does not broadcast to {shape}")
-    return ShapeArray(shape, array.dtype)
+    if array.layout is UNKNOWN:
+        return ShapeArray(shape, array.dtype, UNKNOWN)
+    steps = [
+        0 if n == 1 else step
+        for n, step in zip(array.shape, strides(array.shape, array.layout), strict=True)
+    ]
+    found = [0] * (len(shape) - array.ndim) + steps
+    return ShapeArray(shape, array.dtype, laid_out(shape, found))
+
+
+def _as_strided(x: ShapeArray, shape: Any = None, strides: Any = None, **idle: Any) -> ShapeArray:
+    shape = x.shape if shape is None else dims(shape)
+    if strides is None:
+        return ShapeArray(shape, x.dtype)
+    return ShapeArray(shape, x.dtype, laid_out(shape, [n // x.dtype.itemsize for n in strides]))
 
 
 def _choose(which: ShapeArray, *choices: Any, mode: str = "raise") -> ShapeArray:
@@ -167,13 +256,16 @@ def _einsum(*operands: ShapeArray, subscripts: str) -> ShapeArray:
             if sizes.get(letter, 1) == 1:
                 sizes[letter] = n
             _fit(x.shape, tuple(sizes.values()), n in (1, sizes[letter]))
-    return ShapeArray(
-        tuple(sizes[letter] for letter in result), np.result_type(*(x.dtype for x in operands))
-    )
+    dtype = np.result_type(*(x.dtype for x in operands))
+    shape = tuple(sizes[letter] for letter in result)
+    return ShapeArray(shape, dtype, straight_or_unknown(*operands))
 
 
 def _correlate(a: ShapeArray, v: ShapeArray, mode: int) -> ShapeArray:
     (n,), (m,) = a.shape, v.shape
+    if n == 0 or m == 0:
+        raise ValueError("a line of nothing has no products with another")
+    n, m = (m, n) if isinstance(n, int) and isinstance(m, int) and n < m else (n, m)
     return ShapeArray(((n - m + 1, n, n + m - 1)[mode],), np.result_type(a.dtype, v.dtype))
 
 
@@ -185,31 +277,31 @@ _SHAPES: dict[Any, Any] = {
     np.where: _where,
     np.take: _take,
     np.take_along_axis: _take_along_axis,
-    np.copy: ShapeArray.copy,
-    np.ndarray.astype: lambda a, dtype, **options: ShapeArray(a.shape, dtype),
+    np.copy: lambda a, order="K": a.copy(order),
+    np.ndarray.astype: _astype,
     np.ndarray.repeat: _repeat,
     np.ndarray.diagonal: _diagonal,
     np.ndarray.view: _view,
-    np.ndarray.round: lambda a, decimals=0: ShapeArray(
-        a.shape, np.ones(1, a.dtype).round(decimals).dtype
-    ),
+    np.ndarray.round: _round,
     np.ndarray.sort: _in_place,
     np.ndarray.partition: _in_place,
     np.ndarray.argsort: _order,
     np.ndarray.argpartition: _order,
+    np.ndarray.nonzero: _by_data,
+    np.bincount: _by_data,
     np.ndarray.searchsorted: lambda a, v, side="left": ShapeArray(shape_of(v), np.intp),
     np.lexsort: lambda *keys, axis=-1: ShapeArray(keys[-1].shape, np.intp),
     np.dot: _dot,
     np.inner: _inner,
     np.vdot: lambda a, b: ShapeArray((), np.result_type(a.dtype, b.dtype)),
     np.broadcast_to: _broadcast_to,
-    np.lib.stride_tricks.as_strided: lambda x, shape=None, **options: ShapeArray(shape, x.dtype),
-    np.ravel_multi_index: lambda *places, dims: ShapeArray(places[0].shape, np.intp),
-    np.unravel_index: lambda places, shape: (ShapeArray(places.shape, np.intp),) * len(shape),
+    np.lib.stride_tricks.as_strided: _as_strided,
+    np.ravel_multi_index: lambda *places, dims: _indices(places[0]),
+    np.unravel_index: _unravel_index,
     choose: _choose,
     einsum: _einsum,
     correlate: _correlate,
-    interp: lambda x, at, values, **outside: ShapeArray(shape_of(x), np.float64),
+    interp: _interp,
     count_nonzero: lambda a: ShapeArray((), np.intp),
     np.copyto: _copyto,
     np.ones_like: _like,
@@ -218,13 +310,13 @@ _SHAPES: dict[Any, Any] = {
     np.reshape: lambda a, shape, order="C": a.reshape(shape),
     np.swapaxes: ShapeArray.swapaxes,
     np.transpose: lambda a, axes=None: a.transpose(axes),
-    np.squeeze: lambda a, axis=None: ShapeArray(squeezed(a.shape, axis), a.dtype),
-    np.expand_dims: lambda a, axis: ShapeArray(expanded(a.shape, axis), a.dtype),
+    np.squeeze: lambda a, axis=None: a.reshape(squeezed(a.shape, axis)),
+    np.expand_dims: lambda a, axis: a.reshape(expanded(a.shape, axis)),
     np.moveaxis: lambda a, *axes, **named: a.transpose(*moved(a.ndim, *axes, **named)),
     np.ravel: lambda a, order="C": a.reshape(-1),
     np.flip: _flip,
     operator.getitem: operator.getitem,
-    getitem: lambda x, *index: ShapeArray(selected(x, index), x.dtype),
+    getitem: _getitem,
     setitem: _setitem,
 }
 SHAPES |= _SHAPES

@@ -1,5 +1,6 @@
 """The shapes that come of shapes, by NumPy's rules; a dimension is an int or a SymPy expression."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -24,10 +25,13 @@ def of_signature(ufunc: np.ufunc, *shapes: Shape) -> list[Shape]:
 
     What the signature calls `p` is the smaller of `m` and `n`: how many singular values there are.
     """
-    wanted, _, made = str(ufunc.signature).replace(" ", "").partition("->")
+    wanted, made = (
+        re.findall(r"\(([^)]*)\)", part.replace(" ", ""))
+        for part in str(ufunc.signature).split("->")
+    )
     known: dict[str, Any] = {}
     loops = []
-    for names, shape in zip(wanted.strip("()").split("),("), shapes, strict=True):
+    for names, shape in zip(wanted, shapes, strict=True):
         dims = names.split(",") if names else []
         if len(shape) < len(dims):  # of `n?` there may be none
             dims = [name for name in dims if not name.endswith("?")]
@@ -41,10 +45,7 @@ def of_signature(ufunc: np.ufunc, *shapes: Shape) -> list[Shape]:
     if {"m", "n"} <= known.keys() and "p" not in known:
         known["p"] = min(known["m"], known["n"])
     over = broadcast(*loops)
-    return [
-        (*over, *(known[name] for name in names.split(",") if name in known))
-        for names in made.strip("()").split("),(")
-    ]
+    return [(*over, *(known[name] for name in names.split(",") if name in known)) for names in made]
 
 
 def length(part: slice, dim: Any) -> Any:
@@ -65,8 +66,8 @@ def _one(index: Any) -> bool:
     return hasattr(index, "__index__") or getattr(index, "is_integer", None) is True
 
 
-def indexed(shape: Shape, index: Any) -> Shape:
-    """Of a view, where an index means one.
+def indexed(shape: Shape, index: Any) -> list[tuple[Any, int | None, int]]:
+    """The axes of a view, where an index means one: length, axis that it is of, and step.
 
     Raises:
         IndexError: it means none, or lies outside.
@@ -77,22 +78,23 @@ def indexed(shape: Shape, index: Any) -> Shape:
         raise IndexError(f"{given} indices for {shape}")
     at = parts.index(Ellipsis) if Ellipsis in parts else len(parts)
     parts[at : at + 1] = [slice(None)] * (len(shape) - given)
-    found, dims = [], iter(shape)
+    found: list[tuple[Any, int | None, int]] = []
+    dims = iter(enumerate(shape))
     for part in parts:
         if part is None:
-            found.append(1)
+            found.append((1, None, 1))
             continue
-        dim = next(dims)
+        axis, dim = next(dims)
         if isinstance(part, slice):
-            found.append(length(part, dim))
+            found.append((length(part, dim), axis, 1 if part.step is None else part.step))
         elif isinstance(part, bool | list) or not _one(part):
             raise IndexError(f"{part!r} is no index of an array without data")
         elif isinstance(dim, int) and not -dim <= part < dim:
             raise IndexError(f"index {part} is out of bounds for size {dim}")
-    return tuple(found)
+    return found
 
 
-def reshaped(shape: Shape, given: Shape) -> Shape:
+def filled(shape: Shape, given: Shape) -> Shape:
     """As `given`, in which one dimension may be -1: what is left.
 
     Raises:

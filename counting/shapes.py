@@ -13,13 +13,25 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from counting.calls import dims, full_name, spelled
 from counting.cost import Shape, size
 from counting.indexing import chosen
+from counting.layout import (
+    UNKNOWN,
+    Layout,
+    alike,
+    laid_out,
+    of_axes,
+    of_stacks,
+    reshaped,
+    strides,
+)
 from counting.primitives import getitem, setitem
 from counting.shape_rules import (
     broadcast,
+    filled,
     indexed,
     of_signature,
+    places,
     reduced,
-    reshaped,
+    several,
 )
 
 
@@ -34,12 +46,17 @@ def reduction(function: Callable[..., Any]) -> Callable[..., "ShapeArray"]:
         **more: Any,
     ) -> "ShapeArray":
         options = {} if dtype is None else {"dtype": dtype}
-        return written(
-            ShapeArray(
-                reduced(a.shape, axis, keepdims), function(np.ones(1, a.dtype), **options).dtype
-            ),
-            out,
-        )
+        made = function(np.ones(1, a.dtype), **options).dtype
+        shape, layout = reduced(a.shape, axis, keepdims), None
+        if a.layout is not None and function not in (np.argmax, np.argmin):
+            gone = range(a.ndim) if axis is None else places(several(axis), a.ndim)
+            left = [i for i in range(a.ndim) if i not in gone]
+            kept = tuple(a.shape[i] for i in left)
+            layout = alike(kept, [(kept, of_axes(a.shape, a.layout, left))])
+            if keepdims and layout is not None and layout is not UNKNOWN:
+                steps = iter(layout)
+                layout = laid_out(shape, [1 if i in gone else next(steps) for i in range(a.ndim)])
+        return written(ShapeArray(shape, made, layout), out)
 
     return rule
 
@@ -67,15 +84,18 @@ REDUCTIONS: tuple[Callable[..., Any], ...] = (
 class ShapeArray(NDArrayOperatorsMixin):
     """A shape and a dtype that stand for an array: `ShapeArray((3, 4), np.float32)`.
 
+    Args:
+        layout: where elements lie, see `layout.py`; in a row if it is None.
+
     Raises:
         TypeError: a dimension is no whole number and no symbol.
         ValueError: a dimension is negative.
     """
 
-    __slots__ = ("dtype", "shape")
+    __slots__ = ("dtype", "layout", "shape")
 
-    def __init__(self, shape: Shape, dtype: Any = np.float32) -> None:
-        self.shape = dims(shape)
+    def __init__(self, shape: Shape, dtype: Any = np.float32, layout: Layout = None) -> None:
+        self.shape, self.layout = dims(shape), layout
         for n in self.shape:
             if (n < 0) if type(n) is int else n.is_negative:
                 raise ValueError(f"a dimension is negative: {self.shape}")
@@ -109,7 +129,8 @@ class ShapeArray(NDArrayOperatorsMixin):
             of_signature(ufunc, *shapes) if ufunc.signature else [broadcast(*shapes)] * ufunc.nout
         )
         dtypes = asked.partition("->")[2] if asked else resolved(ufunc, inputs, dtype, casting)
-        made = [ShapeArray(*one) for one in zip(found, dtypes, strict=True)]
+        layouts = _layouts(ufunc, inputs, found)
+        made = [ShapeArray(*one) for one in zip(found, dtypes, layouts, strict=True)]
         return tuple(made) if ufunc.nout > 1 else written(made[0], out[0], casting)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -121,7 +142,13 @@ class ShapeArray(NDArrayOperatorsMixin):
     def __getitem__(self, index: Any) -> "ShapeArray":
         if (chosen_by := chosen(index)) is not None:
             return SHAPES[getitem](self, *chosen_by)
-        return ShapeArray(indexed(self.shape, index), self.dtype)
+        kept = indexed(self.shape, index)
+        shape = tuple(n for n, _, _ in kept)
+        if self.layout is UNKNOWN:
+            return ShapeArray(shape, self.dtype, UNKNOWN)
+        steps = strides(self.shape, self.layout)
+        found = [1 if axis is None else step * steps[axis] for _, axis, step in kept]
+        return ShapeArray(shape, self.dtype, laid_out(shape, found))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if (chosen_by := chosen(index)) is not None:
@@ -129,31 +156,58 @@ class ShapeArray(NDArrayOperatorsMixin):
         SHAPES[np.copyto](self[index], value)
 
     def reshape(self, *shape: Any) -> "ShapeArray":
-        given = dims(shape[0] if len(shape) == 1 else shape)
-        return ShapeArray(reshaped(self.shape, given), self.dtype)
+        new = self._reshaped(shape)
+        return ShapeArray(new, self.dtype, reshaped(self.shape, self.layout, new)[1])
+
+    def reshapes_to_a_view(self, *shape: Any) -> bool:
+        """Whether NumPy makes no copy to reshape it.
+
+        Raises:
+            TypeError: it is not known without data.
+        """
+        return reshaped(self.shape, self.layout, self._reshaped(shape))[0]
+
+    def _reshaped(self, shape: Any) -> Shape:
+        return filled(self.shape, dims(shape[0] if len(shape) == 1 else shape))
 
     def swapaxes(self, axis1: int, axis2: int) -> "ShapeArray":
-        dims = list(self.shape)
-        dims[axis1], dims[axis2] = dims[axis2], dims[axis1]
-        return ShapeArray(tuple(dims), self.dtype)
+        order = list(range(self.ndim))
+        order[axis1], order[axis2] = order[axis2], order[axis1]
+        return self.transpose(order)
 
-    def transpose(self, *axes: int) -> "ShapeArray":
+    def transpose(self, *axes: Any) -> "ShapeArray":
         given = axes[0] if len(axes) == 1 else axes
         chosen = given if isinstance(given, tuple | list | None) else axes
         order = [range(self.ndim)[i] for i in chosen] if chosen else range(self.ndim)[::-1]
         if sorted(order) != list(range(self.ndim)):
             raise ValueError(f"axes {chosen} are not those of {self.shape}")
-        return ShapeArray(tuple(self.shape[i] for i in order), self.dtype)
+        layout = of_axes(self.shape, self.layout, order)
+        return ShapeArray(tuple(self.shape[i] for i in order), self.dtype, layout)
 
     def tolist(self) -> Any:
         raise TypeError(f"{self} has no data")
 
     def copy(self, order: str = "C") -> "ShapeArray":
-        return ShapeArray(self.shape, self.dtype)
+        return ShapeArray(self.shape, self.dtype, ordered(self, order))
 
     sum = reduction(np.sum)
     max = reduction(np.max)
     mean = reduction(np.mean)
+
+
+def layout_of(x: Any) -> Layout:
+    if not isinstance(x, np.ndarray):
+        return getattr(x, "layout", None)
+    return laid_out(x.shape, [step // x.itemsize for step in x.strides])
+
+
+def ordered(x: ShapeArray, order: str | None) -> Layout:
+    """The layout of a copy of an array."""
+    if order == "C" or order is None:
+        return None
+    if order == "F" or (order == "A" and x.T.layout is None):
+        return of_axes(x.shape[::-1], None, range(x.ndim)[::-1])
+    return alike(x.shape, [(x.shape, x.layout)])
 
 
 def shape_of(x: Any) -> Shape:
@@ -179,6 +233,22 @@ def resolved(ufunc: np.ufunc, inputs: Any, dtype: Any = None, casting: Any = "sa
     return ufunc.resolve_dtypes(given, casting=casting, **asked)[ufunc.nin :]
 
 
+def _layouts(ufunc: np.ufunc, inputs: Any, made: list[Shape]) -> list[Layout]:
+    """Of the results of a ufunc."""
+    given = [(shape_of(x), layout_of(x)) for x in inputs if shape_of(x)]
+    if all(layout is None for _, layout in given):
+        return [None] * len(made)
+    if not ufunc.signature:
+        return [alike(made[0], given)] * len(made)
+    if ufunc is not np.matmul or any(len(of) < 2 for of, _ in given):
+        return [UNKNOWN] * len(made)
+    stacks = [
+        (of[:-2], UNKNOWN if layout is UNKNOWN else strides(of, layout)[:-2])
+        for of, layout in given
+    ]
+    return [of_stacks(made[0][:-2], made[0][-2:], stacks)]
+
+
 def _reduce(ufunc: np.ufunc, a: ShapeArray, **options: Any) -> ShapeArray:
     return reduction(ufunc.reduce)(a, **{"axis": 0, **options})
 
@@ -188,11 +258,12 @@ def _accumulate(
 ) -> ShapeArray:
     range(a.ndim)[axis]
     made = ufunc.accumulate(np.ones(1, a.dtype), **({} if dtype is None else {"dtype": dtype}))
-    return written(ShapeArray(a.shape, made.dtype), out)
+    return written(ShapeArray(a.shape, made.dtype, ordered(a, "K")), out)
 
 
 def _outer(ufunc: np.ufunc, a: Any, b: Any) -> ShapeArray:
-    return ShapeArray((*shape_of(a), *shape_of(b)), resolved(ufunc, (a, b))[0])
+    layout = None if layout_of(a) is layout_of(b) is None else UNKNOWN
+    return ShapeArray((*shape_of(a), *shape_of(b)), resolved(ufunc, (a, b))[0], layout)
 
 
 def _at(ufunc: np.ufunc, a: ShapeArray, index: Any, b: Any) -> None:

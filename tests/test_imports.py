@@ -30,6 +30,7 @@ RECORDING = [
     "indexing",
     "leaving",
     "inside",
+    "layout",
     "ledger",
     "memory",
     "methods",

@@ -5,7 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 import sympy
-from helpers import FLOATS, WHOLE, as_scalars, calls, held
+from calls import FLOATS, WHOLE, calls
+from helpers import as_scalars, held
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
