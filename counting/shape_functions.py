@@ -14,6 +14,7 @@ from counting.primitives import choose, correlate, count_nonzero, einsum, getite
 from counting.shape_rules import (
     JOINED,
     broadcast,
+    concatenated,
     expanded,
     moved,
     places,
@@ -96,7 +97,11 @@ def _like(
     dtype = dtype or prototype.dtype
     if shape is None:
         return ShapeArray(prototype.shape, dtype, ordered(prototype, order))
-    return ShapeArray(shape, dtype, straight_or_unknown(prototype))
+    if prototype.layout is None or len(dims(shape)) != prototype.ndim:
+        return ShapeArray(shape, dtype)
+    known = prototype.layout is not UNKNOWN and 1 not in prototype.shape
+    layout = alike(shape, [(prototype.shape, prototype.layout)]) if known else UNKNOWN
+    return ShapeArray(shape, dtype, layout)
 
 
 def _tril(m: ShapeArray, k: Any = 0) -> ShapeArray:
@@ -125,8 +130,11 @@ def _accumulation(function: Callable[..., Any]) -> Callable[..., ShapeArray]:
 def _joining(rule: Callable[..., Shape]) -> Callable[..., ShapeArray]:
     def join(*arrays: ShapeArray, **options: Any) -> ShapeArray:
         dtype = np.result_type(*(x.dtype for x in arrays))
+        shape = rule(*(x.shape for x in arrays), **options)
         layout = straight_or_unknown(*arrays)
-        return ShapeArray(rule(*(x.shape for x in arrays), **options), dtype, layout)
+        if rule is concatenated and len({x.layout for x in arrays}) == 1:
+            layout = alike(shape, [(x.shape, x.layout) for x in arrays])
+        return ShapeArray(shape, dtype, layout)
 
     return join
 
