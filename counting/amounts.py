@@ -17,7 +17,7 @@ from counting.costs import IN_REAL_NUMBERS, OTHERWISE, REAL, how_known, rule_of
 from counting.dtypes import arithmetic
 from counting.form import is_at
 from counting.indexing import selected
-from counting.primitives import count_nonzero, getitem, setitem
+from counting.primitives import getitem, setitem
 from counting.shapes import ShapeArray
 
 _SPECIAL = {function for function, _ in OTHERWISE}
@@ -109,7 +109,7 @@ _FREE: tuple[str, ...] = (
 _FREE += ("kth", "repeats", "minlength", "left", "right", "period")
 _GATHERS = (np.take, np.take_along_axis, getitem)
 # What gives places, not numbers.
-_PLACES: tuple[Any, ...] = (np.argmax, np.argmin, np.lexsort, count_nonzero, np.ndarray.nonzero)
+_PLACES: tuple[Any, ...] = (np.argmax, np.argmin, np.lexsort, np.ndarray.nonzero)
 _PLACES += (np.ndarray.argsort, np.ndarray.argpartition, np.ndarray.searchsorted)
 
 

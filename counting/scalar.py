@@ -74,6 +74,9 @@ class Scalar:
     def __float__(self) -> float:
         return float(self.value)
 
+    def __int__(self) -> int:
+        return int(self.value)
+
     def _count(self, kind: str, *values: Any, times: int = 1) -> None:
         types = {*map(type, values)}
         if float not in types:

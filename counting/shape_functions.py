@@ -97,10 +97,12 @@ def _like(
     dtype = dtype or prototype.dtype
     if shape is None:
         return ShapeArray(prototype.shape, dtype, ordered(prototype, order))
-    if prototype.layout is None or len(dims(shape)) != prototype.ndim:
+    shape = dims(shape)
+    if prototype.layout is None or len(shape) != prototype.ndim:
         return ShapeArray(shape, dtype)
-    known = prototype.layout is not UNKNOWN and 1 not in prototype.shape
-    layout = alike(shape, [(prototype.shape, prototype.layout)]) if known else UNKNOWN
+    # Along an axis of size 1 strides may be any, and decide where a longer one comes to lie.
+    longer = any(n == 1 != m for n, m in zip(prototype.shape, shape, strict=True))
+    layout = UNKNOWN if longer else alike(shape, [(prototype.shape, prototype.layout)])
     return ShapeArray(shape, dtype, layout)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from counting import inside
+from counting.algorithms import ALGORITHMS
 from counting.scalar import Scalar, bare, scalar, scalars
 
 _fma = np.frompyfunc(lambda a, factor, addend: a.fma(factor, addend), 3, 1)
@@ -78,6 +80,9 @@ def _counting(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 # What ufuncs do of which NumPy's object loops do something else, or nothing: the textbook's.
+_clip = np.frompyfunc(lambda a, low, high: min(max(a, low), high), 3, 1)
+
+
 def _logaddexp(a: Any, b: Any) -> Any:
     more, less = (a, b) if a >= b else (b, a)
     return more + (less - more).exp().log1p()
@@ -212,6 +217,8 @@ ON_SCALARS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.ones_like: _ones_like,
     np.empty_like: _empty_like,
     np.copyto: _copyto,
+    **ALGORITHMS,
+    inside.clip: _counting(_clip),
 }
 
 
