@@ -26,7 +26,7 @@ from counting.primitives import getitem, setitem
 from counting.rules import views
 from counting.scope import place
 from counting.shapes import SHAPES, ShapeArray
-from counting.twins import code_of, made_in
+from counting.twins import SUBSTITUTES, code_of, made_in
 
 _new = object.__new__
 
@@ -75,6 +75,7 @@ class Counted(Guarded, Methods, Operators):
 
     real: "Counted" = property(lambda self: view(self, self.data.real))  # type: ignore[assignment]
     flat: "Counted" = property(lambda self: view(self, self.data.reshape(-1)))  # type: ignore[assignment]
+    mT: "Counted" = property(lambda self: self.swapaxes(-1, -2))  # type: ignore[assignment]
     T: "Counted" = property(lambda self: view(self, self.data.T))  # type: ignore[assignment]
 
     @property
@@ -132,7 +133,7 @@ class Counted(Guarded, Methods, Operators):
             if function is np.where and len(args) == 1 and not options:
                 return args[0].nonzero()
             if function not in COSTS:
-                code = code_of(function)
+                code = SUBSTITUTES.get(function) or code_of(function)
                 if code is None:
                     raise no_row(function)
                 with made_in(self.ledger):

@@ -154,6 +154,14 @@ def _place(array: Any, mask: Any, values: Any) -> None:
     array[mask.reshape(array.shape)] = values
 
 
+def _putmask(array: Any, mask: Any, values: Any) -> None:
+    values = asarray(values)
+    if values.size not in (1, array.size):
+        values = np.resize(values, array.size)
+    line = values.reshape(-1) if values.size == 1 else values.reshape(array.shape)
+    np.copyto(array, line, casting="unsafe", where=asarray(mask).astype(bool))
+
+
 SUBSTITUTES |= {
     np.ndarray: ndarray,
     np.ndindex: np.ndindex,
@@ -163,6 +171,7 @@ SUBSTITUTES |= {
     inside.monotonicity: _monotonicity,
     np.min_scalar_type: lambda x: x.dtype if hasattr(x, "spec") else np.min_scalar_type(x),
     np.can_cast: _can_cast,
+    np.putmask: _putmask,
     np.may_share_memory: lambda x, y, **work: np.may_share_memory(x.data, y.data, **work),
     np.shares_memory: lambda x, y, **work: np.shares_memory(x.data, y.data, **work),
     np.lib.stride_tricks.as_strided: _as_strided,
