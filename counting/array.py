@@ -20,7 +20,7 @@ from counting.indexing import at, chosen, is_value, shares
 from counting.leaving import Guarded, leave, leaving, refuse_the_rest
 from counting.ledger import UNSETTLED, Ledger, NotItsTurn
 from counting.methods import Methods
-from counting.operators import Operators, give_methods
+from counting.operators import Operators, give_methods, of_one, of_two
 from counting.pricing import no_row, price
 from counting.primitives import getitem, setitem
 from counting.rules import views
@@ -116,6 +116,13 @@ class Counted(Guarded, Methods, Operators):
         return x
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if method == "__call__" and not options:
+            n = len(inputs)
+            done = (
+                of_one(self, ufunc) if n == 1 else of_two(self, ufunc, *inputs) if n == 2 else None
+            )
+            if done is not None:
+                return done
         function = ufunc if method == "__call__" else getattr(ufunc, method)
         try:
             given = plain(function, options) if options else options
@@ -175,7 +182,13 @@ class Counted(Guarded, Methods, Operators):
     def _element(self, part: Any, index: Any) -> "Counted":
         if self.spec.dtype.names is not None and part.dtype.names is not None:
             raise Uncounted("an element with fields is a window: take the field first, x['a']")
-        made = apply(np.copy, view(self, at(self.data, index)) if self.spec.shape else self)
+        whole = view(self, at(self.data, index)) if self.spec.shape else self
+        path, category = place.get()
+        ledger = self.spec.ledger
+        charge = ledger.hot.get((np.copy, category, whole.spec))
+        if charge is not None and isinstance(part, np.generic):
+            return entered(ledger, path, charge, part)
+        made = apply(np.copy, whole)
         if isinstance(part, np.generic):  # `i = x[0]; i += 1` makes another number
             made.data = part
         return made

@@ -9,7 +9,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from counting.charge import Spec
 from counting.cost import Uncounted
 from counting.costs import COSTS
-from counting.form import fingerprint
+from counting.form import by_data, fingerprint
 from counting.scope import place
 
 _new = object.__new__
@@ -52,13 +52,88 @@ def reflected(function: np.ufunc) -> Callable[[Any, Any], Any]:
     return lambda self, other: self.__array_ufunc__(function, "__call__", other, self)
 
 
+def of_one(x: Any, ufunc: np.ufunc) -> Any:
+    """`ufunc(x)` that is priced already, as `operator` has it; None if it is not."""
+    path, category = place.get()
+    spec = x.spec
+    ledger = spec.ledger
+    charge = ledger.hot.get((ufunc, category, spec))
+    if charge is None or charge.others or ledger.thread:
+        return None
+    data = charge.run(x.data)
+    ledger.paths.append(path)
+    ledger.log.append(charge)
+    result = _new(type(x))
+    result.data, result.spec, result.base = data, charge.result, None
+    result.path, result.charge = path, charge
+    return result
+
+
+def of_two(x: Any, ufunc: np.ufunc, a: Any, b: Any) -> Any:
+    """`ufunc(a, b)`, of which `x` is one, in the same way."""
+    path, category = place.get()
+    kind, ledger = type(x), x.spec.ledger
+    try:
+        first = a.spec if type(a) is kind else fingerprint(ufunc, a)
+        second = b.spec if type(b) is kind else fingerprint(ufunc, b)
+    except Uncounted:  # the way through `apply` refuses it, or lets it leave
+        return None
+    charge = ledger.hot.get((ufunc, category, first, second))
+    if charge is None or charge.others or ledger.thread:
+        return None
+    data = charge.run(a.data if type(a) is kind else a, b.data if type(b) is kind else b)
+    ledger.paths.append(path)
+    ledger.log.append(charge)
+    result = _new(kind)
+    result.data, result.spec, result.base = data, charge.result, None
+    result.path, result.charge = path, charge
+    return result
+
+
+_PLAIN = frozenset((int, bool, type(None)))
+
+
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function(self, …)`, as nearly all methods of NumPy's arrays are called."""
+    """`function(self, …)`, as nearly all methods of NumPy's arrays are called.
+
+    A call with whole numbers and truth values that was priced is not spelled out again.
+    """
+    if isinstance(function, np.ufunc):
+        return lambda self, *args, **options: function(self, *args, **options)
+    name = function.__name__
+    remembered = not by_data(function)
 
     def method(self: Any, *args: Any, **options: Any) -> Any:
-        if isinstance(function, np.ufunc):
-            return function(self, *args, **options)
-        return self.__array_function__(function, (), (self, *args), options)
+        if type(self.data) is not np.ndarray:
+            return self.__array_function__(function, (), (self, *args), options)
+        for x in args:
+            if type(x) not in _PLAIN:
+                return self.__array_function__(function, (), (self, *args), options)
+        for x in options.values():
+            if type(x) not in _PLAIN:
+                return self.__array_function__(function, (), (self, *args), options)
+        path, category = place.get()
+        spec = self.spec
+        ledger = spec.ledger
+        key = (
+            (name, category, spec, args, *options.items())
+            if options
+            else (name, category, spec, args)
+        )
+        charge = ledger.hot.get(key)
+        if charge is None or ledger.thread:
+            result = self.__array_function__(function, (), (self, *args), options)
+            made = type(result) is type(self) and result.base is None
+            if made and result.charge.run is function and spec.dtype.kind != "O" and remembered:
+                ledger.charges[key] = result.charge
+            return result
+        data = getattr(self.data, name)(*args, **options)
+        ledger.paths.append(path)
+        ledger.log.append(charge)
+        result = _new(type(self))
+        result.data, result.spec, result.base = data, charge.result, None
+        result.path, result.charge = path, charge
+        return result
 
     return method
 
@@ -69,7 +144,23 @@ def _in_place(function: np.ufunc) -> Callable[[Any, Any], Any]:
     def method(self: Any, other: Any) -> Any:
         if isinstance(self.data, np.generic):
             return function(self, other)
-        return function(self, other, out=(self,))
+        path, category = place.get()
+        kind, spec, bare = type(self), self.spec, other
+        try:
+            if type(other) is kind:
+                second, bare = other.spec, other.data
+            else:
+                second = fingerprint(function, other)
+        except Uncounted:
+            return function(self, other, out=(self,))
+        ledger = spec.ledger
+        charge = ledger.hot.get((function, category, spec, second, spec))
+        if charge is None or ledger.thread:
+            return function(self, other, out=(self,))
+        charge.run(self.data, bare, out=self.data)
+        ledger.paths.append(path)
+        ledger.log.append(charge)
+        return self
 
     return method
 
@@ -98,6 +189,10 @@ class Operators(NDArrayOperatorsMixin):
     __mul__ = operator(np.multiply)
     __truediv__ = operator(np.divide)
     __matmul__ = operator(np.matmul)
+    __lt__ = operator(np.less)
+    __le__ = operator(np.less_equal)
+    __gt__ = operator(np.greater)
+    __ge__ = operator(np.greater_equal)
 
     def __eq__(self: Any, other: Any) -> Any:
         return np.full(self.shape, False) if other is None else np.equal(self, other)
