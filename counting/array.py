@@ -20,7 +20,7 @@ from counting.indexing import at, chosen, is_value, shares
 from counting.leaving import Guarded, leave, leaving, refuse_the_rest
 from counting.ledger import UNSETTLED, Ledger, NotItsTurn
 from counting.methods import Methods
-from counting.operators import Operators, give_methods, of_one, of_two
+from counting.operators import Operators, give_methods, of_one, of_some, written
 from counting.pricing import no_row, price
 from counting.primitives import getitem, setitem
 from counting.rules import views
@@ -117,10 +117,8 @@ class Counted(Guarded, Methods, Operators):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if method == "__call__" and not options:
-            n = len(inputs)
-            done = (
-                of_one(self, ufunc) if n == 1 else of_two(self, ufunc, *inputs) if n == 2 else None
-            )
+            one = len(inputs) == 1
+            done = of_one(self, ufunc) if one else of_some(self, ufunc, inputs)
             if done is not None:
                 return done
         function = ufunc if method == "__call__" else getattr(ufunc, method)
@@ -136,6 +134,10 @@ class Counted(Guarded, Methods, Operators):
         return apply(function, *inputs, **given)
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        if not options and len(args) > 1 and type(args[0]) is Counted:
+            done = of_some(self, function, args)
+            if done is not None:
+                return done
         try:
             if function is np.where and len(args) == 1 and not options:
                 return args[0].nonzero()
@@ -198,7 +200,9 @@ class Counted(Guarded, Methods, Operators):
             if (parts := chosen(index)) is not None:
                 apply(setitem, self, np.asarray(value) if type(value) is list else value, *parts)
                 return
-            apply(np.copyto, view(self, at(self.data, index)), value)
+            part = view(self, at(self.data, index))
+            if not written(part, value):
+                apply(np.copyto, part, value)
         except Uncounted:
             if not leaving.get():
                 raise

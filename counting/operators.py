@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from counting.charge import Spec
+from counting.charge import Charge, Spec
 from counting.cost import Uncounted
 from counting.costs import COSTS
 from counting.form import by_data, fingerprint
@@ -52,42 +52,63 @@ def reflected(function: np.ufunc) -> Callable[[Any, Any], Any]:
     return lambda self, other: self.__array_ufunc__(function, "__call__", other, self)
 
 
+def _recorded(kind: type, ledger: Any, path: str, charge: Charge, data: Any) -> Any:
+    """Records a call that was priced before and gave `data`, as `array.entered` does."""
+    ledger.paths.append(path)
+    ledger.log.append(charge)
+    result: Any = _new(kind)
+    result.data, result.spec, result.base = data, charge.result, None
+    result.path, result.charge = path, charge
+    return result
+
+
 def of_one(x: Any, ufunc: np.ufunc) -> Any:
     """`ufunc(x)` that is priced already, as `operator` has it; None if it is not."""
     path, category = place.get()
-    spec = x.spec
-    ledger = spec.ledger
-    charge = ledger.hot.get((ufunc, category, spec))
+    ledger = x.spec.ledger
+    charge = ledger.hot.get((ufunc, category, x.spec))
     if charge is None or charge.others or ledger.thread:
         return None
-    data = charge.run(x.data)
-    ledger.paths.append(path)
-    ledger.log.append(charge)
-    result = _new(type(x))
-    result.data, result.spec, result.base = data, charge.result, None
-    result.path, result.charge = path, charge
-    return result
+    return _recorded(type(x), ledger, path, charge, charge.run(x.data))
 
 
-def of_two(x: Any, ufunc: np.ufunc, a: Any, b: Any) -> Any:
-    """`ufunc(a, b)`, of which `x` is one, in the same way."""
+def of_some(x: Any, function: Callable[..., Any], operands: Any) -> Any:
+    """`function` of operands, of which `x` is one, in the same way."""
     path, category = place.get()
     kind, ledger = type(x), x.spec.ledger
+    parts: list[Any] = [function, category]
+    bare = []
     try:
-        first = a.spec if type(a) is kind else fingerprint(ufunc, a)
-        second = b.spec if type(b) is kind else fingerprint(ufunc, b)
+        for one in operands:
+            if type(one) is kind:
+                parts.append(one.spec)
+                bare.append(one.data)
+            else:
+                parts.append(fingerprint(function, one))
+                bare.append(one)
     except Uncounted:  # the way through `apply` refuses it, or lets it leave
         return None
-    charge = ledger.hot.get((ufunc, category, first, second))
-    if charge is None or charge.others or ledger.thread:
+    charge = ledger.hot.get(tuple(parts))
+    if charge is None or charge.others or charge.result is None or ledger.thread:
         return None
-    data = charge.run(a.data if type(a) is kind else a, b.data if type(b) is kind else b)
+    return _recorded(kind, ledger, path, charge, charge.run(*bare))
+
+
+def written(part: Any, value: Any) -> bool:
+    """Whether a value was written into an array, a write that is priced already."""
+    kind, ledger = type(part), part.spec.ledger
+    try:
+        second = value.spec if type(value) is kind else fingerprint(np.copyto, value)
+    except Uncounted:
+        return False
+    path, category = place.get()
+    charge = ledger.hot.get((np.copyto, category, part.spec, second))
+    if charge is None or ledger.thread:
+        return False
+    charge.run(part.data, value.data if type(value) is kind else value)
     ledger.paths.append(path)
     ledger.log.append(charge)
-    result = _new(kind)
-    result.data, result.spec, result.base = data, charge.result, None
-    result.path, result.charge = path, charge
-    return result
+    return True
 
 
 _PLAIN = frozenset((int, bool, type(None)))
@@ -128,12 +149,7 @@ def _method(function: Callable[..., Any]) -> Callable[..., Any]:
                 ledger.charges[key] = result.charge
             return result
         data = getattr(self.data, name)(*args, **options)
-        ledger.paths.append(path)
-        ledger.log.append(charge)
-        result = _new(type(self))
-        result.data, result.spec, result.base = data, charge.result, None
-        result.path, result.charge = path, charge
-        return result
+        return _recorded(type(self), ledger, path, charge, data)
 
     return method
 

@@ -128,6 +128,28 @@ def overhead(
 
 
 @app.command()
+def operations(
+    rounds: Annotated[int, typer.Option(help="how often each is timed")] = 15,
+    json: JsonLast = False,
+) -> None:
+    """What counting adds to the operations that programs call most."""
+    from rich.console import Console
+
+    from minigpt.bench.operations import operations as measure
+    from minigpt.bench.operations import show
+
+    found = measure(rounds)
+    if not json:
+        Console().print(show(found))
+        return
+    import json as format
+
+    from minigpt.schema import SCHEMA
+
+    print(format.dumps({"schema": SCHEMA, "operations": [row._asdict() for row in found]}))
+
+
+@app.command()
 def accuracy(
     model: Model = "shakespeare",
     text: Annotated[

@@ -7,6 +7,7 @@ from checkpoints import CONFIG, complaint, minigpt
 
 from minigpt.bench.engines import entries
 from minigpt.bench.measure import SWEEP, measure
+from minigpt.bench.operations import OPERATIONS, operations
 from minigpt.bench.overhead import overhead
 from minigpt.bench.report import floor_bytes
 from minigpt.bench.worker import Outcome
@@ -74,6 +75,17 @@ def test_overhead(folder):
     assert low <= found.percent <= high
     with pytest.raises(InputError, match="keys from 1 to 12 with 3 pairs"):
         overhead(str(folder), keys=13, pairs=3)
+
+
+def test_what_counting_adds_to_single_operations():
+    found = operations(rounds=3, calls=20)
+    assert [row.operation for row in found] == [*OPERATIONS]
+    assert len(found) == 20
+    assert all(row.bare_us > 0 and row.counted_us > 0 for row in found)
+    with pytest.raises(InputError, match="at least 1 of each: 0 rounds"):
+        operations(rounds=0)
+    document, _ = bench("", "operations", "--rounds", "1")
+    assert len(document["operations"]) == 20
 
 
 def test_the_figures_of_a_row_follow_from_its_runs(folder, monkeypatch):
