@@ -129,7 +129,7 @@ def overhead(
 
 @app.command()
 def operations(
-    rounds: Annotated[int, typer.Option(help="how often each is timed")] = 15,
+    rounds: Annotated[int, typer.Option(help="how often each is timed")] = 75,
     json: JsonLast = False,
 ) -> None:
     """What counting adds to the operations that programs call most."""

@@ -46,7 +46,7 @@ class Added(NamedTuple):
     added_us: float  # median of the differences within a round
 
 
-def operations(rounds: int = 15, calls: int = 1000) -> list[Added]:
+def operations(rounds: int = 75, calls: int = 100) -> list[Added]:
     """Each of `OPERATIONS` on arrays of (4, 4), bare and counted.
 
     Args:
@@ -61,16 +61,16 @@ def operations(rounds: int = 15, calls: int = 1000) -> list[Added]:
     ledger = Ledger()
     bare = np.full((4, 4), 0.5), np.full((4, 4), 1.0)
     counted = tuple(Counted(x.copy(), ledger) for x in bare)
-    found = []
-    for name, operation in OPERATIONS.items():
-        times: tuple[list[float], list[float]] = ([], [])
-        for i in range(rounds):
+    times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in OPERATIONS}
+    for i in range(rounds):  # all in each round: what disturbs this machine lasts longer than one
+        for name, operation in OPERATIONS.items():
             for which in (0, 1) if i % 2 else (1, 0):
-                times[which].append(_time(operation, (bare, counted)[which], calls))
+                times[name][which].append(_time(operation, (bare, counted)[which], calls))
                 ledger.settle()
-        added = [b - a for a, b in zip(*times, strict=True)]
-        found.append(Added(name, *map(statistics.median, (*times, added))))
-    return found
+    return [
+        Added(name, *map(statistics.median, (a, b, [y - x for x, y in zip(a, b, strict=True)])))
+        for name, (a, b) in times.items()
+    ]
 
 
 def _time(operation: Callable[[Any, Any], Any], arrays: Any, calls: int) -> float:
