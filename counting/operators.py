@@ -72,6 +72,16 @@ def of_one(x: Any, ufunc: np.ufunc) -> Any:
     return _recorded(type(x), ledger, path, charge, charge.run(x.data))
 
 
+def unary(function: np.ufunc) -> Callable[[Any], Any]:
+    """`function(self)`."""
+
+    def method(self: Any) -> Any:
+        done = of_one(self, function)
+        return self.__array_ufunc__(function, "__call__", self) if done is None else done
+
+    return method
+
+
 def of_some(x: Any, function: Callable[..., Any], operands: Any) -> Any:
     """`function` of operands, of which `x` is one, in the same way."""
     path, category = place.get()
@@ -181,7 +191,8 @@ def _in_place(function: np.ufunc) -> Callable[[Any, Any], Any]:
     return method
 
 
-_POWERS = {2: np.square, 1: np.positive, 0.5: np.sqrt, -1: np.reciprocal}
+_OF_POWERS = {2: np.square, 1: np.positive, 0.5: np.sqrt, -1: np.reciprocal}
+_POWERS = {exponent: unary(function) for exponent, function in _OF_POWERS.items()}
 
 
 def power(x: Any, exponent: Any, **out: Any) -> Any:
@@ -189,7 +200,7 @@ def power(x: Any, exponent: Any, **out: Any) -> Any:
     if type(exponent) in (int, float):
         quick = x.dtype.kind in "fc" or (type(exponent) is int and exponent == 2)
         if quick and exponent in _POWERS:
-            return _POWERS[exponent](x, **out)
+            return _POWERS[exponent](x) if not out else _OF_POWERS[exponent](x, **out)
     return np.power(x, exponent, **out)
 
 
@@ -205,6 +216,8 @@ class Operators(NDArrayOperatorsMixin):
     __mul__ = operator(np.multiply)
     __truediv__ = operator(np.divide)
     __matmul__ = operator(np.matmul)
+    __neg__ = unary(np.negative)
+    __abs__ = unary(np.absolute)
     __lt__ = operator(np.less)
     __le__ = operator(np.less_equal)
     __gt__ = operator(np.greater)
