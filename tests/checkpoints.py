@@ -1,10 +1,14 @@
 """Tiny checkpoints on disk, the command run as a user would, and the contract of a log."""
 
+import atexit
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 from helpers import numbers
@@ -77,6 +81,28 @@ def minigpt(*args, cwd, env=None, **options):
     """Runs `minigpt ARGS` to its end; its output is bytes."""
     options = {"capture_output": True, "timeout": 60, "input": b""} | options
     return subprocess.run([*MINIGPT, *args], cwd=cwd, env=env or environment(), **options)
+
+
+@cache
+def _compiled():
+    """A folder that a first start left its cache in: the kernels, which take seconds to compile."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    minigpt("generate", PROMPT, *SHORT, cwd=folder, env=environment(XDG_CACHE_HOME=str(folder)))
+    return folder
+
+
+def cache_in(folder):
+    """Makes a folder for caches that holds this machine's kernels and nothing else; gives it."""
+    if not folder.exists():
+        shutil.copytree(_compiled(), folder)
+    return str(folder)
+
+
+def home(folder):
+    """Gives a folder as a home: after a first start, the kernels are compiled."""
+    cache_in(folder / ".cache")
+    return str(folder)
 
 
 def complaint(result):

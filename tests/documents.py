@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 
 import pexpect
-from checkpoints import ROOT, environment
+from checkpoints import ROOT, environment, home
 
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 DOCUMENTS += [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "weights/README.md")]
@@ -91,7 +91,7 @@ def _literal(text, times):
 
 def run(command, folder, **variables):
     """What a command says, on both streams, in a shell where `minigpt` and `python` are ours."""
-    env = environment(HOME=str(folder), HF_HUB_OFFLINE="1", PATH=shims(folder), **variables)
+    env = environment(HOME=home(folder), HF_HUB_OFFLINE="1", PATH=shims(folder), **variables)
     result = subprocess.run(
         ["bash", "-c", command],
         cwd=folder / "here",
@@ -105,7 +105,7 @@ def run(command, folder, **variables):
 
 def session(command, lines, folder):
     """A transcript at a terminal: the command, and what is typed at each prompt of the debugger."""
-    env = environment(HOME=str(folder), TERM="dumb", PATH=shims(folder))
+    env = environment(HOME=home(folder), TERM="dumb", PATH=shims(folder))
     child = pexpect.spawn(
         "bash", ["-c", command], cwd=str(folder / "here"), env=env, encoding="utf-8", timeout=60,
         dimensions=(60, 160),

@@ -4,7 +4,7 @@ import re
 from contextlib import contextmanager
 
 import pexpect
-from checkpoints import MINIGPT, PROMPT, ROOT, environment
+from checkpoints import MINIGPT, PROMPT, ROOT, environment, home
 
 SHORT = "--max-new-tokens", "4", "--seed", "1"
 PARTS = ROOT / "minigpt" / "models" / "parts.py"
@@ -29,7 +29,7 @@ class Session(pexpect.spawn):
 
 @contextmanager
 def session(folder, *options):
-    env = environment(HOME=str(folder), TERM="dumb", PYTHONPATH=str(ROOT))
+    env = environment(HOME=home(folder), TERM="dumb", PYTHONPATH=str(ROOT))
     command = [*MINIGPT, "step", PROMPT, *SHORT, *options]
     child = Session(
         command[0], command[1:], env=env, cwd=str(folder), encoding="utf-8", timeout=60,

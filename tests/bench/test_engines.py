@@ -1,7 +1,7 @@
 """Which engines there are, at which precisions, and that all of them say the same."""
 
 import pytest
-from checkpoints import CONFIG
+from checkpoints import CONFIG, cache_in
 
 from minigpt.bench import engines
 from minigpt.bench.engines import ENGINES, Entry, entries
@@ -84,7 +84,7 @@ MODELS = {
 def test_a_peer_says_the_same(tmp_path, monkeypatch, engine, model):
     for package in ENGINES[engine].packages:
         pytest.importorskip(package)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", cache_in(tmp_path / "cache"))
     write_checkpoint(MODELS[model], tmp_path / "m", seed=1)
     job = Job("minigpt", "float32", str(tmp_path / "m"), 1, 300, (5, 9), 8)
     ours = work(job)

@@ -67,6 +67,7 @@ def test_known_sizes(model, cache, parameters, kv):
     assert found.weight_bytes == found.peak_bytes["weights"] == 2 * parameters
 
 
+@pytest.mark.alone
 def test_json_is_whole_and_takes_a_process_less_than_two_seconds():
     code = "from minigpt.cli import main; main()"
     command = [sys.executable, "-c", code, "count", "deepseek-r1", "--past", "999", "--json"]

@@ -63,6 +63,7 @@ def test_every_figure_has_a_source(capsys):
     assert "NVIDIA, H100 data sheet" in capsys.readouterr().out
 
 
+@pytest.mark.alone
 def test_this_cpu_is_measured_in_a_moment_and_only_if_asked(capsys, monkeypatch):
     start = time.process_time()
     made = this_cpu()
@@ -74,6 +75,7 @@ def test_this_cpu_is_measured_in_a_moment_and_only_if_asked(capsys, monkeypatch)
     assert json.loads(capsys.readouterr().out)["gpus"]["cpu"]["source"].startswith("measured here")
 
 
+@pytest.mark.alone
 def test_the_cpu_is_measured_by_as_many_threads_as_the_process_may_use(monkeypatch):
     """One thread alone reads no more than its share of what all of them read."""
     if not hasattr(os, "sched_getaffinity"):

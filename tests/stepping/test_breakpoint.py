@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from checkpoints import PROMPT, ROOT, environment
+from checkpoints import PROMPT, ROOT, environment, home
 from helpers import SMALL
 from sessions import SHORT, STEP, Session, ends, operations
 from stepped import small, tokens_of
@@ -132,7 +132,7 @@ def program():
 def script(folder, lines, **env):
     """A session with a program of one's own."""
     (folder / "program.py").write_text(PROGRAM + lines)
-    env = environment(HOME=str(folder), TERM="dumb", PYTHONPATH=str(ROOT), **env)
+    env = environment(HOME=home(folder), TERM="dumb", PYTHONPATH=str(ROOT), **env)
     child = Session(
         sys.executable, ["program.py"], env=env, cwd=str(folder), encoding="utf-8", timeout=60,
         dimensions=(40, 160),
@@ -194,7 +194,7 @@ def test_a_breakpoint_in_the_model_is_this_debugger(tmp_path):
         "gpt2.MLP.forward = forward\nsys.argv = ['minigpt', *sys.argv[1:]]\nminigpt.cli.main()\n"
     )
     (tmp_path / "program.py").write_text(program)
-    env = environment(HOME=str(tmp_path), TERM="dumb", PYTHONPATH=str(ROOT))
+    env = environment(HOME=home(tmp_path), TERM="dumb", PYTHONPATH=str(ROOT))
     command = [str(tmp_path / "program.py"), "step", PROMPT, *SHORT, "--token", "2"]
     child = Session(
         sys.executable, command, env=env, encoding="utf-8", timeout=60,
@@ -222,7 +222,7 @@ def test_a_breakpoint_where_the_cache_is_made_opens_it(tmp_path):
     result = subprocess.run(
         [sys.executable, "program.py"],
         cwd=tmp_path,
-        env=environment(HOME=str(tmp_path), PYTHONPATH=str(ROOT), PYTHONBREAKPOINT="minigpt.step"),
+        env=environment(HOME=home(tmp_path), PYTHONPATH=str(ROOT), PYTHONBREAKPOINT="minigpt.step"),
         input=b"p args[1]\nmem\n" + b"c\n" * 12,
         capture_output=True,
         timeout=60,

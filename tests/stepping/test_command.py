@@ -7,7 +7,16 @@ import time
 
 import pexpect
 import pytest
-from checkpoints import PROMPT, ROOT, checkpoint, complaint, ends_at_once, environment, minigpt
+from checkpoints import (
+    PROMPT,
+    ROOT,
+    checkpoint,
+    complaint,
+    ends_at_once,
+    environment,
+    home,
+    minigpt,
+)
 from sessions import SHORT, STEP, ends, operations, session
 
 
@@ -108,7 +117,7 @@ def test_after_a_fault_of_the_program_its_traceback_is_shown(tmp_path):
     )
     (tmp_path / "program.py").write_text(program)
     command = [sys.executable, "program.py", "generate", PROMPT, *SHORT, "--pdb"]
-    env = environment(HOME=str(tmp_path), PYTHONPATH=str(ROOT))
+    env = environment(HOME=home(tmp_path), PYTHONPATH=str(ROOT))
     result = subprocess.run(
         command, cwd=tmp_path, env=env, input=b"p self.path\nq\n", capture_output=True, timeout=60
     )

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from checkpoints import MINIGPT, PROMPT, ROOT, environment
+from checkpoints import MINIGPT, PROMPT, ROOT, environment, home
 from sessions import LINEAR, PARTS, SHORT, STEP, Session, ends, operations, session
 
 from minigpt.stepping.debugger import Debugger
@@ -247,7 +247,7 @@ def test_any_numpy_works_at_the_prompt(tmp_path, said):
 def test_a_breakpoint_in_the_files_of_the_clone_is_hit(tmp_path, said):
     gpt2 = (ROOT / "minigpt" / "models" / "gpt2.py").read_text().splitlines()
     line = 1 + gpt2.index("        qkv = self.c_attn(x)  # (B, T, 3C)")
-    env = environment(HOME=str(tmp_path), TERM="dumb", PYTHONPATH=str(ROOT))
+    env = environment(HOME=home(tmp_path), TERM="dumb", PYTHONPATH=str(ROOT))
     child = Session(
         MINIGPT[0], [*MINIGPT[1:], "step", PROMPT, *SHORT], env=env, cwd=str(ROOT),
         encoding="utf-8", timeout=60, dimensions=(40, 160),

@@ -169,6 +169,7 @@ def test_after_interrupts_the_helpers_still_help(code):
     assert hands(code, pool) == 2
 
 
+@pytest.mark.alone
 def test_helpers_sleep_when_there_is_nothing_to_do(code):
     items = Items(code, Pool(code, 4))
     assert items.run(MOST, 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from checkpoints import MINIGPT, PROMPT, ROOT, complaint, environment, minigpt
+from checkpoints import MINIGPT, PROMPT, ROOT, complaint, environment, home, minigpt
 
 pytest.importorskip("textual", reason="textual is not installed: .[tui]")
 
@@ -20,7 +20,7 @@ from minigpt import generate, load
 
 @contextmanager
 def terminal(folder, *options):
-    env = environment(HOME=str(folder), TERM="xterm-256color", PYTHONPATH=str(ROOT))
+    env = environment(HOME=home(folder), TERM="xterm-256color", PYTHONPATH=str(ROOT))
     child = pexpect.spawn(
         MINIGPT[0], [*MINIGPT[1:], "step", PROMPT, "--tui", *options], env=env, cwd=str(folder),
         encoding="utf-8", timeout=PATIENCE, dimensions=(24, 80),
