@@ -30,6 +30,7 @@ RECORDING = [
     "indexing",
     "leaving",
     "inside",
+    "known",
     "ledger",
     "memory",
     "methods",
