@@ -218,7 +218,7 @@ class Call:
     def __call__(self, *bare: Any) -> Any:
         if any(type(x) is ShapeArray for x in bare):
             return self._of_shapes(bare)
-        bound = BoundArguments(self.registered.signature, self._arguments(bare))  # type: ignore[arg-type]
+        bound = BoundArguments(self.registered.signature, self._arguments(bare))
         results = _results(self.registered.function(*bound.args, **bound.kwargs))
         return results[0] if len(results) == 1 else tuple(results)
 
@@ -237,12 +237,10 @@ class Call:
         if one.shape is None:
             raise Uncounted(f"{one.row} of shapes alone is not known: register it with `shape`")
         given = self._arguments(bare)
-        by_name = {
-            name: np.result_type(
-                *(x.dtype for x in (given[name] if n is not None else [given[name]]))
-            )
-            for name, n in self.places
-        }
+        by_name = {}
+        for name, n in self.places:
+            several = (given[name],) if n is None else given[name]
+            by_name[name] = np.result_type(*(x.dtype for x in several))
         shapes = _shapes(one.shape(*(x.shape for x in bare), **self.options))
         made = tuple(map(ShapeArray, shapes, one.dtypes(by_name)))
         return made[0] if len(made) == 1 else made

@@ -127,7 +127,7 @@ class Globals(dict[str, Any]):
     """
 
     def __init__(self, real: dict[str, Any], meaning: Callable[[Any], Any]) -> None:
-        super().__init__(__builtins__=_BUILTINS, __name__=real.get("__name__"))
+        super().__init__(__builtins__=importing(meaning), __name__=real.get("__name__"))
         self.real, self.meaning = real, meaning
 
     def __missing__(self, name: str) -> Any:
@@ -135,12 +135,14 @@ class Globals(dict[str, Any]):
         return found
 
 
-def _import(name: str, *args: Any, **options: Any) -> Any:
-    module = builtins.__import__(name, *args, **options)
-    return _module(module) if of_numpy(module.__name__) else module
+def importing(meaning: Callable[[Any], Any]) -> dict[str, Any]:
+    """Python's own names, where an import gives what the module means."""
 
+    def import_(name: str, names: Any = None, *args: Any, **options: Any) -> Any:
+        real = names.real if type(names) is Globals else names
+        return meaning(builtins.__import__(name, real, *args, **options))
 
-_BUILTINS = {**vars(builtins), "__import__": _import}
+    return {**vars(builtins), "__import__": import_}
 
 
 def rebound(function: FunctionType, names: Globals) -> Any:
