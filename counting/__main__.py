@@ -13,6 +13,7 @@ program, `with counting.scope("name"):` gives a part of it rows of its own.
 From Python, counting.counted(function)(*arrays) does the same for a function.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
@@ -44,7 +45,7 @@ def main(args: Sequence[str]) -> Any:
     except OSError as error:
         return _wrong(f"{args[0]}: {(error.strerror or str(error)).lower()}")
     try:
-        code = compile(source, args[0], "exec", dont_inherit=True)
+        code = compile(source, os.path.abspath(args[0]), "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
         return _raised(error)
     return run(code, args)
@@ -58,10 +59,10 @@ def _wrong(said: str) -> int:
 def run(code: CodeType, args: Sequence[str]) -> Any:
     """Runs a program's code as Python would with arguments, and prints what it counted."""
     program = ModuleType("__main__")
-    program.__dict__.update(__file__=args[0], __builtins__=NAMES)
+    program.__dict__.update(__file__=code.co_filename, __builtins__=NAMES)
     sys.modules["__main__"] = program
     sys.argv[:] = args
-    sys.path[0] = str(Path(args[0]).resolve().parent)
+    sys.path[0] = str(Path(code.co_filename).resolve().parent)
     sys.meta_path.insert(0, Finder())
     ledger = Ledger()
     try:

@@ -26,7 +26,7 @@ from counting.primitives import getitem, setitem
 from counting.rules import views
 from counting.scope import place
 from counting.shapes import SHAPES, ShapeArray
-from counting.twins import code_of, made_in
+from counting.twins import code_of, made_in, making
 
 _new = object.__new__
 
@@ -97,7 +97,10 @@ class Counted(Guarded, Methods, Operators):
         return zeros
 
     def __repr__(self) -> str:
-        return show.text(self)
+        return show.text(self) if making.get() is None else repr(self.data)  # of a program
+
+    def __str__(self) -> str:
+        return repr(self) if making.get() is None else str(self.data)
 
     def _repr_html_(self) -> str:
         return show.html(self)

@@ -247,11 +247,11 @@ UNTIL = {"kmeans", "jacobi", "conjugate_gradients"}
 
 # What is not among them: functions of which the table does not say what they compute.
 BESIDE = {
-    "kmeans": {"choice"},
+    "kmeans": {"random.choice"},
     "fir_filter": {"sinc"},
     "pca": {"svd"},
     "kalman": {"inv"},
     "jacobi": {"norm"},
     "conjugate_gradients": {"norm"},
-    "monte_carlo_pi": {"random"},
+    "monte_carlo_pi": {"random.random"},
 }
