@@ -5,7 +5,7 @@ from counting.costs import COSTS, REGISTERED, how_known
 
 DRAWN = "random."  # before the names of rows of random numbers
 
-_BY_NAME = {row_name(function): how_known(function) for function in COSTS}
+BY_NAME = {row_name(function): how_known(function) for function in COSTS}
 
 
 def known_by(operation: str) -> str:
@@ -17,4 +17,4 @@ def known_by(operation: str) -> str:
         return "bytes alone"
     if any(one.row == operation for one in REGISTERED.values()):
         return "registered"
-    return _BY_NAME.get(operation, "executed")
+    return BY_NAME.get(operation, "executed")

@@ -14,7 +14,7 @@ from counting.calls import full_name
 from counting.composite import composite
 from counting.cost import Cost, Shape, Uncounted
 from counting.costs import COSTS, REGISTERED, rule_of
-from counting.known import known_by
+from counting.known import BY_NAME
 from counting.leaving import leave, leaving
 from counting.shapes import ShapeArray
 from counting.twins import SUBSTITUTES, code_of, making
@@ -251,7 +251,7 @@ def _row(function: Any) -> str:
     parts = (getattr(function, "__module__", None) or "").split(".")
     name = getattr(function, "__name__", type(function).__name__)
     row = ".".join((*(part for part in parts if part and part[0] != "_"), name))
-    return row if known_by(row) == "executed" else f"registered.{row}"
+    return f"registered.{row}" if row in BY_NAME else row
 
 
 def _same(rule: Any, other: Any) -> bool:
