@@ -31,8 +31,8 @@ COMMAND = "python -m counting"
 NAMES = importing(numpys)  # Python's own, of the program and its modules
 
 
-def main(args: Sequence[str]) -> Any:
-    """The command without its name; gives what `sys.exit` takes."""
+def main(args: Sequence[str]) -> int:
+    """The command without its name; gives its exit status."""
     if args and args[0] in ("-h", "--help"):
         print(f"usage: {(__doc__ or '').strip()}")
         return 0
@@ -56,8 +56,11 @@ def _wrong(said: str) -> int:
     return 2
 
 
-def run(code: CodeType, args: Sequence[str]) -> Any:
-    """Runs a program's code as Python would with arguments, and prints what it counted."""
+def run(code: CodeType, args: Sequence[str]) -> int:
+    """Runs a program's code as Python would with arguments, and prints what it counted.
+
+    Gives the status that the program ends with.
+    """
     program = ModuleType("__main__")
     program.__dict__.update(__file__=code.co_filename, __builtins__=NAMES)
     sys.modules["__main__"] = program
@@ -69,7 +72,10 @@ def run(code: CodeType, args: Sequence[str]) -> Any:
         with made_in(ledger):
             exec(code, program.__dict__)
     except SystemExit as ended:
-        return ended.code
+        if ended.code is None or isinstance(ended.code, int):
+            return ended.code or 0
+        print(ended.code, file=sys.stderr)
+        return 1
     except BaseException as error:
         return _raised(error)
     finally:
