@@ -71,6 +71,7 @@ def run(code: CodeType, args: Sequence[str]) -> int:
     try:
         with made_in(ledger):
             exec(code, program.__dict__)
+        return 0
     except SystemExit as ended:
         if ended.code is None or isinstance(ended.code, int):
             return ended.code or 0
@@ -100,7 +101,7 @@ def _raised(error: BaseException) -> int:
 
 def _own(traceback: TracebackType | None) -> TracebackType | None:
     """Without the lines of this package and of Python's imports."""
-    hidden = (str(Path(__file__).parent), "<frozen importlib")
+    hidden = (f"{Path(__file__).parent}{os.sep}", "<frozen importlib")
     frames = []
     while traceback is not None:
         if not traceback.tb_frame.f_code.co_filename.startswith(hidden):

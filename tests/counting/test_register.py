@@ -1,5 +1,7 @@
 """A person's own operations: tried out at once, counted by their rule, everywhere the same."""
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import sympy
@@ -13,13 +15,10 @@ N = sympy.Symbol("n", integer=True, positive=True)
 
 
 @pytest.fixture(autouse=True)
-def forgotten(monkeypatch):
+def forgotten():
     """What a test registers is gone after it."""
-    monkeypatch.setattr(counting.costs, "REGISTERED", REGISTERED)
-    before = dict(REGISTERED)
-    yield
-    REGISTERED.clear()
-    REGISTERED.update(before)
+    with patch.dict(REGISTERED):
+        yield
 
 
 def smooth(x, weights, axis=-1, scale=None):
