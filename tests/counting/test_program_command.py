@@ -1,13 +1,16 @@
 """`python -m counting program.py`: the program is what it was, and what it did is listed."""
 
+import importlib
 import re
 import subprocess
 import sys
 from textwrap import dedent
 
+import numpy as np
 import pytest
 from checkpoints import environment
 
+from counting import counted
 from counting.__main__ import main
 
 
@@ -228,3 +231,35 @@ def test_help_is_one_screen(capsys):
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 100
     assert err == ""
+
+
+def test_a_function_that_counted_runs_finds_its_modules_as_a_program_does(folder, monkeypatch):
+    """Imported inside of it, by relative names and all names; what it sets there, it finds."""
+    here = folder(
+        stranger="""
+        def program(x):
+            import parts_of_it.inner as inner
+
+            inner.SCALE = inner.SCALE * 3.0
+            return inner.scaled(x)
+        """,
+        parts_of_it__in____init__="",
+        parts_of_it__in__inner="""
+        from numpy import *
+
+        SCALE = ones(1)
+
+
+        def scaled(x):
+            from .tools import shifted
+
+            return shifted(x) * SCALE
+        """,
+        parts_of_it__in__tools="import numpy as n\n\ndef shifted(x):\n    return n.add(x, [1.0])\n",
+    )
+    monkeypatch.syspath_prepend(str(here))
+    program = importlib.import_module("stranger").program
+    made, ledger = counted(program)(np.arange(3.0))
+    assert made.tolist() == [3.0, 6.0, 9.0]
+    assert ledger.snapshot().cost == {"mul": 1 + 3, "add": 3}
+    assert sys.modules["parts_of_it.inner"].SCALE.tolist() == [1.0]  # its own, not the program's
