@@ -197,6 +197,14 @@ def test_arrays_that_numpy_makes_of_anything_count(folder):
     assert rows(report)["floor_divide"][0] == said.strip()
 
 
+def test_what_numpy_computes_of_numbers_alone_is_counted():
+    """0 to 4, each times the step, and 1 added to each."""
+    made, ledger = counted(lambda: np.linspace(1.0, 3.0, 5))()
+    assert made.tolist() == [1.0, 1.5, 2.0, 2.5, 3.0]
+    cost = ledger.snapshot().where("*", "multiply").cost + ledger.snapshot().where("*", "add").cost
+    assert cost == {"mul": 5, "add": 5}
+
+
 def test_masked_arrays_are_refused(folder):
     here = folder(program="import numpy as np\n\nnp.ma.array([1.0, 2.0]) + 1\n")
     _, said, _, status = counting("program.py", cwd=here)

@@ -96,6 +96,16 @@ def test_what_comes_out_is_described_anew_for_each_call(scale):
         assert y.ledger.snapshot().bytes_written["activations"] == y.data.nbytes
 
 
+def test_calls_pile_up_no_prices():
+    f = counting_smooth()
+    x = Counted(array((6,)))
+    f(x, np.ones(2))
+    known = len(x.ledger.charges)
+    for scale in range(5):
+        f(x, np.ones(2), scale=scale)
+    assert len(x.ledger.charges) == known
+
+
 def test_arrays_may_be_lists_and_be_given_by_name():
     f = counting_smooth()
     x = Counted(array((6,)))
