@@ -3,13 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 # These fill tables.
-from counting import drawing, shape_functions, substitutes  # noqa: F401
+from counting import drawing, report, shape_functions, substitutes  # noqa: F401
 from counting.array import Counted
 from counting.cost import KINDS, Cost, Uncounted
 from counting.costs import COSTS
 from counting.counts import Counts
 from counting.ledger import Ledger, NotItsTurn, interval, observing
 from counting.program import counted, trace
+from counting.register import register
 from counting.scalar import Scalar, scalars
 from counting.scope import category, scope
 from counting.shapes import ShapeArray
@@ -33,6 +34,7 @@ __all__ = [
     "counted",
     "interval",
     "observing",
+    "register",
     "scalars",
     "scope",
     "stop_at",

@@ -26,7 +26,7 @@ from counting.primitives import getitem, setitem
 from counting.rules import views
 from counting.scope import place
 from counting.shapes import SHAPES, ShapeArray
-from counting.twins import SUBSTITUTES, code_of, made_in
+from counting.twins import SUBSTITUTES, code_of, made_in, making
 
 _new = object.__new__
 
@@ -37,7 +37,8 @@ class Counted(Guarded, Methods, Operators):
     Args:
         data: a NumPy array of numbers or truth values, a `ShapeArray`, or an object array of
             `Scalar`s; any array that answers NumPy's functions.
-        ledger: where operations and bytes are recorded; results carry it on.
+        ledger: where operations and bytes are recorded; results carry it on. Without one it has
+            one of its own, `x.ledger`.
 
     Its bytes count as live, in the category it was made in, until the last view of it is gone:
     those of the memory that its elements lie in, each once. Two that are made of the same memory
@@ -57,12 +58,13 @@ class Counted(Guarded, Methods, Operators):
 
     __slots__ = ("__weakref__", "base", "charge", "data", "path", "spec")
 
-    def __init__(self, data: Any, ledger: Ledger) -> None:
+    def __init__(self, data: Any, ledger: Ledger | None = None) -> None:
         self.base: Counted | None = self  # nothing to give back if the next lines raise
         if isinstance(data, Counted) or not hasattr(data, "shape"):
             raise TypeError(f"an array is needed, not a {type(data).__name__}")
         data = admitted(data)
         self.path, category = place.get()
+        ledger = Ledger() if ledger is None else ledger
         self.spec = describe(ledger, data, category)
         self.data = data
         self.charge: Charge | None = None
@@ -96,7 +98,10 @@ class Counted(Guarded, Methods, Operators):
         return zeros
 
     def __repr__(self) -> str:
-        return show.text(self)
+        return show.text(self) if making.get() is None else repr(self.data)  # of a program
+
+    def __str__(self) -> str:
+        return repr(self) if making.get() is None else str(self.data)
 
     def _repr_html_(self) -> str:
         return show.html(self)

@@ -10,16 +10,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from counting.cost import Shape, Uncounted
-from counting.costs import IN_REAL_NUMBERS
+from counting.costs import IN_REAL_NUMBERS, REGISTERED
 
 
 def full_name(function: Any) -> str:
     """A function as one writes it, with its module: `numpy.matmul`, `numpy.add.reduce`."""
+    if hasattr(REGISTERED.get(function, function), "rule"):
+        return row_name(function)
     return f"{getattr(function, '__module__', None) or 'numpy'}.{row_name(function)}"
 
 
 def row_name(function: Any) -> str:
     """The name of a function in a ledger's rows: `matmul`, `add.reduce`."""
+    if function in REGISTERED:
+        return REGISTERED[function].row
     ufunc = getattr(function, "__self__", None)
     before = f"{ufunc.__name__}." if isinstance(ufunc, np.ufunc) else ""
     return f"{before}{function.__name__}"

@@ -151,6 +151,9 @@ COSTS: dict[Callable[..., Any], Rule] = {
     count_nonzero: rules.truths_counted,
 }
 
+# Functions with a row of a person's own, see `register`: what has its rule and its row's name.
+REGISTERED: dict[Any, Any] = {}
+
 # What a method of a ufunc costs, of its two operands' kind of operation: `np.add.reduce`.
 METHODS: dict[str, Callable[[str], Rule]] = {
     "reduce": reduction,
@@ -166,6 +169,8 @@ def rule_of(function: Callable[..., Any]) -> Rule | None:
     A method repeats one operation on two numbers: of ufuncs that take several there is none.
     """
     rule, ufunc = COSTS.get(function), getattr(function, "__self__", None)
+    if rule is None:
+        rule = getattr(REGISTERED.get(function, function), "rule", None)
     if rule is None and isinstance(ufunc, np.ufunc) and ufunc.nin == 2 and ufunc in COSTS:
         one, method = COSTS[ufunc]((), (1,), (1,)), METHODS.get(function.__name__)
         if method is not None and len(one) == 1 and one.operations == 1:
@@ -177,12 +182,15 @@ _BOUNDS = (rules.sorting, rules.sorting_keys, rules.searching, rules.interpolati
 
 
 def how_known(function: Callable[..., Any]) -> str:
-    """How we know what a function costs: "executed", "published" or "bound".
+    """How we know what a function costs: "executed", "published", "bound" or "registered".
 
     What is executed is run on numbers that count, by the textbook, and its operations counted; a
-    bound is the most that the textbook's algorithm takes, whatever the numbers are.
+    bound is the most that the textbook's algorithm takes, whatever the numbers are. What a person
+    registered is as that person says.
     """
     rule = rule_of(function)
+    if hasattr(REGISTERED.get(function, function), "rule"):
+        return "registered"
     if rule in _BOUNDS:
         return "bound"
     return "published" if getattr(rule, "__module__", "") == published.__name__ else "executed"

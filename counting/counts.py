@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from counting.charge import Along, Charge
 from counting.cost import KINDS, OUTSIDE, Cost
@@ -13,7 +13,25 @@ from counting.memory import Event
 Key = tuple[str, str]  # path and operation, for example ("h.3.attn.qk", "matmul")
 
 
-class Counts(Mapping[Key, tuple[Any, ...]]):
+class Reported:
+    """What can be had as a table: all that a ledger holds, or a part of it."""
+
+    shown: ClassVar[Callable[[Any], Any]]  # `report.py` says by what
+
+    def report(self) -> Any:
+        """What was counted by path and operation, a `Report`: `print` shows it as a table."""
+        return Reported.shown(self)
+
+    def to_csv(self, file: Any) -> None:
+        """As `Report.to_csv`: writes rows with named columns to a path or into an open file."""
+        self.report().to_csv(file)
+
+    def to_pandas(self) -> Any:
+        """As `Report.to_pandas`: rows with named columns, in a DataFrame."""
+        return self.report().to_pandas()
+
+
+class Counts(Mapping[Key, tuple[Any, ...]], Reported):
     """What was counted up to a moment, or between two: `after - before`.
 
     A mapping from (path, operation) to a row of numbers in the order of `columns`: calls,

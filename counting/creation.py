@@ -19,6 +19,21 @@ from counting.twins import SUBSTITUTES, making
 NOTHING = Cost()
 
 
+def ledger_here() -> Any:
+    """The ledger of arrays that are made here.
+
+    Raises:
+        Uncounted: there is none.
+    """
+    ledger = making.get()
+    if ledger is None:
+        raise Uncounted(
+            "a function that `counted` ran goes on after it, or in a thread: what it makes is "
+            "counted nowhere"
+        )
+    return ledger
+
+
 def made(
     data: Any, name: str, each: Cost = NOTHING, written: bool = True, of: Sequence[Any] = ()
 ) -> Any:
@@ -29,11 +44,7 @@ def made(
         written: whether it writes them.
         of: arrays that it read.
     """
-    ledger = making.get()
-    if ledger is None:
-        raise Uncounted(
-            "a function that `counted` ran goes on after it: what it makes is counted nowhere"
-        )
+    ledger = ledger_here()
     path, category = place.get()
     spec = describe(ledger, data, category)
     key = (name, spec, written, *(x.spec for x in of))
@@ -89,7 +100,7 @@ def asarray(x: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, *
         if hasattr(x, "__array_function__") and not isinstance(x, np.ndarray):
             return x
         data = np.array(x, dtype, order=order)
-        return Counted(data, making.get()) if isinstance(x, np.ndarray) else made(data, "array")
+        return Counted(data, ledger_here()) if isinstance(x, np.ndarray) else made(data, "array")
     if dtype is not None and np.dtype(dtype) != x.dtype and np.dtype(dtype) != object:
         return x.astype(dtype)
     return x.copy() if copy else x

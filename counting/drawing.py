@@ -10,6 +10,7 @@ import numpy as np
 
 from counting.array import Counted, apply
 from counting.creation import made
+from counting.known import DRAWN
 from counting.twins import MODULES, SUBSTITUTES
 
 
@@ -39,7 +40,7 @@ def _drawing(draw: Callable[..., Any]) -> Callable[..., Any]:
             data = np.asarray(data)[()]
         if not isinstance(data, np.ndarray | np.generic):
             return data
-        return made(data, draw.__name__, of=read)
+        return made(data, DRAWN + draw.__name__, of=read)
 
     return drawing
 

@@ -108,7 +108,7 @@ def describe(ledger: Ledger, data: Any, category: str) -> Spec:
 
 def by_data(function: Any) -> bool:
     """Whether what a call moves depends on the data of its operands, not on their form alone."""
-    return function in _BY_DATA or is_at(function)
+    return function in _BY_DATA or is_at(function) or hasattr(function, "by_data")
 
 
 def is_at(function: Any) -> bool:

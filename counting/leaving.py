@@ -70,6 +70,8 @@ class Guarded:
             return leave(lambda x: x.item(*place), self)
         if making.get() is None:
             raise AttributeError("counted arrays have no item: take x[0].tolist(), a counted copy")
+        if not place:
+            return self._number()
         return self.flat[place[0]].tolist() if len(place) == 1 else self[place].tolist()  # type: ignore[attr-defined,index]
 
     def __contains__(self, value: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from counting.charge import OPERATIONS, Charge, Spec
-from counting.counts import Counts, Key, Moment, Segment, fold, grouped, told
+from counting.counts import Counts, Key, Moment, Reported, Segment, fold, grouped, told
 from counting.memory import Event, Usage, larger
 
 CATEGORIES = ("weights", "kv_cache", "state", "activations")
@@ -30,7 +30,7 @@ class Checkpoint(NamedTuple):
     memory: dict[str, tuple[Any, Any]]  # live and peak bytes by category
 
 
-class Ledger:
+class Ledger(Reported):
     """Where counted arrays record what they do. Arrays carry their ledger; it is never global.
 
     One thread at a time may compute with the arrays of a ledger: threads that share one do it in

@@ -14,6 +14,7 @@ from counting.composite import composite
 from counting.cost import Uncounted
 from counting.costs import IN_REAL_NUMBERS, rule_of
 from counting.form import IN_PLACE, describe, is_at, is_packed
+from counting.known import known_by
 from counting.ledger import Ledger
 from counting.memory import levels
 from counting.rules import views
@@ -80,6 +81,8 @@ def price(
         ledger.charges.clear()
         ledger.specs.clear()
     name = row_name(function)
+    if known_by(name) != "executed" and isinstance(function, composite):
+        name = full_name(function)  # no row of NumPy's
     if code is None:
         made = what_is_made(function, bare, out, result, others)
         columns = _by_column(ledger, amounts(function, known, numbers, made, options))
@@ -180,9 +183,16 @@ def _traced(
 
 
 def _joined(rows: dict[tuple[str, str], Amounts], name: str) -> dict[tuple[str, str], Amounts]:
-    """What lies outside of scopes as one row called `name`, then the others."""
-    own = [row for key, row in rows.items() if not key[0]]
-    apart = {key: row for key, row in rows.items() if key[0]}
+    """What lies outside of scopes as one row called `name`, then the others.
+
+    What is not known by executing it stays apart too: a table says what there is of it.
+    """
+
+    def is_own(path: str, operation: str) -> bool:
+        return not path and known_by(operation) == "executed"
+
+    own = [row for key, row in rows.items() if is_own(*key)]
+    apart = {key: row for key, row in rows.items() if not is_own(*key)}
     return {("", name): _sum(own), **apart} if own else apart
 
 

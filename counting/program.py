@@ -1,16 +1,18 @@
 """Programs of plain arrays, run with arrays that count, as they stand."""
 
+import site
 import sys
 import sysconfig
 from collections.abc import Callable
 from functools import wraps
-from types import CellType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 
 from counting.array import Counted
 from counting.cost import Shape
+from counting.costs import REGISTERED
 from counting.counts import Counts
 from counting.drawing import Random
 from counting.ledger import Ledger
@@ -68,8 +70,9 @@ def trace(function: Callable[..., Any], *shapes: Shape, dtype: Any = np.float32)
     return ledger.snapshot()
 
 
-_INSTALLED = tuple(
+INSTALLED = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    | {*site.getsitepackages(), site.getusersitepackages()}
 )
 
 
@@ -78,7 +81,13 @@ def own(module: str | None) -> bool:
     if module is None or module.partition(".")[0] == "counting":
         return False
     file = getattr(sys.modules.get(module), "__file__", None)
-    return module == "__main__" or (file is not None and not file.startswith(_INSTALLED))
+    return module == "__main__" or (file is not None and not file.startswith(INSTALLED))
+
+
+def has_registered(module: str) -> bool:
+    """Whether a module is of a package with functions that were registered."""
+    package = module.partition(".")[0]
+    return any((x.__module__ or "").partition(".")[0] == package for x in REGISTERED.values())
 
 
 class Program:
@@ -109,7 +118,11 @@ class Program:
         if type(x) is dict:
             return {name: self.meaning(part) for name, part in x.items()}
         if isinstance(x, ModuleType):
-            return numpys(x) if of_numpy(x.__name__) else Own(x, self) if own(x.__name__) else x
+            if of_numpy(x.__name__):
+                return numpys(x)
+            return Own(x, self) if own(x.__name__) or has_registered(x.__name__) else x
+        if isinstance(x, FunctionType | BuiltinFunctionType) and x in REGISTERED:
+            return REGISTERED[x]
         if isinstance(x, np.ufunc | Dispatcher) or of_numpy(getattr(x, "__module__", None)):
             return numpys(x)
         if type(x) is MethodType and own(x.__func__.__module__):
@@ -175,10 +188,19 @@ class Program:
 
 
 class Own:
-    """A module of the program's as its twin sees it."""
+    """A module of the program's, or of a package with functions that count, as its twin sees it."""
 
     def __init__(self, module: ModuleType, program: Program) -> None:
         self.__dict__.update(_module=module, _program=program, __name__=module.__name__)
 
     def __getattr__(self, name: str) -> Any:
-        return self._program.meaning(getattr(self._module, name))
+        if name == "__all__" and not hasattr(self._module, name):
+            return [name for name in vars(self._module) if not name.startswith("_")]
+        names = self._program.names(vars(self._module))
+        try:
+            return names[name]
+        except KeyError:  # a module may find names by a function
+            return self._program.meaning(getattr(self._module, name))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._program.names(vars(self._module))[name] = value

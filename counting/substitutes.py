@@ -1,19 +1,26 @@
 """What stands for functions in C in NumPy's own code: rows, or what passes a counted array on."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from counting import inside, primitives
 from counting.array import Counted, apply
-from counting.cost import size
-from counting.creation import asarray, number
+from counting.cost import Uncounted, size
+from counting.creation import asarray, ledger_here, number
+from counting.leaving import leave
 from counting.shape_rules import broadcast
-from counting.twins import SUBSTITUTES, numpys
+from counting.twins import MODULES, NOT_RUN, SUBSTITUTES, numpys
 
 
 class _Array(type):
-    """Counted arrays are arrays, for code that asks."""
+    """Counted arrays are arrays, for code that asks, and made where it makes one."""
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        if cls is ndarray:
+            return asarray(np.ndarray(*map(number, args), **options))
+        return super().__call__(*args, **options)
 
     def __instancecheck__(cls, x: Any) -> bool:
         return isinstance(x, np.ndarray | Counted)
@@ -162,7 +169,20 @@ def _putmask(array: Any, mask: Any, values: Any) -> None:
     np.copyto(array, line, casting="unsafe", where=asarray(mask).astype(bool))
 
 
+def _memmap(*args: Any, **options: Any) -> Any:
+    return Counted(np.memmap(*args, **options).view(np.ndarray), ledger_here())
+
+
+class _Masked:
+    """The module `numpy.ma`: what its arrays compute would go uncounted."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise Uncounted(f"np.ma.{name} is not counted: multiply by a mask, or index with one")
+
+
+MODULES["numpy.ma"] = _Masked()
 SUBSTITUTES |= {
+    np.memmap: _memmap,
     np.ndarray: ndarray,
     np.ndindex: np.ndindex,
     np.result_type: result_type,
@@ -187,4 +207,5 @@ SUBSTITUTES |= {
     inside.c_einsum: _einsum,
     inside.concatenate: np.concatenate,
 }
+SUBSTITUTES |= {f: partial(leave, f) for f in NOT_RUN}  # a program shows and keeps its results
 SUBSTITUTES.pop(None, None)  # what this version of NumPy lacks

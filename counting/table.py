@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Group, JustifyMethod
 from rich.table import Table
 
-from counting.counts import Counts
+from counting.counts import Counts, grouped
 from counting.views import flops, matmul
 
 PREFIXES = {-3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T", 5: "P"}  # of 1000**n
@@ -76,7 +76,7 @@ def memory(
         moved = counts.bytes_read[name], counts.bytes_written[name]
         held = (live[name],) if real is None else (live[name], real.get(name, 0))
         if any(cells := (*moved, *held, peak[name])):  # else there is nothing of that category
-            made.add_row(name, *(f"{n:,}" for n in cells))
+            made.add_row(name, *map(grouped, cells))
     for name, n in (real or {}).items():
         if name not in live:
             made.add_row(name, "", "", "", f"{n:,}", "")

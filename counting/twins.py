@@ -26,13 +26,13 @@ SUBSTITUTES: dict[Any, Any] = {}
 # The ledger of arrays that twins make, while one runs.
 making: ContextVar[Any] = ContextVar("making", default=None)
 
-_NOT_RUN: tuple[Any, ...] = (
+NOT_RUN: tuple[Any, ...] = (
     np.save,
     np.savez,
     np.savez_compressed,
     np.savetxt,
 )  # arrays would leave by them
-_NOT_RUN += (np.array2string, np.array_repr, np.array_str)
+NOT_RUN += (np.array2string, np.array_repr, np.array_str)
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def made_in(ledger: Any) -> Iterator[None]:
 def code_of(function: Any) -> Callable[..., Any] | None:
     """The twin of a NumPy function that is Python code; None of one in C."""
     code = getattr(function, "_implementation", None)
-    return None if type(code) is not FunctionType or function in _NOT_RUN else _function(code)
+    return None if type(code) is not FunctionType or function in NOT_RUN else _function(code)
 
 
 def numpys(x: Any) -> Any:
@@ -84,7 +84,7 @@ def _is_code(kind: type) -> bool:
     """Whether a class is Python code of NumPy's that computes."""
     methods = (x for base in kind.__mro__ for x in vars(base).values())
     codes = (x.__globals__["__name__"] for x in methods if type(x) is FunctionType)
-    found = any(name.startswith("numpy.lib.") for name in codes)
+    found = any(name.startswith(("numpy.lib.", "numpy.polynomial.")) for name in codes)
     return found and not issubclass(kind, Exception | tuple | np.ndarray)
 
 
@@ -103,7 +103,11 @@ class Asking:
             type(args[0]) in (list, tuple) and self.function in COSTS and self.function not in JOINS
         ):
             args = (_countable(args[0]), *args[1:])
-        return self.function(*args, **options)
+        given = any(map(_counts, (*args, *options.values())))
+        code = None if given else code_of(self.function)  # it would make a plain array of numbers
+        made = (code or self.function)(*args, **options)
+        numbers = isinstance(made, np.ndarray) and made.dtype.kind in "biufc"  # of a file, say
+        return _countable(made) if numbers else made
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.function, name)
@@ -127,7 +131,7 @@ class Globals(dict[str, Any]):
     """
 
     def __init__(self, real: dict[str, Any], meaning: Callable[[Any], Any]) -> None:
-        super().__init__(__builtins__=_BUILTINS, __name__=real.get("__name__"))
+        super().__init__(__builtins__=importing(meaning), __name__=real.get("__name__"))
         self.real, self.meaning = real, meaning
 
     def __missing__(self, name: str) -> Any:
@@ -135,12 +139,14 @@ class Globals(dict[str, Any]):
         return found
 
 
-def _import(name: str, *args: Any, **options: Any) -> Any:
-    module = builtins.__import__(name, *args, **options)
-    return _module(module) if of_numpy(module.__name__) else module
+def importing(meaning: Callable[[Any], Any]) -> dict[str, Any]:
+    """Python's own names, where an import gives what the module means."""
 
+    def import_(name: str, names: Any = None, *args: Any, **options: Any) -> Any:
+        real = names.real if type(names) is Globals else names
+        return meaning(builtins.__import__(name, real, *args, **options))
 
-_BUILTINS = {**vars(builtins), "__import__": _import}
+    return {**vars(builtins), "__import__": import_}
 
 
 def rebound(function: FunctionType, names: Globals) -> Any:
@@ -179,7 +185,12 @@ def _class(kind: type) -> type:
 def subclass(kind: type, twin: Callable[[FunctionType], Any]) -> type:
     """The twin of a class: one derived from it, each method's twin in the place of the method."""
     named = (pair for base in reversed(kind.__mro__) for pair in vars(base).items())
-    methods = {name: twin(x) for name, x in named if type(x) is FunctionType}
+    methods: dict[str, Any] = {}
+    for name, x in named:
+        if type(x) is FunctionType:
+            methods[name] = twin(x)
+        elif isinstance(x, staticmethod | classmethod) and type(x.__func__) is FunctionType:
+            methods[name] = type(x)(twin(x.__func__))
     return type(kind)(kind.__name__, (kind,), {"__module__": kind.__module__, **methods})
 
 

@@ -4,11 +4,14 @@ import importlib.util
 import re
 import tomllib
 from html import unescape
+from unittest.mock import patch
 
 import documents
 import pytest
 from checkpoints import ROOT, minigpt
 from documents import DOCUMENTS, PROMPT, blocks, commands, matches, prose
+
+from counting.costs import REGISTERED
 
 BLOCKS = [block for path in DOCUMENTS for block in blocks(path)]
 RUN = [block for block in BLOCKS if block.language == "console"]
@@ -46,6 +49,7 @@ def test_a_command_says_what_is_written_under_it(block, folders):
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@patch.dict(REGISTERED)  # what a document registers is gone after it
 def test_lines_of_python_print_what_is_written_under_them(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names, said = {"__name__": "__main__"}, {}

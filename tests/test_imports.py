@@ -30,6 +30,7 @@ RECORDING = [
     "indexing",
     "leaving",
     "inside",
+    "known",
     "layout",
     "ledger",
     "memory",
