@@ -26,7 +26,7 @@ from counting.primitives import getitem, setitem
 from counting.rules import views
 from counting.scope import place
 from counting.shapes import SHAPES, ShapeArray
-from counting.twins import SUBSTITUTES, code_of, made_in, making
+from counting.twins import NOT_RUN, SUBSTITUTES, code_of, made_in, making
 
 _new = object.__new__
 
@@ -147,7 +147,8 @@ class Counted(Guarded, Methods, Operators):
             if function is np.where and len(args) == 1 and not options:
                 return args[0].nonzero()
             if function not in COSTS:
-                code = SUBSTITUTES.get(function) or code_of(function)
+                shown = function in NOT_RUN and making.get() is None
+                code = None if shown else SUBSTITUTES.get(function) or code_of(function)
                 if code is None:
                     raise no_row(function)
                 with made_in(self.ledger):
