@@ -82,10 +82,15 @@ def own(module: str | None) -> bool:
 
 
 class Program:
-    """What names and values of a program mean while it runs with arrays that count."""
+    """What names and values of a program mean while it runs with arrays that count.
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+    Args:
+        ledger: where they count.
+        own: which modules are the program's.
+    """
+
+    def __init__(self, ledger: Ledger, own: Callable[[str | None], bool] = own) -> None:
+        self.ledger, self.own = ledger, own
         self.twins: dict[int, Any] = {}
         self.kept: list[Any] = []  # so that no other object gets the `id` of one
 
@@ -109,16 +114,19 @@ class Program:
         if type(x) is dict:
             return {name: self.meaning(part) for name, part in x.items()}
         if isinstance(x, ModuleType):
-            return numpys(x) if of_numpy(x.__name__) else Own(x, self) if own(x.__name__) else x
-        if isinstance(x, np.ufunc | Dispatcher) or of_numpy(getattr(x, "__module__", None)):
+            return Own(x, self) if self.own(x.__name__) else numpys(x)
+        if isinstance(x, np.ufunc | Dispatcher):
             return numpys(x)
-        if type(x) is MethodType and own(x.__func__.__module__):
+        module = getattr(x, "__module__", None)
+        if of_numpy(module) and not self.own(module):
+            return numpys(x)
+        if type(x) is MethodType and self.own(x.__func__.__module__):
             return MethodType(self.meaning(x.__func__), self.meaning(x.__self__))
-        if type(x) is FunctionType and own(x.__module__):
+        if type(x) is FunctionType and self.own(x.__module__):
             return self.function(x)
         if isinstance(x, type):
-            return self.class_(x) if own(x.__module__) else x
-        if own(type(x).__module__) and hasattr(x, "__dict__"):
+            return self.class_(x) if self.own(x.__module__) else x
+        if self.own(type(x).__module__) and hasattr(x, "__dict__"):
             return self.object_(x)
         return x
 
