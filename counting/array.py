@@ -15,8 +15,9 @@ from counting.composite import composite
 from counting.cost import Shape, Uncounted
 from counting.costs import COSTS
 from counting.dtypes import admitted
+from counting.flat import Flat
 from counting.form import UNKNOWN, by_data, describe, fingerprint
-from counting.indexing import at, chosen, is_value, shares
+from counting.indexing import at, chosen, converted, is_value, shares
 from counting.leaving import Guarded, leave, leaving, refuse_the_rest
 from counting.ledger import UNSETTLED, Ledger, NotItsTurn
 from counting.methods import Methods
@@ -73,8 +74,7 @@ class Counted(Guarded, Methods, Operators):
         if self.base is None:
             self.spec.ledger.log.append(self.spec.freed)
 
-    real: "Counted" = property(lambda self: view(self, self.data.real))  # type: ignore[assignment]
-    flat: "Counted" = property(lambda self: view(self, self.data.reshape(-1)))  # type: ignore[assignment]
+    flat: Flat = property(Flat, lambda self, value: Flat(self).__setitem__(..., value))  # type: ignore[assignment]
     T: "Counted" = property(lambda self: view(self, self.data.T))  # type: ignore[assignment]
 
     @property
@@ -87,12 +87,26 @@ class Counted(Guarded, Methods, Operators):
         self.spec = describe(self.spec.ledger, self.data, self.spec.category)
 
     @property
+    def real(self) -> "Counted":
+        return view(self, self.data.real)
+
+    @real.setter
+    def real(self, value: Any) -> None:
+        self.real[...] = value
+
+    @property
     def imag(self) -> "Counted":
         """A view; of real numbers zeros, which NumPy makes."""
         if self.dtype.kind == "c":
             return view(self, self.data.imag)
         zeros: Any = np.zeros_like(self)
         return zeros
+
+    @imag.setter
+    def imag(self, value: Any) -> None:
+        if self.dtype.kind != "c":
+            raise TypeError("a real array has no imaginary part to be written")
+        self.imag[...] = value
 
     def __repr__(self) -> str:
         return show.text(self)
@@ -181,10 +195,13 @@ class Counted(Guarded, Methods, Operators):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         try:
+            if type(value) in (list, tuple):
+                value = together(value)
             if (parts := chosen(index)) is not None:
-                apply(setitem, self, np.asarray(value) if type(value) is list else value, *parts)
+                apply(setitem, self, value, *parts)
                 return
-            apply(np.copyto, view(self, at(self.data, index)), value)
+            value, how = converted(value, self.data)
+            apply(np.copyto, view(self, at(self.data, index)), value, **how)
         except Uncounted:
             if not leaving.get():
                 raise
@@ -319,7 +336,7 @@ def view(x: Counted, data: Any) -> Counted:
 
 def together(x: Any) -> Any:
     """A list as one array; the arrays in one that holds counted ones are stacked, and counted."""
-    if any(map(_holds, x)):
+    if any(map(holds, x)):
         return apply(
             np.stack,
             *(
@@ -335,8 +352,8 @@ def together(x: Any) -> Any:
     return np.asarray(x)
 
 
-def _holds(x: Any) -> bool:
-    return type(x) is Counted or (type(x) in (list, tuple) and any(map(_holds, x)))
+def holds(x: Any) -> bool:
+    return type(x) is Counted or (type(x) in (list, tuple) and any(map(holds, x)))
 
 
 def seen(x: Counted, function: Callable[..., Any], **options: Any) -> Counted:
@@ -354,6 +371,9 @@ def seen(x: Counted, function: Callable[..., Any], **options: Any) -> Counted:
 
 
 def _reshaped(x: Counted, shape: Any, order: str) -> Counted:
+    if order == "K" and hasattr(x.data, "strides"):  # as the elements lie in memory
+        axes = sorted(range(x.ndim), key=lambda i: -abs(x.data.strides[i]))
+        return _reshaped(x.transpose(*axes), shape, "C")
     if order != "C" and (order == "F" or (hasattr(x.data, "flags") and x.data.flags.fnc)):
         return _reshaped(x.T, dims(shape)[::-1], "C").T
     part = x.data.reshape(shape)

@@ -55,3 +55,20 @@ def _places(part: Any) -> Any:
     if part.dtype.kind not in "iu":
         raise TypeError(f"how many elements {part} chooses is not known without data")
     return np.broadcast_to(np.intp(0), part.shape)
+
+
+def converted(value: Any, to: Any) -> tuple[Any, dict[str, Any]]:
+    """A value as it is written into an array by an index, and how: whatever its dtype.
+
+    Raises:
+        OverflowError, ValueError, TypeError: a number of Python's has no place there.
+    """
+    if not isinstance(to, np.ndarray) or to.dtype.kind == "O":
+        return value, {}
+    if type(value) in (bool, int, float, complex):
+        if np.can_cast(np.dtype(type(value)), to.dtype, "same_kind") and to.dtype.kind not in "iu":
+            return value, {}
+        return np.asarray(value, to.dtype).item(), {"casting": "unsafe"}
+    if not hasattr(value, "dtype") or np.can_cast(value.dtype, to.dtype, "same_kind"):
+        return value, {}
+    return value, {"casting": "unsafe"}

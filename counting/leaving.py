@@ -59,6 +59,8 @@ class Guarded:
         return int(self._as_number(int))
 
     def __index__(self) -> int:
+        if self.shape:
+            raise TypeError("only integer arrays of no dimensions can be an index")
         return int(self._as_number(operator.index))
 
     def __complex__(self) -> complex:
@@ -70,10 +72,32 @@ class Guarded:
             return leave(lambda x: x.item(*place), self)
         if making.get() is None:
             raise AttributeError("counted arrays have no item: take x[0].tolist(), a counted copy")
-        return self.flat[place[0]].tolist() if len(place) == 1 else self[place].tolist()  # type: ignore[attr-defined,index]
+        if not place:
+            return self._number()
+        if len(place) == 1 and not isinstance(place[0], tuple):
+            return self.flat[place[0]].tolist()  # type: ignore[attr-defined]
+        return self[place[0] if len(place) == 1 else place].tolist()  # type: ignore[index]
 
     def __contains__(self, value: Any) -> bool:
+        if making.get() is not None and not leaving.get():
+            return bool((self == value).any())
         return bool(self._as_number(operator.contains, value))
+
+    def __hash__(self) -> int:
+        """Of a number, which is a key in code that `counted` runs: a copy of it leaves the count.
+
+        Raises:
+            TypeError: it is an array.
+        """
+        if making.get() is None or not isinstance(self.data, np.generic):
+            raise TypeError("unhashable type: 'Counted'")
+        return hash(self.tolist())
+
+    def __round__(self, *digits: Any) -> Any:
+        return self._as_number(round, *digits)
+
+    def __str__(self) -> str:
+        return repr(self) if making.get() is None else str(self.data)  # values are shown
 
     def __format__(self, form: str) -> str:
         if making.get() is not None:  # values are shown

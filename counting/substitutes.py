@@ -16,7 +16,7 @@ class _Array(type):
     """Counted arrays are arrays, for code that asks."""
 
     def __instancecheck__(cls, x: Any) -> bool:
-        return isinstance(x, np.ndarray | Counted)
+        return isinstance(x.data if type(x) is Counted else x, np.ndarray)
 
 
 class ndarray(np.ndarray, metaclass=_Array):
@@ -147,6 +147,8 @@ def _interp(x: Any, at: Any, values: Any, left: Any = None, right: Any = None) -
 
 
 def _place(array: Any, mask: Any, values: Any) -> None:
+    if not hasattr(array, "shape"):
+        raise TypeError("place writes into an array")
     mask, values = asarray(mask).astype(bool), asarray(values).reshape(-1)
     n = int(np.count_nonzero(mask))
     if len(values) != n:
@@ -161,7 +163,7 @@ SUBSTITUTES |= {
     np.broadcast: _broadcast,
     np.frompyfunc: _Elementwise,
     inside.monotonicity: _monotonicity,
-    np.min_scalar_type: lambda x: x.dtype if hasattr(x, "spec") else np.min_scalar_type(x),
+    np.min_scalar_type: lambda x: np.min_scalar_type(x.data if hasattr(x, "spec") else x),
     np.can_cast: _can_cast,
     np.may_share_memory: lambda x, y, **work: np.may_share_memory(x.data, y.data, **work),
     np.shares_memory: lambda x, y, **work: np.shares_memory(x.data, y.data, **work),

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from counting.calls import JOINS
+from counting.calls import CALLS, JOINS
+from counting.cost import Uncounted
 from counting.costs import COSTS
 
 Dispatcher = type(np.sum)  # of NumPy's functions that ask their arguments who runs them
@@ -51,8 +52,20 @@ def code_of(function: Any) -> Callable[..., Any] | None:
     return None if type(code) is not FunctionType or function in _NOT_RUN else _function(code)
 
 
+_MEANT: dict[int, tuple[Any, Any]] = {}  # by `id`: something of NumPy's, and what stands for it
+
+
 def numpys(x: Any) -> Any:
-    """What something of NumPy's is where arrays count; itself if that makes no difference."""
+    """What something of NumPy's is where arrays count; itself if that makes no difference.
+
+    It is the same each time, for programs that ask `f is np.sum`.
+    """
+    if id(x) not in _MEANT:
+        _MEANT[id(x)] = x, _numpys(x)
+    return _MEANT[id(x)][1]
+
+
+def _numpys(x: Any) -> Any:
     if isinstance(x, ModuleType):
         return _module(x)
     try:
@@ -89,25 +102,53 @@ def _is_code(kind: type) -> bool:
 
 
 class Asking:
-    """A function of NumPy's in C, which is given no arrays that count: what it is given counts."""
+    """A function of NumPy's that is to be given arrays that count.
+
+    Where none is among its arguments its Python code runs as a twin; what is in C is given those
+    that count in the place of bare ones.
+    """
 
     def __init__(self, function: Any) -> None:
         self.function = function
         self.__name__ = function.__name__
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        if not any(map(_counts, args)):
-            n = len(args) if isinstance(self.function, np.ufunc) else 1
-            args = (*map(_countable, args[:n]), *args[n:])
-        elif (
-            type(args[0]) in (list, tuple) and self.function in COSTS and self.function not in JOINS
-        ):
-            args = (_countable(args[0]), *args[1:])
-        return self.function(*args, **options)
+        function = self.function
+        known = any(map(_counts, (*args, *options.values())))
+        if function not in COSTS:
+            code = None if known else code_of(function)
+            if code is not None:
+                return code(*args, **options)
+        if not known or (args and type(args[0]) in (list, tuple) and function in COSTS):
+            args = (*map(_countable, args[: self._arrays]), *args[self._arrays :])
+            if function in JOINS and args and type(args[0]) in (list, tuple):
+                args = ([*map(_countable, args[0])], *args[1:])
+        found = function(*args, **options)
+        return found if known else _brought(function, found)
+
+    @property
+    def _arrays(self) -> int:
+        """How many of its arguments are arrays."""
+        if isinstance(self.function, np.ufunc):
+            return self.function.nin
+        if self.function in JOINS:
+            return 0
+        return CALLS[self.function].operands if self.function in CALLS else 1
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.function, name)
         return Asking(found) if isinstance(found, BuiltinFunctionType) else found
+
+
+def _brought(function: Any, found: Any) -> Any:
+    """What a function in C has made of no arrays that count.
+
+    Raises:
+        Uncounted: an array, and nobody has counted it.
+    """
+    if isinstance(found, np.ndarray):
+        raise Uncounted(f"{function.__name__} is counted of arrays given by position")
+    return found
 
 
 def _counts(x: Any) -> bool:
@@ -140,7 +181,35 @@ def _import(name: str, *args: Any, **options: Any) -> Any:
     return _module(module) if of_numpy(module.__name__) else module
 
 
-_BUILTINS = {**vars(builtins), "__import__": _import}
+class _OfTypes(type):
+    """`type` as programs see it: of a counted array it is that of a plain one."""
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        if cls is not Type or len(args) != 1:
+            return type.__call__(cls, *args, **options)
+        kind = type(args[0])
+        if hasattr(kind, "spec"):
+            plain = type(args[0].data)
+            return SUBSTITUTES[np.ndarray] if plain is np.ndarray else plain
+        return Type if kind is type else kind
+
+    def __instancecheck__(cls, x: Any) -> bool:
+        return isinstance(x, type) if cls is Type else type.__instancecheck__(cls, x)
+
+    def __subclasscheck__(cls, x: Any) -> bool:
+        return issubclass(x, type) if cls is Type else type.__subclasscheck__(cls, x)
+
+
+class Type(type, metaclass=_OfTypes):
+    """As `type`."""
+
+
+def _isinstance(x: Any, kind: Any) -> bool:
+    """As `isinstance`: a counted array is one, and a counted number is a number."""
+    return isinstance(x, kind) or (hasattr(type(x), "spec") and isinstance(x.data, kind))
+
+
+_BUILTINS = {**vars(builtins), "__import__": _import, "type": Type, "isinstance": _isinstance}
 
 
 def rebound(function: FunctionType, names: Globals) -> Any:
