@@ -13,7 +13,7 @@ from counting.calls import dims, plain, spelled
 from counting.charge import Charge, Spec
 from counting.composite import composite
 from counting.cost import Shape, Uncounted
-from counting.costs import COSTS
+from counting.costs import COSTS, REAL
 from counting.dtypes import admitted
 from counting.flat import Flat
 from counting.form import UNKNOWN, by_data, describe, fingerprint
@@ -156,6 +156,11 @@ class Counted(Guarded, Methods, Operators):
             if COSTS[function] is views:
                 return seen(operands[0], function, **normal)
             return apply(function, *operands, **normal)
+        except Uncounted:
+            if function in REAL and type(self.data) is np.ndarray and not leaving.get():
+                with made_in(self.ledger):  # line by line
+                    return code_of(function)(*args, **options)  # type: ignore[misc]
+            raise
         except Exception:
             if leaving.get():
                 return leave(function, *args, **options)
@@ -319,6 +324,10 @@ def view(x: Counted, data: Any) -> Counted:
     Raises:
         Uncounted: it is a copy.
     """
+    if isinstance(x.data, np.generic):  # of a number there is a copy
+        part = apply(np.copy, x)
+        part.data, part.spec = data, describe(x.ledger, data, x.spec.category)
+        return part
     if hasattr(data, "base") and not shares(data, x.data):  # NumPy, CuPy
         raise Uncounted(f"a view of {x} would copy in silence: write .copy() first, or np.take")
     spec, like = x.spec, data.dtype is x.spec.dtype

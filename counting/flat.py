@@ -32,7 +32,9 @@ class Flat:
     @property
     def coords(self) -> tuple[int, ...]:
         """Where in the array the next element is."""
-        return tuple(int(i) for i in np.unravel_index(self.index, self.base.shape))
+        shape = self.base.shape
+        places = shape if self.index >= len(self) else np.unravel_index(self.index, shape)
+        return tuple(map(int, places))
 
     def copy(self) -> Any:
         return self.base.flatten()

@@ -131,6 +131,8 @@ class Guarded:
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         if leaving.get():
             return leave(np.asarray, self, *args, **kwargs)
+        if making.get() is not None and isinstance(self.data, np.generic):  # as `float(x)` does
+            return np.array(self.tolist(), self.dtype).astype(*args[:1] or (self.dtype,))
         raise Uncounted("np.asarray would take a counted array out of the count: write x.data")
 
     def __reduce_ex__(self, protocol: Any) -> Any:

@@ -4,7 +4,7 @@ import sys
 import sysconfig
 from collections.abc import Callable
 from functools import wraps
-from types import CellType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,9 @@ def own(module: str | None) -> bool:
     return module == "__main__" or (file is not None and not file.startswith(_INSTALLED))
 
 
+_GENERATORS = (np.random.Generator, np.random.RandomState)
+
+
 class Program:
     """What names and values of a program mean while it runs with arrays that count.
 
@@ -107,7 +110,7 @@ class Program:
     def _meaning(self, x: Any) -> Any:
         if isinstance(x, np.ndarray):
             return Counted(x, self.ledger)
-        if isinstance(x, np.random.Generator | np.random.RandomState):
+        if isinstance(x, _GENERATORS):
             return Random(x)
         if type(x) in (tuple, list):
             return type(x)(map(self.meaning, x))
@@ -117,6 +120,8 @@ class Program:
             return Own(x, self) if self.own(x.__name__) else numpys(x)
         if isinstance(x, np.ufunc | Dispatcher):
             return numpys(x)
+        if type(x) is BuiltinFunctionType and isinstance(x.__self__, _GENERATORS):
+            return getattr(self.meaning(x.__self__), x.__name__)
         module = getattr(x, "__module__", None)
         if of_numpy(module) and not self.own(module):
             return numpys(x)

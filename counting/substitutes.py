@@ -151,12 +151,20 @@ def _place(array: Any, mask: Any, values: Any) -> None:
         raise TypeError("place writes into an array")
     mask, values = asarray(mask).astype(bool), asarray(values).reshape(-1)
     n = int(np.count_nonzero(mask))
+    if n and not len(values):
+        raise ValueError("cannot insert from an empty array")
     if len(values) != n:
         values = np.resize(values, n)
     array[mask.reshape(array.shape)] = values
 
 
+def _bincount(x: Any, *args: Any, **options: Any) -> Any:
+    x = asarray(x, np.intp) if type(x) in (list, tuple) and len(x) == 0 else asarray(x)
+    return np.bincount(x, *args, **options)
+
+
 SUBSTITUTES |= {
+    np.bincount: _bincount,
     np.ndarray: ndarray,
     np.ndindex: np.ndindex,
     np.result_type: result_type,

@@ -18,6 +18,7 @@ import numpy as np
 from counting.calls import CALLS, JOINS
 from counting.cost import Uncounted
 from counting.costs import COSTS
+from counting.rules import views
 
 Dispatcher = type(np.sum)  # of NumPy's functions that ask their arguments who runs them
 
@@ -60,6 +61,8 @@ def numpys(x: Any) -> Any:
 
     It is the same each time, for programs that ask `f is np.sum`.
     """
+    if isinstance(x, str | int | float | complex | None):
+        return x
     if id(x) not in _MEANT:
         _MEANT[id(x)] = x, _numpys(x)
     return _MEANT[id(x)][1]
@@ -68,6 +71,12 @@ def numpys(x: Any) -> Any:
 def _numpys(x: Any) -> Any:
     if isinstance(x, ModuleType):
         return _module(x)
+    if type(x) is dict:  # by name, ways to find a quantile or the width of a bin
+        parts = {name: numpys(part) for name, part in x.items()}
+        return parts if any(parts[name] is not part for name, part in x.items()) else x
+    if type(x) in (list, tuple):
+        found = type(x)(map(numpys, x))
+        return found if any(y is not part for y, part in zip(found, x, strict=True)) else x
     try:
         if x in SUBSTITUTES:
             return SUBSTITUTES[x]
@@ -114,17 +123,18 @@ class Asking:
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         function = self.function
+        if function not in COSTS and making.get() is not None and (code := code_of(function)):
+            return code(*args, **options)
         known = any(map(_counts, (*args, *options.values())))
-        if function not in COSTS:
-            code = None if known else code_of(function)
-            if code is not None:
-                return code(*args, **options)
         if not known or (args and type(args[0]) in (list, tuple) and function in COSTS):
-            args = (*map(_countable, args[: self._arrays]), *args[self._arrays :])
+            to = _array if COSTS.get(function) is views else _countable
+            args = (*map(to, args[: self._arrays]), *args[self._arrays :])
             if function in JOINS and args and type(args[0]) in (list, tuple):
                 args = ([*map(_countable, args[0])], *args[1:])
         found = function(*args, **options)
-        return found if known else _brought(function, found)
+        if options.get("out") is ... and hasattr(found, "spec"):  # no number, but an array
+            found.data = np.asarray(found.data)
+        return found if known else _brought(function, found, args)
 
     @property
     def _arrays(self) -> int:
@@ -140,13 +150,15 @@ class Asking:
         return Asking(found) if isinstance(found, BuiltinFunctionType) else found
 
 
-def _brought(function: Any, found: Any) -> Any:
-    """What a function in C has made of no arrays that count.
+def _brought(function: Any, found: Any, given: Any) -> Any:
+    """What a function in C has made of no arrays that count: of numbers, as Python makes them.
 
     Raises:
         Uncounted: an array, and nobody has counted it.
     """
     if isinstance(found, np.ndarray):
+        if isinstance(function, np.ufunc) and all(isinstance(x, _NUMBERS) for x in given):
+            return _array(found)
         raise Uncounted(f"{function.__name__} is counted of arrays given by position")
     return found
 
@@ -155,8 +167,18 @@ def _counts(x: Any) -> bool:
     return hasattr(x, "spec") or (type(x) in (list, tuple) and any(map(_counts, x)))
 
 
+_NUMBERS = (int, float, complex, np.number, np.bool_)
+
+
+def _array(x: Any) -> Any:
+    return SUBSTITUTES[np.asarray](x)
+
+
 def _countable(x: Any) -> Any:
-    return SUBSTITUTES[np.asarray](x) if isinstance(x, list | tuple | np.ndarray) else x
+    """An array of an array or of what may become one; numbers stay, for they are weaker."""
+    if isinstance(x, list | tuple | np.ndarray):
+        return _array(x)
+    return x if isinstance(x, type | np.generic) or not hasattr(x, "__array__") else _array(x)
 
 
 class Globals(dict[str, Any]):
