@@ -170,7 +170,9 @@ class Program:
                 return type(x)(member(x.__func__))
             if isinstance(x, property):
                 return property(*(f and member(f) for f in (x.fget, x.fset, x.fdel)))
-            return self.meaning(x)
+            found = self.meaning(x)
+            # What stands for a function in C becomes no method, as that would become none.
+            return staticmethod(found) if type(found) is FunctionType else found
 
         bases = tuple(map(self.meaning, kind.__bases__))
         slots = getattr(kind, "__slots__", ())

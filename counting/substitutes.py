@@ -152,7 +152,7 @@ def _place(array: Any, mask: Any, values: Any) -> None:
     mask, values = asarray(mask).astype(bool), asarray(values).reshape(-1)
     n = int(np.count_nonzero(mask))
     if n and not len(values):
-        raise ValueError("cannot insert from an empty array")
+        raise ValueError("Cannot insert from an empty array")
     if len(values) != n:
         values = np.resize(values, n)
     array[mask.reshape(array.shape)] = values

@@ -51,6 +51,7 @@ FILES = (
     "fft.tests.test_pocketfft",
     "fft.tests.test_helper",
 )
+FOLDER = Path(np.__file__).parent
 SECONDS = 20  # that a test may take
 
 _COMPARING = (
@@ -69,7 +70,10 @@ def _comparing(function: Any) -> Any:
 
 def _tests(module: str | None) -> bool:
     """Whether a module is the program's own: NumPy's tests are."""
-    return own(module) or (module is not None and module.startswith("numpy.") and "tests" in module)
+    if module is None or own(module):
+        return module is not None
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    return file.startswith(str(FOLDER)) and "tests" in Path(file).parts
 
 
 class Plugin:
@@ -111,7 +115,9 @@ def _run(test: Any, given: dict[str, Any]) -> None:
     ledger = Ledger()
     program = Program(ledger, _tests)
     with made_in(ledger):
-        program.meaning(test)(**program.meaning(given))
+        twin = program.meaning(test)
+        assert twin is not test, "it would run as it stands"
+        twin(**program.meaning(given))
 
 
 class _TooLong(Exception):
@@ -139,9 +145,8 @@ def _worker(file: str, counting: bool, to: Path) -> None:
         if function := getattr(np.testing, name, None):
             SUBSTITUTES[function] = _comparing(function)
     plugin = Plugin(counting)
-    folder = Path(np.__file__).parents[1]
     options = ["-q", "-p", "no:cacheprovider", "-c", os.devnull, "-m", "not slow", "--tb=short"]
-    options += [f"--rootdir={folder}", "-p", "no:warnings", "-p", "no:randomly", "--no-header"]
+    options += [f"--rootdir={FOLDER.parent}", "-p", "no:warnings", "-p", "no:randomly", "--no-header"]
     pytest.main([*options, "--pyargs", f"numpy.{file}"], plugins=[plugin])
     to.write_text(json.dumps(plugin.found))
 
