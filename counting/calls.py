@@ -248,7 +248,7 @@ def plain(function: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         raise Uncounted(
             f"{full_name(function)} is counted with {known}, not with {name}: use x.data"
         )
-    said = {name: x for name, x in options.items() if x is not None or name == "axis"}
+    said = {n: x for n, x in options.items() if x is not None or n in ("axis", "initial")}
     given = {name: said[name] for name in counted if name in said}
     if type(out := given.get("out")) is tuple:
         if len(out) != 1:

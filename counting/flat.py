@@ -62,6 +62,7 @@ class Flat:
         return self.base.reshape(-1) if flags is None or flags.c_contiguous else None
 
     def __getitem__(self, index: Any) -> Any:
+        index = _one(index)
         line = self._line()
         if line is None:
             return self.base[self._places(index)]
@@ -69,6 +70,7 @@ class Flat:
         return found.copy() if isinstance(index, slice) or index is Ellipsis else found
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        index = _one(index)
         line, n = self._line(), np.size(np.empty(len(self), bool)[_plain(index)])
         if np.size(value) not in (1, n):  # over and over
             value = np.resize(value, n)
@@ -85,6 +87,19 @@ class Flat:
 
 def _copied(x: Any) -> Any:
     return x.copy() if type(x) is Flat else x
+
+
+def _one(index: Any) -> Any:
+    """The one index that is given.
+
+    Raises:
+        IndexError: it is none of an array in one dimension.
+    """
+    if type(index) is tuple and len(index) == 1:
+        (index,) = index
+    if index is None or type(index) in (tuple, float):
+        raise IndexError(f"the elements one after another have no index {index!r}")
+    return index
 
 
 def _plain(index: Any) -> Any:

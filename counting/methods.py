@@ -10,7 +10,7 @@ from counting import inside
 from counting.charge import Spec
 from counting.cost import Uncounted
 from counting.primitives import choose
-from counting.twins import SUBSTITUTES
+from counting.twins import SUBSTITUTES, made_in, numpys
 
 
 class Methods:
@@ -72,10 +72,8 @@ class Methods:
         return self.diagonal(offset, axis1, axis2).sum(-1, dtype=dtype, out=out)
 
     def clip(self: Any, min: Any = None, max: Any = None, out: Any = None, **options: Any) -> Any:
-        bounds = [bound for bound in (min, max) if bound is not None]
-        one = np.minimum if min is None else np.maximum
-        function: Any = (np.positive, one, inside.clip)[len(bounds)]
-        return function(self, *bounds, out=out, **options)
+        with made_in(self.ledger):
+            return numpys(inside.clip_method)(self, min, max, out, **options)
 
     def compress(self: Any, condition: Any, axis: int | None = None, out: Any = None) -> Any:
         kept = np.asarray(condition) if type(condition) is list else condition

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from counting.array import Counted
-from counting.cost import Shape
+from counting.cost import Shape, Uncounted
 from counting.counts import Counts
 from counting.drawing import Random
 from counting.ledger import Ledger
@@ -170,7 +170,10 @@ class Program:
                 return type(x)(member(x.__func__))
             if isinstance(x, property):
                 return property(*(f and member(f) for f in (x.fget, x.fset, x.fdel)))
-            found = self.meaning(x)
+            try:
+                found = self.meaning(x)
+            except Uncounted as error:
+                return _Refusing(error)
             # What stands for a function in C becomes no method, as that would become none.
             return staticmethod(found) if type(found) is FunctionType else found
 
@@ -187,6 +190,16 @@ class Program:
         made = self.twins[id(x)] = object.__new__(self.meaning(type(x)))
         made.__dict__.update({name: self.meaning(part) for name, part in vars(x).items()})
         return made
+
+
+class _Refusing:
+    """What no array counts as, among the names of a class: whoever asks for it is told why."""
+
+    def __init__(self, error: Uncounted) -> None:
+        self.error = error
+
+    def __get__(self, x: Any, owner: Any) -> Any:
+        raise self.error
 
 
 class Own:

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from counting import inside, primitives
-from counting.array import Counted, apply
-from counting.cost import size
+from counting.array import Counted, apply, view
+from counting.cost import Uncounted, size
 from counting.creation import asarray, number
 from counting.shape_rules import broadcast
 from counting.twins import SUBSTITUTES, numpys
@@ -68,8 +68,8 @@ def result_type(*given: Any) -> np.dtype:
     return np.result_type(*(x.dtype if hasattr(x, "spec") else x for x in given))
 
 
-def _can_cast(x: Any, *to: Any, **how: Any) -> bool:
-    return np.can_cast(x.dtype if hasattr(x, "spec") else x, *to, **how)
+def _can_cast(from_: Any, *to: Any, **how: Any) -> bool:
+    return np.can_cast(from_.dtype if hasattr(from_, "spec") else from_, *to, **how)
 
 
 def _as_strided(x: Any, *args: Any, **options: Any) -> Any:
@@ -82,6 +82,7 @@ class _Broadcast:
 
     def __init__(self, *given: Any) -> None:
         self.shape = broadcast(*(tuple(np.shape(x)) for x in given))
+        self.numiter = len(given)
         self.ndim = self.nd = len(self.shape)
         self.size = size(self.shape)
 
@@ -121,8 +122,10 @@ def _broadcast_to(array: Any, shape: Any, subok: bool = False, readonly: bool = 
 
 def _einsum(*operands: Any, **options: Any) -> Any:
     if options.pop("out", None) is not None or {*options} - {"order", "casting"}:
-        return np.einsum(*operands, **options)  # which refuses
+        raise Uncounted("np.einsum is counted without out and dtype: use x.data")
     terms, made, arrays = numpys(inside.parse_einsum_input)(operands)
+    if len(arrays) == 1 and {*made} == {*terms}:  # NumPy gives a view: a diagonal, a transpose
+        return view(arrays[0], np.einsum(f"{terms}->{made}", arrays[0].data))
     return apply(primitives.einsum, *arrays, subscripts=f"{terms}->{made}")
 
 

@@ -146,6 +146,8 @@ class Asking:
         return CALLS[self.function].operands if self.function in CALLS else 1
 
     def __getattr__(self, name: str) -> Any:
+        if name == "function":  # of one that pickle has not filled yet
+            raise AttributeError(name)
         found = getattr(self.function, name)
         return Asking(found) if isinstance(found, BuiltinFunctionType) else found
 

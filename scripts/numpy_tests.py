@@ -146,7 +146,14 @@ def _worker(file: str, counting: bool, to: Path) -> None:
             SUBSTITUTES[function] = _comparing(function)
     plugin = Plugin(counting)
     options = ["-q", "-p", "no:cacheprovider", "-c", os.devnull, "-m", "not slow", "--tb=short"]
-    options += [f"--rootdir={FOLDER.parent}", "-p", "no:warnings", "-p", "no:randomly", "--no-header"]
+    options += [
+        f"--rootdir={FOLDER.parent}",
+        "-p",
+        "no:warnings",
+        "-p",
+        "no:randomly",
+        "--no-header",
+    ]
     pytest.main([*options, "--pyargs", f"numpy.{file}"], plugins=[plugin])
     to.write_text(json.dumps(plugin.found))
 
