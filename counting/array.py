@@ -132,7 +132,10 @@ class Counted(Guarded, Methods, Operators):
         function = ufunc if method == "__call__" else getattr(ufunc, method)
         try:
             given = plain(function, options) if options else options
-            inputs = tuple(np.asarray(x) if type(x) in (list, tuple) else x for x in inputs)
+            if method == "at" and type(inputs[1]) is tuple and holds(inputs[1]):
+                raise Uncounted("ufunc.at is counted of one array of places: use x.data")
+            lists = (list,) if method == "at" else (list, tuple)
+            inputs = tuple(np.asarray(x) if type(x) in lists else x for x in inputs)
         except Uncounted:
             if not leaving.get():
                 raise

@@ -96,8 +96,24 @@ def asarray(x: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, *
         data = np.array(x, dtype, order=order)
         return Counted(data, making.get()) if isinstance(x, np.ndarray) else made(data, "array")
     if dtype is not None and np.dtype(dtype) != x.dtype and np.dtype(dtype) != object:
-        return x.astype(dtype)
-    return x.copy() if copy else x
+        return x.astype(dtype, order=order or "K")
+    if copy or (order in ("C", "F") and not _lies(x.data, order)):
+        return x.copy(order or "K")
+    return x
+
+
+def _lies(data: Any, order: str) -> bool:
+    """Whether the elements lie in memory in an order."""
+    flags = getattr(data, "flags", None)
+    return flags is None or bool(flags.c_contiguous if order == "C" else flags.f_contiguous)
+
+
+def _contiguous(order: str) -> Any:
+    def contiguous(a: Any, dtype: Any = None, **more: Any) -> Any:
+        found = asarray(a, dtype, order)
+        return found if found.ndim else found.reshape(1)
+
+    return contiguous
 
 
 def array(
@@ -120,8 +136,8 @@ def _asanyarray(x: Any, *args: Any, **options: Any) -> Any:
 _MAKE: dict[Any, Any] = {
     np.asarray: asarray,
     np.asanyarray: _asanyarray,
-    np.ascontiguousarray: asarray,
-    np.asfortranarray: asarray,
+    np.ascontiguousarray: _contiguous("C"),
+    np.asfortranarray: _contiguous("F"),
     np.array: array,
     np.zeros: _making(np.zeros),
     np.empty: _making(np.empty, written=False),

@@ -40,7 +40,12 @@ class Flat:
         return self.base.flatten()
 
     def __array__(self, *args: Any, **options: Any) -> Any:
-        return self.copy()
+        """A view, as NumPy's are; or a copy, into which nothing is written."""
+        line = self._line()
+        if line is None:
+            line = self.copy()
+            line.data.flags.writeable = False
+        return line
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         return function(*map(_copied, args), **{name: _copied(x) for name, x in options.items()})
@@ -97,6 +102,8 @@ def _one(index: Any) -> Any:
     """
     if type(index) is tuple and len(index) == 1:
         (index,) = index
+    if type(index) is tuple and not index:
+        return ...
     if index is None or type(index) in (tuple, float):
         raise IndexError(f"the elements one after another have no index {index!r}")
     return index
