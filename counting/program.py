@@ -2,8 +2,11 @@
 
 import sys
 import sysconfig
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
-from functools import wraps
+from copy import copy
+from enum import Enum, EnumType
+from functools import cached_property, lru_cache, partial, wraps
 from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -82,6 +85,8 @@ def own(module: str | None) -> bool:
 
 
 _GENERATORS = (np.random.Generator, np.random.RandomState)
+_CACHED = type(lru_cache(len))
+_METHODS = (BuiltinFunctionType, MethodType)
 
 
 class Program:
@@ -114,13 +119,24 @@ class Program:
             return Random(x)
         if type(x) in (tuple, list):
             return type(x)(map(self.meaning, x))
-        if type(x) is dict:
-            return {name: self.meaning(part) for name, part in x.items()}
+        if type(x) in (dict, OrderedDict, defaultdict):
+            held = copy(x)
+            held.update({name: self.meaning(part) for name, part in x.items()})
+            return held
+        if type(x) is deque:
+            return deque(map(self.meaning, x), x.maxlen)
+        if isinstance(x, tuple) and hasattr(x, "_fields"):
+            return self.meaning(type(x))(*map(self.meaning, x))
+        if type(x) is partial:
+            options = {name: self.meaning(part) for name, part in x.keywords.items()}
+            return partial(self.meaning(x.func), *map(self.meaning, x.args), **options)
+        if type(x) is _CACHED and self.own(x.__wrapped__.__module__):
+            return lru_cache(**x.cache_parameters())(self.meaning(x.__wrapped__))
         if isinstance(x, ModuleType):
             return Own(x, self) if self.own(x.__name__) else numpys(x)
         if isinstance(x, np.ufunc | Dispatcher):
             return numpys(x)
-        if type(x) is BuiltinFunctionType and isinstance(x.__self__, _GENERATORS):
+        if isinstance(x, _METHODS) and isinstance(x.__self__, (*_GENERATORS, np.ndarray)):
             return getattr(self.meaning(x.__self__), x.__name__)
         module = getattr(x, "__module__", None)
         if of_numpy(module) and not self.own(module):
@@ -130,8 +146,8 @@ class Program:
         if type(x) is FunctionType and self.own(x.__module__):
             return self.function(x)
         if isinstance(x, type):
-            return self.class_(x) if self.own(x.__module__) else x
-        if self.own(type(x).__module__) and hasattr(x, "__dict__"):
+            return self.class_(x) if self.own(x.__module__) and type(x) is not EnumType else x
+        if self.own(type(x).__module__) and not isinstance(x, Enum | BaseException):
             return self.object_(x)
         return x
 
@@ -153,11 +169,16 @@ class Program:
         return made
 
     def _cell(self, cell: CellType) -> CellType:
-        try:
-            found = self.meaning(cell.cell_contents)
-        except ValueError:  # nothing is in it yet
-            return cell
-        return cell if found is cell.cell_contents else CellType(found)
+        """The twin of a name that functions share, one for all of them; they may be in it."""
+        if id(cell) not in self.twins:
+            try:
+                real = cell.cell_contents
+            except ValueError:  # nothing is in it yet
+                return cell
+            made = self.twins[id(cell)] = CellType()
+            self.kept.append(cell)
+            made.cell_contents = self.meaning(real)
+        return self.twins[id(cell)]
 
     def class_(self, kind: type) -> type:
         """The twin of a class of the program, its bases' twins its bases."""
@@ -168,6 +189,8 @@ class Program:
                 return self.function(x, __class__=itself)
             if isinstance(x, staticmethod | classmethod):
                 return type(x)(member(x.__func__))
+            if isinstance(x, cached_property):
+                return cached_property(member(x.func))
             if isinstance(x, property):
                 return property(*(f and member(f) for f in (x.fget, x.fset, x.fdel)))
             try:
@@ -178,18 +201,35 @@ class Program:
             return staticmethod(found) if type(found) is FunctionType else found
 
         bases = tuple(map(self.meaning, kind.__bases__))
-        slots = getattr(kind, "__slots__", ())
-        skipped = {"__dict__", "__weakref__", *([slots] if isinstance(slots, str) else slots)}
+        skipped = {"__dict__", "__weakref__", *_slots(kind)}
         body = {name: member(x) for name, x in vars(kind).items() if name not in skipped}
-        made = type(kind)(kind.__name__, bases, body)
+        made = self.meaning(type(kind))(kind.__name__, bases, body)
         itself.cell_contents = made
         return made
 
     def object_(self, x: Any) -> Any:
         """An object of one of the program's classes, as one of the class's twin."""
-        made = self.twins[id(x)] = object.__new__(self.meaning(type(x)))
-        made.__dict__.update({name: self.meaning(part) for name, part in vars(x).items()})
+        kind = self.meaning(type(x))
+        holds = next((base for base in (dict, list, tuple) if isinstance(x, base)), object)
+        try:
+            if holds is tuple:
+                return tuple.__new__(kind, map(self.meaning, x))
+            made = self.twins[id(x)] = holds.__new__(kind)
+        except TypeError as error:
+            raise Uncounted(f"what a {kind.__name__} holds is not counted") from error
+        if holds is dict:
+            dict.update(made, {name: self.meaning(part) for name, part in x.items()})
+        elif holds is list:
+            list.extend(made, map(self.meaning, x))
+        slots = (name for base in kind.__mro__ for name in _slots(base) if hasattr(x, name))
+        for name in (*slots, *getattr(x, "__dict__", ())):
+            object.__setattr__(made, name, self.meaning(getattr(x, name)))
         return made
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    slots = vars(kind).get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
 class _Refusing:

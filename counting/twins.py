@@ -87,6 +87,8 @@ def _numpys(x: Any) -> Any:
     if type(x) is FunctionType:
         return _function(x)
     if isinstance(x, type):
+        if issubclass(x, np.ndarray):
+            return _refusing(x)
         return _class(x) if _is_code(x) else x
     if _is_code(type(x)):  # np.r_, np.mgrid
         made: Any = object.__new__(_class(type(x)))
@@ -95,6 +97,15 @@ def _numpys(x: Any) -> Any:
             setattr(made, name, getattr(x, name))
         return made
     return x
+
+
+def _refusing(kind: type) -> type:
+    """A class of arrays that are not plain ones, which makes none."""
+
+    def refuse(cls: type, *args: Any, **options: Any) -> Any:
+        raise Uncounted(f"operators of a {kind.__name__} are not those of a plain array")
+
+    return type(kind)(kind.__name__, (kind,), {"__new__": refuse})
 
 
 def of_numpy(module: str | None) -> bool:

@@ -10,6 +10,7 @@ arrays count. What NumPy's functions for testing compare is bare again.
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -128,12 +129,32 @@ def _too_long(*signal: Any) -> None:
     raise _TooLong
 
 
+WAYS_OUT = "bytes-like object is required, not 'Counted'|counted arrays have no"
+
+# Why an array is refused, by what is said.
+WHY = {
+    "text, dates, objects": "no numbers that are counted|objects count nothing|makes objects",
+    "subclasses of arrays": "not those of a plain array",
+    "complex numbers in what has no textbook": "of complex numbers is not counted",
+    "records": "an array of fields|an element with fields",
+    "functions without a row": "has no row in",
+    "an option, or operands by name": "is counted|into a new array",
+    "memory by other ways": "bytes-like|counted arrays have no|out of the count|copy in silence",
+    "longer than the time given": "_TooLong",
+}
+
+
+def why(told: str) -> str:
+    """For which of these reasons a test was refused."""
+    return next((reason for reason, said in WHY.items() if re.search(said, told)), "other")
+
+
 def _refused(error: BaseException | None) -> bool:
     """Whether an array was refused, there or on the way."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         seen.append(error)
-        if isinstance(error, Uncounted | _TooLong) or "counted arrays have no" in str(error):
+        if isinstance(error, Uncounted | _TooLong) or re.search(WAYS_OUT, str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -192,12 +213,17 @@ def main() -> None:
         return
     print(f"NumPy {np.__version__}\n\n| file | pass plainly | counted | refused | wrong |")
     print("| --- | --: | --: | --: | --: |")
+    reasons: Counter[str] = Counter()
     for file in given.files:
         found = outcomes(file)
         print(row(file, found), flush=True)
-        for name, (how, why) in found.items():
+        reasons.update(why(told) for how, told in found.values() if how == "refused")
+        for name, (how, told) in found.items():
             if how == given.show:
-                print(f"\n{name}\n{why}")
+                print(f"\n{name}\n{told}")
+    print("\n| refused | tests |\n| --- | --: |")
+    for reason, n in reasons.most_common():
+        print(f"| {reason} | {n} |")
 
 
 if __name__ == "__main__":
