@@ -44,6 +44,8 @@ def what_is_made(
 ) -> Made:
     if is_at(function) or function is setitem:
         index = bare[2:] if function is setitem else bare[1:2]
+        if type(index[0]) is tuple:
+            (index,) = index
         some = selected(bare[0], tuple(index))
         nbytes = size(some) * out.dtype.itemsize
         return Made(some, out.dtype, out.spec.category, nbytes)

@@ -13,10 +13,11 @@ from counting.calls import dims, plain, spelled
 from counting.charge import Charge, Spec
 from counting.composite import composite
 from counting.cost import Shape, Uncounted
-from counting.costs import COSTS
+from counting.costs import COSTS, REAL
 from counting.dtypes import admitted
+from counting.flat import Flat
 from counting.form import UNKNOWN, by_data, describe, fingerprint
-from counting.indexing import at, chosen, is_value, shares
+from counting.indexing import at, chosen, converted, is_value, shares
 from counting.leaving import Guarded, leave, leaving, refuse_the_rest
 from counting.ledger import UNSETTLED, Ledger, NotItsTurn
 from counting.methods import Methods
@@ -75,8 +76,7 @@ class Counted(Guarded, Methods, Operators):
         if self.base is None:
             self.spec.ledger.log.append(self.spec.freed)
 
-    real: "Counted" = property(lambda self: view(self, self.data.real))  # type: ignore[assignment]
-    flat: "Counted" = property(lambda self: view(self, self.data.reshape(-1)))  # type: ignore[assignment]
+    flat: Flat = property(Flat, lambda self, value: Flat(self).__setitem__(..., value))  # type: ignore[assignment]
     mT: "Counted" = property(lambda self: self.swapaxes(-1, -2))  # type: ignore[assignment]
     T: "Counted" = property(lambda self: view(self, self.data.T))  # type: ignore[assignment]
 
@@ -90,12 +90,26 @@ class Counted(Guarded, Methods, Operators):
         self.spec = describe(self.spec.ledger, self.data, self.spec.category)
 
     @property
+    def real(self) -> "Counted":
+        return view(self, self.data.real)
+
+    @real.setter
+    def real(self, value: Any) -> None:
+        self.real[...] = value
+
+    @property
     def imag(self) -> "Counted":
         """A view; of real numbers zeros, which NumPy makes."""
         if self.dtype.kind == "c":
             return view(self, self.data.imag)
         zeros: Any = np.zeros_like(self)
         return zeros
+
+    @imag.setter
+    def imag(self, value: Any) -> None:
+        if self.dtype.kind != "c":
+            raise TypeError("a real array has no imaginary part to be written")
+        self.imag[...] = value
 
     def __repr__(self) -> str:
         return show.text(self) if making.get() is None else repr(self.data)  # of a program
@@ -129,7 +143,10 @@ class Counted(Guarded, Methods, Operators):
         function = ufunc if method == "__call__" else getattr(ufunc, method)
         try:
             given = plain(function, options) if options else options
-            inputs = tuple(np.asarray(x) if type(x) in (list, tuple) else x for x in inputs)
+            if method == "at" and type(inputs[1]) is tuple and holds(inputs[1]):
+                raise Uncounted("ufunc.at is counted of one array of places: use x.data")
+            lists = (list,) if method == "at" else (list, tuple)
+            inputs = tuple(np.asarray(x) if type(x) in lists else x for x in inputs)
         except Uncounted:
             if not leaving.get():
                 raise
@@ -158,6 +175,11 @@ class Counted(Guarded, Methods, Operators):
             if COSTS[function] is views:
                 return seen(operands[0], function, **normal)
             return apply(function, *operands, **normal)
+        except Uncounted:
+            if function in REAL and type(self.data) is np.ndarray and not leaving.get():
+                with made_in(self.ledger):  # line by line
+                    return code_of(function)(*args, **options)  # type: ignore[misc]
+            raise
         except Exception:
             if leaving.get():
                 return leave(function, *args, **options)
@@ -203,12 +225,15 @@ class Counted(Guarded, Methods, Operators):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         try:
+            if type(value) in (list, tuple):
+                value = together(value)
             if (parts := chosen(index)) is not None:
-                apply(setitem, self, np.asarray(value) if type(value) is list else value, *parts)
+                apply(setitem, self, value, *parts)
                 return
+            value, how = converted(value, self.data)
             part = view(self, at(self.data, index))
-            if not written(part, value):
-                apply(np.copyto, part, value)
+            if how or not written(part, value):
+                apply(np.copyto, part, value, **how)
         except Uncounted:
             if not leaving.get():
                 raise
@@ -326,6 +351,10 @@ def view(x: Counted, data: Any) -> Counted:
     Raises:
         Uncounted: it is a copy.
     """
+    if isinstance(x.data, np.generic):  # of a number there is a copy
+        part = apply(np.copy, x)
+        part.data, part.spec = data, describe(x.ledger, data, x.spec.category)
+        return part
     if hasattr(data, "base") and not shares(data, x.data):  # NumPy, CuPy
         raise Uncounted(f"a view of {x} would copy in silence: write .copy() first, or np.take")
     spec, like = x.spec, data.dtype is x.spec.dtype
@@ -344,7 +373,7 @@ def view(x: Counted, data: Any) -> Counted:
 
 def together(x: Any) -> Any:
     """A list as one array; the arrays in one that holds counted ones are stacked, and counted."""
-    if any(map(_holds, x)):
+    if any(map(holds, x)):
         return apply(
             np.stack,
             *(
@@ -360,8 +389,8 @@ def together(x: Any) -> Any:
     return np.asarray(x)
 
 
-def _holds(x: Any) -> bool:
-    return type(x) is Counted or (type(x) in (list, tuple) and any(map(_holds, x)))
+def holds(x: Any) -> bool:
+    return type(x) is Counted or (type(x) in (list, tuple) and any(map(holds, x)))
 
 
 def seen(x: Counted, function: Callable[..., Any], **options: Any) -> Counted:
@@ -388,6 +417,9 @@ def _in_columns(data: Any) -> bool:
 
 
 def _reshaped(x: Counted, shape: Any, order: str) -> Counted:
+    if order == "K" and type(x.data) is not ShapeArray:  # as the elements lie in memory
+        axes = sorted(range(x.ndim), key=lambda i: -abs(x.data.strides[i]))
+        return _reshaped(x.transpose(*axes), shape, "C")
     if order == "F" or (order != "C" and _in_columns(x.data)):
         return _reshaped(x.T, dims(shape)[::-1], "C").T
     part = x.data.reshape(shape)

@@ -35,6 +35,8 @@ def dims(shape: Any) -> Shape:
     Raises:
         TypeError: a dimension is neither.
     """
+    if getattr(shape, "ndim", 0) > 0:
+        shape = shape.tolist()
     given = shape if isinstance(shape, tuple | list) else (shape,)
     return tuple(n if type(n) is int else _whole(n) for n in given)
 
@@ -47,12 +49,16 @@ def _whole(n: Any) -> Any:
     raise TypeError(f"a dimension or a diagonal is a whole number or a symbol, not {n!r}")
 
 
+def _number(x: Any) -> Any:
+    return x.tolist() if hasattr(x, "spec") else x
+
+
 def _pairs(axes: Any) -> Any:
     return tuple(tuple(map(index, part)) for part in axes)
 
 
 def _axes(axis: Any) -> Any:
-    several = isinstance(axis, tuple | list) or getattr(axis, "ndim", 0) > 0
+    several = hasattr(axis, "__iter__") and getattr(axis, "ndim", 1) > 0
     return tuple(map(index, axis)) if several else index(axis)
 
 
@@ -71,6 +77,8 @@ NORMAL: dict[str, Callable[[Any], Any]] = {
     "shape": dims,
     "kth": _axes,
     "repeats": _axes,
+    "minlength": index,
+    "initial": _number,
     "decimals": index,
     "offset": index,
     "dims": dims,
@@ -244,7 +252,7 @@ def plain(function: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         raise Uncounted(
             f"{full_name(function)} is counted with {known}, not with {name}: use x.data"
         )
-    said = {name: x for name, x in options.items() if x is not None or name == "axis"}
+    said = {n: x for n, x in options.items() if x is not None or n in ("axis", "initial")}
     given = {name: said[name] for name in counted if name in said}
     if type(out := given.get("out")) is tuple:
         if len(out) != 1:

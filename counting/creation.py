@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from counting.array import Counted, entered, together
+from counting.array import Counted, apply, entered, holds, together
 from counting.charge import Charge
 from counting.cost import Cost, Uncounted, executed
-from counting.dtypes import arithmetic
+from counting.dtypes import admitted, arithmetic, require
 from counting.form import describe
 from counting.scope import place
 from counting.twins import SUBSTITUTES, making
@@ -45,6 +45,8 @@ def made(
         of: arrays that it read.
     """
     ledger = ledger_here()
+    if data.dtype.kind == "O":
+        admitted(data)
     path, category = place.get()
     spec = describe(ledger, data, category)
     key = (name, spec, written, *(x.spec for x in of))
@@ -93,39 +95,67 @@ def number(x: Any) -> Any:
 
 def asarray(x: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, **more: Any) -> Any:
     """As NumPy's: an array that counts passes, a list is written into one."""
-    if type(x) in (list, tuple):
-        stacked = together(x)
-        x, copy = (stacked, None) if type(stacked) is Counted else (x, copy)
+    if type(x) in (list, tuple) and any(map(holds, x)):
+        x, copy = together(x), None
+    elif not isinstance(x, np.ndarray | np.generic | type | Counted) and hasattr(x, "__array__"):
+        x = x.__array__()
+    if type(x) is Counted and isinstance(x.data, np.generic):
+        x, copy = apply(np.copy, x), None
     if type(x) is not Counted:
         if hasattr(x, "__array_function__") and not isinstance(x, np.ndarray):
             return x
         data = np.array(x, dtype, order=order)
         return Counted(data, ledger_here()) if isinstance(x, np.ndarray) else made(data, "array")
     if dtype is not None and np.dtype(dtype) != x.dtype and np.dtype(dtype) != object:
-        return x.astype(dtype)
-    return x.copy() if copy else x
+        return x.astype(dtype, order=order or "K")
+    if copy or (order in ("C", "F") and not _lies(x.data, order)):
+        return x.copy(order or "K")
+    return x
+
+
+def _lies(data: Any, order: str) -> bool:
+    """Whether the elements lie in memory in an order."""
+    flags = getattr(data, "flags", None)
+    return flags is None or bool(flags.c_contiguous if order == "C" else flags.f_contiguous)
+
+
+def _contiguous(order: str) -> Any:
+    def contiguous(a: Any, dtype: Any = None, **more: Any) -> Any:
+        found = asarray(a, dtype, order)
+        return found if found.ndim else found.reshape(1)
+
+    return contiguous
 
 
 def array(
     x: Any, dtype: Any = None, *, copy: Any = True, order: Any = "K", ndmin: int = 0, **more: Any
 ) -> Any:
     """As NumPy's: an array, a copy of one, or one of a list."""
-    made = asarray(
+    made = (_asanyarray if more.get("subok") else asarray)(
         x, dtype, None if order == "K" else order, copy=copy if type(x) is Counted else None
     )
-    if isinstance(made.data, np.generic):
-        made.data = np.asarray(made.data)
     return made if made.ndim >= ndmin else made.reshape((1,) * (ndmin - made.ndim) + made.shape)
+
+
+def _asanyarray(x: Any, *args: Any, **options: Any) -> Any:
+    """As NumPy's; what is no plain array is refused, for its operators would be lost."""
+    if isinstance(x, np.ndarray):
+        require(x)
+    return asarray(x, *args, **options)
 
 
 _MAKE: dict[Any, Any] = {
     np.asarray: asarray,
-    np.asanyarray: asarray,
-    np.ascontiguousarray: asarray,
-    np.asfortranarray: asarray,
+    np.asanyarray: _asanyarray,
+    np.ascontiguousarray: _contiguous("C"),
+    np.asfortranarray: _contiguous("F"),
     np.array: array,
     np.zeros: _making(np.zeros),
     np.empty: _making(np.empty, written=False),
     np.arange: _making(np.arange, Cost(mul=1, add=1)),
+    np.fromiter: _making(np.fromiter),
+    np.frombuffer: _making(np.frombuffer, written=False),
+    np.fromstring: _making(np.fromstring),
+    np.fromfile: _making(np.fromfile),
 }
 SUBSTITUTES |= _MAKE

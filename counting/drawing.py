@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from counting.array import Counted, apply
+from counting.cost import Uncounted
 from counting.creation import made
 from counting.known import DRAWN
 from counting.twins import MODULES, SUBSTITUTES
@@ -30,14 +31,15 @@ class Random:
 def _drawing(draw: Callable[..., Any]) -> Callable[..., Any]:
     def drawing(*args: Any, **options: Any) -> Any:
         read = [x for x in (*args, *options.values()) if type(x) is Counted]
-        if draw.__name__ == "shuffle":
-            order = np.arange(len(args[0]))
+        if options.get("out") is not None:
+            raise Uncounted("numbers are drawn into a new array, not with out")
+        if draw.__name__ == "shuffle" and read:
+            (x,), axis = read, args[1] if len(args) > 1 else options.get("axis", 0)
+            order = np.arange(x.shape[axis])
             draw(order)
-            args[0][...] = apply(np.take, args[0], order, axis=0)
+            x[...] = apply(np.take, x, order, axis=axis)
             return None
         data = draw(*map(_bare, args), **{name: _bare(x) for name, x in options.items()})
-        if type(data) in (float, int):
-            data = np.asarray(data)[()]
         if not isinstance(data, np.ndarray | np.generic):
             return data
         return made(data, DRAWN + draw.__name__, of=read)

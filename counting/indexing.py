@@ -29,15 +29,26 @@ def shares(part: np.ndarray, whole: np.ndarray) -> bool:
     base = part.base
     if base is not None and (base is whole or base is whole.base):  # so it nearly always is
         return True
-    empty = part.size == 0 and not isinstance(part, np.ndarray)
-    return empty or np.may_share_memory(part, whole)
+    return part.size == 0 or np.may_share_memory(part, whole)
 
 
 def chosen(index: Any) -> tuple[Any, ...] | None:
     """The parts of an index that chooses elements by arrays, whole numbers or masks; else None."""
     parts = index if type(index) is tuple else (index,)
-    some = (type(part) is list or getattr(part, "shape", ()) != () for part in parts)
-    return tuple(np.asarray(p) if type(p) is list else p for p in parts) if any(some) else None
+    return tuple(map(_part, parts)) if any(map(_chooses, parts)) else None
+
+
+def _chooses(part: Any) -> bool:
+    if type(part) in (list, bool, np.bool_):
+        return True
+    shape = getattr(part, "shape", None)
+    return shape is not None and (shape != () or part.dtype == bool)
+
+
+def _part(part: Any) -> Any:
+    if type(part) is not list:
+        return part
+    return np.asarray(part) if part else np.asarray(part, np.intp)
 
 
 def selected(x: Any, index: tuple[Any, ...]) -> tuple[int, ...]:
@@ -55,3 +66,20 @@ def _places(part: Any) -> Any:
     if part.dtype.kind not in "iu":
         raise TypeError(f"how many elements {part} chooses is not known without data")
     return np.broadcast_to(np.intp(0), part.shape)
+
+
+def converted(value: Any, to: Any) -> tuple[Any, dict[str, Any]]:
+    """A value as it is written into an array by an index, and how: whatever its dtype.
+
+    Raises:
+        OverflowError, ValueError, TypeError: a number of Python's has no place there.
+    """
+    if not isinstance(to, np.ndarray) or to.dtype.kind == "O":
+        return value, {}
+    if type(value) in (bool, int, float, complex):
+        if np.can_cast(np.dtype(type(value)), to.dtype, "same_kind") and to.dtype.kind not in "iu":
+            return value, {}
+        return np.asarray(value, to.dtype).item(), {"casting": "unsafe"}
+    if not hasattr(value, "dtype") or np.can_cast(value.dtype, to.dtype, "same_kind"):
+        return value, {}
+    return value, {"casting": "unsafe"}

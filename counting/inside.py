@@ -18,6 +18,7 @@ def _inside(module: str, *names: str) -> Any:
 LINALG = _inside("numpy.linalg._umath_linalg")
 FOURIER = _inside("numpy.fft._pocketfft_umath")
 clip = _inside("numpy._core.umath", "clip")
+clip_method = _inside("numpy._core._methods", "_clip")
 c_einsum = _inside("numpy._core.einsumfunc", "c_einsum")
 parse_einsum_input = _inside("numpy._core.einsumfunc", "_parse_einsum_input")
 correlate = _inside("numpy._core.multiarray", "correlate")

@@ -59,6 +59,8 @@ class Guarded:
         return int(self._as_number(int))
 
     def __index__(self) -> int:
+        if self.shape:
+            raise TypeError("only integer arrays of no dimensions can be an index")
         return int(self._as_number(operator.index))
 
     def __complex__(self) -> complex:
@@ -72,10 +74,27 @@ class Guarded:
             raise AttributeError("counted arrays have no item: take x[0].tolist(), a counted copy")
         if not place:
             return self._number()
-        return self.flat[place[0]].tolist() if len(place) == 1 else self[place].tolist()  # type: ignore[attr-defined,index]
+        if len(place) == 1 and not isinstance(place[0], tuple):
+            return self.flat[place[0]].tolist()  # type: ignore[attr-defined]
+        return self[place[0] if len(place) == 1 else place].tolist()  # type: ignore[index]
 
     def __contains__(self, value: Any) -> bool:
+        if making.get() is not None and not leaving.get():
+            return bool((self == value).any())
         return bool(self._as_number(operator.contains, value))
+
+    def __hash__(self) -> int:
+        """Of a number, which is a key in code that `counted` runs: a copy of it leaves the count.
+
+        Raises:
+            TypeError: it is an array.
+        """
+        if making.get() is None or not isinstance(self.data, np.generic):
+            raise TypeError("unhashable type: 'Counted'")
+        return hash(self.tolist())
+
+    def __round__(self, *digits: Any) -> Any:
+        return self._as_number(round, *digits)
 
     def __format__(self, form: str) -> str:
         if making.get() is not None:  # values are shown
@@ -109,6 +128,8 @@ class Guarded:
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         if leaving.get():
             return leave(np.asarray, self, *args, **kwargs)
+        if making.get() is not None and isinstance(self.data, np.generic):  # as `float(x)` does
+            return np.array(self.tolist(), self.dtype).astype(*args[:1] or (self.dtype,))
         raise Uncounted("np.asarray would take a counted array out of the count: write x.data")
 
     def __reduce_ex__(self, protocol: Any) -> Any:

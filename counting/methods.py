@@ -1,5 +1,6 @@
 """Methods of arrays that consist of others, as NumPy's do."""
 
+import builtins
 from math import prod
 from typing import Any
 
@@ -7,7 +8,9 @@ import numpy as np
 
 from counting import inside
 from counting.charge import Spec
+from counting.cost import Uncounted
 from counting.primitives import choose
+from counting.twins import SUBSTITUTES, made_in, numpys
 
 
 class Methods:
@@ -43,8 +46,17 @@ class Methods:
             return self
         return self._call(np.ndarray.astype, dtype, order=order, casting=casting)
 
+    def view(self: Any, dtype: Any = None, type: Any = None) -> Any:
+        if isinstance(dtype, builtins.type) and issubclass(dtype, np.ndarray):
+            dtype, type = None, dtype
+        if type is not None and type not in (np.ndarray, SUBSTITUTES[np.ndarray]):
+            raise Uncounted(f"operators of a {type.__name__} are not those of a plain array")
+        options = {} if dtype is None else {"dtype": dtype}
+        return self._call(np.ndarray.view, **options)
+
     def flatten(self: Any, order: str = "C") -> Any:
-        return (self if order == "C" else self.T).copy().reshape(-1)
+        lain = self.reshape(-1, order=order)
+        return lain.copy() if np.may_share_memory(lain.data, self.data) else lain
 
     def fill(self: Any, value: Any) -> None:
         self[...] = value
@@ -60,17 +72,19 @@ class Methods:
         return self.diagonal(offset, axis1, axis2).sum(-1, dtype=dtype, out=out)
 
     def clip(self: Any, min: Any = None, max: Any = None, out: Any = None, **options: Any) -> Any:
-        bounds = [bound for bound in (min, max) if bound is not None]
-        one = np.minimum if min is None else np.maximum
-        function: Any = (np.positive, one, inside.clip)[len(bounds)]
-        return function(self, *bounds, out=out, **options)
+        with made_in(self.ledger):
+            return numpys(inside.clip_method)(self, min, max, out, **options)
 
     def compress(self: Any, condition: Any, axis: int | None = None, out: Any = None) -> Any:
         kept = np.asarray(condition) if type(condition) is list else condition
         return np.take(self, kept.nonzero()[0], axis=axis, out=out)
 
     def choose(self: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
+        if out is not None:
+            raise Uncounted("choose is counted without out: use x.data")
         return self._call(choose, *choices, mode=mode)
 
     def put(self: Any, places: Any, values: Any, mode: str = "raise") -> None:
+        if mode != "raise":
+            raise Uncounted("put is counted of places that are there, not with mode: use x.data")
         self.flat[places] = values

@@ -229,8 +229,6 @@ class Operators(NDArrayOperatorsMixin):
     def __ne__(self: Any, other: Any) -> Any:
         return np.full(self.shape, True) if other is None else np.not_equal(self, other)
 
-    __hash__ = None  # type: ignore[assignment]
-
     __pow__ = power
 
     def __ipow__(self, exponent: Any) -> Any:  # type: ignore[misc]

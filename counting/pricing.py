@@ -17,6 +17,7 @@ from counting.form import IN_PLACE, describe, is_at, is_packed
 from counting.known import known_by
 from counting.ledger import Ledger
 from counting.memory import levels
+from counting.primitives import setitem
 from counting.rules import views
 from counting.scope import at
 from counting.scope import category as in_category
@@ -66,6 +67,9 @@ def price(
     if out is not None and type(out) is not counted:
         raise Uncounted("a plain array takes no counted values: count it too, or copy x.data")
     run, code = _runner(function, bare, counted)
+    chosen = None
+    if function is setitem or is_at(function):  # before they are written, maybe over the index
+        chosen = what_is_made(function, bare, out, None, ())
     data = run(*bare, **{k: x.data if type(x) is counted else x for k, x in options.items()})
     results = [] if out is not None else [*data] if type(data) is tuple else [data]
     for made in results:
@@ -84,7 +88,7 @@ def price(
     if known_by(name) != "executed" and isinstance(function, composite):
         name = full_name(function)  # no row of NumPy's
     if code is None:
-        made = what_is_made(function, bare, out, result, others)
+        made = chosen or what_is_made(function, bare, out, result, others)
         columns = _by_column(ledger, amounts(function, known, numbers, made, options))
         return Charge(name, (("", name, columns),), columns, result, run, (), others), data
     scratch = Ledger(ledger.memory)

@@ -3,15 +3,18 @@
 import site
 import sys
 import sysconfig
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
-from functools import wraps
+from copy import copy
+from enum import Enum, EnumType
+from functools import cached_property, lru_cache, partial, wraps
 from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 
 from counting.array import Counted
-from counting.cost import Shape
+from counting.cost import Shape, Uncounted
 from counting.costs import REGISTERED
 from counting.counts import Counts
 from counting.drawing import Random
@@ -90,11 +93,21 @@ def has_registered(module: str) -> bool:
     return any((x.__module__ or "").partition(".")[0] == package for x in REGISTERED.values())
 
 
-class Program:
-    """What names and values of a program mean while it runs with arrays that count."""
+_GENERATORS = (np.random.Generator, np.random.RandomState)
+_CACHED = type(lru_cache(len))
+_METHODS = (BuiltinFunctionType, MethodType)
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+
+class Program:
+    """What names and values of a program mean while it runs with arrays that count.
+
+    Args:
+        ledger: where they count.
+        own: which modules are the program's.
+    """
+
+    def __init__(self, ledger: Ledger, own: Callable[[str | None], bool] = own) -> None:
+        self.ledger, self.own = ledger, own
         self.twins: dict[int, Any] = {}
         self.kept: list[Any] = []  # so that no other object gets the `id` of one
 
@@ -111,27 +124,43 @@ class Program:
     def _meaning(self, x: Any) -> Any:
         if isinstance(x, np.ndarray):
             return Counted(x, self.ledger)
-        if isinstance(x, np.random.Generator | np.random.RandomState):
+        if isinstance(x, _GENERATORS):
             return Random(x)
         if type(x) in (tuple, list):
             return type(x)(map(self.meaning, x))
-        if type(x) is dict:
-            return {name: self.meaning(part) for name, part in x.items()}
+        if type(x) in (dict, OrderedDict, defaultdict):
+            held = copy(x)
+            held.update({name: self.meaning(part) for name, part in x.items()})
+            return held
+        if type(x) is deque:
+            return deque(map(self.meaning, x), x.maxlen)
+        if isinstance(x, tuple) and hasattr(x, "_fields"):
+            return self.meaning(type(x))(*map(self.meaning, x))
+        if type(x) is partial:
+            options = {name: self.meaning(part) for name, part in x.keywords.items()}
+            return partial(self.meaning(x.func), *map(self.meaning, x.args), **options)
+        if type(x) is _CACHED and self.own(x.__wrapped__.__module__):
+            return lru_cache(**x.cache_parameters())(self.meaning(x.__wrapped__))
         if isinstance(x, ModuleType):
-            if of_numpy(x.__name__):
+            if of_numpy(x.__name__) and not self.own(x.__name__):
                 return numpys(x)
-            return Own(x, self) if own(x.__name__) or has_registered(x.__name__) else x
+            return Own(x, self) if self.own(x.__name__) or has_registered(x.__name__) else x
         if isinstance(x, FunctionType | BuiltinFunctionType) and x in REGISTERED:
             return REGISTERED[x]
-        if isinstance(x, np.ufunc | Dispatcher) or of_numpy(getattr(x, "__module__", None)):
+        if isinstance(x, np.ufunc | Dispatcher):
             return numpys(x)
-        if type(x) is MethodType and own(x.__func__.__module__):
+        if isinstance(x, _METHODS) and isinstance(x.__self__, (*_GENERATORS, np.ndarray)):
+            return getattr(self.meaning(x.__self__), x.__name__)
+        module = getattr(x, "__module__", None)
+        if of_numpy(module) and not self.own(module):
+            return numpys(x)
+        if type(x) is MethodType and self.own(x.__func__.__module__):
             return MethodType(self.meaning(x.__func__), self.meaning(x.__self__))
-        if type(x) is FunctionType and own(x.__module__):
+        if type(x) is FunctionType and self.own(x.__module__):
             return self.function(x)
         if isinstance(x, type):
-            return self.class_(x) if own(x.__module__) else x
-        if own(type(x).__module__) and hasattr(x, "__dict__"):
+            return self.class_(x) if self.own(x.__module__) and type(x) is not EnumType else x
+        if self.own(type(x).__module__) and not isinstance(x, Enum | BaseException):
             return self.object_(x)
         return x
 
@@ -153,11 +182,16 @@ class Program:
         return made
 
     def _cell(self, cell: CellType) -> CellType:
-        try:
-            found = self.meaning(cell.cell_contents)
-        except ValueError:  # nothing is in it yet
-            return cell
-        return cell if found is cell.cell_contents else CellType(found)
+        """The twin of a name that functions share, one for all of them; they may be in it."""
+        if id(cell) not in self.twins:
+            try:
+                real = cell.cell_contents
+            except ValueError:  # nothing is in it yet
+                return cell
+            made = self.twins[id(cell)] = CellType()
+            self.kept.append(cell)
+            made.cell_contents = self.meaning(real)
+        return self.twins[id(cell)]
 
     def class_(self, kind: type) -> type:
         """The twin of a class of the program, its bases' twins its bases."""
@@ -168,23 +202,57 @@ class Program:
                 return self.function(x, __class__=itself)
             if isinstance(x, staticmethod | classmethod):
                 return type(x)(member(x.__func__))
+            if isinstance(x, cached_property):
+                return cached_property(member(x.func))
             if isinstance(x, property):
                 return property(*(f and member(f) for f in (x.fget, x.fset, x.fdel)))
-            return self.meaning(x)
+            try:
+                found = self.meaning(x)
+            except Uncounted as error:
+                return _Refusing(error)
+            # What stands for a function in C becomes no method, as that would become none.
+            return staticmethod(found) if type(found) is FunctionType else found
 
         bases = tuple(map(self.meaning, kind.__bases__))
-        slots = getattr(kind, "__slots__", ())
-        skipped = {"__dict__", "__weakref__", *([slots] if isinstance(slots, str) else slots)}
+        skipped = {"__dict__", "__weakref__", *_slots(kind)}
         body = {name: member(x) for name, x in vars(kind).items() if name not in skipped}
-        made = type(kind)(kind.__name__, bases, body)
+        made = self.meaning(type(kind))(kind.__name__, bases, body)
         itself.cell_contents = made
         return made
 
     def object_(self, x: Any) -> Any:
         """An object of one of the program's classes, as one of the class's twin."""
-        made = self.twins[id(x)] = object.__new__(self.meaning(type(x)))
-        made.__dict__.update({name: self.meaning(part) for name, part in vars(x).items()})
+        kind = self.meaning(type(x))
+        holds = next((base for base in (dict, list, tuple) if isinstance(x, base)), object)
+        try:
+            if holds is tuple:
+                return tuple.__new__(kind, map(self.meaning, x))
+            made = self.twins[id(x)] = holds.__new__(kind)
+        except TypeError as error:
+            raise Uncounted(f"what a {kind.__name__} holds is not counted") from error
+        if holds is dict:
+            dict.update(made, {name: self.meaning(part) for name, part in x.items()})
+        elif holds is list:
+            list.extend(made, map(self.meaning, x))
+        slots = (name for base in kind.__mro__ for name in _slots(base) if hasattr(x, name))
+        for name in (*slots, *getattr(x, "__dict__", ())):
+            object.__setattr__(made, name, self.meaning(getattr(x, name)))
         return made
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    slots = vars(kind).get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+class _Refusing:
+    """What no array counts as, among the names of a class: whoever asks for it is told why."""
+
+    def __init__(self, error: Uncounted) -> None:
+        self.error = error
+
+    def __get__(self, x: Any, owner: Any) -> Any:
+        raise self.error
 
 
 class Own:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from counting import inside, primitives
-from counting.array import Counted, apply
+from counting.array import Counted, apply, view
 from counting.cost import Uncounted, size
 from counting.creation import asarray, ledger_here, number
 from counting.leaving import leave
@@ -23,7 +23,7 @@ class _Array(type):
         return super().__call__(*args, **options)
 
     def __instancecheck__(cls, x: Any) -> bool:
-        return isinstance(x, np.ndarray | Counted)
+        return isinstance(x.data if type(x) is Counted else x, np.ndarray)
 
 
 class ndarray(np.ndarray, metaclass=_Array):
@@ -75,8 +75,8 @@ def result_type(*given: Any) -> np.dtype:
     return np.result_type(*(x.dtype if hasattr(x, "spec") else x for x in given))
 
 
-def _can_cast(x: Any, *to: Any, **how: Any) -> bool:
-    return np.can_cast(x.dtype if hasattr(x, "spec") else x, *to, **how)
+def _can_cast(from_: Any, *to: Any, **how: Any) -> bool:
+    return np.can_cast(from_.dtype if hasattr(from_, "spec") else from_, *to, **how)
 
 
 def _as_strided(x: Any, *args: Any, **options: Any) -> Any:
@@ -89,6 +89,7 @@ class _Broadcast:
 
     def __init__(self, *given: Any) -> None:
         self.shape = broadcast(*(tuple(np.shape(x)) for x in given))
+        self.numiter = len(given)
         self.ndim = self.nd = len(self.shape)
         self.size = size(self.shape)
 
@@ -128,8 +129,10 @@ def _broadcast_to(array: Any, shape: Any, subok: bool = False, readonly: bool = 
 
 def _einsum(*operands: Any, **options: Any) -> Any:
     if options.pop("out", None) is not None or {*options} - {"order", "casting"}:
-        return np.einsum(*operands, **options)  # which refuses
+        raise Uncounted("np.einsum is counted without out and dtype: use x.data")
     terms, made, arrays = numpys(inside.parse_einsum_input)(operands)
+    if len(arrays) == 1 and {*made} == {*terms}:  # NumPy gives a view: a diagonal, a transpose
+        return view(arrays[0], np.einsum(f"{terms}->{made}", arrays[0].data))
     return apply(primitives.einsum, *arrays, subscripts=f"{terms}->{made}")
 
 
@@ -154,8 +157,12 @@ def _interp(x: Any, at: Any, values: Any, left: Any = None, right: Any = None) -
 
 
 def _place(array: Any, mask: Any, values: Any) -> None:
+    if not hasattr(array, "shape"):
+        raise TypeError("place writes into an array")
     mask, values = asarray(mask).astype(bool), asarray(values).reshape(-1)
     n = int(np.count_nonzero(mask))
+    if n and not len(values):
+        raise ValueError("Cannot insert from an empty array")
     if len(values) != n:
         values = np.resize(values, n)
     array[mask.reshape(array.shape)] = values
@@ -187,15 +194,23 @@ class _Masked:
 
 
 MODULES["numpy.ma"] = _Masked()
+
+
+def _bincount(x: Any, *args: Any, **options: Any) -> Any:
+    x = asarray(x, np.intp) if type(x) in (list, tuple) and len(x) == 0 else asarray(x)
+    return np.bincount(x, *args, **options)
+
+
 SUBSTITUTES |= {
     np.memmap: _memmap,
+    np.bincount: _bincount,
     np.ndarray: ndarray,
     np.ndindex: np.ndindex,
     np.result_type: result_type,
     np.broadcast: _broadcast,
     np.frompyfunc: _Elementwise,
     inside.monotonicity: _monotonicity,
-    np.min_scalar_type: lambda x: x.dtype if hasattr(x, "spec") else np.min_scalar_type(x),
+    np.min_scalar_type: lambda x: np.min_scalar_type(x.data if hasattr(x, "spec") else x),
     np.can_cast: _can_cast,
     np.putmask: _putmask,
     np.may_share_memory: lambda x, y, **work: np.may_share_memory(x.data, y.data, **work),

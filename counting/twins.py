@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from counting.calls import JOINS
+from counting.calls import CALLS, JOINS
+from counting.cost import Uncounted
 from counting.costs import COSTS
+from counting.rules import views
 
 Dispatcher = type(np.sum)  # of NumPy's functions that ask their arguments who runs them
 
@@ -51,10 +53,30 @@ def code_of(function: Any) -> Callable[..., Any] | None:
     return None if type(code) is not FunctionType or function in NOT_RUN else _function(code)
 
 
+_MEANT: dict[int, tuple[Any, Any]] = {}  # by `id`: something of NumPy's, and what stands for it
+
+
 def numpys(x: Any) -> Any:
-    """What something of NumPy's is where arrays count; itself if that makes no difference."""
+    """What something of NumPy's is where arrays count; itself if that makes no difference.
+
+    It is the same each time, for programs that ask `f is np.sum`.
+    """
+    if isinstance(x, str | int | float | complex | None):
+        return x
+    if id(x) not in _MEANT:
+        _MEANT[id(x)] = x, _numpys(x)
+    return _MEANT[id(x)][1]
+
+
+def _numpys(x: Any) -> Any:
     if isinstance(x, ModuleType):
         return _module(x)
+    if type(x) is dict:  # by name, ways to find a quantile or the width of a bin
+        parts = {name: numpys(part) for name, part in x.items()}
+        return parts if any(parts[name] is not part for name, part in x.items()) else x
+    if type(x) in (list, tuple):
+        found = type(x)(map(numpys, x))
+        return found if any(y is not part for y, part in zip(found, x, strict=True)) else x
     try:
         if x in SUBSTITUTES:
             return SUBSTITUTES[x]
@@ -65,6 +87,8 @@ def numpys(x: Any) -> Any:
     if type(x) is FunctionType:
         return _function(x)
     if isinstance(x, type):
+        if issubclass(x, np.ndarray):
+            return _refusing(x)
         return _class(x) if _is_code(x) else x
     if _is_code(type(x)):  # np.r_, np.mgrid
         made: Any = object.__new__(_class(type(x)))
@@ -73,6 +97,15 @@ def numpys(x: Any) -> Any:
             setattr(made, name, getattr(x, name))
         return made
     return x
+
+
+def _refusing(kind: type) -> type:
+    """A class of arrays that are not plain ones, which makes none."""
+
+    def refuse(cls: type, *args: Any, **options: Any) -> Any:
+        raise Uncounted(f"operators of a {kind.__name__} are not those of a plain array")
+
+    return type(kind)(kind.__name__, (kind,), {"__new__": refuse})
 
 
 def of_numpy(module: str | None) -> bool:
@@ -89,37 +122,76 @@ def _is_code(kind: type) -> bool:
 
 
 class Asking:
-    """A function of NumPy's in C, which is given no arrays that count: what it is given counts."""
+    """A function of NumPy's that is to be given arrays that count.
+
+    Where none is among its arguments its Python code runs as a twin; what is in C is given those
+    that count in the place of bare ones.
+    """
 
     def __init__(self, function: Any) -> None:
         self.function = function
         self.__name__ = function.__name__
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        if not any(map(_counts, args)):
-            n = len(args) if isinstance(self.function, np.ufunc) else 1
-            args = (*map(_countable, args[:n]), *args[n:])
-        elif (
-            type(args[0]) in (list, tuple) and self.function in COSTS and self.function not in JOINS
-        ):
-            args = (_countable(args[0]), *args[1:])
-        given = any(map(_counts, (*args, *options.values())))
-        code = None if given else code_of(self.function)  # it would make a plain array of numbers
-        made = (code or self.function)(*args, **options)
-        numbers = isinstance(made, np.ndarray) and made.dtype.kind in "biufc"  # of a file, say
-        return _countable(made) if numbers else made
+        function = self.function
+        if function not in COSTS and making.get() is not None and (code := code_of(function)):
+            return code(*args, **options)
+        known = any(map(_counts, (*args, *options.values())))
+        if not known or (args and type(args[0]) in (list, tuple) and function in COSTS):
+            to = _array if COSTS.get(function) is views else _countable
+            args = (*map(to, args[: self._arrays]), *args[self._arrays :])
+            if function in JOINS and args and type(args[0]) in (list, tuple):
+                args = ([*map(_countable, args[0])], *args[1:])
+        found = function(*args, **options)
+        if options.get("out") is ... and hasattr(found, "spec"):  # no number, but an array
+            found.data = np.asarray(found.data)
+        return found if known else _brought(function, found, args)
+
+    @property
+    def _arrays(self) -> int:
+        """How many of its arguments are arrays."""
+        if isinstance(self.function, np.ufunc):
+            return self.function.nin
+        if self.function in JOINS:
+            return 0
+        return CALLS[self.function].operands if self.function in CALLS else 1
 
     def __getattr__(self, name: str) -> Any:
+        if name == "function":  # of one that pickle has not filled yet
+            raise AttributeError(name)
         found = getattr(self.function, name)
         return Asking(found) if isinstance(found, BuiltinFunctionType) else found
+
+
+def _brought(function: Any, found: Any, given: Any) -> Any:
+    """What a function in C has made of no arrays that count: of numbers, as Python makes them.
+
+    Raises:
+        Uncounted: an array, and nobody has counted it.
+    """
+    if isinstance(found, np.ndarray):
+        if isinstance(function, np.ufunc) and all(isinstance(x, _NUMBERS) for x in given):
+            return _array(found)
+        raise Uncounted(f"{function.__name__} is counted of arrays given by position")
+    return found
 
 
 def _counts(x: Any) -> bool:
     return hasattr(x, "spec") or (type(x) in (list, tuple) and any(map(_counts, x)))
 
 
+_NUMBERS = (int, float, complex, np.number, np.bool_)
+
+
+def _array(x: Any) -> Any:
+    return SUBSTITUTES[np.asarray](x)
+
+
 def _countable(x: Any) -> Any:
-    return SUBSTITUTES[np.asarray](x) if isinstance(x, list | tuple | np.ndarray) else x
+    """An array of an array or of what may become one; numbers stay, for they are weaker."""
+    if isinstance(x, list | tuple | np.ndarray):
+        return _array(x)
+    return x if isinstance(x, type | np.generic) or not hasattr(x, "__array__") else _array(x)
 
 
 class Globals(dict[str, Any]):
@@ -139,6 +211,34 @@ class Globals(dict[str, Any]):
         return found
 
 
+class _OfTypes(type):
+    """`type` as programs see it: of a counted array it is that of a plain one."""
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        if cls is not Type or len(args) != 1:
+            return type.__call__(cls, *args, **options)
+        kind = type(args[0])
+        if hasattr(kind, "spec"):
+            plain = type(args[0].data)
+            return SUBSTITUTES[np.ndarray] if plain is np.ndarray else plain
+        return Type if kind is type else kind
+
+    def __instancecheck__(cls, x: Any) -> bool:
+        return isinstance(x, type) if cls is Type else type.__instancecheck__(cls, x)
+
+    def __subclasscheck__(cls, x: Any) -> bool:
+        return issubclass(x, type) if cls is Type else type.__subclasscheck__(cls, x)
+
+
+class Type(type, metaclass=_OfTypes):
+    """As `type`."""
+
+
+def _isinstance(x: Any, kind: Any) -> bool:
+    """As `isinstance`: a counted array is one, and a counted number is a number."""
+    return isinstance(x, kind) or (hasattr(type(x), "spec") and isinstance(x.data, kind))
+
+
 def importing(meaning: Callable[[Any], Any]) -> dict[str, Any]:
     """Python's own names, where an import gives what the module means."""
 
@@ -146,7 +246,8 @@ def importing(meaning: Callable[[Any], Any]) -> dict[str, Any]:
         real = names.real if type(names) is Globals else names
         return meaning(builtins.__import__(name, real, *args, **options))
 
-    return {**vars(builtins), "__import__": import_}
+    own = {"__import__": import_, "type": Type, "isinstance": _isinstance}
+    return {**vars(builtins), **own}
 
 
 def rebound(function: FunctionType, names: Globals) -> Any:

@@ -28,6 +28,7 @@ RECORDING = [
     "form",
     "growing",
     "indexing",
+    "flat",
     "leaving",
     "inside",
     "known",
