@@ -175,15 +175,14 @@ class Counted(Guarded, Methods, Operators):
             if COSTS[function] is views:
                 return seen(operands[0], function, **normal)
             return apply(function, *operands, **normal)
-        except Uncounted:
-            if function in REAL and type(self.data) is np.ndarray and not leaving.get():
-                with made_in(self.ledger):  # line by line
-                    return code_of(function)(*args, **options)  # type: ignore[misc]
-            raise
-        except Exception:
+        except Exception as error:
             if leaving.get():
                 return leave(function, *args, **options)
-            raise
+            lines = code_of(function) if function in REAL else None
+            if lines is None or not isinstance(error, Uncounted) or type(self.data) is ShapeArray:
+                raise
+            with made_in(self.ledger):  # as NumPy does it, line by line
+                return lines(*args, **options)
 
     def __composite__(self, function: composite, *operands: Any) -> Any:
         ledger = self.spec.ledger

@@ -141,7 +141,7 @@ class Asking:
             to = _array if COSTS.get(function) is views else _countable
             args = (*map(to, args[: self._arrays]), *args[self._arrays :])
             if function in JOINS and args and type(args[0]) in (list, tuple):
-                args = ([*map(_countable, args[0])], *args[1:])
+                args = (tuple(map(_countable, args[0])), *args[1:])
         found = function(*args, **options)
         if options.get("out") is ... and hasattr(found, "spec"):  # no number, but an array
             found.data = np.asarray(found.data)
@@ -164,13 +164,14 @@ class Asking:
 
 
 def _brought(function: Any, found: Any, given: Any) -> Any:
-    """What a function in C has made of no arrays that count: of numbers, as Python makes them.
+    """What a function in C has made of no arrays that count: of a file, or of Python's numbers.
 
     Raises:
-        Uncounted: an array, and nobody has counted it.
+        Uncounted: an array that was computed, and nobody has counted it.
     """
     if isinstance(found, np.ndarray):
-        if isinstance(function, np.ufunc) and all(isinstance(x, _NUMBERS) for x in given):
+        read = isinstance(function, BuiltinFunctionType) and found.dtype.kind in "biufc"
+        if read or (isinstance(function, np.ufunc) and all(isinstance(x, _NUMBERS) for x in given)):
             return _array(found)
         raise Uncounted(f"{function.__name__} is counted of arrays given by position")
     return found
