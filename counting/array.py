@@ -3,13 +3,12 @@
 import operator
 from collections.abc import Callable, Iterator
 from threading import get_ident
-from types import MethodDescriptorType
 from typing import Any
 
 import numpy as np
 
 from counting import show
-from counting.calls import dims, plain, spelled
+from counting.calls import plain, spelled
 from counting.charge import Charge, Spec
 from counting.composite import composite
 from counting.cost import Shape, Uncounted
@@ -24,15 +23,16 @@ from counting.methods import Methods
 from counting.operators import Operators, give_methods, of_one, of_some, written
 from counting.pricing import no_row, price
 from counting.primitives import getitem, setitem
+from counting.reshaping import Reshaping
 from counting.rules import views
 from counting.scope import place
-from counting.shapes import SHAPES, ShapeArray
+from counting.shapes import ShapeArray
 from counting.twins import NOT_RUN, SUBSTITUTES, code_of, made_in, making
 
 _new = object.__new__
 
 
-class Counted(Guarded, Methods, Operators):
+class Counted(Guarded, Reshaping, Methods, Operators):
     """An array whose every operation is priced by `COSTS` and recorded in its ledger.
 
     Args:
@@ -77,8 +77,6 @@ class Counted(Guarded, Methods, Operators):
             self.spec.ledger.log.append(self.spec.freed)
 
     flat: Flat = property(Flat, lambda self, value: Flat(self).__setitem__(..., value))  # type: ignore[assignment]
-    mT: "Counted" = property(lambda self: self.swapaxes(-1, -2))  # type: ignore[assignment]
-    T: "Counted" = property(lambda self: view(self, self.data.T))  # type: ignore[assignment]
 
     @property
     def shape(self) -> Shape:
@@ -88,28 +86,6 @@ class Counted(Guarded, Methods, Operators):
     def shape(self, shape: Any) -> None:
         self.data = self.data.reshape(shape)
         self.spec = describe(self.spec.ledger, self.data, self.spec.category)
-
-    @property
-    def real(self) -> "Counted":
-        return view(self, self.data.real)
-
-    @real.setter
-    def real(self, value: Any) -> None:
-        self.real[...] = value
-
-    @property
-    def imag(self) -> "Counted":
-        """A view; of real numbers zeros, which NumPy makes."""
-        if self.dtype.kind == "c":
-            return view(self, self.data.imag)
-        zeros: Any = np.zeros_like(self)
-        return zeros
-
-    @imag.setter
-    def imag(self, value: Any) -> None:
-        if self.dtype.kind != "c":
-            raise TypeError("a real array has no imaginary part to be written")
-        self.imag[...] = value
 
     def __repr__(self) -> str:
         return show.text(self) if making.get() is None else repr(self.data)  # of a program
@@ -173,7 +149,7 @@ class Counted(Guarded, Methods, Operators):
             operands, normal = spelled(function, args, options)
             operands = [together(x) if type(x) in (list, tuple) else x for x in operands]
             if COSTS[function] is views:
-                return seen(operands[0], function, **normal)
+                return operands[0]._seen(function, **normal)
             return apply(function, *operands, **normal)
         except Exception as error:
             if leaving.get():
@@ -242,15 +218,8 @@ class Counted(Guarded, Methods, Operators):
         """The values as Python numbers, for control flow: a copy of them leaves the count."""
         return apply(np.copy, self, order="C").data.tolist()
 
-    def reshape(self, *shape: Any, order: str = "C") -> "Counted":
-        """A view in another shape, or a copy where NumPy makes one, counted."""
-        return _reshaped(self, shape[0] if len(shape) == 1 else shape, order)
-
-    def swapaxes(self, axis1: int, axis2: int) -> "Counted":
-        return view(self, self.data.swapaxes(axis1, axis2))
-
-    def transpose(self, *axes: int) -> "Counted":
-        return view(self, self.data.transpose(*axes))
+    def _view(self, data: Any) -> "Counted":
+        return view(self, data)
 
 
 give_methods(Counted)
@@ -390,42 +359,3 @@ def together(x: Any) -> Any:
 
 def holds(x: Any) -> bool:
     return type(x) is Counted or (type(x) in (list, tuple) and any(map(holds, x)))
-
-
-def seen(x: Counted, function: Callable[..., Any], **options: Any) -> Counted:
-    """`x` in another shape: a view where NumPy gives one, or the copy that it makes, counted."""
-    if function is np.reshape:
-        return _reshaped(x, options["shape"], options.get("order", "C"))
-    if function is np.ravel:
-        line = _reshaped(x, -1, options.get("order", "C"))
-        apart = type(line.data) is ShapeArray and line.data.layout is not None
-        if apart or (type(line.data) is np.ndarray and not line.data.flags.c_contiguous):
-            return apply(np.copy, line)
-        return line
-    if type(x.data) is ShapeArray:
-        return view(x, SHAPES[function](x.data, **options))
-    if isinstance(function, MethodDescriptorType):
-        return view(x, getattr(x.data, function.__name__)(**options))
-    return view(x, function(x.data, **options))
-
-
-def _in_columns(data: Any) -> bool:
-    if type(data) is ShapeArray:
-        return data.layout is not None and data.T.layout is None
-    return bool(data.flags.fnc)
-
-
-def _reshaped(x: Counted, shape: Any, order: str) -> Counted:
-    if order == "K" and type(x.data) is not ShapeArray:  # as the elements lie in memory
-        axes = sorted(range(x.ndim), key=lambda i: -abs(x.data.strides[i]))
-        return _reshaped(x.transpose(*axes), shape, "C")
-    if order == "F" or (order != "C" and _in_columns(x.data)):
-        return _reshaped(x.T, dims(shape)[::-1], "C").T
-    part = x.data.reshape(shape)
-    if type(part) is ShapeArray:
-        copied = x.data.layout is not None and not x.data.reshapes_to_a_view(shape)
-    else:
-        copied = hasattr(part, "base") and not shares(part, x.data)
-    if copied:
-        return _reshaped(apply(np.copy, x, order="C"), shape, "C")
-    return view(x, part)

@@ -41,6 +41,7 @@ RECORDING = [
     "pricing",
     "primitives",
     "published",
+    "reshaping",
     "rules",
     "scalar",
     "scope",
