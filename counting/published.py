@@ -32,7 +32,7 @@ def _lu_solved(n: Any, columns: Any) -> Cost:
 
 
 def determinant(out: Shape, a: Shape) -> Cost:
-    """LU and the product of its diagonal: GETRF in LAPACK Working Note 41, table 6."""
+    """LU and the product of its diagonal: GETRF in LAPACK Working Note 41."""
     return _stacked(a, _lu(a[-1]) + Cost(mul=a[-1] - 1))
 
 
@@ -85,7 +85,7 @@ def orthogonal(out: Shape, a: Shape, tau: Shape) -> Cost:
     return _stacked(out, Cost(mul=mul, add=add))
 
 
-def _golub(factor: Callable[[Any, Any], Any]) -> Rule:
+def _golub(said: str, factor: Callable[[Any, Any], Any]) -> Rule:
     """A leading term by Golub and Van Loan, Matrix Computations, 4th edition: an estimate."""
 
     def rule(out: Shape, a: Shape, *more: Shape) -> Cost:
@@ -94,17 +94,20 @@ def _golub(factor: Callable[[Any, Any], Any]) -> Rule:
             m, n = n, m
         return _stacked(a, Cost(fma=ratio(factor(m, n), 6)))
 
+    rule.__doc__ = f"An estimate, {said} FLOP for m rows and n columns: Golub and Van Loan."
     return rule
 
 
 # FLOP, times 3, of matrices of m rows and n columns, m not less than n.
-symmetric_values = _golub(lambda m, n: 4 * n**3)  # 8.3.1: tridiagonal form
-symmetric_vectors = _golub(lambda m, n: 27 * n**3)  # 8.3.4: accumulated
-values = _golub(lambda m, n: 30 * n**3)  # 7.5.6: QR iteration
-vectors = _golub(lambda m, n: 75 * n**3)
-singular_values = _golub(lambda m, n: 12 * m * n**2 - 4 * n**3)  # figure 8.6.1
-singular_thin = _golub(lambda m, n: 42 * m * n**2 + 24 * n**3)
-singular_full = _golub(lambda m, n: 12 * m**2 * n + 24 * m * n**2 + 27 * n**3)
+symmetric_values = _golub("4/3 n^3", lambda m, n: 4 * n**3)
+symmetric_vectors = _golub("9 n^3", lambda m, n: 27 * n**3)
+values = _golub("10 n^3", lambda m, n: 30 * n**3)
+vectors = _golub("25 n^3", lambda m, n: 75 * n**3)
+singular_values = _golub("4 m n^2 - 4/3 n^3", lambda m, n: 12 * m * n**2 - 4 * n**3)
+singular_thin = _golub("14 m n^2 + 8 n^3", lambda m, n: 42 * m * n**2 + 24 * n**3)
+singular_full = _golub(
+    "4 m^2 n + 8 m n^2 + 9 n^3", lambda m, n: 12 * m**2 * n + 24 * m * n**2 + 27 * n**3
+)
 
 
 def least_squares(out: Shape, a: Shape, b: Shape, *more: Shape) -> Cost:
@@ -126,6 +129,7 @@ def _fourier(length: Callable[[Any], Any], of: int) -> Rule:
         steps = size(out) // made * ratio(n * log2(n), of)
         return Cost(mul=2 * steps, add=3 * steps)
 
+    rule.__doc__ = _fourier.__doc__
     return rule
 
 

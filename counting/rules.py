@@ -15,12 +15,24 @@ Rule = Callable[..., Cost]
 def each(kind: str = "", **kinds: int) -> Rule:
     """One operation for each element of the result, or several."""
     one = Cost({kind: 1} if kind else kinds)
-    return lambda out, *operands, **options: one * size(out)
+
+    def rule(out: Shape, *operands: Any, **options: Any) -> Cost:
+        return one * size(out)
+
+    rule.__doc__ = (
+        f"For each element of the result: {', '.join(f'{n} {k}' for k, n in one.items())}."
+    )
+    return rule
 
 
 def reduction(kind: str) -> Rule:
     """n - 1 operations to bring n elements down to one; none where there are none."""
-    return lambda out, a, **options: Cost({kind: size(a) - size(out) if size(a) != 0 else 0})
+
+    def rule(out: Shape, a: Shape, **options: Any) -> Cost:
+        return Cost({kind: size(a) - size(out) if size(a) != 0 else 0})
+
+    rule.__doc__ = f"n - 1 {kind} to bring n elements down to one."
+    return rule
 
 
 def mean(out: Shape, a: Shape, **options: Any) -> Cost:
@@ -51,6 +63,7 @@ def running(kind: str) -> Rule:
         rows = 1 if at is None else size((*a[:at], *a[at + 1 :]))
         return Cost({kind: size(a) - rows if size(a) != 0 else 0})
 
+    rule.__doc__ = f"n - 1 {kind} along an axis of n."
     return rule
 
 

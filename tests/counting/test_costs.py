@@ -1,5 +1,6 @@
 """The table of costs against numbers that really execute each function and count."""
 
+import importlib.util
 import itertools
 from collections import Counter
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import sympy
 from calls import FLOATS, WHOLE, call, calls
+from checkpoints import ROOT
 from helpers import as_scalars, held
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -150,3 +152,21 @@ def test_nothing_changes_a_cost():
         cost.update(hash=1)
     given["hash"] = 1
     assert cost == Cost(mul=3) == {"mul": 3}
+
+
+NEW = np.lib.NumpyVersion(np.__version__) >= "2.4.0"
+
+
+@pytest.mark.skipif(not NEW, reason="an older NumPy lacks some of the functions")
+def test_the_document_of_the_table_is_the_table():
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert operations().document() == text
+    for known in ("executed", "bound", "published"):
+        assert f"| {known} |" in text
+
+
+def operations():
+    spec = importlib.util.spec_from_file_location("operations", ROOT / "scripts" / "operations.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
