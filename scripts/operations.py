@@ -14,15 +14,19 @@ from counting.rules import Rule
 
 HEAD = """# What each operation costs
 
-The rows of [the table](../counting/costs.py), by rule; printed by `python scripts/operations.py`. What NumPy does in
-Python code over these, `np.median` or `np.linalg.norm`, is counted as its own lines execute it. How we know:
+The rows of [the table](../counting/costs.py), by rule; printed by `python scripts/operations.py`.
+What NumPy does in Python code over these, `np.median` or `np.linalg.norm`, is counted as its own
+lines execute it. How we know:
 
-- **executed**: the algorithm runs on numbers that count each of their operations, at drawn shapes, and takes exactly that;
-- **bound**: how many it takes depends on the numbers; the worst case of the textbook's algorithm takes exactly that;
-- **published**: what LAPACK executes is not looked at; the source is in [the rules](../counting/published.py).
+- **executed**: the algorithm runs on numbers that count each of their operations, at drawn shapes,
+  and takes exactly that;
+- **bound**: how many it takes depends on the numbers; the worst case of the textbook's algorithm
+  takes exactly that;
+- **published**: what a library executes is not looked at; the source is in
+  [the rules](../counting/published.py).
 
-Kinds are of floating-point numbers; whole numbers and truth values have kinds of their own, `int` and `logic`, and
-complex ones take what the textbook does with their parts.
+Kinds are of floating-point numbers; whole numbers and truth values have kinds of their own, `int`
+and `logic`, and complex ones take what the textbook does with their parts.
 
 | functions | one call | how we know |
 | --- | --- | --- |
