@@ -159,15 +159,15 @@ class Counted(Guarded, Methods, Operators):
             if COSTS[function] is views:
                 return seen(operands[0], function, **normal)
             return apply(function, *operands, **normal)
-        except Uncounted:
-            if function in REAL and type(self.data) is np.ndarray and not leaving.get():
-                with made_in(self.ledger):  # line by line
-                    return code_of(function)(*args, **options)  # type: ignore[misc]
-            raise
-        except Exception:
+        except Exception as error:
             if leaving.get():
                 return leave(function, *args, **options)
-            raise
+            if type(error) is not Uncounted or function not in REAL:
+                raise
+            if type(self.data) is not np.ndarray:
+                raise
+        with made_in(self.ledger):  # line by line
+            return code_of(function)(*args, **options)  # type: ignore[misc]
 
     def __composite__(self, function: composite, *operands: Any) -> Any:
         ledger = self.spec.ledger

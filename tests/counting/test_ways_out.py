@@ -120,7 +120,6 @@ UNPRICED = {
     "an output": lambda x: np.add(x, x, out=x.data),
     "a mean in another dtype by position": lambda x: np.mean(x, 0, np.float64, None, False, True),
     "a product along other axes": lambda x: np.matmul(x, x, axes=[(1, 0), (0, 1), (0, 1)]),
-    "a variance into an output": lambda x: np.var(x, out=x),
     "an array by name": lambda x: np.sum(a=x),
     "a list of texts": lambda x: np.add(x, ["a", "b", "c"]),
     "a counted array of a counted array": lambda x: Counted(x, x.ledger) + 1,
