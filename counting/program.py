@@ -130,7 +130,8 @@ class Program:
             return type(x)(map(self.meaning, x))
         if type(x) in (dict, OrderedDict, defaultdict):
             held = copy(x)
-            held.update({name: self.meaning(part) for name, part in x.items()})
+            held.clear()
+            held.update({self.meaning(key): self.meaning(part) for key, part in x.items()})
             return held
         if type(x) is deque:
             return deque(map(self.meaning, x), x.maxlen)

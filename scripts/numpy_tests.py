@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -214,8 +215,8 @@ def main() -> None:
     print(f"NumPy {np.__version__}\n\n| file | pass plainly | counted | refused | wrong |")
     print("| --- | --: | --: | --: | --: |")
     reasons: Counter[str] = Counter()
-    for file in given.files:
-        found = outcomes(file)
+    pool = ThreadPoolExecutor(os.cpu_count())
+    for file, found in zip(given.files, pool.map(outcomes, given.files), strict=True):
         print(row(file, found), flush=True)
         reasons.update(why(told) for how, told in found.values() if how == "refused")
         for name, (how, told) in found.items():

@@ -190,6 +190,40 @@ def test_a_contiguous_array_is_one():
     same(lambda x: np.asfortranarray(x).flags.f_contiguous, ROWS)
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        lambda z: np.mean(z),
+        lambda z: np.var(z),
+        lambda z: np.std(z, ddof=1),
+        lambda z: np.var(z.real, where=z.real > 0),
+        lambda z: np.mean(z.real, dtype=np.float32),
+        lambda z: np.clip(np.array([1, 2, 3], np.int8), -1000, 2),
+        lambda z: np.einsum("ii->i", np.outer(z, z)),
+        lambda z: np.quantile(z.real, 0.3, method="averaged_inverted_cdf"),
+        lambda z: np.histogram(z.real, bins="auto")[0],
+        lambda z: np.histogramdd([z.real, z.imag], bins=2)[0],
+        lambda z: np.unique(np.array([3, 1, 3]), return_inverse=True),
+        lambda z: np.piecewise(2.0, [True, False], [1, 2]),
+        lambda z: np.max(z.real[:0], initial=3.0),
+        lambda z: np.bincount([]),
+        lambda z: np.float32(z.real.sum()) * np.ones(2, np.float32),
+    ],
+)
+def test_what_numpys_tests_have_found(program):
+    same(program, np.array([1 + 2j, -3j, 2.5, 4 - 1j]))
+
+
+def test_a_mean_of_complex_numbers_is_a_sum_and_a_quotient():
+    z = np.array([1 + 2j, -3j, 2.5, 4 - 1j])
+    assert cost(np.mean, z) == cost(lambda z: np.add.reduce(z) / np.intp(4), z)
+
+
+def test_an_extreme_of_nothing_is_an_error_as_it_is_numpys():
+    with pytest.raises(ValueError, match="no identity"):
+        counted(lambda: np.maximum.reduce(np.ones(0), initial=None))()
+
+
 # What is refused
 
 
