@@ -77,15 +77,17 @@ def test_overhead(folder):
         overhead(str(folder), keys=13, pairs=3)
 
 
-def test_what_counting_adds_to_single_operations():
+def test_what_counting_adds_to_single_operations(tmp_path):
     found = operations(rounds=3, calls=20)
     assert [row.operation for row in found] == [*OPERATIONS]
     assert len(found) == 20
     assert all(row.bare_us > 0 and row.counted_us > 0 for row in found)
     with pytest.raises(InputError, match="at least 1 of each: 0 rounds"):
         operations(rounds=0)
-    document, _ = bench("", "operations", "--rounds", "1")
-    assert len(document["operations"]) == 20
+    result = minigpt("bench", "operations", "--rounds", "1", "--json", cwd=tmp_path)
+    assert len(json.loads(result.stdout)["operations"]) == 20
+    told = minigpt("bench", "operations", "--rounds", "1", cwd=tmp_path).stdout.decode()
+    assert told.split()[:7] == ["operation", "bare", "µs", "counted", "µs", "added", "µs"]
 
 
 def test_the_figures_of_a_row_follow_from_its_runs(folder, monkeypatch):
