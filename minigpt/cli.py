@@ -98,7 +98,8 @@ def download(
     print(f"{model} is in {folder}")
 
 
-Named = Annotated[str, typer.Argument(help="a name (gpt2-xl), a config.json, a folder, a hub name")]
+NAMED = "a name (gpt2-xl), a config.json, a folder, a hub name"
+Named = Annotated[str, typer.Argument(help=NAMED)]
 
 
 @app.command()
@@ -122,7 +123,9 @@ def formulas(
 
 @app.command()
 def verify(
-    model: Named = "gpt2",
+    model: Annotated[
+        str, typer.Argument(help=f"{NAMED}; with --peers, a Python file with `program` too")
+    ] = "gpt2",
     prompt: Annotated[int | None, typer.Option(help="new tokens of the pass")] = None,
     past: Annotated[int | None, typer.Option(help="tokens in the cache before it")] = None,
     seed: Annotated[int | None, typer.Option(help="of the configurations drawn")] = None,
@@ -131,7 +134,8 @@ def verify(
 ) -> None:
     """Hold every witness and published formula against execution.
 
-    Exit status 1 if a witness disagrees.
+    Exit status 1 if a witness disagrees. With --peers, a Python file that defines a function
+    `program` and a tuple `arguments` of arrays is counted beside JAX and flopscope.
     """
     from minigpt.commands.verify import run
 

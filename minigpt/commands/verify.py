@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -10,7 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from counting.table import table
+from counting.views import flops
 from minigpt.commands.terminal import console
+from minigpt.errors import InputError, without_effect
 from minigpt.formulas.claims import GPU, UNITS, Claim
 from minigpt.formulas.figures import named
 from minigpt.formulas.notation import si
@@ -32,13 +35,18 @@ def run(
     """Verifies a model and prints what was found; gives the exit status, 1 if a witness differs.
 
     Args:
-        model: see `figures.named`.
+        model: see `figures.named`; or a Python file, see `beside`, with `peers` alone.
         prompt, past, seed, peers: see `verify`.
         as_json: the last line is a JSON document.
 
     Raises:
         InputError: there is no such model, or an option cannot be used.
     """
+    if model.endswith(".py") and Path(model).is_file():
+        if not peers:
+            raise InputError(f"{model} is a program: --peers tells who else counts what it does")
+        without_effect({"--prompt": prompt, "--past": past, "--seed": seed}, "a program")
+        return _program(model, as_json)
     config = named(model)
     with Console(stderr=True).status("running the witnesses"):
         found = verify(config, model, prompt=prompt, past=past, seed=seed, peers=peers)
@@ -46,6 +54,30 @@ def run(
     if as_json:
         print(json.dumps(document(found)))
     return 0 if found.agrees else 1
+
+
+def _program(path: str, as_json: bool) -> int:
+    from counting.table import kinds
+    from minigpt.formulas.beside import beside
+
+    counts, peers = beside(path)
+    ours = flops(counts)
+    made = table("counter", "FLOP", "of ours", "why", justify="left")
+    made.add_row("minigpt", f"{ours:,}", "1", "every operation once, a multiply-add as two")
+    for peer in peers:
+        why = [f"{n:+,} {what}" for what, n in peer.differences.items()] + peer.notes
+        shown = "-" if peer.flop is None else f"{peer.flop:,}"
+        made.add_row(peer.name, shown, _ratio(peer.ratio(ours)), Text("; ".join(why) or "the same"))
+    console(prose=True).print(Group(Text(path), "", kinds(counts), "", made))
+    if as_json:
+        told = [peer._asdict() | {"ratio": peer.ratio(ours)} for peer in peers]
+        found = {"program": path, "flop": ours, "kinds": counts.cost.by_kind(), "peers": told}
+        print(json.dumps({"schema": SCHEMA} | found))
+    return 0
+
+
+def _ratio(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.4g}"
 
 
 def tables(found: Verification) -> Group:
