@@ -1,12 +1,10 @@
 """Who else counts a NumPy program, and how what they say differs from what is counted here.
 
-JAX compiles the same function, with `jax.numpy` in the place of NumPy, and flopscope runs it, with
-`flopscope.numpy`. Where a difference is named by an amount, the amount is worked out of this run.
+JAX compiles the function with `jax.numpy` for NumPy, flopscope runs it with `flopscope.numpy`.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable
 from importlib import import_module
 from math import prod
 from typing import Any, NamedTuple
@@ -17,7 +15,7 @@ from counting import Counts, counted
 from counting.views import exact, flops
 from minigpt.errors import InputError
 from minigpt.formulas.other_counters import installed, quiet
-from minigpt.formulas.programs import in_place_of_numpy, line, loaded
+from minigpt.formulas.programs import in_place_of_numpy, line, loaded, name_here
 
 TRANSCENDENTAL = ("exp", "tanh", "sqrt", "sin", "cos", "log", "pow", "trig")
 
@@ -27,9 +25,8 @@ class Beside(NamedTuple):
 
     Attributes:
         flop: what it reports, None if it could not.
-        differences: what it counts otherwise, and by how much that changes our FLOP; with what
-            has no name yet, they sum to the whole difference.
-        notes: what it leaves out by an amount that is not known, or why it could not report.
+        differences: by how much each changes our FLOP; with the rest, the whole difference.
+        notes: what it leaves out without an amount, or why it could not report.
     """
 
     name: str
@@ -40,9 +37,6 @@ class Beside(NamedTuple):
     def ratio(self, ours: int) -> float | None:
         """What it reports, over our FLOP; None if one of them is not there."""
         return self.flop / ours if self.flop is not None and ours else None
-
-
-Peer = Callable[[Any, tuple[Any, ...], Counts], Beside]
 
 
 def beside(path: str) -> tuple[Counts, list[Beside]]:
@@ -75,23 +69,22 @@ def _jax(program: Any, arguments: tuple[Any, ...], counts: Counts) -> Beside:
     jax, numpy = import_module("jax"), import_module("jax.numpy")
     lowered = jax.jit(in_place_of_numpy(program, numpy, numpy.asarray, {})).lower(*arguments)
     compiled = lowered.compile()
+    analyses = (x.cost_analysis() or {} for x in (lowered, compiled))
+    before, reported = (int(found.get("flops", 0)) for found in analyses)  # 0 is left out
     text = compiled.as_text()
-    # A figure that is 0 is not in it.
-    before, reported = (int((x.cost_analysis() or {}).get("flops", 0)) for x in (lowered, compiled))
-    cost = counts.cost
     differences = {
         "as transcendentals are apart": -sum(counts.total(kind) for kind in TRANSCENDENTAL),
-        "as operations on integers and truth values count": cost.operations - cost.flops,
+        "as operations on integers and truth values count": counts.cost.operations - flops(counts),
         "as selects and conversions count": selected(lowered.as_text(dialect="hlo")),
         "by compiling: shared, folded, computed again": reported - before,
     }
-    known = {
-        "a loop of XLA's counts once, however often it runs": " while(" in text,
-        "calls of libraries, as LAPACK's, count nothing": " custom-call(" in text,
-        "summed in float32": reported >= 2**24,
+    signs = {
+        " while(": "a loop of XLA's counts once, however often it runs",
+        " custom-call(": "calls of libraries, as LAPACK's, count nothing",
     }
-    notes = [note for note, holds in known.items() if holds]
-    rest = "in the rest: algorithms of its own, as for sort, argmax and cumsum"
+    notes = [note for sign, note in signs.items() if sign in text]
+    notes += ["summed in float32"] * (reported >= 2**24)
+    rest = "in the rest: algorithms of its own, as for sort and argmax, and what is left out"
     return _summed("JAX cost_analysis", reported, flops(counts), differences, rest, notes)
 
 
@@ -125,41 +118,32 @@ def _flopscope(program: Any, arguments: tuple[Any, ...], counts: Counts) -> Besi
         plain = run()
     finally:
         weights.load_weights()
-    reported = sum(record.flop_cost for record in billed)
+    reported = sum(r.flop_cost for r in billed)
     heavy = {r.op_name: weights.get_weight(r.op_name) for r in billed}
     heavy |= {r.resolved_dtype: weights.get_dtype_rate(r.resolved_dtype or "bool") for r in billed}
     weighed = ", ".join(f"{name} {n:g}" for name, n in heavy.items() if n > 1)
     theirs: Counter[str] = Counter()
-    for record in plain:
-        theirs[_ours(record.op_name)] += record.flop_cost
+    for r in plain:
+        theirs[name_here(r.op_name)] += r.flop_cost
     differences = {
         f"by weights: {weighed}": reported - theirs.total(),
         "as a product is mp(2n - 1), not 2mnp": exact(counts) - flops(counts),
     }
     ours = {operation: exact(counts.where("*", operation)) for _, operation in counts}
-    for operation in sorted(theirs.keys() | ours):
-        rule = "by another rule" if ours.get(operation) else "which is no FLOP here"
-        difference = theirs[operation] - ours.get(operation, 0)
-        differences[f"in {operation}, {rule}"] = difference
+    for name in sorted(theirs.keys() | ours):
+        where = "listed there alone" if name not in ours else "by another rule"
+        where = where if name in theirs else "listed here alone"
+        where = "moved alone here" if ours.get(name) == 0 else where
+        differences[f"in {name}, {where}"] = theirs[name] - ours.get(name, 0)
     return _summed("flopscope", reported, flops(counts), differences, "in the rest", [])
-
-
-def _ours(operation: str) -> str:
-    """What the ledger calls one of flopscope's operations."""
-    function: Any = np
-    for part in operation.split("."):
-        function = getattr(function, part, None)
-    return getattr(function, "__name__", operation)
 
 
 def _summed(
     name: str, reported: int, ours: int, named: dict[str, int], rest: str, notes: list[str]
 ) -> Beside:
+    """A figure with its differences, those of 0 left out."""
     differences = named | {rest: reported - ours - sum(named.values())}
     return Beside(name, reported, {k: n for k, n in differences.items() if n}, notes)
 
 
-PEERS: dict[str, tuple[str, Peer]] = {
-    "jax": ("JAX cost_analysis", _jax),
-    "flopscope": ("flopscope", _flopscope),
-}
+PEERS = {"jax": ("JAX cost_analysis", _jax), "flopscope": ("flopscope", _flopscope)}

@@ -3,7 +3,7 @@
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import CellType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CellType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -88,3 +88,12 @@ def _named(namespace: Any, dotted: str, otherwise: Any) -> Any:
     for part in parts:
         namespace = getattr(namespace, part, None)
     return otherwise if namespace is None else namespace
+
+
+def name_here(operation: str) -> str:
+    """What a ledger calls an operation that has another of NumPy's names: divide, true_divide."""
+    function: Any = np
+    for part in operation.split("."):
+        function = getattr(function, part, None)
+    method = isinstance(function, BuiltinFunctionType)  # of a ufunc: add.reduce
+    return operation if method else getattr(function, "__name__", operation)
