@@ -383,6 +383,7 @@ def seen(x: Counted, function: Callable[..., Any], **options: Any) -> Counted:
 
 
 def _reshaped(x: Counted, shape: Any, order: str) -> Counted:
+    order = order.upper()
     if order == "K" and hasattr(x.data, "strides"):  # as the elements lie in memory
         axes = sorted(range(x.ndim), key=lambda i: -abs(x.data.strides[i]))
         return _reshaped(x.transpose(*axes), shape, "C")
