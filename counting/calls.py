@@ -200,6 +200,8 @@ def spelled(
     if function not in CALLS:
         return args, dict(options)
     call = CALLS[function]
+    if function in (np.dot, np.inner, np.vdot):  # an array of a number too, as in NumPy
+        args = [*(x if hasattr(x, "shape") else np.asarray(x) for x in args[:2]), *args[2:]]
     if len(args) == call.operands and not options:
         return args, {}
     name = full_name(function)

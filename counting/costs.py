@@ -134,7 +134,7 @@ COSTS: dict[Callable[..., Any], Rule] = {
     **_rows(inside.FOURIER, _FOURIER),
     inside.clip: rules.clip,
     np.dot: rules.dot,
-    np.inner: matmul,
+    np.inner: rules.dot,
     np.vdot: rules.vdot,
     np.bincount: rules.bins,
     np.lexsort: rules.sorting_keys,

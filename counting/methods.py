@@ -79,7 +79,15 @@ class Methods:
         kept = np.asarray(condition) if type(condition) is list else condition
         return np.take(self, kept.nonzero()[0], axis=axis, out=out)
 
-    def choose(self: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
+    def conj(self: Any, out: Any = None) -> Any:
+        """Itself where the numbers are real, as NumPy's method gives it."""
+        return self if self.dtype.kind != "c" and out is None else np.conjugate(self, out=out)
+
+    conjugate = conj
+
+    def choose(self: Any, *choices: Any, out: Any = None, mode: str = "raise") -> Any:
+        if len(choices) == 1:
+            (choices,) = choices
         if out is not None:
             raise Uncounted("choose is counted without out: use x.data")
         return self._call(choose, *choices, mode=mode)

@@ -177,7 +177,7 @@ def test_the_elements_one_after_another_are_numpys(x):
     assert np.array_equal(given, plainly)
 
 
-@pytest.mark.parametrize("order", ["C", "F", "A", "K"])
+@pytest.mark.parametrize("order", ["C", "F", "A", "K", "f"])
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
 def test_elements_are_laid_out_in_numpys_order(order, axes):
     x = np.arange(24.0).reshape(2, 3, 4).transpose(axes)
@@ -207,6 +207,9 @@ def test_a_contiguous_array_is_one():
         lambda z: np.piecewise(2.0, [True, False], [1, 2]),
         lambda z: np.max(z.real[:0], initial=3.0),
         lambda z: np.bincount([]),
+        lambda z: (np.inner(3.0, z.real), np.dot(z.real.astype(np.float32), 2.0)),
+        lambda z: (z.real.conj() is z.real.conj(), z.conj()),
+        lambda z: np.array([1, 0]).choose(z.real[:2], z.imag[:2]),
         lambda z: np.float32(z.real.sum()) * np.ones(2, np.float32),
     ],
 )
