@@ -168,12 +168,13 @@ class Counted(Guarded, Reshaping, Methods, Operators):
 
     def __getitem__(self, index: Any) -> "Counted":
         """A view where NumPy gives a view; a copy, and priced as one, where it gives a value."""
-        if getattr(index, "shape", ()) != () and index.dtype.kind in "iu":
-            return apply(np.take, self, index, axis=0)
-        if (parts := chosen(index)) is not None:
-            return apply(getitem, self, *parts)
-        if type(index) is Counted:  # one number: a copy of it leaves the count, as an index
-            index = index.tolist()
+        if type(index) is not int and type(index) is not slice:
+            if getattr(index, "shape", ()) != () and index.dtype.kind in "iu":
+                return apply(np.take, self, index, axis=0)
+            if (parts := chosen(index)) is not None:
+                return apply(getitem, self, *parts)
+            if type(index) is Counted:  # one number: a copy of it leaves the count, as an index
+                index = index.tolist()
         try:
             part = self.data[index]
             if getattr(part, "shape", ()) == () and is_value(part, index):
