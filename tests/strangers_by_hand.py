@@ -6,7 +6,14 @@ product of matrices is n multiply-adds for each inner product of n terms. What i
 values and whole numbers alone is no FLOP; the mean of truth values is that of floats.
 """
 
+import inspect
+
+import numpy as np
+
 from counting import Cost
+
+# Whether x == 0 is asked in NumPy's own line, as in older versions of it, or x taken as a truth.
+SINC_COMPARES = "x == 0" in inspect.getsource(np.sinc)
 
 
 def lines(*costs):
@@ -72,6 +79,7 @@ def fir_filter(n, taps):
     return lines(
         Cost(add=taps, mul=taps),  # 2 * cutoff * (n - …)
         Cost(mul=taps, sin=taps, div=taps),  # sinc: sin(pi x) / (pi x)
+        Cost(cmp=taps if SINC_COMPARES else 0),
         Cost(mul=taps, div=taps, cos=taps),  # cos(2 * pi * n / …)
         Cost(mul=taps, add=taps) + Cost(mul=taps),  # h *= 0.54 - 0.46 * cos
         Cost(add=taps - 1, div=taps),  # h / sum(h)
