@@ -7,7 +7,7 @@ import numpy as np
 from counting import inside, primitives
 from counting.array import Counted, apply, view
 from counting.cost import Uncounted, size
-from counting.creation import asarray, number
+from counting.creation import asarray, made, number
 from counting.shape_rules import broadcast
 from counting.twins import SUBSTITUTES, numpys
 
@@ -17,6 +17,12 @@ class _Array(type):
 
     def __instancecheck__(cls, x: Any) -> bool:
         return isinstance(x.data if type(x) is Counted else x, np.ndarray)
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        if cls is not ndarray:
+            raise Uncounted(f"operators of a {cls.__name__} are not those of a plain array")
+        bare = np.ndarray(*map(number, args), **{name: number(x) for name, x in options.items()})
+        return made(bare, "ndarray", written=False)
 
 
 class ndarray(np.ndarray, metaclass=_Array):
