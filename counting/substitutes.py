@@ -8,7 +8,7 @@ import numpy as np
 from counting import inside, primitives
 from counting.array import Counted, apply, view
 from counting.cost import Uncounted, size
-from counting.creation import asarray, ledger_here, number
+from counting.creation import asarray, ledger_here, made, number
 from counting.leaving import leave
 from counting.shape_rules import broadcast
 from counting.twins import MODULES, NOT_RUN, SUBSTITUTES, numpys
@@ -17,13 +17,14 @@ from counting.twins import MODULES, NOT_RUN, SUBSTITUTES, numpys
 class _Array(type):
     """Counted arrays are arrays, for code that asks, and made where it makes one."""
 
-    def __call__(cls, *args: Any, **options: Any) -> Any:
-        if cls is ndarray:
-            return asarray(np.ndarray(*map(number, args), **options))
-        return super().__call__(*args, **options)
-
     def __instancecheck__(cls, x: Any) -> bool:
         return isinstance(x.data if type(x) is Counted else x, np.ndarray)
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        if cls is not ndarray:
+            raise Uncounted(f"operators of a {cls.__name__} are not those of a plain array")
+        bare = np.ndarray(*map(number, args), **{name: number(x) for name, x in options.items()})
+        return made(bare, "ndarray", written=False)
 
 
 class ndarray(np.ndarray, metaclass=_Array):

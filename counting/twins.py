@@ -10,7 +10,7 @@ import builtins
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CellType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -251,6 +251,16 @@ def importing(meaning: Callable[[Any], Any]) -> dict[str, Any]:
     return {**vars(builtins), **own}
 
 
+_FUNCTIONS = (FunctionType, BuiltinFunctionType, Dispatcher, np.ufunc)
+
+
+def _cell(cell: CellType) -> CellType:
+    """What a function of NumPy's finds around it: a function of NumPy's is one here too."""
+    real = cell.cell_contents
+    means = numpys(real) if isinstance(real, _FUNCTIONS) else real
+    return cell if means is real else CellType(means)
+
+
 def rebound(function: FunctionType, names: Globals) -> Any:
     """The twin of a function: its code with other globals."""
     twin = FunctionType(
@@ -258,7 +268,7 @@ def rebound(function: FunctionType, names: Globals) -> Any:
         names,
         function.__name__,
         function.__defaults__,
-        function.__closure__,
+        function.__closure__ and tuple(map(_cell, function.__closure__)),
     )
     twin.__kwdefaults__ = function.__kwdefaults__
     twin.__dict__.update(function.__dict__)

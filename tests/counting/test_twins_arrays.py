@@ -245,6 +245,8 @@ class Own(np.ndarray):
         lambda: np.ones(3).view(Own),
         lambda: np.ma.masked_array(np.ones(3)),
         lambda: np.ma.array([1.0, 2.0], mask=[True, False]),
+        lambda: np.ma.zeros(3),
+        lambda: Own((3,)),
         lambda: np.matrix([[1.0, 2.0]]),
         lambda: np.einsum("i,i", np.ones(2), np.ones(2), dtype=complex),
         lambda: np.random.default_rng(0).random(out=np.zeros(2)),
@@ -255,3 +257,13 @@ class Own(np.ndarray):
 def test_what_is_no_array_of_numbers_or_cannot_be_counted_is_refused(program):
     with pytest.raises(Uncounted):
         counted(program)()
+
+
+def test_an_array_made_by_its_class_counts():
+    def program():
+        x = np.ndarray((3,))
+        x[:] = 2
+        return x * x
+
+    assert same(program).tolist() == [4.0, 4.0, 4.0]
+    assert cost(program) == Cost(mul=3)
