@@ -6,6 +6,8 @@ expressions.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import cycle
 from typing import Any
 
 from counting.cost import Shape, size
@@ -35,7 +37,7 @@ def laid_out(shape: Shape, steps: Sequence[Any]) -> Layout:
     if size(shape) == 0:
         return None
     straight = strides(shape, None)
-    same = all(n == 1 or a == b for n, a, b in zip(shape, steps, straight, strict=True))
+    same = all(n == 1 or _equal(a, b) for n, a, b in zip(shape, steps, straight, strict=True))
     return None if same else tuple(1 if n == 1 else s for n, s in zip(shape, steps, strict=True))
 
 
@@ -101,15 +103,33 @@ def _vote(a: int, b: int, steps: Sequence[Sequence[Any]]) -> int:
 
 
 def _compared(a: Any, b: Any) -> int:
+    """The sign of a - b; of symbols, that of sizes from 2 on, if it is one at all tried."""
     if isinstance(a, int) and isinstance(b, int):
         return (a > b) - (a < b)
-    if a == b:
+    if _equal(a, b):
         return 0
-    if (b / a).is_integer:
-        return -1
-    if (a / b).is_integer:
-        return 1
-    raise _Incomparable
+    signs = _signs(a, b)
+    if len(signs) != 1:
+        raise _Incomparable
+    return next(iter(signs))
+
+
+_TRIED = ((2,), (2, 4, 6, 10, 14, 22), (26, 14, 10, 6, 4, 2), (64, 2, 128, 4), (2, 2, 2, 2, 512))
+
+
+@lru_cache(maxsize=4096)
+def _signs(a: Any, b: Any) -> frozenset[int]:
+    names = sorted((a - b).free_symbols, key=str)
+    found = set()
+    for sizes in _TRIED:
+        n = (a - b).subs(dict(zip(names, cycle(sizes), strict=False)))
+        found.add(bool(n > 0) - bool(n < 0))
+    return frozenset(found - {0})
+
+
+def _equal(a: Any, b: Any) -> bool:
+    more = a - b
+    return bool(more == 0) or (hasattr(more, "expand") and bool(more.expand() == 0))
 
 
 def of_axes(shape: Shape, layout: Layout, axes: Sequence[int]) -> Layout:
@@ -139,7 +159,7 @@ def reshaped(shape: Shape, layout: Layout, new: Shape) -> tuple[bool, Layout]:
             # The fewest axes on either side that hold as many elements.
             n, m, first, begin = old[i][0], wanted[len(found)], i, len(found)
             end = begin + 1
-            while n != m:
+            while not _equal(n, m):
                 if _compared(n, m) < 0:
                     i += 1
                     n = n * old[i][0]
@@ -150,7 +170,7 @@ def reshaped(shape: Shape, layout: Layout, new: Shape) -> tuple[bool, Layout]:
             ):
                 if not known:
                     raise _Incomparable
-                if outer != length * inner:
+                if not _equal(outer, length * inner):
                     return False, None
             part = strides(tuple(wanted[begin:end]), None)
             found += [s * old[i][1] if known else UNKNOWN for s in part]

@@ -268,7 +268,9 @@ def _einsum(*operands: ShapeArray, subscripts: str) -> ShapeArray:
             _fit(x.shape, tuple(sizes.values()), n in (1, sizes[letter]))
     dtype = np.result_type(*(x.dtype for x in operands))
     shape = tuple(sizes[letter] for letter in result)
-    return ShapeArray(shape, dtype, straight_or_unknown(*operands))
+    first = [letter for letter in sizes if letter in result]  # in the order of their appearance
+    layout = straight_or_unknown(*operands) if first == [*result] else UNKNOWN
+    return ShapeArray(shape, dtype, layout)
 
 
 def _correlate(a: ShapeArray, v: ShapeArray, mode: int) -> ShapeArray:
