@@ -141,7 +141,7 @@ WAYS_OUT = "bytes-like object is required, not 'Counted'|counted arrays have no"
 # Why an array is refused, by what is said.
 WHY = {
     "text, dates, objects": "no numbers that are counted|objects count nothing|makes obj|gives no",
-    "subclasses of arrays": "not those of a plain array",
+    "subclasses of arrays": r"not those of a plain array|np\.ma\.",
     "complex numbers in what has no textbook": "of complex numbers is not counted",
     "records": "an array of fields|an element with fields",
     "functions without a row": "has no row in",
