@@ -4,12 +4,14 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeGuard
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from counting.charge import Spec
 from counting.composite import composite
-from counting.cost import Shape, Uncounted
+from counting.cost import Shape, Uncounted, size
 from counting.costs import COSTS
 from counting.dtypes import admitted, require
+from counting.layout import UNKNOWN as NOT_KNOWN
 from counting.ledger import Ledger
 from counting.memory import occupied
 from counting.primitives import getitem, setitem
@@ -49,7 +51,7 @@ def form(data: Any) -> tuple[Any, ...]:
     if isinstance(data, np.ndarray):
         return type(data), data.shape, data.dtype, occupied(data)
     if type(data) is ShapeArray:
-        return ShapeArray, data.shape, data.dtype, data.nbytes, data.layout
+        return ShapeArray, data.shape, data.dtype, _occupied(data), data.layout
     looks = type(data), data.shape, data.dtype, data.nbytes
     if not is_packed(data):
         return looks
@@ -58,6 +60,19 @@ def form(data: Any) -> tuple[Any, ...]:
 
 
 _BY_DATA = frozenset((getitem, setitem, np.ndarray.nonzero, np.bincount))
+
+
+def _occupied(data: ShapeArray) -> Any:
+    """As `memory.occupied`; of symbols, what is repeated by strides of 0 lies there once."""
+    layout = data.layout
+    if layout is None or layout is NOT_KNOWN:
+        return data.nbytes
+    if all(type(n) is int for n in (*data.shape, *layout)):
+        steps = [step * data.dtype.itemsize for step in layout]
+        return occupied(as_strided(np.empty(1, data.dtype), data.shape, steps))
+    once = [n for n, step in zip(data.shape, layout, strict=True) if step != 0]
+    return size(tuple(once)) * data.dtype.itemsize
+
 
 UNKNOWN = object()  # stands for an operand without a fingerprint: the price is not remembered
 

@@ -56,7 +56,7 @@ class Methods:
 
     def flatten(self: Any, order: str = "C") -> Any:
         lain = self.reshape(-1, order=order)
-        return lain.copy() if np.may_share_memory(lain.data, self.data) else lain
+        return lain.copy() if lain.base is (self if self.base is None else self.base) else lain
 
     def fill(self: Any, value: Any) -> None:
         self[...] = value

@@ -50,6 +50,8 @@ class Reshaping:
     def reshape(self: Any, *shape: Any, order: str = "C") -> Any:
         """A view in another shape, or a copy where NumPy makes one, counted."""
         new, order = shape[0] if len(shape) == 1 else shape, order.upper()
+        if type(new) is not int:
+            new = dims(new)
         if order == "K" and type(self.data) is not ShapeArray:  # as the elements lie in memory
             axes = sorted(range(self.ndim), key=lambda i: -abs(self.data.strides[i]))
             return self.transpose(*axes).reshape(new)

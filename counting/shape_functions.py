@@ -43,19 +43,21 @@ def _where(condition: Any, x: Any, y: Any) -> ShapeArray:
 
 
 def _whole(indices: Any) -> None:
-    if np.dtype(indices.dtype).kind not in "iu":
-        raise TypeError(f"elements are taken by whole numbers, not by {indices.dtype}")
+    if np.dtype(dtype_of(indices)).kind not in "iu":
+        raise TypeError(f"elements are taken by whole numbers, not by {dtype_of(indices)}")
 
 
-def _take(a: ShapeArray, indices: Any, axis: int | None = None) -> ShapeArray:
+def _take(a: ShapeArray, indices: Any, axis: int | None = None, mode: str = "raise") -> ShapeArray:
     _whole(indices)
     if axis is None:
-        return ShapeArray(indices.shape, a.dtype)
+        return ShapeArray(shape_of(indices), a.dtype)
     axis = range(a.ndim)[axis]
-    return ShapeArray((*a.shape[:axis], *indices.shape, *a.shape[axis + 1 :]), a.dtype)
+    return ShapeArray((*a.shape[:axis], *shape_of(indices), *a.shape[axis + 1 :]), a.dtype)
 
 
-def _copyto(dst: ShapeArray, src: Any) -> None:
+def _copyto(dst: ShapeArray, src: Any, casting: Any = "same_kind", where: Any = True) -> None:
+    if where is not True:
+        raise TypeError(f"how many elements {where} chooses is not known without data")
     shape = shape_of(src)
     while len(shape) > dst.ndim and shape[0] == 1:
         shape = shape[1:]
@@ -64,7 +66,7 @@ def _copyto(dst: ShapeArray, src: Any) -> None:
     dtype = (
         np.result_type(dtype_of(src)) if hasattr(src, "dtype") else np.result_type(dst.dtype, src)
     )
-    if not np.can_cast(dtype, dst.dtype, "same_kind"):
+    if not np.can_cast(dtype, dst.dtype, casting):
         raise TypeError(f"cannot write {dtype} into {dst.dtype}")
 
 

@@ -5,6 +5,7 @@ Dimensions are ints or SymPy expressions; two symbolic dimensions fit if they ar
 """
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -105,9 +106,33 @@ class ShapeArray(NDArrayOperatorsMixin):
     size = property(lambda self: size(self.shape))
     nbytes = property(lambda self: self.size * self.dtype.itemsize)
     T = property(lambda self: np.transpose(self))
+    real = property(lambda self: self._part())
+    imag = property(lambda self: self._part())
 
     def __repr__(self) -> str:
         return f"ShapeArray({self.shape}, {self.dtype})"
+
+    def _part(self) -> "ShapeArray":
+        """Real or imaginary parts: every second of the numbers that complex ones are."""
+        if self.dtype.kind != "c":
+            return self
+        layout = self.layout
+        if layout is not UNKNOWN:
+            layout = laid_out(self.shape, [2 * step for step in strides(self.shape, layout)])
+        return ShapeArray(self.shape, np.empty(0, self.dtype).real.dtype, layout)
+
+    @property
+    def flags(self) -> SimpleNamespace:
+        """Where elements lie, as NumPy says it; False of what is not known."""
+        rows, columns = self.layout is None, self.T.layout is None
+        return SimpleNamespace(
+            c_contiguous=rows,
+            f_contiguous=columns,
+            contiguous=rows,
+            forc=rows or columns,
+            fnc=columns and not rows,
+            writeable=True,
+        )
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{self} has no data")
@@ -120,6 +145,7 @@ class ShapeArray(NDArrayOperatorsMixin):
             return NotImplemented if rule is None else rule(ufunc, *inputs, **options)
         out, dtype = options.pop("out", (None,)), options.pop("dtype", None)
         casting, asked = options.pop("casting", "same_kind"), options.pop("signature", None)
+        options.pop("where", None)  # no shape depends on it
         if "axes" in options:  # of Fourier transforms, which say what is made
             return out[0]
         if options.keys() - {"order"} or len(out) != 1:

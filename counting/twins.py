@@ -143,8 +143,8 @@ class Asking:
             if function in JOINS and args and type(args[0]) in (list, tuple):
                 args = (tuple(map(_countable, args[0])), *args[1:])
         found = function(*args, **options)
-        if options.get("out") is ... and hasattr(found, "spec"):  # no number, but an array
-            found.data = np.asarray(found.data)
+        if options.get("out") is ... and isinstance(getattr(found, "data", None), np.generic):
+            found.data = np.asarray(found.data)  # no number, but an array
         return found if known else _brought(function, found, args)
 
     @property
