@@ -67,11 +67,20 @@ def _occupied(data: ShapeArray) -> Any:
     layout = data.layout
     if layout is None or layout is NOT_KNOWN:
         return data.nbytes
-    if all(type(n) is int for n in (*data.shape, *layout)):
-        steps = [step * data.dtype.itemsize for step in layout]
-        return occupied(as_strided(np.empty(1, data.dtype), data.shape, steps))
-    once = [n for n, step in zip(data.shape, layout, strict=True) if step != 0]
-    return size(tuple(once)) * data.dtype.itemsize
+    once = [(abs(step), n) for n, step in zip(data.shape, layout, strict=True) if step != 0]
+    nbytes = size(tuple(n for _, n in once)) * data.dtype.itemsize
+    if any(type(x) is not int for pair in once for x in pair):
+        return nbytes
+    reach, apart = 1, True  # elements from the first to the last
+    for step, n in sorted(once):
+        apart, reach = apart and step >= reach, reach + step * (n - 1)
+    if apart or reach > SEARCHED:
+        return nbytes
+    steps = [step * data.dtype.itemsize for step in layout]
+    return occupied(as_strided(np.empty(1, data.dtype), data.shape, steps))
+
+
+SEARCHED = 2**26  # elements, of arrays whose elements share memory: of larger ones all are taken
 
 
 UNKNOWN = object()  # stands for an operand without a fingerprint: the price is not remembered
