@@ -24,8 +24,9 @@ from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
 from counting.ledger import Ledger
+from counting.names import importing, made_in
 from counting.program import INSTALLED
-from counting.twins import importing, made_in, numpys
+from counting.twins import numpys
 
 COMMAND = "python -m counting"
 NAMES = importing(numpys)  # Python's own, of the program and its modules

@@ -1,7 +1,6 @@
 """Arrays that count: a `Counted` holds any array and lets every operation pass `apply`."""
 
-import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
@@ -14,25 +13,25 @@ from counting.composite import composite
 from counting.cost import Shape, Uncounted
 from counting.costs import COSTS, REAL
 from counting.dtypes import admitted
-from counting.flat import Flat
+from counting.elements import Elements
 from counting.form import UNKNOWN, by_data, describe, fingerprint
-from counting.indexing import at, chosen, converted, is_value, shares
+from counting.indexing import shares
 from counting.leaving import Guarded, leave, leaving, refuse_the_rest
 from counting.ledger import UNSETTLED, Ledger, NotItsTurn
 from counting.methods import Methods
-from counting.operators import Operators, give_methods, of_one, of_some, written
+from counting.names import SUBSTITUTES, made_in, making
+from counting.operators import Operators, give_methods, of_one, of_some
 from counting.pricing import no_row, price
-from counting.primitives import getitem, setitem
 from counting.reshaping import Reshaping
 from counting.rules import views
 from counting.scope import place
 from counting.shapes import ShapeArray
-from counting.twins import NOT_RUN, SUBSTITUTES, code_of, made_in, making
+from counting.twins import NOT_RUN, code_of
 
 _new = object.__new__
 
 
-class Counted(Guarded, Reshaping, Methods, Operators):
+class Counted(Guarded, Elements, Reshaping, Methods, Operators):
     """An array whose every operation is priced by `COSTS` and recorded in its ledger.
 
     Args:
@@ -76,8 +75,6 @@ class Counted(Guarded, Reshaping, Methods, Operators):
         if self.base is None:
             self.spec.ledger.log.append(self.spec.freed)
 
-    flat: Flat = property(Flat, lambda self, value: Flat(self).__setitem__(..., value))  # type: ignore[assignment]
-
     @property
     def shape(self) -> Shape:
         return self.spec.shape
@@ -95,16 +92,6 @@ class Counted(Guarded, Reshaping, Methods, Operators):
 
     def _repr_html_(self) -> str:
         return show.html(self)
-
-    def __len__(self) -> int:
-        if not self.spec.shape:
-            raise TypeError("a counted array of no dimensions has no length")
-        return self.spec.shape[0]
-
-    def __iter__(self) -> Iterator["Counted"]:
-        if self.ndim > 1:
-            return (view(self, row) for row in self.data)
-        return map(self.__getitem__, range(len(self)))
 
     def __array_wrap__(self, x: Any, *context: Any) -> Any:
         """`x` as it is: NumPy's Python code asks that of what it has computed."""
@@ -166,61 +153,20 @@ class Counted(Guarded, Reshaping, Methods, Operators):
             return function.function(*operands)
         return apply(function, *operands)
 
-    def __getitem__(self, index: Any) -> "Counted":
-        """A view where NumPy gives a view; a copy, and priced as one, where it gives a value."""
-        if type(index) is not int and type(index) is not slice:
-            if getattr(index, "shape", ()) != () and index.dtype.kind in "iu":
-                return apply(np.take, self, index, axis=0)
-            if (parts := chosen(index)) is not None:
-                return apply(getitem, self, *parts)
-            if type(index) is Counted:  # one number: a copy of it leaves the count, as an index
-                index = index.tolist()
-        try:
-            part = self.data[index]
-            if getattr(part, "shape", ()) == () and is_value(part, index):
-                return self._element(part, index)
-            return view(self, part)
-        except Uncounted:
-            if leaving.get():
-                return leave(operator.getitem, self, index)
-            raise
-
-    def _element(self, part: Any, index: Any) -> "Counted":
-        if self.spec.dtype.names is not None and part.dtype.names is not None:
-            raise Uncounted("an element with fields is a window: take the field first, x['a']")
-        whole = view(self, at(self.data, index)) if self.spec.shape else self
-        path, category = place.get()
-        ledger = self.spec.ledger
-        charge = ledger.hot.get((np.copy, category, whole.spec))
-        if charge is not None and isinstance(part, np.generic):
-            return entered(ledger, path, charge, part)
-        made = apply(np.copy, whole)
-        if isinstance(part, np.generic):  # `i = x[0]; i += 1` makes another number
-            made.data = part
-        return made
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        try:
-            if type(value) in (list, tuple):
-                value = together(value)
-            if (parts := chosen(index)) is not None:
-                apply(setitem, self, value, *parts)
-                return
-            value, how = converted(value, self.data)
-            part = view(self, at(self.data, index))
-            if how or not written(part, value):
-                apply(np.copyto, part, value, **how)
-        except Uncounted:
-            if not leaving.get():
-                raise
-            leave(operator.setitem, self, index, value)
-
     def tolist(self) -> Any:
         """The values as Python numbers, for control flow: a copy of them leaves the count."""
         return apply(np.copy, self, order="C").data.tolist()
 
     def _view(self, data: Any) -> "Counted":
         return view(self, data)
+
+    @staticmethod
+    def _apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
+        return apply(function, *operands, **options)
+
+    @staticmethod
+    def _together(x: Any) -> Any:
+        return together(x)
 
 
 give_methods(Counted)
@@ -342,21 +288,13 @@ def view(x: Counted, data: Any) -> Counted:
 
 def together(x: Any) -> Any:
     """A list as one array; the arrays in one that holds counted ones are stacked, and counted."""
-    if any(map(holds, x)):
-        return apply(
-            np.stack,
-            *(
-                together(y)
-                if type(y) in (list, tuple)
-                else np.asarray(y)
-                if type(y) is not Counted
-                else y
-                for y in x
-            ),
-            axis=0,
-        )
-    return np.asarray(x)
+    if type(x) is Counted:
+        return x
+    if not holds(x):
+        return np.asarray(x)
+    return apply(np.stack, *map(together, x), axis=0)
 
 
 def holds(x: Any) -> bool:
+    """Whether it is a counted array, or a list that has one in it."""
     return type(x) is Counted or (type(x) in (list, tuple) and any(map(holds, x)))

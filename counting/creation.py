@@ -13,8 +13,8 @@ from counting.charge import Charge
 from counting.cost import Cost, Uncounted, executed
 from counting.dtypes import admitted, arithmetic, require
 from counting.form import describe
+from counting.names import SUBSTITUTES, making
 from counting.scope import place
-from counting.twins import SUBSTITUTES, making
 
 NOTHING = Cost()
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from counting.amounts import bare
 from counting.array import Counted, apply
 from counting.cost import Uncounted
 from counting.creation import made
 from counting.known import DRAWN
-from counting.twins import MODULES, SUBSTITUTES
+from counting.names import SUBSTITUTES
+from counting.twins import MODULES
 
 
 class Random:
@@ -39,16 +41,12 @@ def _drawing(draw: Callable[..., Any]) -> Callable[..., Any]:
             draw(order)
             x[...] = apply(np.take, x, order, axis=axis)
             return None
-        data = draw(*map(_bare, args), **{name: _bare(x) for name, x in options.items()})
+        data = draw(*map(bare, args), **{name: bare(x) for name, x in options.items()})
         if not isinstance(data, np.ndarray | np.generic):
             return data
         return made(data, DRAWN + draw.__name__, of=read)
 
     return drawing
-
-
-def _bare(x: Any) -> Any:
-    return x.data if type(x) is Counted else x
 
 
 def _seeded(generator: Callable[..., Any]) -> Callable[..., Any]:

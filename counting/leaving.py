@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from counting.cost import Uncounted
-from counting.twins import making
+from counting.names import making
 
 # Whether arrays may leave the count here, see `stepping.operation.uncounted`.
 leaving: ContextVar[bool] = ContextVar("leaving", default=False)

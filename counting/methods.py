@@ -9,8 +9,9 @@ import numpy as np
 from counting import inside
 from counting.charge import Spec
 from counting.cost import Uncounted
+from counting.names import SUBSTITUTES, made_in
 from counting.primitives import choose
-from counting.twins import SUBSTITUTES, made_in, numpys
+from counting.twins import numpys
 
 
 class Methods:

@@ -52,7 +52,7 @@ def reflected(function: np.ufunc) -> Callable[[Any, Any], Any]:
     return lambda self, other: self.__array_ufunc__(function, "__call__", other, self)
 
 
-def _recorded(kind: type, ledger: Any, path: str, charge: Charge, data: Any) -> Any:
+def recorded(kind: type, ledger: Any, path: str, charge: Charge, data: Any) -> Any:
     """Records a call that was priced before and gave `data`, as `array.entered` does."""
     ledger.paths.append(path)
     ledger.log.append(charge)
@@ -69,7 +69,7 @@ def of_one(x: Any, ufunc: np.ufunc) -> Any:
     charge = ledger.hot.get((ufunc, category, x.spec))
     if charge is None or charge.others or ledger.thread:
         return None
-    return _recorded(type(x), ledger, path, charge, charge.run(x.data))
+    return recorded(type(x), ledger, path, charge, charge.run(x.data))
 
 
 def unary(function: np.ufunc) -> Callable[[Any], Any]:
@@ -101,7 +101,7 @@ def of_some(x: Any, function: Callable[..., Any], operands: Any) -> Any:
     charge = ledger.hot.get(tuple(parts))
     if charge is None or charge.others or charge.result is None or ledger.thread:
         return None
-    return _recorded(kind, ledger, path, charge, charge.run(*bare))
+    return recorded(kind, ledger, path, charge, charge.run(*bare))
 
 
 def written(part: Any, value: Any) -> bool:
@@ -159,7 +159,7 @@ def _method(function: Callable[..., Any]) -> Callable[..., Any]:
                 ledger.charges[key] = result.charge
             return result
         data = getattr(self.data, name)(*args, **options)
-        return _recorded(type(self), ledger, path, charge, data)
+        return recorded(type(self), ledger, path, charge, data)
 
     return method
 

@@ -19,8 +19,9 @@ from counting.costs import REGISTERED
 from counting.counts import Counts
 from counting.drawing import Random
 from counting.ledger import Ledger
+from counting.names import Globals, made_in
 from counting.shapes import ShapeArray
-from counting.twins import Dispatcher, Globals, made_in, numpys, of_numpy
+from counting.twins import Dispatcher, numpys, of_numpy
 
 
 def counted(function: Callable[..., Any]) -> Callable[..., tuple[Any, Ledger]]:

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from counting.array import Counted, apply, together
+from counting.array import Counted, apply, holds, together
 from counting.calls import full_name
 from counting.composite import composite
 from counting.cost import Cost, Shape, Uncounted
 from counting.costs import COSTS, REGISTERED, rule_of
 from counting.known import BY_NAME
 from counting.leaving import leave, leaving
+from counting.names import SUBSTITUTES, making
 from counting.shapes import ShapeArray
-from counting.twins import SUBSTITUTES, code_of, making
+from counting.twins import code_of
 
 
 def register(
@@ -88,7 +89,7 @@ class Registered:
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         given = (*args, *options.values())
-        if making.get() is None and not any(map(_counts, given)):
+        if making.get() is None and not any(map(holds, given)):
             return self.function(*args, **options)
         try:
             arrays, call = self._spelled(self.signature.bind(*args, **options))
@@ -112,7 +113,7 @@ class Registered:
             else:
                 options |= value if kind is Parameter.VAR_KEYWORD else {name: value}
         for name, value in options.items():
-            if _counts(value) or isinstance(value, np.ndarray):
+            if holds(value) or isinstance(value, np.ndarray):
                 known = ", ".join(sorted(self.operands))
                 raise Uncounted(
                     f"{self.row} is counted of arrays as {known}, as in its example, not as {name}"
@@ -264,10 +265,6 @@ def _same(rule: Any, other: Any) -> bool:
         return f.__code__, f.__defaults__, f.__kwdefaults__, cells, id(f.__globals__)
 
     return rule is other or made_of(rule) == made_of(other)
-
-
-def _counts(x: Any) -> bool:
-    return type(x) is Counted or (type(x) in (list, tuple) and any(map(_counts, x)))
 
 
 def _is_array(x: Any) -> bool:

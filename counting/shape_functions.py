@@ -9,8 +9,9 @@ import numpy as np
 from counting.calls import dims
 from counting.cost import Shape, size
 from counting.indexing import selected
-from counting.layout import UNKNOWN, Layout, alike, laid_out, strides
-from counting.primitives import choose, correlate, count_nonzero, einsum, getitem, interp, setitem
+from counting.layout import UNKNOWN, alike, laid_out, strides
+from counting.primitives import choose, count_nonzero, getitem, interp, setitem
+from counting.shape_products import PRODUCTS
 from counting.shape_rules import (
     JOINED,
     broadcast,
@@ -31,6 +32,7 @@ from counting.shapes import (
     ordered,
     reduction,
     shape_of,
+    straight_or_unknown,
     written,
 )
 
@@ -207,34 +209,6 @@ def _order(a: ShapeArray, *args: Any, axis: Any = -1, **options: Any) -> ShapeAr
     return ShapeArray((a.size,) if axis is None else a.shape, np.intp)
 
 
-def _dot(a: Any, b: Any, out: Any = None) -> ShapeArray:
-    s, t = shape_of(a), shape_of(b)
-    dtype = np.result_type(*(getattr(x, "dtype", x) for x in (a, b)))
-    if not s or not t:
-        return written(ShapeArray((*s, *t), dtype), out)
-    _fit(s, t, s[-1] == t[-2 if len(t) > 1 else -1])
-    return written(ShapeArray((*s[:-1], *t[:-2], *t[-1:]) if len(t) > 1 else s[:-1], dtype), out)
-
-
-def _inner(a: ShapeArray, b: ShapeArray) -> ShapeArray:
-    s, t = a.shape, b.shape
-    dtype = np.result_type(a.dtype, b.dtype)
-    if not s or not t:
-        return ShapeArray((*s, *t), dtype)
-    _fit(s, t, s[-1] == t[-1])
-    return ShapeArray((*s[:-1], *t[:-1]), dtype, straight_or_unknown(a, b))
-
-
-def straight_or_unknown(*arrays: Any) -> Layout:
-    """The layout of what is made of arrays that lie straight; else it is not known."""
-    return None if all(layout_of(x) is None for x in arrays) else UNKNOWN
-
-
-def _fit(s: Shape, t: Shape, fits: bool) -> None:
-    if not fits:
-        raise ValueError(f"shapes do not fit: {s} and {t}")
-
-
 def _broadcast_to(array: ShapeArray, shape: Shape) -> ShapeArray:
     if broadcast(array.shape, shape) != shape:
         raise ValueError(f"{array.shape} does not broadcast to {shape}")
@@ -260,29 +234,6 @@ def _choose(which: ShapeArray, *choices: Any, mode: str = "raise") -> ShapeArray
     return ShapeArray(broadcast(which.shape, *map(shape_of, choices)), dtype)
 
 
-def _einsum(*operands: ShapeArray, subscripts: str) -> ShapeArray:
-    terms, _, result = subscripts.partition("->")
-    sizes: dict[str, Any] = {}
-    for letters, x in zip(terms.split(","), operands, strict=True):
-        for letter, n in zip(letters, x.shape, strict=True):
-            if sizes.get(letter, 1) == 1:
-                sizes[letter] = n
-            _fit(x.shape, tuple(sizes.values()), n in (1, sizes[letter]))
-    dtype = np.result_type(*(x.dtype for x in operands))
-    shape = tuple(sizes[letter] for letter in result)
-    first = [letter for letter in sizes if letter in result]  # in the order of their appearance
-    layout = straight_or_unknown(*operands) if first == [*result] else UNKNOWN
-    return ShapeArray(shape, dtype, layout)
-
-
-def _correlate(a: ShapeArray, v: ShapeArray, mode: int) -> ShapeArray:
-    (n,), (m,) = a.shape, v.shape
-    if n == 0 or m == 0:
-        raise ValueError("a line of nothing has no products with another")
-    n, m = (m, n) if isinstance(n, int) and isinstance(m, int) and n < m else (n, m)
-    return ShapeArray(((n - m + 1, n, n + m - 1)[mode],), np.result_type(a.dtype, v.dtype))
-
-
 _SHAPES: dict[Any, Any] = {
     **{function: reduction(function) for function in REDUCTIONS},
     np.cumsum: _accumulation(np.cumsum),
@@ -305,16 +256,11 @@ _SHAPES: dict[Any, Any] = {
     np.bincount: _by_data,
     np.ndarray.searchsorted: lambda a, v, side="left": ShapeArray(shape_of(v), np.intp),
     np.lexsort: lambda *keys, axis=-1: ShapeArray(keys[-1].shape, np.intp),
-    np.dot: _dot,
-    np.inner: _inner,
-    np.vdot: lambda a, b: ShapeArray((), np.result_type(a.dtype, b.dtype)),
     np.broadcast_to: _broadcast_to,
     np.lib.stride_tricks.as_strided: _as_strided,
     np.ravel_multi_index: lambda *places, dims: _indices(places[0]),
     np.unravel_index: _unravel_index,
     choose: _choose,
-    einsum: _einsum,
-    correlate: _correlate,
     interp: _interp,
     count_nonzero: lambda a: ShapeArray((), np.intp),
     np.copyto: _copyto,
@@ -333,4 +279,4 @@ _SHAPES: dict[Any, Any] = {
     getitem: _getitem,
     setitem: _setitem,
 }
-SHAPES |= _SHAPES
+SHAPES |= _SHAPES | PRODUCTS

@@ -161,7 +161,8 @@ class ShapeArray(NDArrayOperatorsMixin):
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if function not in SHAPES:
-            raise TypeError(f"{full_name(function)} has no shape rule in counting/shapes.py")
+            where = "counting/shape_functions.py"
+            raise TypeError(f"{full_name(function)} has no shape rule in {where}")
         operands, options = spelled(function, args, kwargs)
         return SHAPES[function](*operands, **options)
 
@@ -238,6 +239,11 @@ def ordered(x: ShapeArray, order: str | None) -> Layout:
 
 def shape_of(x: Any) -> Shape:
     return getattr(x, "shape", ())
+
+
+def straight_or_unknown(*arrays: Any) -> Layout:
+    """The layout of what is made of arrays that lie straight; else it is not known."""
+    return None if all(layout_of(x) is None for x in arrays) else UNKNOWN
 
 
 def dtype_of(x: Any) -> Any:

@@ -10,8 +10,9 @@ from counting.array import Counted, apply, view
 from counting.cost import Uncounted, size
 from counting.creation import asarray, ledger_here, made, number
 from counting.leaving import leave
+from counting.names import SUBSTITUTES
 from counting.shape_rules import broadcast
-from counting.twins import MODULES, NOT_RUN, SUBSTITUTES, numpys
+from counting.twins import MODULES, NOT_RUN, numpys
 
 
 class _Array(type):
@@ -55,16 +56,8 @@ class _Converter:
         return self.arrays
 
     def result_type(self, extra_dtype: Any = None, ensure_inexact: bool = False) -> np.dtype:
-        dtype = result_type(
-            *(
-                x
-                if type(x) in (int, float, complex)
-                else x.dtype
-                if hasattr(x, "dtype")
-                else asarray(x).dtype
-                for x in self.given
-            )
-        )
+        pairs = zip(self.given, self.arrays, strict=True)
+        dtype = np.result_type(*(x if type(x) in _NUMBERS else y.dtype for x, y in pairs))
         dtype = dtype if extra_dtype is None else np.result_type(dtype, extra_dtype)
         return np.result_type(dtype, 1.0) if ensure_inexact and dtype.kind not in "fc" else dtype
 

@@ -6,10 +6,7 @@ object, line for line, in which names mean something else: `zeros` makes an arra
 NumPy's own lines execute. A program of one's own is run the same way, see `counted`.
 """
 
-import builtins
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from types import BuiltinFunctionType, CellType, FunctionType, ModuleType
 from typing import Any
 
@@ -18,15 +15,10 @@ import numpy as np
 from counting.calls import CALLS, JOINS
 from counting.cost import Uncounted
 from counting.costs import COSTS
+from counting.names import SUBSTITUTES, Globals, making
 from counting.rules import views
 
 Dispatcher = type(np.sum)  # of NumPy's functions that ask their arguments who runs them
-
-# What stands for functions and classes in C that do not ask; `creation` and `primitives` say what.
-SUBSTITUTES: dict[Any, Any] = {}
-
-# The ledger of arrays that twins make, while one runs.
-making: ContextVar[Any] = ContextVar("making", default=None)
 
 NOT_RUN: tuple[Any, ...] = (
     np.save,
@@ -35,16 +27,6 @@ NOT_RUN: tuple[Any, ...] = (
     np.savetxt,
 )  # arrays would leave by them
 NOT_RUN += (np.array2string, np.array_repr, np.array_str)
-
-
-@contextmanager
-def made_in(ledger: Any) -> Iterator[None]:
-    """A `with` block in which twins make arrays that count in `ledger`."""
-    token = making.set(ledger)
-    try:
-        yield
-    finally:
-        making.reset(token)
 
 
 def code_of(function: Any) -> Callable[..., Any] | None:
@@ -193,62 +175,6 @@ def _countable(x: Any) -> Any:
     if isinstance(x, list | tuple | np.ndarray):
         return _array(x)
     return x if isinstance(x, type | np.generic) or not hasattr(x, "__array__") else _array(x)
-
-
-class Globals(dict[str, Any]):
-    """The names of a module as a twin of its code sees them, each found when it is asked for.
-
-    Args:
-        real: the module's own.
-        meaning: of a value among them.
-    """
-
-    def __init__(self, real: dict[str, Any], meaning: Callable[[Any], Any]) -> None:
-        super().__init__(__builtins__=importing(meaning), __name__=real.get("__name__"))
-        self.real, self.meaning = real, meaning
-
-    def __missing__(self, name: str) -> Any:
-        found = self[name] = self.meaning(self.real[name])
-        return found
-
-
-class _OfTypes(type):
-    """`type` as programs see it: of a counted array it is that of a plain one."""
-
-    def __call__(cls, *args: Any, **options: Any) -> Any:
-        if cls is not Type or len(args) != 1:
-            return type.__call__(cls, *args, **options)
-        kind = type(args[0])
-        if hasattr(kind, "spec"):
-            plain = type(args[0].data)
-            return SUBSTITUTES[np.ndarray] if plain is np.ndarray else plain
-        return Type if kind is type else kind
-
-    def __instancecheck__(cls, x: Any) -> bool:
-        return isinstance(x, type) if cls is Type else type.__instancecheck__(cls, x)
-
-    def __subclasscheck__(cls, x: Any) -> bool:
-        return issubclass(x, type) if cls is Type else type.__subclasscheck__(cls, x)
-
-
-class Type(type, metaclass=_OfTypes):
-    """As `type`."""
-
-
-def _isinstance(x: Any, kind: Any) -> bool:
-    """As `isinstance`: a counted array is one, and a counted number is a number."""
-    return isinstance(x, kind) or (hasattr(type(x), "spec") and isinstance(x.data, kind))
-
-
-def importing(meaning: Callable[[Any], Any]) -> dict[str, Any]:
-    """Python's own names, where an import gives what the module means."""
-
-    def import_(name: str, names: Any = None, *args: Any, **options: Any) -> Any:
-        real = names.real if type(names) is Globals else names
-        return meaning(builtins.__import__(name, real, *args, **options))
-
-    own = {"__import__": import_, "type": Type, "isinstance": _isinstance}
-    return {**vars(builtins), **own}
 
 
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, Dispatcher, np.ufunc)

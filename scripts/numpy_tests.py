@@ -25,8 +25,8 @@ import numpy as np
 import pytest
 
 from counting import Ledger, Uncounted
+from counting.names import SUBSTITUTES, made_in
 from counting.program import Program, own, plain
-from counting.twins import SUBSTITUTES, made_in
 
 FILES = (
     "lib.tests.test_function_base",

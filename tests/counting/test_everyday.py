@@ -11,8 +11,9 @@ from everyday import GROUPS, SINCE, evaluate, names
 from strangers_given import SIZES, given
 
 from counting import Cost, Counted, Ledger, Uncounted, counted
+from counting.names import made_in
 from counting.program import Program, plain
-from counting.twins import made_in, numpys
+from counting.twins import numpys
 
 CALLS = [call for calls in GROUPS.values() for call in calls]
 LATER = [name for name in SINCE if not hasattr(np, name.removeprefix("np."))]

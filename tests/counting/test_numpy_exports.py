@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from counting import COSTS, Counted, Ledger, Uncounted
-from counting.twins import SUBSTITUTES, code_of
+from counting.names import SUBSTITUTES
+from counting.twins import code_of
 
 MODULES = {"": np, "linalg.": np.linalg, "fft.": np.fft}
 EXPORTS = {

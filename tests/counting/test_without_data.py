@@ -5,8 +5,8 @@ import pytest
 import sympy
 
 from counting import Counted, Ledger, ShapeArray, trace
+from counting.names import made_in
 from counting.program import Program, plain
-from counting.twins import made_in
 
 PROGRAMS = {
     "diff": lambda x: np.diff(x, axis=0),
