@@ -1,0 +1,70 @@
+// What a GPU is asked for beside arithmetic. A test has the same names for a CPU.
+
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef long long i64;
+typedef unsigned long long u64;
+
+#ifndef ON_CPU
+#ifdef __CUDACC_RTC__
+#define INFINITY __int_as_float(0x7f800000)
+#endif
+
+const int LANES = 32;
+const int PATIENCE = 1 << 26;  // rounds of waiting, seconds: what waits longer would wait forever
+
+#define SHARED(type, name) extern __shared__ type name[]
+
+__device__ __forceinline__ float wide(u32 half) {
+  float x;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"((u16)half));
+  return x;
+}
+
+__device__ __forceinline__ u16 narrow(float x) {
+  u16 half;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(x));
+  return half;
+}
+
+// 16 bytes of global memory on their way to shared memory; then the end of a group of such copies;
+// then a wait until at most N groups are on their way. Before sm_80 a copy is there at once.
+__device__ __forceinline__ void fetch(uint4* to, const uint4* from) {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
+               ::"r"((u32)__cvta_generic_to_shared(to)), "l"(from) : "memory");
+#else
+  *to = *from;
+#endif
+}
+
+__device__ __forceinline__ void fetched() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+template <int N> __device__ __forceinline__ void wait() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+#endif
+}
+
+// A counter in global memory: what was written before `arrive` is seen after `seen` tells of it.
+__device__ __forceinline__ u32 arrive(u32* counter) {
+  u32 before;
+  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;"
+               : "=r"(before) : "l"(counter) : "memory");
+  return before;
+}
+
+__device__ __forceinline__ u32 seen(u32* counter) {
+  u32 count;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(count) : "l"(counter) : "memory");
+  return count;
+}
+
+__device__ __forceinline__ void again(int& tries) {
+  if (++tries > PATIENCE) __trap();  // an error, never a hang
+}
+#endif

@@ -1,0 +1,81 @@
+"""A job of the GPU: what its structure in the kernels' source holds, and which memory it touches."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from minigpt.fast.cuda.source import numbers, structures
+
+WORDS = numbers()["WORDS"]
+
+
+class Span(NamedTuple):
+    """Bytes from one address up to another."""
+
+    begin: int
+    end: int
+
+    def touches(self, other: "Span") -> bool:
+        return self.begin < other.end and other.begin < self.end
+
+
+@dataclass
+class Job:
+    """A job.
+
+    Args:
+        structure: the name of its structure.
+        fields: what the structure holds; what is not given is 0.
+        reads: memory that it reads.
+        writes: memory that it writes.
+    """
+
+    structure: str
+    fields: dict[str, float]
+    reads: list[Span] = field(default_factory=list)
+    writes: list[Span] = field(default_factory=list)
+
+    def __getitem__(self, name: str) -> int:
+        return int(self.fields.get(name, 0))
+
+    def is_a(self, structure: str, **fields: int) -> bool:
+        """Whether it is of a structure, and its fields are these."""
+        same = all(self[name] == value for name, value in fields.items())
+        return self.structure == structure and same
+
+    def reading(self, spans: list[Span]) -> bool:
+        """Whether it reads any of these."""
+        return any(a.touches(b) for a in self.reads for b in spans)
+
+    def writing(self, spans: list[Span]) -> bool:
+        """Whether it writes any of these."""
+        return any(a.touches(b) for a in self.writes for b in spans)
+
+    def words(self) -> np.ndarray:
+        """Its words as the kernels take them: (WORDS,) of int64."""
+        words = np.zeros(WORDS, np.int64)
+        kinds = dict(structures()[self.structure]) | {}
+        if unknown := self.fields.keys() - kinds.keys():
+            raise KeyError(f"{self.structure} has no {', '.join(unknown)}")
+        for i, (name, kind) in enumerate(kinds.items()):
+            value = self.fields.get(name, 0)
+            words[i] = np.float64(value).view(np.int64) if kind == "double" else value
+        words[0] = numbers()[self.structure.upper()]
+        return words
+
+    def addresses(self) -> Iterator[int]:
+        """Which of its words are addresses of memory."""
+        fields = structures()[self.structure]
+        return (i for i, (name, kind) in enumerate(fields) if kind.endswith("*") and self[name])
+
+
+def table(jobs: list[Job]) -> np.ndarray:
+    """Jobs at one position: (n, WORDS) of int64."""
+    return np.array([job.words() for job in jobs]).reshape(-1, WORDS)
+
+
+def entries(origin: np.ndarray, slope: np.ndarray) -> np.ndarray:
+    """What a kernel reads: of each job (n, WORDS) the words at position 0, and what each grows by."""
+    return np.ascontiguousarray(np.stack([origin, slope], axis=1))
