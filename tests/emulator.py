@@ -1,6 +1,7 @@
 """The kernels for a GPU, compiled for this CPU and run there: see `fakes/cuda/cpu.h`."""
 
 import ctypes
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minigpt.fast.cuda.job import Job, entries, table
+from minigpt.fast.cuda.job import Job, entries, linked, table
 from minigpt.fast.cuda.source import numbers, source
 
 SHIM = Path(__file__).parent / "fakes" / "cuda"
 NUMBERS = numbers()
-POISON = np.nan
 
 
 def built(folder, *options, what="library"):
@@ -22,7 +22,7 @@ def built(folder, *options, what="library"):
         pytest.skip("g++ is not installed")
     (folder / "kernels.cu").write_text(source())
     file = folder / f"{what}.so"
-    flags = ["-std=c++17", "-O2", "-shared", "-fPIC", "-pthread", f"-I{SHIM}", f"-I{folder}"]
+    flags = ["-std=c++17", "-O2", *os.environ.get("MINIGPT_EMULATOR", "").split(), "-shared", "-fPIC", "-pthread", f"-I{SHIM}", f"-I{folder}"]
     command = ["g++", *flags, *options, str(SHIM / "main.cc"), "-o", str(file)]
     subprocess.run(command, check=True)
     return file
@@ -61,16 +61,19 @@ class Emulator:
 
     def run(self, *jobs):
         """Jobs of one position, one after another."""
+        linked([*jobs])
         words = table([*jobs])
         self.launch(entries(words, np.zeros_like(words)), self.shared_limit, 0, 0, len(jobs))
 
 
 def job(structure, meets=True, **fields):
-    """A job whose arrays are given as arrays."""
+    """A job whose arrays are given as arrays, and are held by it."""
     given = {k: v.ctypes.data if isinstance(v, np.ndarray) else v for k, v in fields.items()}
-    return Job(structure, given | {"meets": int(meets)})
+    made = Job(structure, given | {"meets": int(meets)})
+    made.held = fields
+    return made
 
 
 def poisoned(*shape):
     """Room for a result: NaN until it is there."""
-    return np.full(shape, POISON, np.float32)
+    return np.full(shape, np.nan, np.float32)

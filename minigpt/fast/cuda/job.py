@@ -56,7 +56,7 @@ class Job:
     def words(self) -> np.ndarray:
         """Its words as the kernels take them: (WORDS,) of int64."""
         words = np.zeros(WORDS, np.int64)
-        kinds = dict(structures()[self.structure]) | {}
+        kinds = dict(structures()[self.structure])
         if unknown := self.fields.keys() - kinds.keys():
             raise KeyError(f"{self.structure} has no {', '.join(unknown)}")
         for i, (name, kind) in enumerate(kinds.items()):
@@ -69,6 +69,15 @@ class Job:
         """Which of its words are addresses of memory."""
         fields = structures()[self.structure]
         return (i for i, (name, kind) in enumerate(fields) if kind.endswith("*") and self[name])
+
+
+def linked(jobs: list[Job]) -> None:
+    """Tells each job which product comes next: its weights may be on their way before."""
+    ahead = len(jobs)
+    for number in reversed(range(len(jobs))):
+        jobs[number].fields["ahead"] = ahead
+        if jobs[number].structure == "Product":
+            ahead = number
 
 
 def table(jobs: list[Job]) -> np.ndarray:

@@ -1,4 +1,4 @@
-// y = act(from(x) @ w.T + bias) + residual, of one row x (K,): rows of w (N, K) are shared out among
+// y = act(made_of(x) @ w.T + bias) + residual, of one row x (K,): rows of w (N, K) are shared out among
 // blocks, and parts of rows among their warps. Weights come through a ring of copies that each
 // thread writes and reads alone, so no barrier stands in their way: while a job ends, or waits for
 // others, those of the next product are on their way already.
@@ -7,7 +7,7 @@ enum { PLAIN, LAYER_NORM, RMS_NORM, GATED, PARTS };  // what x is made of
 
 struct Product {
   i64 kind, meets, ahead;
-  i64 from, act, K, N;
+  i64 made_of, act, K, N;
   i64 parts;  // that a row is cut into, each a warp's
   const u16* w;
   const float *x, *bias, *residual;
@@ -100,11 +100,11 @@ __device__ float joined(const Product& job, int i) {
 // x in shared memory, made of what the job says, rounded as the operand of a product is.
 __device__ void prepare(const Product& job, float* x, float* some) {
   const int K = (int)job.K;
-  const bool centred = job.from == LAYER_NORM, normed = centred || job.from == RMS_NORM;
+  const bool centred = job.made_of == LAYER_NORM, normed = centred || job.made_of == RMS_NORM;
   float total = 0, square = 0;
   for (int i = threadIdx.x; i < K; i += blockDim.x) {
-    float v = job.from == PARTS ? joined(job, i) : job.x[i];
-    if (job.from == GATED) v = activated((int)job.gate, v) * job.up[i];
+    float v = job.made_of == PARTS ? joined(job, i) : job.x[i];
+    if (job.made_of == GATED) v = activated((int)job.gate, v) * job.up[i];
     x[place(i, K)] = normed ? v : rounded(v);
     total += v;
   }

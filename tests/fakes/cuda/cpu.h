@@ -1,7 +1,6 @@
 // CUDA on a CPU, as much as the kernels use. A block is a thread of the system, its threads are
 // fibres that really wait for each other; what is multiplied is counted. No GPU code runs here.
 #define ON_CPU
-#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -16,6 +15,7 @@ struct uint4 { unsigned x, y, z, w; };
 struct float4 { float x, y, z, w; };
 struct dim { int x; };
 #define __device__
+#define JUMPS __attribute__((noinline, no_sanitize_address))
 #define __global__
 #define __forceinline__ inline
 #define __noinline__
@@ -27,7 +27,7 @@ struct Barrier { int size = 0, here = 0; long turn = 0; };
 struct Copy { void* to; const void* from; };
 struct Fibre {
   ucontext_t first;
-  jmp_buf state;
+  void* state[5];
   bool begun = false, over = false;
   char* stack;
   std::vector<std::vector<Copy>> on_their_way{1};  // groups; the last one is open
@@ -35,7 +35,7 @@ struct Fibre {
 struct Block {
   std::vector<Fibre> fibres;
   ucontext_t home;
-  jmp_buf state;
+  void* state[5];
   std::vector<Barrier> warps;
   Barrier all;
   std::vector<float> lanes[2];
@@ -48,23 +48,23 @@ static thread_local dim threadIdx, blockIdx, blockDim, gridDim;
 static void (*body)(void**);
 static void** arguments;
 
-// Fibres. The first entry is by `swapcontext`, all others by `longjmp`, which asks no system.
+// Fibres. The first entry is by `swapcontext`, all others by a jump, which asks no system.
+JUMPS static void home() { __builtin_longjmp(block->state, 1); }
 static void fibre(int me) {
   threadIdx.x = me;
   body(arguments);
   block->fibres[me].over = true;
-  _longjmp(block->state, 1);
+  home();
 }
-static void pause() {
-  const int me = threadIdx.x;
-  if (!_setjmp(block->fibres[me].state)) _longjmp(block->state, 1);
-  threadIdx.x = me;
+JUMPS static void pause() {
+  if (__builtin_setjmp(block->fibres[threadIdx.x].state) == 0) home();
 }
-static void go_on(int me) {
+JUMPS static void resume(Fibre& f) { __builtin_longjmp(f.state, 1); }
+JUMPS static void go_on(int me) {
   Fibre& f = block->fibres[me];
   threadIdx.x = me;
-  if (_setjmp(block->state)) return;
-  if (f.begun) _longjmp(f.state, 1);
+  if (__builtin_setjmp(block->state)) return;
+  if (f.begun) resume(f);
   f.begun = true;
   swapcontext(&block->home, &f.first);
 }
