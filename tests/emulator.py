@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -41,17 +42,15 @@ class Emulator:
         self.blocks, self.threads, self.depth = blocks, threads, NUMBERS["DEPTH"]
         self.shared_limit = 227 * 1024
         self._library = ctypes.CDLL(str(library))
-        self._done = np.zeros(1, np.uint32)
-        self._n = np.zeros(1, np.int32)
+    def launch(self, jobs, first, count, done, position, shared):
+        """As `step.Kernels` says; arrays of NumPy, or of the stand-in for CuPy."""
+        jobs, done, position = (ctypes.c_void_p(_where(x)) for x in (jobs, done, position))
+        sizes = self.blocks, self.threads, ctypes.c_long(shared)
+        self._library.launch(*sizes, jobs, first, count, done, position)
 
-    def launch(self, jobs, shared, n, first, count):
-        """Jobs (…, 2, WORDS) of int64 at position n, by address."""
-        self._n[0] = n
-        where = [ctypes.c_void_p(x.ctypes.data) for x in (jobs, self._done, self._n)]
-        self._library.launch(
-            self.blocks, self.threads, ctypes.c_long(shared), where[0], first, count, *where[1:]
-        )
-        assert self._done[0] == 0  # as it was found
+    def capture(self, launches):
+        """Launches again when it is asked to."""
+        return SimpleNamespace(launch=launches)
 
     def counted(self):
         """How often was multiplied and added since, and how many exponentials were taken."""
@@ -63,7 +62,14 @@ class Emulator:
         """Jobs of one position, one after another."""
         linked([*jobs])
         words = table([*jobs])
-        self.launch(entries(words, np.zeros_like(words)), self.shared_limit, 0, 0, len(jobs))
+        done, position = np.zeros(1, np.uint32), np.zeros(1, np.int64)
+        given = entries(words, np.zeros_like(words))
+        self.launch(given, 0, len(jobs), done, position, self.shared_limit)
+        assert done[0] == 0  # as it was found
+
+
+def _where(x):
+    return x.ctypes.data if isinstance(x, np.ndarray) else x.data.ptr
 
 
 def job(structure, meets=True, **fields):

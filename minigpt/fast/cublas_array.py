@@ -71,7 +71,7 @@ class CublasArray:
 
     def reference(self, function: Any) -> Any:
         """The code that prices `function` of it, where that is not one operation, or None."""
-        return _rows if function is np.take and self.dtype != np.float32 else None
+        return widened_rows if function is np.take and self.dtype != np.float32 else None
 
     @property
     def parts(self) -> tuple[Any, ...]:
@@ -95,7 +95,7 @@ class CublasArray:
         return NotImplemented
 
 
-def _rows(table: Any, index: Any, axis: int) -> Any:
+def widened_rows(table: Any, index: Any, axis: int) -> Any:
     """`np.take` of float16 as it is done: gathered, then widened to float32."""
     rows = np.take(table, index, axis=axis)
     wide = np.empty_like(rows, dtype=np.float32)

@@ -70,11 +70,11 @@ class PackedMatrix:
 
     @property
     def T(self) -> "PackedMatrix":
-        return PackedMatrix(self.stored, self.scale, not self.turned, self.machine)
+        return type(self)(self.stored, self.scale, not self.turned, self.machine)
 
     def on(self, machine: "Machine") -> "PackedMatrix":
         """The same matrix, multiplied by `machine`."""
-        return PackedMatrix(self.stored, self.scale, self.turned, machine)
+        return type(self)(self.stored, self.scale, self.turned, machine)
 
     @property
     def parts(self) -> tuple[np.ndarray, ...]:

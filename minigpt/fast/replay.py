@@ -18,10 +18,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from counting import Counted, Ledger, category
-from counting.composite import fused
+from counting.composite import composite, fused
 from counting.growing import Growing, Line, counted
 from counting.scope import place
-from minigpt.fast.fused import fused_kernels
+from minigpt.fast.fused import Run, fused_kernels
 from minigpt.fast.kernels.machine import Machine
 from minigpt.fast.kernels.threads import ENTRY
 from minigpt.fast.packed import PackedMatrix
@@ -63,26 +63,33 @@ class Replayed:
         self.weights, self.machine = weights, machine
         ledgers = {array.ledger for array in weights.values() if isinstance(array, Counted)}
         self.ledger: Ledger | None = ledgers.pop() if ledgers else None
-        self.kernels = fused_kernels(machine)
+        self.kernels = self._composites()
         self._refused: set[Any] = set()  # kinds of passes that cannot be recorded
-        self._steps: WeakKeyDictionary[KVCache, _Pass] = WeakKeyDictionary()
+        self._steps: WeakKeyDictionary[KVCache, Pass] = WeakKeyDictionary()
+
+    def _composites(self) -> dict[composite, Run]:
+        return fused_kernels(self.machine)
 
     def __call__(self, tokens: np.ndarray, cache: KVCache, logits: str = "last") -> Any:
         """As `model(tokens, cache, logits)`."""
         followed = watched() or (self.ledger is not None and self.ledger.observer)
         if followed or not self._fits(tokens, cache):
             return self._as_written(tokens, cache, logits)  # what that refuses, it shall refuse
-        failed = None
+        failed: Exception | None = None
         if (kind := (tokens.shape, logits)) not in self._refused:
             try:
                 if found := self._recorded(tokens.shape, cache, logits):
                     return found.run(tokens, cache)
-            except (Unrecordable, ValueError):
-                failed = kind
+            except (Unrecordable, ValueError) as error:
+                failed = error
         result = self._as_written(tokens, cache, logits)
         if failed:  # and the code did not
-            self._refused.add(failed)
+            self._refused.add(kind)
+            self._refusing(failed)
         return result
+
+    def _refusing(self, error: Exception) -> None:
+        """Called once for each kind of pass that could not be recorded."""
 
     def _as_written(self, tokens: np.ndarray, cache: KVCache, logits: str) -> Any:
         """The model's own code, fused kernels in the place of composites."""
@@ -102,22 +109,25 @@ class Replayed:
             and place.get().category == "activations"
         )
 
-    def _recorded(self, shape: tuple[int, ...], cache: KVCache, logits: str) -> "_Pass | None":
+    def _recorded(self, shape: tuple[int, ...], cache: KVCache, logits: str) -> "Pass | None":
         near = cache.length
         if shape[1] > 1:
-            return _Pass(self, shape, cache, [near], logits) if prod(shape) >= MANY else None
+            return self._record(shape, cache, [near], logits) if prod(shape) >= MANY else None
         step = self._steps.get(cache)
         if step and step.is_for(cache, shape):
             return step
         far = _span(cache).stop - 1
         if far - near < FEW:
             return None
-        step = _Pass(self, shape, cache, [far, near, (near + far) // 2], logits)
+        step = self._record(shape, cache, [far, near, (near + far) // 2], logits)
         self._steps[cache] = step
         return step
 
+    def _record(self, *given: Any) -> "Pass":
+        return Pass(self, *given)
 
-class _Pass:
+
+class Pass:
     """A recorded pass over tokens (B, T) for one cache.
 
     Args:
@@ -136,25 +146,25 @@ class _Pass:
         positions: list[int],
         logits: str,
     ) -> None:
-        self._ledger, self._pool = of.ledger, of.machine.pool
+        self._of, self._ledger = of, of.ledger
         self._tokens, self._capacity = np.zeros(shape, np.int64), cache.capacity
         self._span = _span(cache)
         if any(isinstance(x, Counted) and x.ledger is not of.ledger for x in _arrays(cache)):
             raise Unrecordable("the cache of another model")
-        tape, ledger = Tape(of.machine), Ledger()
+        tape, ledger = self._tape(of.machine), Ledger()
 
         def counts(data: Any, of: str) -> Any:
             """An array to record with, counted if the model is."""
             with category(of):
                 return data if self._ledger is None else Counted(data, ledger)
 
-        weights = {key: counts(_on(tape, _bare(w)), "weights") for key, w in of.weights.items()}
+        weights = {key: counts(self._weight(tape, _bare(w)), "weights") for key, w in of.weights.items()}
         model, given = build(of.config, weights), copy(cache)
         given.layers = [copy(layer) for layer in cache.layers]
         self._cached = [_bare(x) for x in _arrays(cache)]
         for layer in given.layers:
             for name in layer.HOLDS:
-                held = Recorded(_bare(getattr(layer, name)), tape)
+                held = Recorded(self._cache(_bare(getattr(layer, name))), tape)
                 setattr(layer, name, counts(held, layer.CATEGORY))
 
         def run() -> Any:
@@ -169,16 +179,49 @@ class _Pass:
             else:
                 jobs, (price, found) = tape.record(lambda: counted(ledger, run))
                 prices.append((n, price))
-            numbers.append((n, _numbers(jobs)))
+            numbers.append((n, self._numbers(jobs, _bare(_bare(found)))))
         self._price = Growing("forward", prices) if prices else None
         self._logits, self._path = _bare(_bare(found)), getattr(found, "path", "")
         self._kept = tape.end()
-        line = Line(numbers)
+        self._prepare(Line(numbers))
+
+    # What another machine than this one's pool does otherwise.
+
+    def _tape(self, machine: Machine) -> Tape:
+        return Tape(machine)
+
+    def _weight(self, tape: Tape, array: Any) -> Any:
+        """A weight to record with: one that multiplies there, or numbers that are known already."""
+        if isinstance(array, PackedMatrix):
+            return array.on(tape.machine)
+        return Recorded(tape.keep(array), tape, constant=True)
+
+    def _cache(self, array: Any) -> np.ndarray:
+        """Part of a cache to record with."""
+        return array
+
+    def _numbers(self, jobs: list[Job], result: np.ndarray) -> np.ndarray:
+        """Jobs as `Pool.replay` takes them, then their words, counted in bytes from the first."""
+        self._count = len(jobs)
+        words = b"".join(job.words for job in jobs)
+        ends = np.cumsum([0, *(len(job.words) for job in jobs)]).tolist()
+        entries = [(j.address, at, j.total, j.chunk) for j, at in zip(jobs, ends, strict=False)]
+        return np.concatenate([np.array(entries, np.int64).ravel(), np.frombuffer(words, np.int64)])
+
+    def _prepare(self, line: Line) -> None:
+        """Takes the jobs at all positions."""
         self._now = line(0)  # the numbers at the position of the next run
-        self._jobs = self._now[: len(jobs) * ENTRY].reshape(-1, ENTRY)
+        self._jobs = self._now[: self._count * ENTRY].reshape(-1, ENTRY)
         self._jobs[:, 1] += self._jobs.ctypes.data + self._jobs.nbytes
         self._moving = np.flatnonzero(line.slope)
         self._slope, self._origin = line.slope[self._moving], self._now[self._moving]
+
+    def _perform(self, tokens: np.ndarray, n: int) -> Any:
+        """Runs the jobs at position n; gives the logits."""
+        self._now[self._moving] = self._origin + n * self._slope
+        self._tokens[...] = tokens
+        self._of.machine.pool.replay(self._jobs)
+        return self._logits.copy()  # the next ones are written into the same slot
 
     def is_for(self, cache: KVCache, shape: tuple[int, ...]) -> bool:
         """Whether it takes tokens of this shape here, and the cache's arrays are still the same."""
@@ -193,12 +236,9 @@ class _Pass:
     def run(self, tokens: np.ndarray, cache: KVCache) -> Any:
         """As `model(tokens, cache, logits)`, for the cache and the `logits` of the recording."""
         n = cache.length
-        self._now[self._moving] = self._origin + n * self._slope
-        self._tokens[...] = tokens
-        self._pool.replay(self._jobs)
+        found = self._perform(tokens, n)
         for layer in cache.layers:
             layer.length = n + tokens.shape[1]
-        found = self._logits.copy()  # the next ones are written into the same slot
         if self._ledger is None or self._price is None:
             return found
         return self._price.enter(self._ledger, self._path, n, found)
@@ -223,18 +263,3 @@ def _arrays(cache: KVCache) -> list[Any]:
 
 def _bare(array: Any) -> Any:
     return array.data if isinstance(array, Counted | Recorded) else array
-
-
-def _on(tape: Tape, array: Any) -> Any:
-    """A weight to record with: one that multiplies there, or numbers that are known already."""
-    if isinstance(array, PackedMatrix):
-        return array.on(tape.machine)
-    return Recorded(tape.keep(array), tape, constant=True)
-
-
-def _numbers(jobs: list[Job]) -> np.ndarray:
-    """Jobs as `Pool.replay` takes them, then their words, counted in bytes from the first."""
-    words = b"".join(job.words for job in jobs)
-    ends = np.cumsum([0, *(len(job.words) for job in jobs)]).tolist()
-    entries = [(job.address, at, job.total, job.chunk) for job, at in zip(jobs, ends, strict=False)]
-    return np.concatenate([np.array(entries, np.int64).ravel(), np.frombuffer(words, np.int64)])

@@ -2,10 +2,10 @@
 // the order of their words: all have 8 bytes, and the first three are those of `Job`.
 
 #ifndef DEPTH
-#define DEPTH 8  // pieces of weight that each thread has on their way
+#define DEPTH 12  // pieces of weight that each thread has on their way
 #endif
 #ifndef THREADS
-#define THREADS 640  // of a block, at most: with more, registers spill
+#define THREADS 512  // of a block, at most: with more, registers spill
 #endif
 
 const int WORDS = 32;  // of a job

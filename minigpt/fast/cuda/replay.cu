@@ -3,14 +3,15 @@
 // wrote. Each job, or some in order, can also be launched alone.
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-replay(const Entry* jobs, int first, int count, u32* done, const int* length) {
+replay(const Entry* jobs, int first, int count, u32* done, const i64* length) {
   SHARED(uint4, ring);                         // DEPTH pieces of each thread, then scratch
   float* scratch = (float*)(ring + DEPTH * blockDim.x);
   __shared__ i64 words[2 * WORDS];             // of the job under way, and of the next product
   __shared__ float some[LANES];
   const Job& job = *(const Job*)words;
   const Product &here = *(const Product*)words, &next = *(const Product*)(words + WORDS);
-  const int end = first + count, n = *length, word = threadIdx.x % WORDS;
+  const i64 n = *length;
+  const int end = first + count, word = threadIdx.x % WORDS;
   Stream stream = {-1, 0, 0, 0, 0, 0, 0, nullptr, nullptr, 0, 0};
   u32 met = 0;
   i64 later = 0;                               // a word of what comes after the job under way

@@ -4,11 +4,11 @@
 #include "kernels.cu"  // all of them, as they are compiled for a GPU
 
 static void call(void** a) {
-  replay(*(const Entry**)a[0], *(int*)a[1], *(int*)a[2], *(u32**)a[3], *(const int**)a[4]);
+  replay(*(const Entry**)a[0], *(int*)a[1], *(int*)a[2], *(u32**)a[3], *(const i64**)a[4]);
 }
 
 extern "C" void launch(int blocks, int threads, long shared, const Entry* jobs, int first, int count,
-                       u32* done, const int* position) {
+                       u32* done, const i64* position) {
   void* given[] = {&jobs, &first, &count, &done, &position};
   arguments = given, body = call;
   std::vector<std::thread> all;

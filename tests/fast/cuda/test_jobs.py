@@ -50,7 +50,7 @@ SIZES = [  # K, N, blocks, threads, parts
     (72, 2, 3, 64, 2),  # some block has none
     (264, 50, 2, 96, 3),  # pieces that do not fill a warp
     (1600, 333, 4, 160, 2),
-    (1600, 65, 1, 640, 4),
+    (1600, 65, 1, 512, 4),
 ]
 
 
