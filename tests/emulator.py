@@ -17,14 +17,15 @@ SHIM = Path(__file__).parent / "fakes" / "cuda"
 NUMBERS = numbers()
 
 
-def built(folder, *options, what="library"):
+def built(folder):
     """A library of the kernels, or the test is skipped where nothing can compile it."""
     if not shutil.which("g++"):
         pytest.skip("g++ is not installed")
     (folder / "kernels.cu").write_text(source())
-    file = folder / f"{what}.so"
-    flags = ["-std=c++17", "-O2", *os.environ.get("MINIGPT_EMULATOR", "").split(), "-shared", "-fPIC", "-pthread", f"-I{SHIM}", f"-I{folder}"]
-    command = ["g++", *flags, *options, str(SHIM / "main.cc"), "-o", str(file)]
+    file = folder / "kernels.so"
+    flags = ["-std=c++17", "-O2", "-shared", "-fPIC", "-pthread", f"-I{SHIM}", f"-I{folder}"]
+    flags += os.environ.get("MINIGPT_EMULATOR", "").split()
+    command = ["g++", *flags, str(SHIM / "main.cc"), "-o", str(file)]
     subprocess.run(command, check=True)
     return file
 
@@ -42,6 +43,7 @@ class Emulator:
         self.blocks, self.threads, self.depth = blocks, threads, NUMBERS["DEPTH"]
         self.shared_limit = 227 * 1024
         self._library = ctypes.CDLL(str(library))
+
     def launch(self, jobs, first, count, done, position, shared):
         """As `step.Kernels` says; arrays of NumPy, or of the stand-in for CuPy."""
         jobs, done, position = (ctypes.c_void_p(_where(x)) for x in (jobs, done, position))

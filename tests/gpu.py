@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 FAKES = Path(__file__).parent / "fakes"
-ROOMS = ("cupy", "cupyx", "counting.cupy_memory", "minigpt.fast.cublas_array", "minigpt.fast.cuda.step")
+ROOMS = (
+    "cupy",
+    "cupyx",
+    "counting.cupy_memory",
+    "minigpt.fast.cublas_array",
+    "minigpt.fast.cuda.step",
+)
 
 
 def _rooms():

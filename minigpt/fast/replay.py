@@ -158,7 +158,9 @@ class Pass:
             with category(of):
                 return data if self._ledger is None else Counted(data, ledger)
 
-        weights = {key: counts(self._weight(tape, _bare(w)), "weights") for key, w in of.weights.items()}
+        weights = {
+            key: counts(self._weight(tape, _bare(w)), "weights") for key, w in of.weights.items()
+        }
         model, given = build(of.config, weights), copy(cache)
         given.layers = [copy(layer) for layer in cache.layers]
         self._cached = [_bare(x) for x in _arrays(cache)]

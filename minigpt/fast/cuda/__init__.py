@@ -9,7 +9,7 @@ does, decode steps by these kernels where all of a step is known to them. To loo
     step = fast.step(cache)                   # `step.Step`, or None where the model's own code runs
     step.jobs                                 # what each does: structure, fields
     step.run(tokens, cache)                   # the whole step: one cooperative launch
-    step.launch(n, first, count)              # jobs alone, at position n: without waiting for others
+    step.launch(n, first, count)              # these jobs alone, at position n
     step.phases                               # [(first, count), …]: between them all blocks meet
     step.graph()                              # these launches as a captured graph: `.launch()`
 

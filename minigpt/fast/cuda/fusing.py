@@ -5,6 +5,7 @@ lies in memory of its own (see `DeviceTape`), so what a job reads does not chang
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from minigpt.fast.cuda.job import Job, Span, linked
 from minigpt.fast.cuda.source import numbers
@@ -35,8 +36,11 @@ def fused(jobs: Sequence[Job], result: Span, parts_of: Callable[[Job], int]) -> 
     for job in left:
         while job.structure == "Product" and _made_of(job, writers):
             pass
+    left = _filling(_needed(left, result))
+    for job in left:
+        if job.structure == "Attention":
+            _turning(job, writers)
     left = _needed(left, result)
-    left = _filling(left)
     for job in left:
         if job.structure == "Attention":
             _split(job, left, parts_of)
@@ -200,6 +204,49 @@ def _over_heads(copy: Job, array: str) -> int:
     first = copy["rows"] // (copy["length1"] * copy["length2"] * copy["length3"])
     axes += [0] if first != 1 else []
     return copy[f"{array}{axes[0]}"] if len(axes) == 1 else 0
+
+
+class _Turn(NamedTuple):
+    """What is turned, and by which cosines and sines."""
+
+    x: int
+    cos: int
+    sin: int
+
+
+def _turning(attention: Job, writers: dict[Span, Job]) -> None:
+    """Lets attention turn its queries and its newest key itself."""
+    D, heads = attention["D"], attention["heads"]
+    keys = heads // attention["group"]
+    q, k = floats(attention["q"], heads * D), floats(attention["new_k"], keys * D)
+    queries, key = _turn(q, heads, D, writers), _turn(k, keys, D, writers)
+    if queries and key and queries[1:] == key[1:]:
+        attention.fields |= {"q": queries.x, "new_k": key.x, "cos": queries.cos, "sin": queries.sin}
+        attention.reads = [span for span in attention.reads if span not in (q, k)]
+        attention.reads += [floats(queries.x, heads * D), floats(key.x, keys * D)]
+        attention.reads += [floats(queries.cos, D), floats(queries.sin, D)]
+
+
+def _turn(span: Span, heads: int, D: int, writers: dict[Span, Job]) -> _Turn | None:
+    """How heads (heads, D) that lie somewhere were made by `ops.rope`, None if they were not."""
+    total = writers.get(span)
+    if total is None or not _is_row(total, heads * D, ADD, "a", "b"):
+        return None
+    straight, crossed = (writers.get(floats(total[array], heads * D)) for array in "ab")
+    if straight is None or crossed is None:
+        return None
+    half, x = D // 2, straight["a"]
+    of_halves = {"code": MULTIPLY, "half": 0, "rows": 2 * heads, "d": half, "length3": 2}
+    of_halves |= {"a4": 1, "b4": 1, "b3": half}
+    if heads > 1:
+        of_halves |= {"length2": heads, "a2": D, "b2": 0}
+    fits = (
+        straight.is_a("Rows", **of_halves, a3=half)
+        and crossed.is_a("Rows", **of_halves, a3=-half, a=x + 4 * half)
+        and _dense(straight, "to")
+        and _dense(crossed, "to")
+    )
+    return _Turn(x, straight["b"], crossed["b"]) if fits else None
 
 
 def _split(attention: Job, jobs: list[Job], parts_of: Callable[[Job], int]) -> None:

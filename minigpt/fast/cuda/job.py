@@ -1,8 +1,8 @@
-"""A job of the GPU: what its structure in the kernels' source holds, and which memory it touches."""
+"""A job of the GPU: what its structure in the source holds, and which memory it touches."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Job:
     """
 
     structure: str
-    fields: dict[str, float]
+    fields: dict[str, Any]
     reads: list[Span] = field(default_factory=list)
     writes: list[Span] = field(default_factory=list)
 
@@ -86,5 +86,5 @@ def table(jobs: list[Job]) -> np.ndarray:
 
 
 def entries(origin: np.ndarray, slope: np.ndarray) -> np.ndarray:
-    """What a kernel reads: of each job (n, WORDS) the words at position 0, and what each grows by."""
+    """Jobs as the kernel reads them: (n, 2, WORDS), their words at 0 and what each grows by."""
     return np.ascontiguousarray(np.stack([origin, slope], axis=1))

@@ -44,7 +44,7 @@ def structures() -> dict[str, list[Field]]:
 @cache
 def numbers() -> dict[str, int]:
     """Names of `enum`s and whole constants, and their values."""
-    found = {}
+    found: dict[str, int] = {}
     for body in re.findall(r"^enum \{(.*?)\}", _code(), re.M | re.S):
         found |= {name.strip(): i for i, name in enumerate(body.split(","))}
     found |= {n: int(v) for n, v in re.findall(r"^const int (\w+) = (\d+);", _code(), re.M)}

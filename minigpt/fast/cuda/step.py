@@ -38,7 +38,7 @@ class Kernels(Protocol):
 
     Attributes:
         blocks: that take part, all of them at once.
-        threads: of each.
+        threads: of each, a multiple of 32 from 64 on.
         depth: pieces of weight that each thread has on their way.
         shared_limit: bytes of shared memory that a block can have.
     """
@@ -206,7 +206,12 @@ class Step(Pass):
 
         Where one kernel for all of a step does not fit the GPU at once, this does the same.
         """
-        return self._of.launched_by.capture(lambda: [self._launch(*phase) for phase in self.phases])
+
+        def launches() -> None:
+            for phase in self.phases:
+                self._launch(*phase)
+
+        return self._of.launched_by.capture(launches)
 
     def _launch(self, first: int, count: int) -> None:
         given = self._table, first, count, self._done, self._state[1:], self.shared

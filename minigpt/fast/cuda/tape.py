@@ -4,11 +4,13 @@ import struct
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from minigpt.fast import tape
 from minigpt.fast.cuda.job import Job, Span
 from minigpt.fast.cuda.source import numbers
 from minigpt.fast.kernels import attention
-from minigpt.fast.kernels.machine import Machine
+from minigpt.fast.kernels.machine import Machine, Multiply
 from minigpt.fast.tape import Tape, Unrecordable
 
 NUMBERS = numbers()
@@ -30,6 +32,12 @@ class Recorder(Machine):
     def __init__(self) -> None:
         self._code: Any = _Names()
         self.lanes, self.pairs = 8, False  # a GPU takes 8 numbers of 16 bits at a time
+
+    def product(
+        self, stored: np.ndarray, scale: np.ndarray | None, turned: bool
+    ) -> Multiply | None:
+        """As `Machine.product`, of weights that lie (out, in)."""
+        return super().product(stored, scale, turned) if turned else None
 
 
 class _Names(dict):
@@ -57,7 +65,7 @@ def read(job: tape.Job) -> Job:
         return _rows(name, job.total, words)
     if name in _READERS:
         return _READERS[name](name, job.total, *words)
-    raise Unrecordable(f"no job of the GPU does {name}")
+    raise Unrecordable(f"no job does {name}")
 
 
 def floats(address: int, n: int) -> Span:
@@ -121,7 +129,7 @@ def _product(name: str, tiles: int, w: int, scale: int, x: int, y: int, *sizes: 
 def _attention(name: str, queries: int, *words: Any) -> Job:
     q, k, v, mask, y, sinks, T, S, D, heads, group, head, scale, cap = words
     if (T, sinks, cap) != (1, 0, 0) or heads != queries or D % 8 or 256 % D:
-        raise Unrecordable("no job of the GPU for this attention")
+        raise Unrecordable("no job does this attention")
     fields = {"heads": heads, "group": group, "S": S, "D": D, "head": head, "scale": scale}
     fields |= {"q": q, "k": k, "v": v, "mask": mask, "y": y}
     stored = (heads // group - 1) * head + S * D
@@ -130,8 +138,8 @@ def _attention(name: str, queries: int, *words: Any) -> Job:
 
 
 def _gathered(name: str, rows: int, table: int, scale: int, index: int, y: int, d: int) -> Job:
-    if rows != 1 or scale:
-        raise Unrecordable("no job of the GPU gathers this")
+    if rows != 1:
+        raise Unrecordable("no job gathers several rows")
     fields = {"d": d, "table": table, "index": index, "y": y}
     return Job("Gathered", fields, [Span(index, index + 8)], [floats(y, d)])
 

@@ -45,7 +45,7 @@ def times(x, w):
 # Products.
 
 SIZES = [  # K, N, blocks, threads, parts
-    (8, 1, 1, 32, 1),
+    (8, 1, 1, 64, 1),
     (64, 7, 3, 64, 1),  # blocks have 2 or 3 rows
     (72, 2, 3, 64, 2),  # some block has none
     (264, 50, 2, 96, 3),  # pieces that do not fill a warp

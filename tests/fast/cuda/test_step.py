@@ -3,15 +3,19 @@
 Beside them runs the model's own code on the stand-in for CuPy. No GPU code runs here.
 """
 
+import importlib
+
 import numpy as np
 import pytest
-from emulator import Emulator, built
+from emulator import NUMBERS, Emulator, built
 from gpu import stand_in  # noqa: F401
 from helpers import numbers
 
 from counting import Counted, Ledger, category
 from minigpt.models.architectures import build
+from minigpt.models.families.llama import llama
 from minigpt.models.gpt2_config import GPT2Config
+from minigpt.notes import note
 
 CAPACITY = 40
 
@@ -25,7 +29,12 @@ def on_gpu(config, seed=0):
     """Weights as `device.Cuda.hold` puts them on a GPU, in float16, and their ledger."""
     from minigpt.inference.device import place
 
-    make, ledger, weights, device = numbers(seed, config.vocab_size), Ledger(), {}, place("cuda", "float16")
+    make, ledger, weights, device = (
+        numbers(seed, config.vocab_size),
+        Ledger(),
+        {},
+        place("cuda", "float16"),
+    )
     for key, shape in config.shapes().items():
         way, array = config.layout(key, len(shape)), make(shape, np.float32)
         if way:
@@ -64,15 +73,121 @@ class Subject:
 
 
 GPT2 = GPT2Config(311, CAPACITY, 64, 2, 4)
+LLAMA = llama(
+    hidden_size=64,
+    intermediate_size=96,
+    num_hidden_layers=2,
+    vocab_size=311,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=CAPACITY,
+)
+BIASED = llama(
+    hidden_size=48,
+    intermediate_size=72,
+    num_hidden_layers=1,
+    vocab_size=53,
+    num_attention_heads=3,
+    num_key_value_heads=1,
+    max_position_embeddings=CAPACITY,
+    attention_bias=True,
+    mlp_bias=True,
+    tie_word_embeddings=True,
+)
+MODELS = {"gpt2": GPT2, "llama": LLAMA, "biased llama": BIASED}
 
 
-def test_gpt2(cupy, library):
+def assert_as_the_code(subject, lengths, within=2e-3):
+    """Logits and caches as the model's own code has them, and each pass at the same price."""
+    (code, there), (fast, here) = (
+        subject.passes(run, lengths) for run in (subject.model, subject.fast)
+    )
+    for (a, price), (b, same) in zip(code, fast, strict=True):
+        assert np.linalg.norm(a - b) < within * np.linalg.norm(a)
+        assert same == price
+    for one, other in zip(there.layers, here.layers, strict=True):
+        for name in ("k", "v"):
+            a, b = (getattr(x, name).data.data.get()[:, :, : sum(lengths)] for x in (one, other))
+            assert np.linalg.norm(a - b) < within * np.linalg.norm(a)
+    return here
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("blocks", "threads"), [(1, 64), (3, 96), (5, 128)])
+def test_a_step_is_what_the_code_says(cupy, library, model, blocks, threads):
+    subject = Subject(MODELS[model], Emulator(library, blocks, threads))
+    assert_as_the_code(subject, [5, 1, 1, 1])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_from_the_first_token_to_the_last(cupy, library, model):
+    assert_as_the_code(Subject(MODELS[model], Emulator(library)), [1] * CAPACITY)
+
+
+@pytest.mark.parametrize(("C", "H"), [(768, 12), (1024, 16), (1280, 20), (1600, 25)])
+def test_the_widths_of_all_sizes_of_gpt2(cupy, library, C, H):
+    config = GPT2Config(101, CAPACITY, C, 1, H)
+    assert_as_the_code(Subject(config, Emulator(library, 2, 256)), [20, 1])
+
+
+def kinds(step):
+    return [(job.structure, job["made_of"], job["meets"]) for job in step.jobs]
+
+
+def test_five_phases_a_layer(cupy, library):
+    plain, normed, squared, gated, parts = (
+        NUMBERS[name] for name in ("PLAIN", "LAYER_NORM", "RMS_NORM", "GATED", "PARTS")
+    )
+    attention = ("Attention", 0, 1)
+    layer = [("Product", normed, 1), attention, ("Product", parts, 1)]
+    layer += [("Product", normed, 1), ("Product", plain, 1)]
     subject = Subject(GPT2, Emulator(library))
-    code, _ = subject.passes(subject.model, [5, 1, 1, 1])
-    fast, cache = subject.passes(subject.fast, [5, 1, 1, 1])
-    step = subject.fast.step(cache)
-    print([(job.structure, job["meets"]) for job in step.jobs])
-    for (a, counts), (b, same) in zip(code, fast, strict=True):
-        print(np.linalg.norm(a - b) / np.linalg.norm(a))
-        assert same == counts
-    assert 0
+    step = subject.fast.step(subject.model.new_cache(1, CAPACITY))
+    assert kinds(step) == [("Gathered", 0, 0), *layer, *layer, ("Product", normed, 1)]
+    three = [("Product", squared, 0)] * 2
+    layer = [("Product", squared, 1), *three, attention, ("Product", parts, 1)]
+    layer += [("Product", squared, 1), ("Product", squared, 0), ("Product", gated, 1)]
+    subject = Subject(LLAMA, Emulator(library))
+    step = subject.fast.step(subject.model.new_cache(1, CAPACITY))
+    begin = 1 + next(i for i, job in enumerate(step.jobs) if job.structure == "Product")
+    assert kinds(step)[begin:] == [*layer[1:], *layer, ("Product", squared, 1)]
+    assert {job.structure for job in step.jobs[: begin - 1]} == {"Gathered", "Position", "Rows"}
+
+
+def test_phases_one_by_one_are_the_whole(cupy, library):
+    for config in MODELS.values():
+        subject = Subject(config, Emulator(library))
+        _, cache = subject.passes(subject.fast, [5, 1])
+        step, tokens = subject.fast.step(cache), np.array([[7]])
+        whole = step.run(tokens, cache).data.get()
+        step.launch(cache.length - 1, 0, 1)  # of the same position again
+        step._result.fill(np.nan)
+        step.graph().launch()
+        assert (step._result.get() == whole).all()
+
+
+def test_what_is_not_known_runs_by_the_code(cupy, library, caplog):
+    subject = Subject(GPT2, Emulator(library))
+    make, cache = numbers(1, 311), subject.model.new_cache(2, CAPACITY)
+    note.cache_clear()
+    for _ in range(2):
+        logits = subject.fast(make((2, 1), int), cache).data.get()
+        assert np.isfinite(logits).all()
+    assert subject.fast.step(cache) is None
+    [said] = caplog.messages
+    assert said == "minigpt: decode steps run by the model's own code: no job gathers several rows"
+
+
+def test_an_address_that_is_nobodys_is_refused(cupy, library, monkeypatch):
+    """Not replayed: whatever would be read there is not the model's."""
+    step = importlib.import_module("minigpt.fast.cuda.step")
+    own = step.fused
+
+    def wrong(*given):
+        jobs = own(*given)
+        jobs[1].fields["gain"] += 2**40
+        return jobs
+
+    monkeypatch.setattr(step, "fused", wrong)
+    subject = Subject(GPT2, Emulator(library))
+    assert subject.fast.step(subject.model.new_cache(1, CAPACITY)) is None
