@@ -58,6 +58,7 @@ def generate(
     revision: options.Revision = None,
     device: options.Device = "cpu",
     dtype: options.Dtype = "float32",
+    engine: options.Engine = None,
     max_new_tokens: options.MaxNewTokens = 64,
     temperature: options.Temperature = 0.8,
     top_k: options.TopK = None,
@@ -81,7 +82,7 @@ def generate(
     output = Output(log, json, quiet, trace_allocator)
     sampling = options.sampling(max_new_tokens, temperature, top_k, top_p, seed, ignore_eos)
     given = [text for text in [prompt, *(prompts or [])] if text is not None]
-    chosen = options.ModelOptions(model, revision, device, dtype)
+    chosen = options.ModelOptions(model, revision, device, dtype, engine)
     raise typer.Exit(run(given, chosen, sampling, output, chat))
 
 

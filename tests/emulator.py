@@ -44,11 +44,11 @@ class Emulator:
         self.shared_limit = 227 * 1024
         self._library = ctypes.CDLL(str(library))
 
-    def launch(self, jobs, first, count, done, position, shared):
+    def launch(self, jobs, run, done, position, shared, meets):
         """As `step.Kernels` says; arrays of NumPy, or of the stand-in for CuPy."""
         jobs, done, position = (ctypes.c_void_p(_where(x)) for x in (jobs, done, position))
         sizes = self.blocks, self.threads, ctypes.c_long(shared)
-        self._library.launch(*sizes, jobs, first, count, done, position)
+        self._library.launch(*sizes, jobs, *run, done, position)
 
     def capture(self, launches):
         """Launches again when it is asked to."""
@@ -66,7 +66,7 @@ class Emulator:
         words = table([*jobs])
         done, position = np.zeros(1, np.uint32), np.zeros(1, np.int64)
         given = entries(words, np.zeros_like(words))
-        self.launch(given, 0, len(jobs), done, position, self.shared_limit)
+        self.launch(given, (0, len(jobs)), done, position, self.shared_limit, True)
         assert done[0] == 0  # as it was found
 
 

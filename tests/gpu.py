@@ -11,6 +11,7 @@ ROOMS = (
     "cupyx",
     "counting.cupy_memory",
     "minigpt.fast.cublas_array",
+    "minigpt.fast.cuda.launch",
     "minigpt.fast.cuda.step",
 )
 

@@ -12,6 +12,9 @@ if TYPE_CHECKING:  # it imports NumPy
 # A model to run.
 Revision = Annotated[str | None, typer.Option(help="branch, tag or commit on the hub")]
 Device = Annotated[str, typer.Option(help="cpu or cuda")]
+Engine = Annotated[
+    str | None, typer.Option(help="on cuda: reference, the model's own code, or fast, one kernel")
+]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16 or int8")]
 
 # How it continues a text.
@@ -35,6 +38,7 @@ class ModelOptions(NamedTuple):
     revision: str | None = None
     device: str = "cpu"
     dtype: str = "float32"
+    engine: str | None = None
 
 
 def sampling(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from minigpt.checkpoint.tensors import Held, Progress, Stored
 from minigpt.errors import InputError
 
+ENGINES = ("reference", "fast")
 STAGING = 32 * 2**20  # bytes of pinned memory that weights pass through
 
 
@@ -46,19 +48,30 @@ class Host:
 class Cuda:
     """The current NVIDIA GPU. See `load.Device`.
 
+    Args:
+        dtype: of matrices and KV cache.
+        engine: what runs a pass: the model's own code, "reference", or in its place, "fast", one
+            kernel for a decode step where it knows all of a step. No GPU has run that kernel yet.
+
     Attributes:
         name: what its driver calls it.
         capability: of its instruction set, 86 for 8.6.
 
     Raises:
-        InputError: CuPy, its libraries, the driver or the GPU is missing or too old; or the dtype
-            of matrices and KV cache is not to be "float32" or "float16".
+        InputError: CuPy, its libraries, the driver or the GPU is missing or too old; or dtype is
+            neither "float32" nor "float16"; or there is no such engine, or not for this dtype.
     """
 
-    def __init__(self, dtype: str = "float16") -> None:
+    def __init__(self, dtype: str = "float16", engine: str = "reference") -> None:
+        if engine not in ENGINES:
+            raise InputError(f"unknown engine {engine!r}: {' or '.join(ENGINES)}")
         if dtype not in ("float32", "float16"):
             raise InputError(f"--device cuda holds weights in float32 or float16, not in {dtype}")
-        self._cupy = _cupy()
+        if engine == "fast" and dtype != "float16":
+            raise InputError(f"--engine fast multiplies float16, not {dtype}")
+        if engine == "fast" and not find_spec("llvmlite"):
+            raise InputError("--engine fast records a step: pip install -e '.[fast]' in the clone")
+        self._cupy, self.engine = _cupy(), engine
         properties = self._cupy.cuda.runtime.getDeviceProperties(self._cupy.cuda.get_device_id())
         self.name = properties["name"].decode()
         self.capability = int(self._cupy.cuda.Device().compute_capability)
@@ -70,7 +83,10 @@ class Cuda:
             # What is cut before it multiplies, a view of these can do too.
             way = config.layout(key, len(tensor.shape))
             matrix = way is not None or key.endswith("kv_b_proj.weight")
-            yield key, self.put(tensor.read(np.dtype(dtype if matrix else np.float32)), matrix)
+            held = self.put(tensor.read(np.dtype(dtype if matrix else np.float32)), matrix)
+            if self.engine == "fast" and way == "columns":
+                held.data = held.data.T.copy(order="C").T  # its rows one after another, (out, in)
+            yield key, held
             done += tensor.nbytes
             progress(done, total)
 
@@ -92,8 +108,13 @@ class Cuda:
         return CublasArray(target) if matrix else target
 
     def forward(self, model: Any, weights: Mapping[str, Any]) -> Any:
-        """The model itself."""
-        return model
+        """The model itself, or what replays its decode steps."""
+        if self.engine == "reference":
+            return model
+        from minigpt.fast.cuda.launch import Compiled
+        from minigpt.fast.cuda.step import Fast
+
+        return Fast(model, weights, Compiled())
 
     def free(self) -> int:
         """What the driver has left, and what CuPy's pool holds ready."""
@@ -114,16 +135,21 @@ class Cuda:
         return stop
 
 
-def place(device: str, dtype: str = "float32") -> Host | Cuda:
+def place(device: str, dtype: str = "float32", engine: str | None = None) -> Host | Cuda:
     """The device called "cpu" or "cuda", ready to be used for matrices of `dtype`.
+
+    Args:
+        engine: of "cuda" alone, see there.
 
     Raises:
         InputError: there is no such device here.
     """
     if device == "cpu":
+        if engine is not None:
+            raise InputError("--engine is for --device cuda; MINIGPT_FAST=0 is NumPy alone on cpu")
         return Host()
     if device == "cuda":
-        return Cuda(dtype)
+        return Cuda(dtype, engine or "reference")
     raise InputError(f"unknown device {device!r}: cpu or cuda")
 
 

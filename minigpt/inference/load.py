@@ -114,6 +114,7 @@ def load(
     dtype: str = "float32",
     device: str = "cpu",
     revision: str | None = None,
+    engine: str | None = None,
     progress: Progress | None = None,
 ) -> LanguageModel:
     """A model ready to run and to count: GPT-2, Llama 3 or DeepSeek V3.
@@ -126,6 +127,7 @@ def load(
             output); keys and values are of 16 bits where they are. All else is float32.
         device: "cpu" or "cuda".
         revision: branch, tag or commit on the hub.
+        engine: what runs a pass on cuda, "reference" (as usual) or "fast": see `device.Cuda`.
         progress: called with the bytes loaded so far and the bytes in all.
 
     Raises:
@@ -134,7 +136,7 @@ def load(
     """
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}: {', '.join(DTYPES)}")
-    target = place(device, dtype)
+    target = place(device, dtype, engine)
     checkpoint = find(str(model), revision)
     config = read(checkpoint.config)
     if config.uncomputed:

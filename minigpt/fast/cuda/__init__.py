@@ -1,17 +1,20 @@
 """A decode step on an NVIDIA GPU as jobs that one kernel replays, a block on each multiprocessor.
 
-Whoever generates text needs `replayed(model, weights, device)` alone: what runs passes as the model
-does, decode steps by these kernels where all of a step is known to them. To look at one step:
+Whoever generates text asks for `load(…, device="cuda", dtype="float16", engine="fast")` alone. To
+look at one step:
 
-    kernels = compiled()                      # `launch.Kernels`: compiled for the GPU that is here
-    fast = replayed(model, weights, kernels)  # one token of one sequence at a time is fast
-    logits = fast(tokens, cache)              # tokens (1, 1): recorded at first, then replayed
-    step = fast.step(cache)                   # `step.Step`, or None where the model's own code runs
-    step.jobs                                 # what each does: structure, fields
-    step.run(tokens, cache)                   # the whole step: one cooperative launch
-    step.launch(n, first, count)              # these jobs alone, at position n
-    step.phases                               # [(first, count), …]: between them all blocks meet
-    step.graph()                              # these launches as a captured graph: `.launch()`
+    kernels = launch.Compiled()                 # for the GPU that is here, by NVRTC
+    fast = step.Fast(model, weights, kernels)   # weights as `device.Cuda(…, "fast").hold` puts them
+    logits = fast(tokens, cache)                # tokens (1, 1): recorded at first, then replayed
+    one = fast.step(cache)                      # the `step.Step`; None where the code itself runs
+    one.jobs                                    # of each: structure, fields, what it touches
+    one.run(tokens, cache)                      # the whole step, in one cooperative launch
+    one.launch(n, first, count)                 # these jobs alone, at position n
+    one.phases                                  # [(first, count), …]: between them all blocks meet
+    one.graph().launch()                        # a launch for each phase, as a captured graph
 
-Counts come from the recorded code of the model, never from kernels.
+Each kind of job is a structure in the kernels' source, which Python reads for the order of its
+words (`source`, `job`). A step is recorded on the tape of the CPU's pool (`tape`), joined into
+fewer jobs by address (`fusing`) and laid out on the GPU (`step`). Counts come from the recorded
+code of the model, never from kernels.
 """

@@ -49,15 +49,20 @@ class Kernels(Protocol):
     shared_limit: int
 
     def launch(
-        self, jobs: Any, first: int, count: int, done: Any, position: Any, shared: int
+        self, jobs: Any, run: tuple[int, int], done: Any, position: Any, shared: int, meets: bool
     ) -> None:
-        """Runs jobs [first, first + count) of a table, all arrays on the GPU.
+        """Runs some jobs of a table, all arrays on the GPU.
 
         Args:
             jobs: the table, see `job.entries`.
+            run: the first, and how many.
             done: a counter (1,), 0 before and after.
             position: (1,) of int64.
             shared: bytes of shared memory that a block needs.
+            meets: whether blocks wait for each other on the way: all must be there at once.
+
+        Raises:
+            InputError: they do not fit the GPU.
         """
 
     def capture(self, launches: Any) -> Any:
@@ -214,7 +219,8 @@ class Step(Pass):
         return self._of.launched_by.capture(launches)
 
     def _launch(self, first: int, count: int) -> None:
-        given = self._table, first, count, self._done, self._state[1:], self.shared
+        meets = any(job["meets"] for job in self.jobs[first + 1 : first + count])
+        given = self._table, (first, count), self._done, self._state[1:], self.shared, meets
         self._of.launched_by.launch(*given)
 
 
