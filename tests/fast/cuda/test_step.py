@@ -10,91 +10,15 @@ import pytest
 from emulator import NUMBERS, Emulator, built
 from gpu import stand_in  # noqa: F401
 from helpers import numbers
+from steps import CAPACITY, GPT2, LLAMA, MODELS, Subject
 
-from counting import Counted, Ledger, category
-from minigpt.models.architectures import build
-from minigpt.models.families.llama import llama
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.notes import note
-
-CAPACITY = 40
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     return built(tmp_path_factory.mktemp("kernels"))
-
-
-def on_gpu(config, seed=0):
-    """Weights as `device.Cuda.hold` puts them on a GPU, in float16, and their ledger."""
-    from minigpt.inference.device import place
-
-    make, ledger, weights, device = (
-        numbers(seed, config.vocab_size),
-        Ledger(),
-        {},
-        place("cuda", "float16"),
-    )
-    for key, shape in config.shapes().items():
-        way, array = config.layout(key, len(shape)), make(shape, np.float32)
-        if way:
-            array = (array * 2 * shape[way == "rows"] ** -0.5).astype(np.float16)
-        if way == "columns":
-            held = device.put(np.ascontiguousarray(array.T), True).T
-        else:
-            held = device.put(array, bool(way))
-        with category("weights"):
-            weights[key] = Counted(held, ledger)
-    return weights, ledger
-
-
-class Subject:
-    """A model by its code, and fast."""
-
-    def __init__(self, config, kernels):
-        from minigpt.fast.cuda.step import Fast
-
-        self.weights, self.ledger = on_gpu(config)
-        self.model = build(config, self.weights)
-        self.fast = Fast(self.model, self.weights, kernels)
-
-    def passes(self, run, lengths, seed=1):
-        """Logits on the host, and what each pass is recorded to have cost."""
-        make, cache = numbers(seed, self.model.config.vocab_size), self.model.new_cache(1, CAPACITY)
-        found = []
-        for T in lengths:
-            before = self.ledger.snapshot()
-            logits = run(make((1, T), int), cache)
-            counts = self.ledger.snapshot() - before
-            cost = dict(counts), list(counts), counts.cost
-            found.append((logits.data.get()[0, 0], cost))
-            del logits
-        return found, cache
-
-
-GPT2 = GPT2Config(311, CAPACITY, 64, 2, 4)
-LLAMA = llama(
-    hidden_size=64,
-    intermediate_size=96,
-    num_hidden_layers=2,
-    vocab_size=311,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=CAPACITY,
-)
-BIASED = llama(
-    hidden_size=48,
-    intermediate_size=72,
-    num_hidden_layers=1,
-    vocab_size=53,
-    num_attention_heads=3,
-    num_key_value_heads=1,
-    max_position_embeddings=CAPACITY,
-    attention_bias=True,
-    mlp_bias=True,
-    tie_word_embeddings=True,
-)
-MODELS = {"gpt2": GPT2, "llama": LLAMA, "biased llama": BIASED}
 
 
 def assert_as_the_code(subject, lengths, within=2e-3):
