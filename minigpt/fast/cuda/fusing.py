@@ -4,7 +4,8 @@ What is joined is found by addresses: a job that reads exactly what another one 
 lies in memory of its own (see `DeviceTape`), so what a job reads does not change afterwards.
 """
 
-from collections.abc import Callable, Sequence
+from bisect import bisect
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from minigpt.fast.cuda.job import Job, Span, linked
@@ -41,16 +42,51 @@ def fused(jobs: Sequence[Job], result: Span, parts_of: Callable[[Job], int]) -> 
         if job.structure == "Attention":
             _turning(job, writers)
     left = _needed(left, result)
+    touched = _Touched(left)
     for job in left:
         if job.structure == "Attention":
-            _split(job, left, parts_of)
+            _split(job, touched.readers(job.writes[:1]), parts_of)
     _meeting(left)
     linked(left)
     return left
 
 
-def _readers(jobs: list[Job], spans: list[Span]) -> list[Job]:
-    return [job for job in jobs if job.reading(spans)]
+class _Touched:
+    """Who reads and who writes which memory, among what jobs write."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._regions: list[Span] = []  # of memory that is written, apart from each other
+        for span in sorted(span for job in jobs for span in job.writes):
+            if self._regions and span.begin < self._regions[-1].end:
+                last = self._regions.pop()
+                span = Span(last.begin, max(last.end, span.end))
+            self._regions.append(span)
+        self._read: list[list[Job]] = [[] for _ in self._regions]
+        self._written: list[list[Job]] = [[] for _ in self._regions]
+        for job in jobs:
+            for found, spans in ((self._read, job.reads), (self._written, job.writes)):
+                for region in self._near(spans):
+                    found[region].append(job)
+
+    def _near(self, spans: Iterable[Span]) -> Iterator[int]:
+        found = set[int]()
+        for span in spans:
+            i = max(0, bisect(self._regions, (span.begin,)) - 1)
+            while i < len(self._regions) and self._regions[i].begin < span.end:
+                if self._regions[i].touches(span):
+                    found.add(i)
+                i += 1
+        return iter(sorted(found))
+
+    def readers(self, spans: list[Span]) -> list[Job]:
+        """Jobs that read any of these."""
+        near = (job for region in self._near(spans) for job in self._read[region])
+        return [job for job in dict.fromkeys(near) if job.reading(spans)]
+
+    def writers(self, spans: list[Span]) -> list[Job]:
+        """Jobs that write any of these."""
+        near = (job for region in self._near(spans) for job in self._written[region])
+        return [job for job in dict.fromkeys(near) if job.writing(spans)]
 
 
 def _dense(job: Job, array: str) -> bool:
@@ -78,9 +114,10 @@ def _is_row(job: Job, n: int, code: int, *arrays: str) -> bool:
 
 def _followed(jobs: list[Job], result: Span) -> list[Job]:
     left: list[Job] = []
+    touched = _Touched(jobs)
     for job in jobs:
         last = left[-1] if left else None
-        alone = last and _readers(jobs, last.writes) == [job] and not last.writing([result])
+        alone = last and touched.readers(last.writes) == [job] and not last.writing([result])
         if last and alone and last.structure == "Product" and _follows(last, job):
             continue
         if last and alone and last.is_a("Gathered", bias=0) and _added(last, job, last["d"]):
@@ -155,34 +192,35 @@ def _instead(product: Job, maker: Job, **fields: float) -> None:
 
 def _needed(jobs: list[Job], result: Span) -> list[Job]:
     """Without what nobody reads any more. What is stored in 16 bits is a cache, and stays."""
-    left = list(jobs)
+    left, touched = dict.fromkeys(jobs), _Touched(jobs)
     for job in reversed(jobs):
-        kept = job["half"] or job.writing([result]) or _readers(left, job.writes)
-        if not kept:
-            left.remove(job)
-    return left
+        kept = job["half"] or job.writing([result])
+        if not kept and left.keys().isdisjoint(touched.readers(job.writes)):
+            del left[job]
+    return list(left)
 
 
 # What attention does beside: the newest key and value go into the cache.
 
 
 def _filling(jobs: list[Job]) -> list[Job]:
-    left = list(jobs)
+    left, touched = dict.fromkeys(jobs), _Touched(jobs)
     for job in jobs:
         if job.structure != "Attention":
             continue
         caches = job.reads[1:3]
-        copies = [each for each in left if each.writing(caches)]
-        readers = _readers(left, caches)
-        new = [_newest(each, job, cache) for each, cache in zip(copies, "kv", strict=False)]
-        if len(copies) == 2 and all(new) and len(readers) == 1:
+        copies = [copy for cache in caches for copy in touched.writers([cache])]
+        if len(copies) != 2 or touched.readers(caches) != [job]:
+            continue
+        new = [_newest(copy, job, cache) for copy, cache in zip(copies, "kv", strict=True)]
+        if all(new):
             job.fields |= {"new_k": new[0], "new_v": new[1]}
             job.reads = [span for span in job.reads if span not in caches]
             for copy in copies:
                 job.reads += copy.reads
                 job.writes = job.writes + copy.writes
-                left.remove(copy)
-    return left
+                del left[copy]
+    return list(left)
 
 
 def _newest(copy: Job, attention: Job, cache: str) -> int:
@@ -249,13 +287,13 @@ def _turn(span: Span, heads: int, D: int, writers: dict[Span, Job]) -> _Turn | N
     return _Turn(x, straight["b"], crossed["b"]) if fits else None
 
 
-def _split(attention: Job, jobs: list[Job], parts_of: Callable[[Job], int]) -> None:
+def _split(attention: Job, readers: list[Job], parts_of: Callable[[Job], int]) -> None:
     """Has the keys split, and the products that follow join what was found."""
     heads, D = attention["heads"], attention["D"]
     found = attention.writes[0]
     parts = parts_of(attention)
     lies = floats(parts, heads * attention["splits"] * (D + 2))
-    for product in _readers(jobs, [found]):
+    for product in readers:
         if not product.is_a("Product", made_of=PLAIN, x=found.begin, K=heads * D):
             raise Unrecordable("attention is followed by no product")
         said = {"made_of": PARTS, "x": parts, "D": D, "splits": attention["splits"]}

@@ -21,7 +21,7 @@ class Span(NamedTuple):
         return self.begin < other.end and other.begin < self.end
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """A job.
 

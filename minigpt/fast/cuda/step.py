@@ -5,6 +5,7 @@ then each address among the jobs becomes that of the same thing on the GPU.
 """
 
 import ctypes
+from bisect import bisect
 from collections.abc import Mapping
 from math import ceil
 from typing import Any, Protocol
@@ -118,6 +119,7 @@ class Step(Pass):
 
     def _tape(self, machine: Any) -> Tape:
         self._there: list[tuple[Span, Any]] = []  # memory of the host, and what it is on the GPU
+        self._begins: list[int] = []  # of these, in order
         self._parts: dict[int, np.ndarray] = {}
         return DeviceTape(machine)
 
@@ -164,18 +166,28 @@ class Step(Pass):
         self._lies(self._tokens, self._state)
         self._result = cupy.empty(self._logits.shape, np.float32)
         self._lies(self._logits, self._result)
-        self._others = [x for x in [*self._kept, *self._parts.values()] if type(x) is np.ndarray]
+        for array in (*self._kept, *self._parts.values()):
+            if type(array) is np.ndarray and self._known(_span(array)) is None:
+                self._lies(array, None)
         origin, near, far = line(0), line(first), line(last)
         for i, job in enumerate(self.jobs):
             for word in job.addresses():
                 origin[i, word] += self._offset(int(near[i, word]), int(far[i, word]))
-        self._table = _uploaded(entries(origin, line.slope))
-        self._done = _uploaded(np.zeros(1, np.uint32))
-        self._held = [there for _, there in self._there]
-        del self._there, self._parts, self._others, self._kept
+        self._table = cupy.asarray(entries(origin, line.slope))
+        self._done = cupy.zeros(1, np.uint32)
+        self._held = self._there  # what jobs touch stays where it is
+        del self._begins, self._parts, self._kept
 
     def _lies(self, own: np.ndarray, there: Any) -> None:
-        self._there.append((_span(own), there))
+        """Where on the GPU lies what own memory stands for; None if that is still to be found."""
+        i = bisect(self._begins, _span(own).begin)
+        self._begins.insert(i, _span(own).begin)
+        self._there.insert(i, (_span(own), there))
+
+    def _known(self, span: Span) -> int | None:
+        """The number of the memory that something is in, or is the end of; None if of none."""
+        i = bisect(self._begins, span.end - 1) - 1
+        return i if i >= 0 and self._there[i][0].touches(span) else None
 
     def _offset(self, near: int, far: int) -> int:
         """From the host's address of something to the GPU's.
@@ -183,18 +195,14 @@ class Step(Pass):
         Raises:
             Unrecordable: it is nothing that is known, or not the same thing at both addresses.
         """
-
-        def inside(span: Span) -> bool:
-            return span.begin <= min(near, far) and max(near, far) < span.end
-
-        for span, there in self._there:
-            if inside(span):
-                return there.data.ptr - span.begin
-        for array in self._others:
-            if inside(_span(array)):
-                self._lies(array, there := _uploaded(array))
-                return there.data.ptr - _span(array).begin
-        raise Unrecordable("an address that is nobody's")
+        i, j = (self._known(Span(at, at + 1)) for at in (near, far))
+        if i is None or i != j:
+            raise Unrecordable("an address that is nobody's")
+        span, there = self._there[i]
+        if there is None:
+            there = _uploaded(span)
+            self._there[i] = span, there
+        return int(there.data.ptr) - span.begin
 
     def _perform(self, tokens: np.ndarray, n: int) -> Any:
         self._state.set(np.array([tokens.item(), n]))
@@ -255,9 +263,9 @@ def _span(array: np.ndarray) -> Span:
     return Span(*byte_bounds(array))
 
 
-def _uploaded(array: np.ndarray) -> Any:
-    """The bytes of an array of the host on the GPU, in the order in which they lie."""
-    begin, end = byte_bounds(array)
-    there = cupy.empty(end - begin, np.uint8)
-    there.set(np.ctypeslib.as_array((ctypes.c_uint8 * (end - begin)).from_address(begin)))
+def _uploaded(span: Span) -> Any:
+    """The bytes of memory of the host on the GPU."""
+    size = span.end - span.begin
+    there = cupy.empty(size, np.uint8)
+    there.set(np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(span.begin)))
     return there
