@@ -40,6 +40,20 @@ __device__ __forceinline__ void add(Found& one, float most, float total, const f
   one.most = now;
 }
 
+// Asks for this block's keys and values: all but the last are known before queries are.
+__device__ void expect_keys(const Attention& job) {
+  const int S = (int)job.S, D = (int)job.D, splits = (int)job.splits;
+  for (int unit = blockIdx.x; unit < job.heads * splits; unit += gridDim.x) {
+    const i64 offset = unit / splits / job.group * job.head, split = unit % splits;
+    const u16 *keys = job.k + offset, *values = job.v + offset;
+    const i64 first = S * split / splits * D, last = S * (split + 1) / splits * D;
+    for (i64 i = first + threadIdx.x * LINE; i < last; i += blockDim.x * LINE) {
+      expect(keys + i);
+      expect(values + i);
+    }
+  }
+}
+
 __device__ void attention(const Attention& job, float* scratch) {
   const int D = (int)job.D, S = (int)job.S, splits = (int)job.splits, size = D + 2;
   const int width = D / 8, column = threadIdx.x % width * 8;  // lanes for a key, the first number

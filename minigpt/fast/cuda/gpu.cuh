@@ -50,6 +50,11 @@ template <int N> __device__ __forceinline__ void wait() {
 #endif
 }
 
+// Asks for a line of the cache that all blocks share: it may be there when it is needed.
+__device__ __forceinline__ void expect(const void* at) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+}
+
 // A counter in global memory: what was written before `arrive` is seen after `seen` tells of it.
 __device__ __forceinline__ u32 arrive(u32* counter) {
   u32 before;

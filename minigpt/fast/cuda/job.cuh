@@ -2,13 +2,15 @@
 // the order of their words: all have 8 bytes, and the first three are those of `Job`.
 
 #ifndef DEPTH
-#define DEPTH 12  // pieces of weight that each thread has on their way
+#define DEPTH 16  // pieces of weight that each thread has on their way: a power of two
 #endif
 #ifndef THREADS
 #define THREADS 512  // of a block, at most: with more, registers spill
 #endif
 
 const int WORDS = 32;  // of a job
+const int LINE = 64;   // numbers of 16 bits in a line of a cache
+const int SPLITS = 8;  // of the keys of a head, at most
 
 enum { PRODUCT, ATTENTION, ROWS, NORM, GATHERED, POSITION, ARGMAX };  // what a job is
 

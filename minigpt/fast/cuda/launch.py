@@ -16,7 +16,7 @@ class Compiled:
     """What launches jobs on the current GPU, see `step.Kernels`.
 
     Args:
-        depth: pieces of weight that each thread has on their way; as usual, or as many as fit.
+        depth: pieces of weight that each thread has on their way, a power of two; as many as fit.
         threads: of a block, a multiple of 32 from 64 on.
 
     Raises:
@@ -28,8 +28,8 @@ class Compiled:
         self.blocks = int(properties["multiProcessorCount"])
         self.threads = threads or numbers()["THREADS"]
         self.shared_limit = int(properties["sharedMemPerBlockOptin"]) - STATIC
-        most = self.shared_limit // 2 // (self.threads * 16)  # the other half for x
-        self.depth = depth or min(numbers()["DEPTH"], most)
+        most = max(1, self.shared_limit * 2 // 3 // (self.threads * 16))  # a third is for x
+        self.depth = depth or min(numbers()["DEPTH"], 1 << most.bit_length() - 1)
         if self.depth < FEWEST:
             raise InputError(f"{self.shared_limit:,} bytes of shared memory are too few")
         options = ("-std=c++17", f"-DDEPTH={self.depth}", f"-DTHREADS={self.threads}")

@@ -19,39 +19,55 @@ struct Product {
   double epsilon;
 };
 
-struct Stream {  // of a thread: its pieces of weight, job after job, 16 bytes each
-  int of;             // the job that it asks for
-  int asked, head;    // how many pieces are in the ring, and where the first of them lies
-  int unit, units;    // parts of rows: the one under way, and how many this block has
-  int piece, end;     // the next one of this thread, and where the warp's part ends
-  const uint4* row;
-  const uint4* first;
-  int V, parts;
+// A warp's place among the parts of a block's rows: part 0 of row 0 is the first warp's, and so on.
+struct Place {
+  int row, part;
+  int rows_on, parts_on;  // from one place to the next, so that nothing is divided on the way
 };
 
-__device__ void enter(Stream& s) {
-  if (s.unit >= s.units) return;
-  const int part = s.unit % s.parts;
-  s.row = s.first + (i64)(s.unit / s.parts) * s.V;
-  s.piece = s.V * part / s.parts + lane();
-  s.end = s.V * (part + 1) / s.parts;
+__device__ __forceinline__ Place first_place(int parts) {
+  return {warp() / parts, warp() % parts, warps() / parts, warps() % parts};
 }
 
-__device__ void start(Stream& s, const Product& job, int number) {
+__device__ __forceinline__ void go_on(Place& at, int parts) {
+  at.row += at.rows_on;
+  at.part += at.parts_on;
+  if (at.part >= parts) at.part -= parts, at.row++;
+}
+
+__device__ __forceinline__ int per_part(int V, int parts) { return (V + parts - 1) / parts; }
+
+struct Stream {  // of a thread: its pieces of weight, job after job, 16 bytes each
+  int of;           // the job that it asks for
+  int asked, head;  // how many pieces are in the ring, and where the first of them lies
+  Place at;
+  int rows, parts, V, per;
+  int piece, end;  // the next one of this thread, and where the warp's part ends
+  const uint4 *first, *row;
+};
+
+__device__ __forceinline__ void enter(Stream& s) {
+  s.row = s.first + (i64)s.at.row * s.V;
+  s.piece = s.at.part * s.per + lane();
+  s.end = min(s.V, (s.at.part + 1) * s.per);
+}
+
+__device__ __forceinline__ void start(Stream& s, const Product& job, int number) {
   const int begin = share(job.N, blockIdx.x);
   s.of = number;
   s.V = (int)job.K / 8;
   s.parts = (int)job.parts;
+  s.per = per_part(s.V, s.parts);
   s.first = (const uint4*)job.w + (i64)begin * s.V;
-  s.units = (share(job.N, blockIdx.x + 1) - begin) * s.parts;
-  s.unit = warp();
+  s.rows = share(job.N, blockIdx.x + 1) - begin;
+  s.at = first_place(s.parts);
   enter(s);
 }
 
 // Asks for the next piece, of this job or of the next product; false if there is none.
-__device__ bool ask(Stream& s, uint4* ring, const Product& job, int number, const Product& next,
-                    int ahead) {
-  while (s.of < 0 || s.unit >= s.units) {
+__device__ __forceinline__ bool ask(Stream& s, uint4* ring, const Product& job, int number,
+                                    const Product& next, int ahead) {
+  while (s.at.row >= s.rows) {
     if (s.of < number && job.kind == PRODUCT) start(s, job, number);
     else if (s.of < ahead) start(s, next, ahead);
     else return false;
@@ -62,13 +78,13 @@ __device__ bool ask(Stream& s, uint4* ring, const Product& job, int number, cons
   s.asked++;
   s.piece += LANES;
   if (s.piece - lane() >= s.end) {
-    s.unit += warps();
+    go_on(s.at, s.parts);
     enter(s);
   }
   return true;
 }
 
-__device__ uint4 take(Stream& s, uint4* ring) {
+__device__ __forceinline__ uint4 take(Stream& s, uint4* ring) {
   if (s.asked == DEPTH) wait<DEPTH - 1>();
   else wait<0>();  // the ring runs dry: nothing more was to be asked for
   const uint4 piece = ring[s.head * blockDim.x + threadIdx.x];
@@ -83,17 +99,25 @@ __device__ __forceinline__ int place(int i, int K) {
   return i / 8 * 4 + i % 4 + (i % 8 / 4) * (K / 2);
 }
 
-// Number i of what attention left in parts: a maximum, a sum and D values for each split.
+// Number i of what attention left in parts: a maximum, a sum and D values for each split, all on
+// their way at once.
 __device__ float joined(const Product& job, int i) {
-  const int size = (int)job.D + 2, splits = (int)job.splits;
-  const float* part = job.x + (i64)(i / job.D) * splits * size;
-  float most = -INFINITY, total = 0, value = 0;
-  for (int s = 0; s < splits; s++) most = fmaxf(most, part[s * size]);
-  for (int s = 0; s < splits; s++) {
-    const float weight = part[s * size + 1] > 0 ? expf(part[s * size] - most) : 0;
-    total = fmaf(weight, part[s * size + 1], total);
-    value = fmaf(weight, part[s * size + 2 + i % job.D], value);
+  const int size = (int)job.D + 2;
+  const float* part = job.x + (i64)(i / job.D) * job.splits * size;
+  float most = -INFINITY, maximum[SPLITS], sum[SPLITS], of[SPLITS], total = 0, value = 0;
+  for (int s = 0; s < SPLITS; s++) {
+    const bool there = s < job.splits;
+    maximum[s] = there ? part[s * size] : -INFINITY;
+    sum[s] = there ? part[s * size + 1] : 0;
+    of[s] = there ? part[s * size + 2 + i % job.D] : 0;
   }
+  for (int s = 0; s < SPLITS; s++) most = fmaxf(most, maximum[s]);
+  for (int s = 0; s < SPLITS; s++)
+    if (sum[s] > 0) {
+      const float weight = expf(maximum[s] - most);
+      total = fmaf(weight, sum[s], total);
+      value = fmaf(weight, of[s], value);
+    }
   return value / total;
 }
 
@@ -126,14 +150,14 @@ __device__ void prepare(const Product& job, float* x, float* some) {
 
 __device__ void product(const Product& job, int number, const Product& next, int ahead, Stream& s,
                         uint4* ring, float* x, float* some) {
-  const int K = (int)job.K, V = K / 8, parts = (int)job.parts;
+  const int K = (int)job.K, V = K / 8, parts = (int)job.parts, per = per_part(V, parts);
   const int begin = share(job.N, blockIdx.x), rows = share(job.N, blockIdx.x + 1) - begin;
   float* sums = x + K;
   prepare(job, x, some);
-  for (int unit = warp(); unit < rows * parts; unit += warps()) {
-    const int part = unit % parts, end = V * (part + 1) / parts;
+  for (Place at = first_place(parts); at.row < rows; go_on(at, parts)) {
+    const int end = min(V, (at.part + 1) * per);
     float y = 0;
-    for (int piece = V * part / parts + lane(); piece - lane() < end; piece += LANES) {
+    for (int piece = at.part * per + lane(); piece - lane() < end; piece += LANES) {
       const uint4 stored = take(s, ring);
       ask(s, ring, job, number, next, ahead);
       if (piece < end) {
@@ -145,7 +169,7 @@ __device__ void product(const Product& job, int number, const Product& next, int
       }
     }
     y = sum(y);
-    if (lane() == 0) sums[unit] = y;
+    if (lane() == 0) sums[at.row * parts + at.part] = y;
   }
   __syncthreads();
   for (int row = threadIdx.x; row < rows; row += blockDim.x) {

@@ -12,7 +12,8 @@ replay(const Entry* jobs, int first, int count, u32* done, const i64* length) {
   const Product &here = *(const Product*)words, &next = *(const Product*)(words + WORDS);
   const i64 n = *length;
   const int end = first + count, word = threadIdx.x % WORDS;
-  Stream stream = {-1, 0, 0, 0, 0, 0, 0, nullptr, nullptr, 0, 0};
+  Stream stream = {};
+  stream.of = -1;
   u32 met = 0;
   i64 later = 0;                               // a word of what comes after the job under way
 
@@ -28,6 +29,7 @@ replay(const Entry* jobs, int first, int count, u32* done, const i64* length) {
     __syncthreads();
     const int ahead = job.ahead < end ? (int)job.ahead : -1;
     while (stream.asked < DEPTH && ask(stream, ring, here, number, next, ahead)) {}
+    if (job.kind == ATTENTION) expect_keys(*(const Attention*)words);
     if (job.meets && number > first) {
       met++;
       if (threadIdx.x == 0)

@@ -30,8 +30,9 @@ from minigpt.models.cache import KVCache
 from minigpt.models.model import Model
 from minigpt.notes import note
 
-LANES = numbers()["LANES"]
-MOST_PARTS, MOST_SPLITS = 16, 8  # that a row of a weight, or the keys of a head, are cut into
+LANES, SPLITS = numbers()["LANES"], numbers()["SPLITS"]
+MOST_PARTS = 16  # that a row of a weight is cut into
+BESIDE = 2  # what a part costs beside its pieces, in pieces
 
 
 class Kernels(Protocol):
@@ -148,7 +149,7 @@ class Step(Pass):
 
     def _parts_of(self, attention: Job) -> int:
         heads, blocks = attention["heads"], self._of.launched_by.blocks
-        splits = max(1, min(MOST_SPLITS, blocks // heads))
+        splits = max(1, min(SPLITS, blocks // heads))
         attention.fields["splits"] = splits
         size = heads * splits * (attention["D"] + 2)
         return _span(self._parts.setdefault(attention["y"], np.empty(size, np.float32))).begin
@@ -245,7 +246,7 @@ def _parts(kernels: Kernels, product: Job) -> int:
     rows = ceil(product["N"] / kernels.blocks)
 
     def rounds(parts: int) -> int:
-        return ceil(rows * parts / warps) * ceil(ceil(pieces / parts) / LANES)
+        return ceil(rows * parts / warps) * (ceil(ceil(pieces / parts) / LANES) + BESIDE)
 
     return min(range(1, min(MOST_PARTS, pieces) + 1), key=rounds)
 

@@ -22,6 +22,7 @@ struct dim { int x; };
 #define __launch_bounds__(...)
 #define __shared__ static thread_local  // of a block, that is of a thread of the system
 const int LANES = 32;
+using std::min;
 
 struct Barrier { int size = 0, here = 0; long turn = 0; };
 struct Copy { void* to; const void* from; };
@@ -113,6 +114,8 @@ template <int N> static void wait() {
     groups.erase(groups.begin());
   }
 }
+
+static void expect(const void* at) { __builtin_prefetch(at); }
 
 static unsigned arrive(unsigned* counter) {
   return reinterpret_cast<std::atomic<unsigned>*>(counter)->fetch_add(1, std::memory_order_acq_rel);
