@@ -23,7 +23,7 @@ def built(folder):
         pytest.skip("g++ is not installed")
     (folder / "kernels.cu").write_text(source())
     file = folder / "kernels.so"
-    flags = ["-std=c++17", "-O2", "-shared", "-fPIC", "-pthread", f"-I{SHIM}", f"-I{folder}"]
+    flags = ["-std=c++20", "-O2", "-shared", "-fPIC", "-pthread", f"-I{SHIM}", f"-I{folder}"]
     flags += os.environ.get("MINIGPT_EMULATOR", "").split()
     command = ["g++", *flags, str(SHIM / "main.cc"), "-o", str(file)]
     subprocess.run(command, check=True)
@@ -41,7 +41,7 @@ class Emulator:
 
     def __init__(self, library, blocks=3, threads=64):
         self.blocks, self.threads, self.depth = blocks, threads, NUMBERS["DEPTH"]
-        self.shared_limit = 227 * 1024
+        self.shared_limit, self.capability = 227 * 1024, 90
         self._library = ctypes.CDLL(str(library))
 
     def launch(self, jobs, run, done, position, shared, meets):
@@ -49,6 +49,12 @@ class Emulator:
         jobs, done, position = (ctypes.c_void_p(_where(x)) for x in (jobs, done, position))
         sizes = self.blocks, self.threads, ctypes.c_long(shared)
         self._library.launch(*sizes, jobs, *run, done, position)
+
+    def call(self, name, blocks, threads, *words):
+        """A kernel by name: arrays, whole numbers, and at the end one that is not."""
+        given = [_word(x) for x in words]
+        places = (ctypes.c_void_p * len(given))(*map(ctypes.addressof, given))
+        self._library.call_by_name(name.encode(), places, blocks, threads)
 
     def capture(self, launches):
         """Launches again when it is asked to."""
@@ -72,6 +78,12 @@ class Emulator:
 
 def _where(x):
     return x.ctypes.data if isinstance(x, np.ndarray) else x.data.ptr
+
+
+def _word(x):
+    if isinstance(x, float):
+        return ctypes.c_double(x)
+    return ctypes.c_int64(x if isinstance(x, int) else 0 if x is None else _where(x))
 
 
 def job(structure, meets=True, **fields):

@@ -12,6 +12,7 @@ ROOMS = (
     "counting.cupy_memory",
     "minigpt.fast.cublas_array",
     "minigpt.fast.cuda.launch",
+    "minigpt.fast.cuda.prompts",
     "minigpt.fast.cuda.step",
 )
 

@@ -37,25 +37,43 @@ def on_gpu(config, seed=0):
 class Subject:
     """A model by its code, and fast."""
 
-    def __init__(self, config, kernels):
+    def __init__(self, config, kernels, batch=1):
         from minigpt.fast.cuda.step import Fast
 
         self.weights, self.ledger = on_gpu(config)
-        self.model = build(config, self.weights)
+        self.model, self.batch = build(config, self.weights), batch
         self.fast = Fast(self.model, self.weights, kernels)
 
     def passes(self, run, lengths, seed=1):
         """Logits on the host, and what each pass is recorded to have cost."""
-        make, cache = numbers(seed, self.model.config.vocab_size), self.model.new_cache(1, CAPACITY)
+        make, cache = (
+            numbers(seed, self.model.config.vocab_size),
+            self.model.new_cache(self.batch, CAPACITY),
+        )
         found = []
         for T in lengths:
             before = self.ledger.snapshot()
-            logits = run(make((1, T), int), cache)
+            logits = run(make((self.batch, T), int), cache)
             counts = self.ledger.snapshot() - before
             cost = dict(counts), list(counts), counts.cost
-            found.append((logits.data.get()[0, 0], cost))
+            found.append((logits.data.get()[:, 0], cost))
             del logits
         return found, cache
+
+
+def assert_as_the_code(subject, lengths, within=2e-3):
+    """Logits and caches as the model's own code has them, and each pass at the same price."""
+    (code, there), (fast, here) = (
+        subject.passes(run, lengths) for run in (subject.model, subject.fast)
+    )
+    for (a, price), (b, same) in zip(code, fast, strict=True):
+        assert np.linalg.norm(a - b) < within * np.linalg.norm(a)
+        assert same == price
+    for one, other in zip(there.layers, here.layers, strict=True):
+        for name in ("k", "v"):
+            a, b = (getattr(x, name).data.data.get()[:, :, : sum(lengths)] for x in (one, other))
+            assert np.linalg.norm(a - b) < within * np.linalg.norm(a)
+    return here
 
 
 GPT2 = GPT2Config(311, CAPACITY, 64, 2, 4)

@@ -55,6 +55,24 @@ __device__ __forceinline__ void expect(const void* at) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
 }
 
+// d += a @ b, matrices (16, 16) and (16, 8) that a warp holds together, float16 added up in float32.
+__device__ __forceinline__ void multiply(float* d, const u32* a, u32 b0, u32 b1) {
+#if __CUDA_ARCH__ >= 800
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#else
+  __trap();  // it is asked for on no such GPU
+#endif
+}
+
+// Such a b of 16 rows of 8 numbers each in shared memory, the first 16 threads each at one.
+__device__ __forceinline__ void load_turned(u32* b, const u16* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
+               : "=r"(b[0]), "=r"(b[1]) : "r"((u32)__cvta_generic_to_shared(row)) : "memory");
+}
+
 // A counter in global memory: what was written before `arrive` is seen after `seen` tells of it.
 __device__ __forceinline__ u32 arrive(u32* counter) {
   u32 before;

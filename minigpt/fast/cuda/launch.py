@@ -26,6 +26,7 @@ class Compiled:
     def __init__(self, depth: int | None = None, threads: int | None = None) -> None:
         properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.get_device_id())
         self.blocks = int(properties["multiProcessorCount"])
+        self.capability = int(cupy.cuda.Device().compute_capability)
         self.threads = threads or numbers()["THREADS"]
         self.shared_limit = int(properties["sharedMemPerBlockOptin"]) - STATIC
         most = max(1, self.shared_limit * 2 // 3 // (self.threads * 16))  # a third is for x
@@ -33,9 +34,9 @@ class Compiled:
         if self.depth < FEWEST:
             raise InputError(f"{self.shared_limit:,} bytes of shared memory are too few")
         options = ("-std=c++17", f"-DDEPTH={self.depth}", f"-DTHREADS={self.threads}")
-        self._kernel = cupy.RawKernel(source(), "replay", options)
-        self._kernel.compile()
-        self._shared = 0
+        self._module = cupy.RawModule(code=source(), options=options)
+        self._module.compile()
+        self._replay, self._shared = self._module.get_function("replay"), 0
 
     def launch(
         self, jobs: Any, run: tuple[int, int], done: Any, position: Any, shared: int, meets: bool
@@ -44,15 +45,20 @@ class Compiled:
         self._require(shared)
         given = (jobs, *map(np.int32, run), done, position)
         sizes = (self.blocks,), (self.threads,)
-        self._kernel.kernel(*sizes, given, shared, enable_cooperative_groups=meets)
+        self._replay.kernel(*sizes, given, shared, enable_cooperative_groups=meets)
+
+    def call(self, name: str, blocks: int, threads: int, *words: Any) -> None:
+        """As `prompts.Kernels` says."""
+        kernel = self._module.get_function(name)
+        kernel((blocks,), (threads,), tuple(map(_argument, words)))
 
     def _require(self, shared: int) -> None:
         """Asks for shared memory; CuPy would make a grid smaller that does not fit with it."""
         if shared <= self._shared:
             return
-        self._kernel.max_dynamic_shared_size_bytes = shared
+        self._replay.max_dynamic_shared_size_bytes = shared
         of_one = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor
-        if of_one(self._kernel.kernel.ptr, self.threads, shared) < 1:
+        if of_one(self._replay.kernel.ptr, self.threads, shared) < 1:
             raise InputError(f"a block with {shared:,} bytes of shared memory does not fit the GPU")
         self._shared = shared
 
@@ -66,6 +72,12 @@ class Compiled:
             finally:
                 graph = stream.end_capture()
         return graph
+
+
+def _argument(word: Any) -> Any:
+    """A word as CuPy passes it: numbers of 8 bytes, arrays by address."""
+    kinds = {int: np.int64, float: np.float64}
+    return np.uint64(0) if word is None else kinds.get(type(word), lambda array: array)(word)
 
 
 STATIC = 1024  # bytes of shared memory that a kernel has beside what it asks for, at most

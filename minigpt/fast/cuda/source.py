@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-FILES = ("gpu.cuh", "job.cuh", "product.cuh", "attention.cuh", "rows.cuh", "replay.cu")
+FILES = ("gpu.cuh", "job.cuh", "product.cuh", "attention.cuh", "rows.cuh", "replay.cu", "prompt.cu")
 
 
 class Field(NamedTuple):

@@ -20,6 +20,8 @@ from minigpt.fast import tape
 from minigpt.fast.cublas_array import CublasArray, widened_rows
 from minigpt.fast.cuda.fusing import fused
 from minigpt.fast.cuda.job import Job, Span, entries, table
+from minigpt.fast.cuda.prompts import Kernels as ByName
+from minigpt.fast.cuda.prompts import composites
 from minigpt.fast.cuda.source import numbers
 from minigpt.fast.cuda.tape import DeviceTape, Recorder, read
 from minigpt.fast.fused import Run
@@ -35,7 +37,7 @@ MOST_PARTS = 16  # that a row of a weight is cut into
 BESIDE = 2  # what a part costs beside its pieces, in pieces
 
 
-class Kernels(Protocol):
+class Kernels(ByName, Protocol):
     """What launches jobs, see `launch.Compiled`.
 
     Attributes:
@@ -74,7 +76,8 @@ class Kernels(Protocol):
 class Fast(Replayed):
     """A model on the GPU whose decode steps run as one kernel, if all of a step is known to it.
 
-    That is a token of one sequence; prompts, and all else, run as the model's code says.
+    That is a token of one sequence. Prompts, and all else, run as the model's code says, with
+    kernels in the place of composites.
 
     Args:
         model: the model.
@@ -83,8 +86,8 @@ class Fast(Replayed):
     """
 
     def __init__(self, model: Model, weights: Mapping[str, Any], kernels: Kernels) -> None:
-        super().__init__(model, weights, Recorder())
         self.launched_by = kernels
+        super().__init__(model, weights, Recorder())
 
     def step(self, cache: KVCache) -> "Step | None":
         """The step that runs at the cache's position; None if the model's own code does."""
@@ -95,7 +98,7 @@ class Fast(Replayed):
         return found
 
     def _composites(self) -> dict[composite, Run]:
-        return {}
+        return composites(self.launched_by)
 
     def _refusing(self, error: Exception) -> None:
         note(f"decode steps run by the model's own code: {error}")

@@ -40,7 +40,9 @@ struct Block {
   std::vector<Barrier> warps;
   Barrier all;
   std::vector<float> lanes[2];
-  std::vector<long> shuffles;
+  std::vector<long> shuffles, turns;
+  int votes[3] = {0, 0, 0};
+  std::vector<unsigned> fragments;  // what the threads of a warp hold of matrices
   std::vector<char> memory;
 };
 static thread_local Block* block;
@@ -57,7 +59,7 @@ static void fibre(int me) {
   block->fibres[me].over = true;
   home();
 }
-JUMPS static void pause() {
+JUMPS static void rest() {
   if (__builtin_setjmp(block->fibres[threadIdx.x].state) == 0) home();
 }
 JUMPS static void resume(Fibre& f) { __builtin_longjmp(f.state, 1); }
@@ -72,7 +74,7 @@ JUMPS static void go_on(int me) {
 static void meet(Barrier& b) {
   const long turn = b.turn;
   if (++b.here == b.size) b.here = 0, b.turn++;
-  else while (b.turn == turn) pause();
+  else while (b.turn == turn) rest();
 }
 static void __syncthreads() { meet(block->all); }
 static float __shfl_xor_sync(unsigned, float value, int distance) {
@@ -81,6 +83,14 @@ static float __shfl_xor_sync(unsigned, float value, int distance) {
   lanes[me] = value;
   meet(block->warps[me / LANES]);
   return lanes[other];
+}
+
+static int __syncthreads_or(int yes) {
+  const long turn = block->turns[threadIdx.x]++;
+  block->votes[turn % 3] |= yes;
+  meet(block->all);
+  block->votes[(turn + 2) % 3] = 0;  // nobody is there yet, nor still there
+  return block->votes[turn % 3];
 }
 
 // Arithmetic, counted.
@@ -101,6 +111,36 @@ static unsigned short narrow(float x) {
   unsigned short bits;
   memcpy(&bits, &half, 2);
   return bits;
+}
+
+// Matrices that a warp holds together, as PTX lays them out.
+static float half_of(unsigned word, int i) { return wide(i ? word >> 16 : word & 0xffff); }
+static void multiply(float* d, const unsigned* a, unsigned b0, unsigned b1) {
+  const int me = threadIdx.x, lane = me % LANES;
+  unsigned* own = block->fragments.data() + (me - lane) * 6;
+  for (int i = 0; i < 4; i++) own[lane * 6 + i] = a[i];
+  own[lane * 6 + 4] = b0, own[lane * 6 + 5] = b1;
+  meet(block->warps[me / LANES]);
+  for (int e = 0; e < 4; e++) {
+    const int row = lane / 4, column = lane % 4 * 2 + e % 2;
+    for (int k = 0; k < 16; k++) {
+      const unsigned* left = own + (row * 4 + k % 8 / 2) * 6;
+      const unsigned* right = own + (column * 4 + k % 8 / 2) * 6;
+      d[e] = fmaf(half_of(left[k / 8 * 2 + e / 2], k % 2), half_of(right[4 + k / 8], k % 2), d[e]);
+    }
+  }
+  meet(block->warps[me / LANES]);
+}
+static void load_turned(unsigned* b, const unsigned short* row) {
+  const int me = threadIdx.x, lane = me % LANES;
+  auto* rows = reinterpret_cast<const unsigned short**>(block->fragments.data() + (me - lane) * 6);
+  rows[lane] = row;
+  meet(block->warps[me / LANES]);
+  for (int i = 0; i < 2; i++) {
+    const int first = i * 8 + lane % 4 * 2;
+    b[i] = rows[first][lane / 4] | (unsigned)rows[first + 1][lane / 4] << 16;
+  }
+  meet(block->warps[me / LANES]);
 }
 
 // Copies on their way arrive as late as they may: when they are waited for.
@@ -136,6 +176,7 @@ static void run_block(int index, int blocks, int threads, size_t shared) {
   own.all.size = threads;
   own.memory.assign(shared + 16, (char)0xff);  // NaN: nobody may rely on what is in it
   own.fibres.resize(threads), own.shuffles.assign(threads, 0);
+  own.turns.assign(threads, 0), own.fragments.resize(threads * 6);
   for (auto& lanes : own.lanes) lanes.resize(threads);
   for (int w = 0; w < threads / LANES; w++) own.warps.emplace_back().size = LANES;
   const size_t size = 1 << 16;

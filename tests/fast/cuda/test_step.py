@@ -10,7 +10,7 @@ import pytest
 from emulator import NUMBERS, Emulator, built
 from gpu import stand_in  # noqa: F401
 from helpers import numbers
-from steps import CAPACITY, GPT2, LLAMA, MODELS, Subject
+from steps import CAPACITY, GPT2, LLAMA, MODELS, Subject, assert_as_the_code
 
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.notes import note
@@ -19,21 +19,6 @@ from minigpt.notes import note
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     return built(tmp_path_factory.mktemp("kernels"))
-
-
-def assert_as_the_code(subject, lengths, within=2e-3):
-    """Logits and caches as the model's own code has them, and each pass at the same price."""
-    (code, there), (fast, here) = (
-        subject.passes(run, lengths) for run in (subject.model, subject.fast)
-    )
-    for (a, price), (b, same) in zip(code, fast, strict=True):
-        assert np.linalg.norm(a - b) < within * np.linalg.norm(a)
-        assert same == price
-    for one, other in zip(there.layers, here.layers, strict=True):
-        for name in ("k", "v"):
-            a, b = (getattr(x, name).data.data.get()[:, :, : sum(lengths)] for x in (one, other))
-            assert np.linalg.norm(a - b) < within * np.linalg.norm(a)
-    return here
 
 
 @pytest.mark.parametrize("model", MODELS)
