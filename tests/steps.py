@@ -8,7 +8,7 @@ from minigpt.models.architectures import build
 from minigpt.models.families.llama import llama
 from minigpt.models.gpt2_config import GPT2Config
 
-CAPACITY = 40
+CAPACITY = 34
 
 
 def on_gpu(config, seed=0):

@@ -68,9 +68,9 @@ __device__ __forceinline__ void start(Stream& s, const Product& job, int number)
 __device__ __forceinline__ bool ask(Stream& s, uint4* ring, const Product& job, int number,
                                     const Product& next, int ahead) {
   while (s.at.row >= s.rows) {
-    if (s.of < number && job.kind == PRODUCT) start(s, job, number);
-    else if (s.of < ahead) start(s, next, ahead);
-    else return false;
+    const bool own = s.of < number && job.kind == PRODUCT;
+    if (!own && s.of >= ahead) return false;
+    start(s, own ? job : next, own ? number : ahead);
   }
   const int slot = (s.head + s.asked) % DEPTH;
   if (s.piece < s.end) fetch(ring + slot * blockDim.x + threadIdx.x, s.row + s.piece);

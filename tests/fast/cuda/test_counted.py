@@ -8,19 +8,14 @@ from math import log2
 
 import numpy as np
 import pytest
-from emulator import NUMBERS, Emulator, built
+from emulator import NUMBERS, Emulator
 from gpu import stand_in  # noqa: F401
 from helpers import numbers
-from steps import MODELS, Subject
+from steps import CAPACITY, MODELS, Subject
 
 from counting.views import matmul
 
 LANES = NUMBERS["LANES"]
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return built(tmp_path_factory.mktemp("kernels"))
 
 
 def beyond(job, kernels):
@@ -56,7 +51,7 @@ def products(job):
 def test_what_kernels_multiply_beyond_the_ledger_has_a_name(cupy, library, model, blocks, threads):
     kernels = Emulator(library, blocks, threads)
     subject = Subject(MODELS[model], kernels)
-    make, cache = numbers(1, MODELS[model].vocab_size), subject.model.new_cache(1, 40)
+    make, cache = numbers(1, MODELS[model].vocab_size), subject.model.new_cache(1, CAPACITY)
     subject.fast(make((1, 11), int), cache)
     kernels.counted()
     before = subject.ledger.snapshot()

@@ -4,17 +4,17 @@ import importlib
 
 import pytest
 from checkpoints import complaint, minigpt
-from emulator import Emulator, built
+from emulator import Emulator
 from gpu import stand_in  # noqa: F401
 
 from minigpt import InputError, generate, load
 
 
 @pytest.fixture
-def emulated(cupy, tmp_path, monkeypatch):
+def emulated(cupy, library, monkeypatch):
     """Kernels are run by this CPU, not by a GPU; gives what was launched."""
     launch = importlib.import_module("minigpt.fast.cuda.launch")
-    kernels, launched = Emulator(built(tmp_path), 2, 128), []
+    kernels, launched = Emulator(library, 2, 128), []
     own = kernels.launch
 
     def noted(*given):

@@ -5,17 +5,12 @@ No GPU code runs here.
 
 import numpy as np
 import pytest
-from emulator import NUMBERS, Emulator, built, job, poisoned
+from emulator import NUMBERS, Emulator, job, poisoned
 
 from minigpt.models import ops
 
 EXACT = 2e-6  # float32, sums in another order
 drawn = []
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return built(tmp_path_factory.mktemp("kernels"))
 
 
 @pytest.fixture(autouse=True)

@@ -2,18 +2,13 @@
 
 import numpy as np
 import pytest
-from emulator import NUMBERS, Emulator, built, poisoned
+from emulator import NUMBERS, Emulator, poisoned
 from gpu import stand_in  # noqa: F401
 from steps import CAPACITY, Subject, assert_as_the_code
 
 from minigpt.models import ops
 from minigpt.models.families.llama import llama
 from minigpt.models.gpt2_config import GPT2Config
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return built(tmp_path_factory.mktemp("kernels"))
 
 
 def normal(*shape, seed=0):

@@ -7,18 +7,13 @@ import importlib
 
 import numpy as np
 import pytest
-from emulator import NUMBERS, Emulator, built
+from emulator import NUMBERS, Emulator
 from gpu import stand_in  # noqa: F401
 from helpers import numbers
 from steps import CAPACITY, GPT2, LLAMA, MODELS, Subject, assert_as_the_code
 
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.notes import note
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return built(tmp_path_factory.mktemp("kernels"))
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -1,0 +1,9 @@
+"""The kernels as a library for this CPU, compiled once."""
+
+import pytest
+from emulator import built
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    return built(tmp_path_factory.mktemp("kernels"))
