@@ -1,12 +1,15 @@
 """Models on the stand-in for CuPy: by their code, and fast, the kernels run on this CPU."""
 
 import numpy as np
+import pytest
 from helpers import numbers
 
 from counting import Counted, Ledger, category
 from minigpt.models.architectures import build
 from minigpt.models.families.llama import llama
 from minigpt.models.gpt2_config import GPT2Config
+
+pytest.importorskip("llvmlite")
 
 CAPACITY = 34
 

@@ -15,7 +15,7 @@ from minigpt.fast.tape import Unrecordable
 
 NUMBERS = numbers()
 COPY, ADD, MULTIPLY = (NUMBERS[name] for name in ("COPY", "ADD", "MULTIPLY"))
-ACTS = tuple(NUMBERS[name] for name in ("GELU", "SILU", "RELU"))
+ACTS = tuple(NUMBERS[name] for name in ("GELU", "GELU_EXACT", "SILU", "RELU"))
 PLAIN, LAYER_NORM, RMS_NORM, GATED, PARTS = (
     NUMBERS[name] for name in ("PLAIN", "LAYER_NORM", "RMS_NORM", "GATED", "PARTS")
 )

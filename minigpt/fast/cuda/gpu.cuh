@@ -11,7 +11,7 @@ typedef unsigned long long u64;
 #endif
 
 const int LANES = 32;
-const int PATIENCE = 1 << 26;  // rounds of waiting, seconds: what waits longer would wait forever
+const int PATIENCE = 1 << 23;  // rounds of waiting, seconds: what waits longer would wait forever
 
 #define SHARED(type, name) extern __shared__ type name[]
 

@@ -12,7 +12,7 @@ const int WORDS = 32;  // of a job
 const int LINE = 64;   // numbers of 16 bits in a line of a cache
 const int SPLITS = 8;  // of the keys of a head, at most
 
-enum { PRODUCT, ATTENTION, ROWS, NORM, GATHERED, POSITION, ARGMAX };  // what a job is
+enum { PRODUCT, ATTENTION, ROWS, NORM, GATHERED, POSITION };  // what a job is
 
 struct Job {
   i64 kind;
@@ -61,11 +61,17 @@ __device__ __forceinline__ void widen(uint4 piece, float* x) {
 __device__ __forceinline__ float rounded(float x) { return wide(narrow(x)); }
 
 // What is done to every number by itself: all of these to rows, some to what a product gives.
-enum { COPY, ADD, SUBTRACT, MULTIPLY, DIVIDE, TANH, COS, SIN, GELU, SILU, RELU };
+enum { COPY, ADD, SUBTRACT, MULTIPLY, DIVIDE, TANH, COS, SIN, GELU, GELU_EXACT, SILU, RELU };
 
 __device__ __forceinline__ float activated(int code, float x) {
   switch (code) {
     case GELU: return 0.5f * x * (1.0f + tanhf(0.79788456080286536f * (x + 0.044715f * (x * x * x))));
+    case GELU_EXACT: {  // its tail of the normal distribution is that of `ops.gelu_exact`
+      const float z = fabsf(x), t = 1 / (1 + 0.2316419f * z);
+      float tail = fmaf(t, 1.330274429f, -1.821255978f);
+      tail = fmaf(t, fmaf(t, fmaf(t, tail, 1.781477937f), -0.356563782f), 0.319381530f) * t;
+      return fmaxf(x, 0) - z * (tail * expf(-0.5f * (x * x)) * 0.39894228040143268f);
+    }
     case SILU: return x / (1.0f + expf(-x));
     case RELU: return x < 0 ? 0 : x;  // NaN stays
     default: return x;

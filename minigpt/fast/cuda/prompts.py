@@ -41,7 +41,7 @@ class Kernels(Protocol):
 def composites(kernels: Kernels) -> dict[composite, Run]:
     """What runs in the place of the composites of `ops`."""
     return {
-        **{f: _activation(kernels, f) for f in (ops.gelu, ops.silu, ops.relu)},
+        **{f: _activation(kernels, f) for f in (ops.gelu, ops.gelu_exact, ops.silu, ops.relu)},
         **{f: _norm(kernels, f) for f in (ops.layer_norm, ops.rms_norm)},
         ops.attention: _attention(kernels),
     }

@@ -44,7 +44,6 @@ replay(const Entry* jobs, int first, int count, u32* done, const i64* length) {
       case NORM: norm(*(const Norm*)words); break;
       case GATHERED: gathered(*(const Gathered*)words); break;
       case POSITION: position(*(const Position*)words); break;
-      case ARGMAX: argmax(*(const Argmax*)words, scratch); break;
     }
     __syncthreads();
     if (threadIdx.x == 1 && number + 1 < end && later) arrive(done);  // its word of the next: `meets`

@@ -98,33 +98,3 @@ struct Position {  // y[0] = float(n)
 __device__ void position(const Position& job) {
   if (blockIdx.x == 0 && threadIdx.x == 0) *job.y = (float)job.n;
 }
-
-struct Argmax {  // index = x.argmax(): the first of the largest; found by one block
-  i64 kind, meets, ahead;
-  i64 N;
-  const float* x;
-  i64* index;
-};
-
-// Whether a comes before b: NaN before all numbers, as NumPy says, then the larger, then the first.
-__device__ __forceinline__ bool before(float a, int i, float b, int j) {
-  const bool odd = a != a, other = b != b;
-  if (odd || other) return odd && (!other || i < j);
-  return a > b || (a == b && i < j);
-}
-
-__device__ void argmax(const Argmax& job, float* scratch) {
-  if (blockIdx.x) return;
-  int* where = (int*)(scratch + blockDim.x);
-  float most = -INFINITY;
-  int at = (int)job.N;
-  for (int i = threadIdx.x; i < job.N; i += blockDim.x)
-    if (before(job.x[i], i, most, at)) most = job.x[i], at = i;
-  scratch[threadIdx.x] = most, where[threadIdx.x] = at;
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    for (int i = 1; i < (int)blockDim.x; i++)
-      if (before(scratch[i], where[i], most, at)) most = scratch[i], at = where[i];
-    *job.index = at;
-  }
-}

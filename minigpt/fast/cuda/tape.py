@@ -149,7 +149,7 @@ def _position(name: str, n: int, y: int, value: int) -> Job:
 
 
 _READERS: dict[str, Any] = {
-    **dict.fromkeys(("gelu", "silu", "relu"), _elementwise),
+    **dict.fromkeys(("gelu", "gelu_exact", "silu", "relu"), _elementwise),
     **dict.fromkeys(("layer_norm", "rms_norm"), _norm),
     "product_float16": _product,
     "attention_float16": _attention,

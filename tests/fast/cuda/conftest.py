@@ -4,6 +4,12 @@ import pytest
 from emulator import built
 
 
+@pytest.fixture(autouse=True)
+def _not_followed(monkeypatch):
+    """Coverage follows as a debugger does."""
+    monkeypatch.setattr("minigpt.fast.replay.watched", lambda: False)
+
+
 @pytest.fixture(scope="session")
 def library(tmp_path_factory):
     return built(tmp_path_factory.mktemp("kernels"))

@@ -59,7 +59,7 @@ def test_norms(library, kind):
     assert_close(y, getattr(ops, kind)(x, gain, *shift, 1e-5))
 
 
-@pytest.mark.parametrize("name", ["gelu", "silu", "relu"])
+@pytest.mark.parametrize("name", ["gelu", "gelu_exact", "silu", "relu"])
 def test_activations(library, name):
     x, y = 4 * normal(3, 333), poisoned(3, 333)
     Emulator(library).call("activations", 3, 256, x, y, x.size, NUMBERS[name.upper()])

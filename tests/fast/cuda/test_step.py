@@ -34,6 +34,17 @@ def test_the_widths_of_all_sizes_of_gpt2(cupy, library, C, H):
     assert_as_the_code(Subject(config, Emulator(library, 2, 256)), [20, 1])
 
 
+def test_blocks_meet_wherever_one_needs_what_another_wrote(cupy, library):
+    """Each pair of jobs that touch the same memory, unless both read it, has a wait between."""
+    for config in MODELS.values():
+        subject = Subject(config, Emulator(library))
+        jobs = subject.fast.step(subject.model.new_cache(1, CAPACITY)).jobs
+        for j, later in enumerate(jobs):
+            for i, job in enumerate(jobs[:j]):
+                apart = later.reading(job.writes) or later.writing([*job.reads, *job.writes])
+                assert not apart or any(each["meets"] for each in jobs[i + 1 : j + 1])
+
+
 def kinds(step):
     return [(job.structure, job["made_of"], job["meets"]) for job in step.jobs]
 
