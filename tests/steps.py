@@ -79,6 +79,14 @@ def assert_as_the_code(subject, lengths, within=2e-3):
     return here
 
 
+def assert_waits(jobs):
+    """Between two jobs that touch the same memory, unless both read it, is a wait."""
+    for j, later in enumerate(jobs):
+        for i, job in enumerate(jobs[:j]):
+            apart = later.reading(job.writes) or later.writing([*job.reads, *job.writes])
+            assert not apart or any(each["meets"] for each in jobs[i + 1 : j + 1])
+
+
 GPT2 = GPT2Config(311, CAPACITY, 64, 2, 4)
 LLAMA = llama(
     hidden_size=64,

@@ -188,9 +188,12 @@ static void run_block(int index, int blocks, int threads, size_t shared) {
     f.first.uc_link = nullptr;
     makecontext(&f.first, (void (*)())fibre, 1, i);
   }
-  for (int left = threads; left;)
+  unsigned chance = index + 1;  // nobody may rely on who comes first: half of the warps rest a while
+  for (int left = threads, round = 0; left; round++) {
+    if (round % 8 == 0) chance = chance * 1664525 + 1013904223;
     for (int i = 0; i < threads; i++)
-      if (!own.fibres[i].over) go_on(i), left -= own.fibres[i].over;
+      if (!own.fibres[i].over && chance >> i / LANES % 16 + 16 & 1) go_on(i), left -= own.fibres[i].over;
+  }
   all_multiplied += multiplied, all_exponentials += exponentials;
   multiplied = exponentials = 0;
 }

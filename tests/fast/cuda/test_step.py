@@ -10,7 +10,7 @@ import pytest
 from emulator import NUMBERS, Emulator
 from gpu import stand_in  # noqa: F401
 from helpers import numbers
-from steps import CAPACITY, GPT2, LLAMA, MODELS, Subject, assert_as_the_code
+from steps import CAPACITY, GPT2, LLAMA, MODELS, Subject, assert_as_the_code, assert_waits
 
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.notes import note
@@ -35,14 +35,9 @@ def test_the_widths_of_all_sizes_of_gpt2(cupy, library, C, H):
 
 
 def test_blocks_meet_wherever_one_needs_what_another_wrote(cupy, library):
-    """Each pair of jobs that touch the same memory, unless both read it, has a wait between."""
     for config in MODELS.values():
         subject = Subject(config, Emulator(library))
-        jobs = subject.fast.step(subject.model.new_cache(1, CAPACITY)).jobs
-        for j, later in enumerate(jobs):
-            for i, job in enumerate(jobs[:j]):
-                apart = later.reading(job.writes) or later.writing([*job.reads, *job.writes])
-                assert not apart or any(each["meets"] for each in jobs[i + 1 : j + 1])
+        assert_waits(subject.fast.step(subject.model.new_cache(1, CAPACITY)).jobs)
 
 
 def kinds(step):
