@@ -4,13 +4,13 @@ What is joined is found by addresses: a job that reads exactly what another one 
 lies in memory of its own (see `DeviceTape`), so what a job reads does not change afterwards.
 """
 
-from bisect import bisect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from minigpt.fast.cuda.job import Job, Span, linked
 from minigpt.fast.cuda.source import numbers
 from minigpt.fast.cuda.tape import AXES, floats
+from minigpt.fast.cuda.touched import Touched
 from minigpt.fast.tape import Unrecordable
 
 NUMBERS = numbers()
@@ -42,51 +42,13 @@ def fused(jobs: Sequence[Job], result: Span, parts_of: Callable[[Job], int]) -> 
         if job.structure == "Attention":
             _turning(job, writers)
     left = _needed(left, result)
-    touched = _Touched(left)
+    touched = Touched(left)
     for job in left:
         if job.structure == "Attention":
             _split(job, touched.readers(job.writes[:1]), parts_of)
     _meeting(left)
     linked(left)
     return left
-
-
-class _Touched:
-    """Who reads and who writes which memory, among what jobs write."""
-
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self._regions: list[Span] = []  # of memory that is written, apart from each other
-        for span in sorted(span for job in jobs for span in job.writes):
-            if self._regions and span.begin < self._regions[-1].end:
-                last = self._regions.pop()
-                span = Span(last.begin, max(last.end, span.end))
-            self._regions.append(span)
-        self._read: list[list[Job]] = [[] for _ in self._regions]
-        self._written: list[list[Job]] = [[] for _ in self._regions]
-        for job in jobs:
-            for found, spans in ((self._read, job.reads), (self._written, job.writes)):
-                for region in self._near(spans):
-                    found[region].append(job)
-
-    def _near(self, spans: Iterable[Span]) -> Iterator[int]:
-        found = set[int]()
-        for span in spans:
-            i = max(0, bisect(self._regions, (span.begin,)) - 1)
-            while i < len(self._regions) and self._regions[i].begin < span.end:
-                if self._regions[i].touches(span):
-                    found.add(i)
-                i += 1
-        return iter(sorted(found))
-
-    def readers(self, spans: list[Span]) -> list[Job]:
-        """Jobs that read any of these."""
-        near = (job for region in self._near(spans) for job in self._read[region])
-        return [job for job in dict.fromkeys(near) if job.reading(spans)]
-
-    def writers(self, spans: list[Span]) -> list[Job]:
-        """Jobs that write any of these."""
-        near = (job for region in self._near(spans) for job in self._written[region])
-        return [job for job in dict.fromkeys(near) if job.writing(spans)]
 
 
 def _dense(job: Job, array: str) -> bool:
@@ -114,7 +76,7 @@ def _is_row(job: Job, n: int, code: int, *arrays: str) -> bool:
 
 def _followed(jobs: list[Job], result: Span) -> list[Job]:
     left: list[Job] = []
-    touched = _Touched(jobs)
+    touched = Touched(jobs)
     for job in jobs:
         last = left[-1] if left else None
         alone = last and touched.readers(last.writes) == [job] and not last.writing([result])
@@ -192,7 +154,7 @@ def _instead(product: Job, maker: Job, **fields: float) -> None:
 
 def _needed(jobs: list[Job], result: Span) -> list[Job]:
     """Without what nobody reads any more. What is stored in 16 bits is a cache, and stays."""
-    left, touched = dict.fromkeys(jobs), _Touched(jobs)
+    left, touched = dict.fromkeys(jobs), Touched(jobs)
     for job in reversed(jobs):
         kept = job["half"] or job.writing([result])
         if not kept and left.keys().isdisjoint(touched.readers(job.writes)):
@@ -204,7 +166,7 @@ def _needed(jobs: list[Job], result: Span) -> list[Job]:
 
 
 def _filling(jobs: list[Job]) -> list[Job]:
-    left, touched = dict.fromkeys(jobs), _Touched(jobs)
+    left, touched = dict.fromkeys(jobs), Touched(jobs)
     for job in jobs:
         if job.structure != "Attention":
             continue

@@ -36,6 +36,7 @@ class Compiled:
         options = ("-std=c++17", f"-DDEPTH={self.depth}", f"-DTHREADS={self.threads}")
         self._module = cupy.RawModule(code=source(), options=options)
         self._module.compile()
+        self._kernels: dict[str, Any] = {}
         self._replay, self._shared = self._module.get_function("replay"), 0
 
     def launch(
@@ -49,8 +50,9 @@ class Compiled:
 
     def call(self, name: str, blocks: int, threads: int, *words: Any) -> None:
         """As `prompts.Kernels` says."""
-        kernel = self._module.get_function(name)
-        kernel((blocks,), (threads,), tuple(map(_argument, words)))
+        if name not in self._kernels:
+            self._kernels[name] = self._module.get_function(name)
+        self._kernels[name]((blocks,), (threads,), tuple(map(_argument, words)))
 
     def _require(self, shared: int) -> None:
         """Asks for shared memory; CuPy would make a grid smaller that does not fit with it."""

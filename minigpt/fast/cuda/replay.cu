@@ -51,3 +51,9 @@ replay(const Entry* jobs, int first, int count, u32* done, const i64* length) {
   // The last to come leaves the counter as it was found.
   if (met && threadIdx.x == 0 && arrive(done) == (met + 1) * gridDim.x - 1) *done = 0;
 }
+
+// What a step needs to be told: which token, and where.
+extern "C" __global__ void begin(i64* state, i64 token, i64 position) {
+  state[0] = token;
+  state[1] = position;
+}

@@ -19,7 +19,7 @@ from minigpt.fast.cuda.source import numbers, source
 ARCHITECTURES = (75, 80, 86, 89, 90)
 REGISTERS = 65536  # of a multiprocessor
 THREADS = {"replay": numbers()["THREADS"], "norms": 256, "activations": 256}  # of a block
-THREADS |= {"attention_64": 128, "attention_128": 128}
+THREADS |= {"attention_64": 128, "attention_128": 128, "begin": 1}
 NVCC = shutil.which("nvcc")
 
 
