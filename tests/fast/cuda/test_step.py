@@ -12,6 +12,10 @@ from gpu import stand_in  # noqa: F401
 from helpers import numbers
 from steps import CAPACITY, GPT2, LLAMA, MODELS, Subject, assert_as_the_code, assert_waits
 
+from minigpt.fast.kernels.machine import here
+from minigpt.fast.packed import PackedMatrix
+from minigpt.fast.replay import Replayed
+from minigpt.models.architectures import build
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.notes import note
 
@@ -101,3 +105,27 @@ def test_an_address_that_is_nobodys_is_refused(cupy, library, monkeypatch):
     monkeypatch.setattr(step, "fused", wrong)
     subject = Subject(GPT2, Emulator(library))
     assert subject.fast.step(subject.model.new_cache(1, CAPACITY)) is None
+
+
+def test_the_pool_of_this_cpu_replays_the_same(cupy, library):
+    """The tape that the jobs come from, run by the kernels of this CPU, which round no operand."""
+    for config in MODELS.values():
+        subject = Subject(config, Emulator(library))
+        replayed = on_cpu(subject)
+        found, _ = subject.passes(subject.fast, [5, 1, 1, 1])
+        make, cache = numbers(1, config.vocab_size), replayed.model.new_cache(1, CAPACITY)
+        for T, (logits, _) in zip([5, 1, 1, 1], found, strict=True):
+            same = replayed(make((1, T), int), cache)[:, 0]
+            assert np.linalg.norm(logits - same) < 3e-3 * np.linalg.norm(same)
+
+
+def on_cpu(subject):
+    weights = {}
+    for key, counted in subject.weights.items():
+        array = counted.data.get()
+        if array.dtype == np.float16:
+            turned = not array.flags.c_contiguous
+            rows = np.ascontiguousarray(array.T if turned else array)
+            array = PackedMatrix(rows, turned=turned, machine=here())
+        weights[key] = array
+    return Replayed(build(subject.model.config, weights), weights, here())
