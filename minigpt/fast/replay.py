@@ -75,20 +75,22 @@ class Replayed:
         followed = watched() or (self.ledger is not None and self.ledger.observer)
         if followed or not self._fits(tokens, cache):
             return self._as_written(tokens, cache, logits)  # what that refuses, it shall refuse
-        failed: Exception | None = None
+        why = ""
         if (kind := (tokens.shape, logits)) not in self._refused:
             try:
                 if found := self._recorded(tokens.shape, cache, logits):
                     return found.run(tokens, cache)
             except (Unrecordable, ValueError) as error:
-                failed = error
+                why = (
+                    str(error) or "it says no more"
+                )  # the error itself would keep all of the recording alive
         result = self._as_written(tokens, cache, logits)
-        if failed:  # and the code did not
+        if why:  # and the code did not raise
             self._refused.add(kind)
-            self._refusing(failed)
+            self._refusing(why)
         return result
 
-    def _refusing(self, error: Exception) -> None:
+    def _refusing(self, why: str) -> None:
         """Called once for each kind of pass that could not be recorded."""
 
     def _as_written(self, tokens: np.ndarray, cache: KVCache, logits: str) -> Any:

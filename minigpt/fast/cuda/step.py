@@ -100,8 +100,8 @@ class Fast(Replayed):
     def _composites(self) -> dict[composite, Run]:
         return composites(self.launched_by)
 
-    def _refusing(self, error: Exception) -> None:
-        note(f"decode steps run by the model's own code: {error}")
+    def _refusing(self, why: str) -> None:
+        note(f"decode steps run by the model's own code: {why}")
 
     def _recorded(self, shape: tuple[int, ...], cache: KVCache, logits: str) -> Pass | None:
         return None if shape[1] > 1 else super()._recorded(shape, cache, logits)
