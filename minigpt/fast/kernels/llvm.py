@@ -32,8 +32,12 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
         self.store(value, self.at(base, index, element), align=1)
 
     def scratch(self, element: Any, number: Any) -> Any:
-        """The address of so many elements on the stack, until the function ends."""
+        """The address of so many elements on the stack, until the function ends.
+
+        A line of the cache begins there: vectors that lie in two of them take twice as long.
+        """
         made = self.alloca(element, size=number)
+        made.align = 64
         made.type = pointer  # llvmlite still has pointers that know what they point to
         return made
 
@@ -62,6 +66,26 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
         found = self.intrinsic(name, f32, constant(0.0, f32), lanes)
         found.fastmath.add("reassoc")
         return found
+
+    def totals(self, four: Sequence[Any]) -> Any:
+        """The sums of the lanes of four vectors, as a vector of four."""
+        lanes = four[0].type.count
+
+        def neighbours(a: Any, c: Any) -> Any:
+            """Sums of two lanes each; in every four, those of `a` come before those of `c`."""
+            first = [n + k for n in range(0, lanes, 4) for k in (0, 2, lanes, lanes + 2)]
+            return self.fadd(self.chosen(a, c, first), self.chosen(a, c, [k + 1 for k in first]))
+
+        a, b, c, d = four
+        found = neighbours(neighbours(a, b), neighbours(c, d))  # of each four lanes
+        while (lanes := found.type.count // 2) >= 4:
+            halves = range(lanes), range(lanes, 2 * lanes)
+            found = self.fadd(*(self.chosen(found, found, half) for half in halves))
+        return found
+
+    def chosen(self, a: Any, b: Any, lanes: Sequence[int]) -> Any:
+        """A vector of some lanes of two, counted through both."""
+        return self.shuffle_vector(a, b, ir.Constant(vector(i32, len(lanes)), list(lanes)))
 
     def largest(self, lanes: Any) -> Any:
         """The largest lane of a vector."""
