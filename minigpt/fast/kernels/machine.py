@@ -172,7 +172,7 @@ class Machine:
             shorten = self.job("shorts", "qqqq")
 
             def to_int16(x: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-                y, factors = empty(x.shape, np.int16), empty(n, np.float32)
+                y, factors = empty(x.shape, np.int16), empty((n,), np.float32)
                 shorten(n, max(1, SOME // d), *map(address, (x, y, factors)), d)
                 return y, factors
 

@@ -76,7 +76,8 @@ class _Product:
         self.segment = words[-1]
         self.b, self.dtype, self.lanes = b, dtype, target.lanes
         self.step = self.lanes * self.together
-        self.widths = (4, 2, 1) if self.lanes == 16 else (3, 2, 1)  # rows of x: registers for sums
+        # Rows of x in a tile, as registers suffice for its sums.
+        self.widths: tuple[int, ...] = (4, 2, 1) if self.lanes == 16 else (3, 2, 1)
         self.nothing = constant(0.0, vector(f32, self.lanes))
         self.strip = b.scratch(i8, whole(STRIP * SEGMENT))
 
@@ -229,7 +230,7 @@ class _Shorts(_Product):
 
     def __init__(self, b: Builder, words: list[Any], target: Target, dtype: str) -> None:
         super().__init__(b, words, target, dtype)
-        self.widths = (4, 2, 1) if self.lanes == 16 else (2, 1)  # products take a register too
+        self.widths = (4, 2, 1) if self.lanes == 16 else (2, 1)  # a product takes one too
         self.nothing = constant(0, vector(i32, self.lanes))
 
     def w_part(self, w: Any, i: Any) -> Any:
