@@ -40,7 +40,8 @@ def narrowed(rows: np.ndarray, dtype: str) -> Parts:
 class PackedMatrix:
     """A matrix that answers what a model asks of a weight: `x @ w`, `w.T`, the rows `w[tokens]`.
 
-    Anything else raises TypeError. What it multiplies, x (..., in), and what it gives are float32.
+    Anything else raises TypeError. What it multiplies, x (..., in), and what it gives are float32; a
+    kernel may round several rows of x to 16 bits where it multiplies these (`Machine`).
 
     Args:
         stored: float32, bfloat16, float16 or int8.

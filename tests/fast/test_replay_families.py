@@ -130,7 +130,7 @@ def test_a_family_in_kernels_says_and_costs_what_it_does_in_numpy(case, dtype, c
             a, replayed = taken(fast.replayed, (tokens, caches[0]), fast.ledger)
             b, written = taken(slow.code, (tokens, caches[1]), slow.ledger)
             # What float32 rounds; keys and values in 16 bits, and long prompts, round at 2**-9;
-            # what int8 multiplies, at 2**-16 of its row's largest, which linear attention magnifies.
+            # what int8 multiplies at 2**-16 of its row's largest, which linear attention magnifies.
             near = {"float32": 1e-4, "int8": 1e-2}.get(dtype, 0.05)
             np.testing.assert_allclose(a, b, rtol=0, atol=near * np.abs(b).max())
             assert replayed == written
