@@ -8,6 +8,7 @@ import numpy as np
 from counting.composite import composite
 from counting.scope import scope
 from minigpt.checkpoint.dtypes import NUMPY
+from minigpt.checkpoint.tensors import Tensor
 
 if TYPE_CHECKING:
     from minigpt.fast.kernels.machine import Machine
@@ -35,6 +36,18 @@ def narrowed(rows: np.ndarray, dtype: str) -> Parts:
         return quantised(rows)
     with np.errstate(over="ignore"):  # infinities show in the logits
         return rows.astype(DTYPES[dtype], copy=False), None
+
+
+def packed_rows(tensor: Tensor, turned: bool, dtype: str) -> Parts:
+    """A matrix of a checkpoint, or its transpose, as rows in `dtype`, made a few MiB at a time."""
+    shape = tensor.shape[::-1] if turned else tensor.shape
+    rows = np.empty(shape, DTYPES[dtype])
+    scale = np.empty(shape[0], FLOAT) if dtype == "int8" else None
+    for where, block in tensor.blocks(turned):
+        rows[where], scales = narrowed(np.ascontiguousarray(block, FLOAT), dtype)
+        if scale is not None:
+            scale[where] = scales
+    return rows, scale
 
 
 class PackedMatrix:

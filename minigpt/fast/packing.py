@@ -46,10 +46,13 @@ class Pack:
         stored: the tensors that are packed.
         layouts: of each, as `layout` says.
         dtype: a name of `DTYPES`.
+        mapped: whether arrays are mapped from the file, or read into memory of their own.
     """
 
-    def __init__(self, folder: PrivateFolder, stored: Stored, layouts: Layouts, dtype: str) -> None:
-        self._folder, self._stored = folder, stored
+    def __init__(
+        self, folder: PrivateFolder, stored: Stored, layouts: Layouts, dtype: str, mapped: bool
+    ) -> None:
+        self._folder, self._stored, self._mapped = folder, stored, mapped
         self._header, self._entries = header(stored, layouts, dtype)
         pieces = chain.from_iterable(tensor.pieces for tensor in stored.values())
         self._files = {os.path.abspath(piece.file): stamp(piece.status) for piece in pieces}
@@ -65,7 +68,7 @@ class Pack:
         self._file, self._record = f"{name}.safetensors", f"{name}.json"  # names in the folder
 
     def found(self) -> dict[str, np.ndarray] | None:
-        """The packed arrays by key, mapped; None if they are not there as they should be."""
+        """The packed arrays by key; None if they are not there as they should be."""
         found = self._folder.read(self._record)
         record: Record = json.loads(found) if found else {}
         if record.get("about") != self._about:
@@ -89,7 +92,7 @@ class Pack:
             return self._arrays(stream)
 
     def write(self, content: Iterator[tuple[str, Parts]]) -> dict[str, np.ndarray]:
-        """Writes arrays as they come; gives them by key, mapped.
+        """Writes arrays as they come; gives them by key, as they are in the file then.
 
         Raises:
             OSError: there is no room, or the folder cannot be written.
@@ -145,13 +148,21 @@ class Pack:
         self._folder.write(self._record, json.dumps(record).encode())
 
     def _arrays(self, stream: BinaryIO) -> dict[str, np.ndarray]:
-        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        begin = len(self._header)
+        size = os.fstat(stream.fileno()).st_size - begin
+        if self._mapped:
+            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            data = np.frombuffer(mapped, np.uint8, size, begin)
+        else:  # in one block, all of which gets huge pages
+            data = np.empty(size, np.uint8)
+            stream.seek(begin)
+            if stream.readinto(data) != size:  # type: ignore[attr-defined]
+                raise OSError(f"{self._folder.path / self._file} ends too early")
+            data.flags.writeable = False
         found = {}
         for key, entry in self._entries.items():
-            begin, end = (len(self._header) + offset for offset in entry["data_offsets"])
-            dtype = BY_CODE[entry["dtype"]]
-            flat = np.frombuffer(mapped, dtype, (end - begin) // dtype.itemsize, begin)
-            found[key] = flat.reshape(entry["shape"])
+            part = data[slice(*entry["data_offsets"])]
+            found[key] = part.view(BY_CODE[entry["dtype"]]).reshape(entry["shape"])
         return found
 
 
@@ -230,4 +241,5 @@ def _sampled(stored: Stored) -> str:
         rest = max(0, piece.nbytes - SAMPLE)
         for begin in (piece.offset, piece.offset + rest // 2, piece.offset + rest):
             found.update(piece.mapped[begin : begin + min(SAMPLE, piece.nbytes)])
+        piece.release()
     return found.hexdigest()
