@@ -8,7 +8,7 @@ import numpy as np
 from counting.composite import composite
 from counting.scope import scope
 from minigpt.checkpoint.dtypes import NUMPY
-from minigpt.checkpoint.tensors import Tensor
+from minigpt.checkpoint.tensors import BLOCK, Tensor
 
 if TYPE_CHECKING:
     from minigpt.fast.kernels.machine import Machine
@@ -137,10 +137,17 @@ def _in_numpy(
 ) -> Callable[[np.ndarray], np.ndarray]:
     """What multiplies where no kernel does; a method of the matrix would keep it alive."""
 
+    matrix = stored.T if turned else stored  # (in, out)
+    step = max(1, BLOCK // (FLOAT.itemsize * len(matrix)))
+
     def multiply(x: np.ndarray) -> np.ndarray:
-        if scale is not None:
-            return turned_product(x, stored, scale)
-        return x @ (stored.T if turned else stored)
+        if matrix.dtype == FLOAT:
+            return x @ matrix
+        y = np.empty((*x.shape[:-1], matrix.shape[1]), FLOAT)
+        for begin in range(0, matrix.shape[1], step):  # NumPy alone would widen all of it at once
+            some = slice(begin, begin + step)
+            y[..., some] = x @ matrix[:, some].astype(FLOAT)
+        return y if scale is None else y * scale
 
     return multiply
 

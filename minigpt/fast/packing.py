@@ -99,14 +99,11 @@ class Pack:
             InputError: the checkpoint has changed meanwhile.
         """
         path = self._folder.path / self._file
-        parts: list[list[Any]] = []
         with ExitStack() as opened:
             digests = self._digests(opened)
             with written_whole(path) as part:
                 stream = opened.enter_context(private_file(part))
-                for data in self._data(content):
-                    parts.append([stream.tell(), data.nbytes, hashlib.sha256(data).hexdigest()])
-                    stream.write(data)
+                parts = [_put(stream, data) for data in self._data(content)]
                 stream.flush()
                 arrays = self._arrays(stream)  # from this file, whoever writes the next
                 sources = [[*where, digest.result()] for where, digest in digests]
@@ -164,6 +161,13 @@ class Pack:
             part = data[slice(*entry["data_offsets"])]
             found[key] = part.view(BY_CODE[entry["dtype"]]).reshape(entry["shape"])
         return found
+
+
+def _put(stream: BinaryIO, data: memoryview) -> list[Any]:
+    """Writes data to a stream; gives its offset, bytes and digest."""
+    begin = stream.tell()
+    stream.write(data)
+    return [begin, data.nbytes, hashlib.sha256(data).hexdigest()]
 
 
 def header(stored: Stored, layouts: Layouts, dtype: str) -> tuple[bytes, dict[str, Any]]:
