@@ -1,6 +1,6 @@
 """A weight that knows how to multiply: stored in 32, 16 or 8 bits, float32 going in and out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +27,8 @@ def quantised(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # A row of (next to) nothing becomes zeros; one that is not finite stays so by its scale.
     scale = np.where(largest < TINY, 1, largest / 127).astype(np.float32)
     with np.errstate(invalid="ignore"):
-        return np.rint(rows / scale[:, None]).astype(np.int8), scale
+        steps = rows / scale[:, None]
+        return np.rint(steps, out=steps).astype(np.int8), scale
 
 
 def narrowed(rows: np.ndarray, dtype: str) -> Parts:
@@ -38,16 +39,19 @@ def narrowed(rows: np.ndarray, dtype: str) -> Parts:
         return rows.astype(DTYPES[dtype], copy=False), None
 
 
-def packed_rows(tensor: Tensor, turned: bool, dtype: str) -> Parts:
-    """A matrix of a checkpoint, or its transpose, as rows in `dtype`, made a few MiB at a time."""
-    shape = tensor.shape[::-1] if turned else tensor.shape
-    rows = np.empty(shape, DTYPES[dtype])
-    scale = np.empty(shape[0], FLOAT) if dtype == "int8" else None
+def packed_blocks(tensor: Tensor, turned: bool, dtype: str) -> Iterator[tuple[slice, Parts]]:
+    """A matrix of a checkpoint, or its transpose, in `dtype`: some rows after the other."""
     for where, block in tensor.blocks(turned):
-        rows[where], scales = narrowed(np.ascontiguousarray(block, FLOAT), dtype)
-        if scale is not None:
-            scale[where] = scales
-    return rows, scale
+        yield where, narrowed(np.ascontiguousarray(block, FLOAT), dtype)
+
+
+def packed_rows(tensor: Tensor, turned: bool, dtype: str) -> Parts:
+    """The same in one."""
+    shape = tensor.shape[::-1] if turned else tensor.shape
+    rows, scale = np.empty(shape, DTYPES[dtype]), np.empty(shape[0], FLOAT)
+    for where, (block, scales) in packed_blocks(tensor, turned, dtype):
+        rows[where], scale[where] = block, 1 if scales is None else scales
+    return rows, scale if dtype == "int8" else None
 
 
 class PackedMatrix:

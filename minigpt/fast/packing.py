@@ -34,6 +34,7 @@ VERSION = 2  # of what is written; another one is packed anew
 SAMPLE = 4096  # bytes at both ends and in the middle of a tensor that are compared at every start
 CHUNK = 1 << 20  # bytes of a file that are read at a time
 
+Blocks = Iterator[tuple[slice, Parts]]  # of a tensor, one after the other
 Layouts = Mapping[str, str | None]  # of each tensor, as `layout` of its configuration says
 Record = dict[str, Any]
 
@@ -91,8 +92,8 @@ class Pack:
             self._folder.used(self._record)
             return self._arrays(stream)
 
-    def write(self, content: Iterator[tuple[str, Parts]]) -> dict[str, np.ndarray]:
-        """Writes arrays as they come; gives them by key, as they are in the file then.
+    def write(self, content: Iterable[Blocks]) -> dict[str, np.ndarray]:
+        """Writes tensors as they come, in order; gives them by key, as they are in the file then.
 
         Raises:
             OSError: there is no room, or the folder cannot be written.
@@ -103,7 +104,12 @@ class Pack:
             digests = self._digests(opened)
             with written_whole(path) as part:
                 stream = opened.enter_context(private_file(part))
-                parts = [_put(stream, data) for data in self._data(content)]
+                parts = [_put(stream, [np.frombuffer(self._header, np.uint8)])]
+                for blocks in content:
+                    scales: list[np.ndarray] = []
+                    parts.append(_put(stream, _rows(blocks, scales)))
+                    if scales:
+                        parts.append(_put(stream, scales))
                 stream.flush()
                 arrays = self._arrays(stream)  # from this file, whoever writes the next
                 sources = [[*where, digest.result()] for where, digest in digests]
@@ -116,11 +122,6 @@ class Pack:
         except OSError as error:
             note(f"weights are packed at every start: {unusable(error)}")
         return arrays
-
-    def _data(self, content: Iterator[tuple[str, Parts]]) -> Iterator[memoryview]:
-        yield memoryview(self._header)
-        for _, parts in content:
-            yield from (part.view(np.uint8).data for part in parts if part is not None)
 
     def _digests(self, opened: ExitStack) -> list[tuple[list[Any], "Future[str]"]]:
         """Where each tensor lies in the checkpoint, and its digest, which comes meanwhile."""
@@ -163,11 +164,22 @@ class Pack:
         return found
 
 
-def _put(stream: BinaryIO, data: memoryview) -> list[Any]:
-    """Writes data to a stream; gives its offset, bytes and digest."""
-    begin = stream.tell()
-    stream.write(data)
-    return [begin, data.nbytes, hashlib.sha256(data).hexdigest()]
+def _put(stream: BinaryIO, arrays: Iterable[np.ndarray]) -> list[Any]:
+    """Writes arrays one after the other; gives offset, bytes and digest of all of them."""
+    begin, digest = stream.tell(), hashlib.sha256()
+    for array in arrays:
+        data = array.view(np.uint8).data
+        stream.write(data)
+        digest.update(data)
+    return [begin, stream.tell() - begin, digest.hexdigest()]
+
+
+def _rows(blocks: Blocks, scales: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """The rows of blocks; their scales, if they have any, are put aside meanwhile."""
+    for _, (rows, scale) in blocks:
+        if scale is not None:
+            scales.append(scale)
+        yield rows
 
 
 def header(stored: Stored, layouts: Layouts, dtype: str) -> tuple[bytes, dict[str, Any]]:

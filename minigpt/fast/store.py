@@ -4,12 +4,13 @@ Either are read into private memory, or mapped where they are many: never both.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 import numpy as np
 
 from minigpt.checkpoint.tensors import Held, Progress, Stored, Tensor
 from minigpt.fast import machine
-from minigpt.fast.packed import DTYPES, FLOAT, PackedMatrix, Parts, packed_rows
+from minigpt.fast.packed import DTYPES, FLOAT, PackedMatrix, Parts, packed_blocks, packed_rows
 from minigpt.fast.packing import Layouts, Pack
 from minigpt.models.config import Config
 from minigpt.notes import note
@@ -19,6 +20,9 @@ from minigpt.storage.private import PrivateFolder, unusable
 SMALL = 1 << 26  # bytes that are packed sooner than a file of them is written
 READ = 1 << 29  # bytes at most that are read: private memory gets huge pages, mapped files not
 RELAID = 1 << 30  # bytes of float32 at most that are packed for rows in order, 15 % faster to read
+
+
+T = TypeVar("T")
 
 
 def hold(config: Config, stored: Stored, dtype: str, progress: Progress) -> Held:
@@ -64,20 +68,20 @@ def _packed(
 ) -> Mapping[str, Parts]:
     """Packed tensors of `size` bytes in all by key: from the cache, or packed into it."""
 
-    def content() -> Iterator[tuple[str, Parts]]:
+    def each(pack: Callable[[Tensor, bool, str], T]) -> Iterator[tuple[str, T]]:
         done = 0
         for key, tensor in unfit.items():
-            yield key, packed_rows(tensor, layouts[key] == "columns", dtype)
+            yield key, pack(tensor, layouts[key] == "columns", dtype)
             done += tensor.nbytes
             said(done)
 
     if size < SMALL:
-        return dict(content())
+        return dict(each(packed_rows))
     try:
         with PrivateFolder(PACKED) as folder:
             pack = Pack(folder, unfit, layouts, dtype, mapped=size > READ)
-            held = pack.found() or pack.write(content())
+            held = pack.found() or pack.write(blocks for _, blocks in each(packed_blocks))
     except OSError as error:
         note(f"weights are packed at every start: {unusable(error)}")
-        return dict(content())
+        return dict(each(packed_rows))
     return {key: (held[key], held.get(f"{key}.scale")) for key in unfit}

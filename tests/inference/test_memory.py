@@ -77,7 +77,7 @@ def test_the_peak_is_little_more_than_weights_cache_and_activations(family, tmp_
 
 
 def started(folder, dtype, cache):
-    """Of a process that loads and generates: memory before it loads, the most, tokens of a prompt."""
+    """Of a process that loads and generates: memory before, the most, tokens of the prompt."""
     run = subprocess.run(
         [sys.executable, "-c", START, folder, dtype],
         env=environment(XDG_CACHE_HOME=cache_in(cache)),
