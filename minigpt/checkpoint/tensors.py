@@ -23,7 +23,7 @@ from minigpt.errors import InputError
 FLOATS = {code: dtype for code, dtype in BY_CODE.items() if code != "I8"}
 _BITS = re.compile(r"(?:F|BF|I|U|C)(\d+)(?:_\w+)?")  # of a number, in the name of its dtype
 LONGEST = 100_000_000  # bytes that safetensors allows a header
-BLOCK, FLOAT32 = 1 << 22, 4  # bytes that are read and converted at a time, and of a number then
+BLOCK, FLOAT32 = 1 << 20, 4  # bytes that are read and converted at a time, and of a number then
 
 
 @dataclass(frozen=True)

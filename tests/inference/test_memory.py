@@ -29,51 +29,55 @@ before = resident().total
 lm = load(sys.argv[1], dtype=sys.argv[2])
 options = dict(max_new_tokens={NEW}, temperature=0, ignore_eos=True)
 steps = list(generate(lm, "so much depends upon " * 3, **options))
-print(json.dumps([before, resident().peak, steps[0].new_tokens, lm.ledger.peak_bytes]))
+print(json.dumps([before, resident().peak, steps[0].new_tokens]))
 """
 
 
 def gpt2(draw):
-    heads, layers = draw.randint(9, 12), draw.randint(7, 9)
-    size = heads * draw.randint(66, 80)
-    return GPT2Config(draw.randint(20_000, 50_257), 96, size, layers, heads), "float32"
+    heads, layers = draw.randint(11, 12), draw.randint(9, 11)
+    size = heads * draw.randint(66, 78)
+    return GPT2Config(draw.randint(30_000, 50_257), 96, size, layers, heads)
 
 
 def llama(draw):
-    heads, layers = 2 * draw.randint(4, 6), draw.randint(7, 9)
+    heads, layers = 2 * draw.randint(5, 6), draw.randint(9, 10)
     values = {
-        "vocab_size": draw.randint(20_000, 60_000),
+        "vocab_size": draw.randint(40_000, 60_000),
         "hidden_size": heads * 64,
-        "intermediate_size": draw.randint(1500, 2500),
+        "intermediate_size": draw.randint(2000, 2800),
         "num_hidden_layers": layers,
         "num_attention_heads": heads,
         "num_key_value_heads": 2,
         "max_position_embeddings": 96,
     }
-    return read("llama", values), "bfloat16"
+    return read("llama", values)
 
 
-@pytest.mark.parametrize("family", [gpt2, llama])
-def test_the_peak_is_little_more_than_weights_cache_and_activations(family, tmp_path):
+@pytest.mark.parametrize(
+    ("family", "stored", "dtypes"),
+    [
+        (gpt2, "float32", ("float32", "bfloat16", "float16", "int8")),
+        (llama, "bfloat16", ("bfloat16", "int8")),
+    ],
+)
+def test_the_peak_is_little_more_than_weights_cache_and_activations(
+    family, stored, dtypes, tmp_path
+):
     """Of the process, over what interpreter, libraries and kernels take before anything is loaded.
 
     Weights are as `plan` counts them: each parameter at the dtype, no scales, nothing in float32.
     """
     seed = random.randrange(2**32)
-    config, stored = family(random.Random(seed))
-    folder = tmp_path / "model"
+    config, folder = family(random.Random(seed)), tmp_path / "model"
     write_checkpoint(config, folder, stored)
-    said = [f"seed {seed}, {config.parameters:,} parameters"]
-    most = 0.0
-    for dtype in ("float32", "bfloat16", "float16", "int8"):
+    found = {}
+    for dtype in dtypes:
         for start in ("first", "second"):
             before, peak, prompt = started(folder, dtype, tmp_path / "cache")
-            needed = planned(config, dtype, prompt)
-            ratio = (peak - before) / needed
-            said.append(f"{dtype}, {start}: {peak - before:,} of {needed:,}, {ratio:.3f}")
-            most = max(most, ratio)
-    print(*said, sep="\n")
-    assert most <= MOST, said
+            found[dtype, start] = (peak - before) / planned(config, dtype, prompt)
+    print(f"seed {seed}: {config.parameters:,} parameters, {found}")
+    assert max(found.values()) <= MOST
+    assert min(found.values()) >= 1  # or it was not measured
 
 
 def started(folder, dtype, cache):
@@ -86,8 +90,7 @@ def started(folder, dtype, cache):
         check=True,
         timeout=120,
     )
-    before, peak, prompt, _ = json.loads(run.stdout)
-    return before, peak, prompt
+    return json.loads(run.stdout)
 
 
 def planned(config, dtype, prompt):
