@@ -1,4 +1,4 @@
-"""The tensors of safetensors files: memory-mapped, or read a few MiB at a time, and converted.
+"""The tensors of safetensors files: memory-mapped, or read, and converted, 1 MiB at a time.
 
 A page of a mapped file counts as this process's memory once it has been touched. What is read from
 here is let go of as reading goes on: a tensor and what it becomes are never both in memory.

@@ -3,7 +3,7 @@
 A pack is a safetensors file; beside it lies its record, sealed by this user (see `PrivateFolder`):
 what the pack is of, a digest of each tensor of the checkpoint and of the pack, and stamps of all
 these files. Where stamps and sampled blocks are those of the record, nothing has been written to
-any of the files since, and the pack is mapped at once. Where a stamp differs (a copy, `touch`, an
+any of the files since, and the pack is taken as it is. Where a stamp differs (a copy, `touch`, an
 edit, a new mount), all digests decide. What this does not see is damage below the file system, on
 the disk itself; `minigpt cache --check` reads all of it.
 """
