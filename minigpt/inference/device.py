@@ -19,7 +19,7 @@ class Host:
     name = "cpu"
 
     def hold(self, config: Any, stored: Stored, dtype: str, progress: Progress) -> Held:
-        """The tensors of a checkpoint, mapped, or packed in `dtype`."""
+        """The tensors of a checkpoint, read, mapped, or packed in `dtype`."""
         from minigpt.fast.store import hold
 
         return hold(config, stored, dtype, progress)

@@ -1,7 +1,7 @@
 """Checkpoints in Hugging Face layout, from a folder, the hub or the package: safetensors only.
 
-Tensors stored in the dtype asked for are memory-mapped; others are read and converted one by one,
-so that no weight is held twice.
+Tensors stored in the dtype asked for are read as they are, or memory-mapped where they are many;
+others are converted a little at a time, so that no weight is held twice.
 """
 
 from collections.abc import Callable, Mapping
