@@ -57,8 +57,8 @@ def packed_rows(tensor: Tensor, turned: bool, dtype: str) -> Parts:
 class PackedMatrix:
     """A matrix that answers what a model asks of a weight: `x @ w`, `w.T`, the rows `w[tokens]`.
 
-    Anything else raises TypeError. What it multiplies, x (..., in), and what it gives are float32; a
-    kernel may round several rows of x to 16 bits where it multiplies these (`Machine`).
+    Anything else raises TypeError. What it multiplies, x (..., in), and what it gives are float32;
+    a kernel may round several rows of x to 16 bits (`Machine`).
 
     Args:
         stored: float32, bfloat16, float16 or int8.
