@@ -333,8 +333,8 @@ def test_kernels_say_what_numpy_says(folder, monkeypatch, dtype):
     fast = load(model, dtype=dtype)
     found = logits(fast)
     assert kernels(fast)
-    # In 16 bits a cached key may round the other way; with bfloat16, x is rounded too.
-    steps = {"float32": 2e-5, "int8": 2e-5, "float16": 2e-3, "bfloat16": 2e-2}
+    # In 16 bits a cached key may round the other way; with int8 and bfloat16, x is rounded too.
+    steps = {"float32": 2e-5, "int8": 2e-4, "float16": 2e-3, "bfloat16": 2e-2}
     assert np.abs(found - expected).max() <= steps[dtype] * np.abs(expected).max()
 
 
