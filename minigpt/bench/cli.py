@@ -26,6 +26,7 @@ PromptTokens = Annotated[int, typer.Option(help="tokens before the first new one
 
 DTYPES = ["float32", "bfloat16", "int8"]
 ALONE = [1]  # sequences together
+MODELS = ["gpt2"]
 
 
 @app.command()
@@ -100,14 +101,36 @@ def load(
 @app.command()
 def peers(model: Model = "gpt2", dtype: Dtypes = DTYPES, json: JsonLast = False) -> None:
     """Which peers are installed, and whether their tokens agree."""
-    from minigpt.bench.engines import ENGINES, entries
+    from minigpt.bench.engines import beside_peers, entries
     from minigpt.bench.measure import agreement, measure, show
     from minigpt.bench.worker import Case
 
-    others = [engine.name for engine in ENGINES.values() if engine.packages and engine.installed]
-    chosen = entries(["minigpt", *others], dtype)
-    result = measure("decode", model, chosen, 1, [Case(16)], 32)
+    result = measure("decode", model, entries(beside_peers(), dtype), 1, [Case(16)], 32)
     show(result, json, *agreement(result))
+
+
+@app.command("all")
+def everything(
+    model: Annotated[
+        list[str],
+        typer.Option(help="as of the others (repeatable); of all but the first, decoding alone"),
+    ] = MODELS,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(help="to run (repeatable); minigpt and the peers installed if none"),
+    ] = None,
+    dtype: Dtypes = DTYPES,
+    rounds: Rounds = 5,
+    markdown: Annotated[bool, typer.Option("--markdown", help="one table in Markdown")] = False,
+    json: JsonLast = False,
+) -> None:
+    """Decoding alone and 2 to 16 together, a prompt of 512 and a start, beside the peers."""
+    from minigpt.bench.engines import beside_peers, entries
+    from minigpt.bench.everything import everything as measure
+    from minigpt.bench.measure import show
+
+    result, agreement = measure(model, entries(engine or beside_peers(), dtype), rounds)
+    show(result, json, *agreement, as_markdown=markdown)
 
 
 @app.command()

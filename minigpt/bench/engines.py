@@ -90,6 +90,11 @@ ENGINES = {
 }
 
 
+def beside_peers() -> list[str]:
+    """This program, and the peers that are installed."""
+    return ["minigpt", *(e.name for e in ENGINES.values() if e.packages and e.installed)]
+
+
 class Entry(NamedTuple):
     """An engine at one precision: what a row of a benchmark is about."""
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from minigpt.bench.engines import ENGINES, Entry, agreeing, processor, threads
-from minigpt.bench.report import Row, cliffs, compared, floor_bytes, table
+from minigpt.bench.report import Row, cliffs, compared, floor_bytes, markdown, table
 from minigpt.bench.rounds import Measured, bandwidth, interleaved, start
 from minigpt.bench.subject import Subject, subject
 from minigpt.bench.worker import Case, Job, Outcome
@@ -163,8 +163,20 @@ def _rows(phase: str, about: Subject, entry: Entry, job: Job, measured: Measured
     return rows
 
 
-def show(result: Result, as_json: bool, *more: str) -> None:
-    """Prints a result: its table, then its notes; with `as_json` the last line is the document."""
+def show(result: Result, as_json: bool, *more: str, as_markdown: bool = False) -> None:
+    """Prints a result: its table, then its notes, and `more` unless that is Markdown.
+
+    With `as_json` the last line is the document.
+    """
+    if as_markdown:
+        print(markdown(result.document()))
+    else:
+        _show(result, *more)
+    if as_json:
+        print(json.dumps(result.document()))
+
+
+def _show(result: Result, *more: str) -> None:
     out = console()
     out.print(table(result.rows))
     lines = [f"memory {result.measured.bandwidth / 1e9:.1f} GB/s, {threads()} threads"]
@@ -172,8 +184,6 @@ def show(result: Result, as_json: bool, *more: str) -> None:
     lines += [f"not installed: {e.name} ({' '.join(e.packages.values())})" for e in missing]
     for line in (*lines, *result.notes, *more):
         out.print(line, highlight=False, markup=False)
-    if as_json:
-        print(json.dumps(result.document()))
 
 
 def cliff_lines(result: Result) -> list[str]:

@@ -1,7 +1,7 @@
 """From runs to rows: times per token, the floor that the memory sets, and ratios to the peers."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rich.table import Table
@@ -122,3 +122,61 @@ def table(rows: Sequence[Row]) -> Table:
             f"{row.peak_bytes / 2**30:.2f}" if row.peak_bytes else "",
         )
     return made
+
+
+def markdown(document: Mapping[str, Any]) -> str:
+    """A result's document as a table in Markdown, after the machine and the versions.
+
+    Times are of a pass: a step of all sequences, a prompt, a start with its first token. The ratio
+    is that of the fastest peer to the first engine, whose floor it is too.
+    """
+    versions = ", ".join(document["versions"].values()).split(", ")
+    lines = [
+        f"{document['processor']}, {document['cores']} cores, "
+        f"memory {document['bandwidth_gb_s']:.1f} GB/s;",
+        f"{', '.join(dict.fromkeys(filter(None, versions)))}.",
+        "",
+    ]
+    engines = list(document["versions"])
+    head = ["model", "pass", "dtype", *(f"{name}, ms" for name in engines)]
+    head += ["x fastest peer", "floor, ms", *(f"{name}, GiB" for name in engines)]
+    table: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in document["rows"]:
+        table.setdefault((row["model"], _pass(row), row["dtype"]), {})[row["engine"]] = row
+    cells = [head, ["---"] * len(head)]
+    for key, by_engine in table.items():
+        found = [by_engine.get(name) for name in engines]
+        cells.append([*key, *map(_ms, found), *_beside(found[0]), *map(_peak, found)])
+    lines += [f"| {' | '.join(row)} |" for row in cells]
+    return "\n".join([*lines, *(f"\n{note}." for note in document["notes"])])
+
+
+Found = dict[str, Any] | None  # a row, if the engine has that precision and ran
+
+
+def _pass(row: dict[str, Any]) -> str:
+    phase, tokens = row["phase"].partition("-")[0], row["tokens"]
+    if phase == "load":
+        return "start to first token"
+    return phase if tokens == 1 else f"{phase} {tokens}"
+
+
+def _ms(row: Found) -> str:
+    return _number(row["ms_per_token"] * row["tokens"]) if row else ""
+
+
+def _beside(row: Found) -> tuple[str, str]:
+    """How many times as long the fastest peer takes, and the memory's floor."""
+    if row is None:
+        return "", ""
+    floor = row["percent_of_floor"] / 100 * row["ms_per_token"] * row["tokens"]
+    ratios = row["ratio_to"].values()
+    return f"{min(ratios):.2f}" if ratios else "", _number(floor)
+
+
+def _peak(row: Found) -> str:
+    return f"{row['peak_bytes'] / 2**30:.2f}" if row and row["peak_bytes"] else ""
+
+
+def _number(ms: float) -> str:
+    return f"{ms:.1f}" if ms < 100 else f"{ms:.0f}"

@@ -9,7 +9,7 @@ from minigpt.bench.engines import entries
 from minigpt.bench.measure import SWEEP, measure
 from minigpt.bench.operations import OPERATIONS, operations
 from minigpt.bench.overhead import overhead
-from minigpt.bench.report import floor_bytes
+from minigpt.bench.report import floor_bytes, markdown
 from minigpt.bench.worker import Case, Outcome, Timed
 from minigpt.checkpoint.synthetic import write_checkpoint
 from minigpt.errors import InputError
@@ -79,6 +79,25 @@ def test_load(folder):
     document, _ = bench(folder, "load", "--prompt-tokens", "4")
     assert_document(document, ["load"])
     assert document["rows"][0]["peak_bytes"] > 2**20
+
+
+def test_all_in_one_table(tmp_path, folder):
+    for name in ("long", "other"):
+        write_checkpoint(GPT2Config(260, 520, 8, 1, 2), tmp_path / name)
+    models = ("--model", str(tmp_path / "long"), "--model", str(tmp_path / "other"))
+    options = ("--engine", "minigpt", "--rounds", "1", "--dtype", "int8", "--json")
+    found = minigpt("bench", "all", *models, *options, "--markdown", cwd=folder)
+    assert (found.returncode, found.stderr) == (0, b"")
+    *lines, last = found.stdout.decode().splitlines()
+    document = json.loads(last)
+    assert "\n".join(lines) == markdown(document)
+    phases = ["decode", *(f"decode-{n}" for n in (2, 4, 8, 16)), "prefill", "load"]
+    expected = [(str(tmp_path / "long"), phase) for phase in phases]
+    expected.append((str(tmp_path / "other"), "decode"))
+    assert [(row["model"], row["phase"]) for row in document["rows"]] == expected
+    assert all(row["peak_bytes"] > 2**20 for row in document["rows"])
+    line = complaint(minigpt("bench", "all", *models, "--dtype", "float32", cwd=folder))
+    assert line.endswith("other is not measured in float32: another --dtype")
 
 
 def test_overhead(folder):

@@ -5,7 +5,7 @@ import pytest
 from minigpt.bench import rounds
 from minigpt.bench.engines import PRECISIONS, Entry
 from minigpt.bench.measure import Result, agreement, cliff_lines
-from minigpt.bench.report import Row, cliffs, compared, floor_bytes, table
+from minigpt.bench.report import Row, cliffs, compared, floor_bytes, markdown, table
 from minigpt.bench.worker import Outcome, Timed
 from minigpt.models.gpt2_config import GPT2Config
 
@@ -101,4 +101,39 @@ def test_agreement_counts_the_leading_tokens_of_each_sequence():
     assert agreement(result) == [
         "minigpt float32: 8 of 8 greedy tokens before one that differs from minigpt float32",
         "numpy float32: 4 of 8 greedy tokens before one that differs from minigpt float32",
+    ]
+
+
+def test_a_table_in_markdown_has_a_row_for_each_pass():
+    rows = compared(
+        [
+            row("minigpt", "int8", 5.0)._replace(peak_bytes=2**30),
+            row("llama.cpp", "int8", 8.0),
+            row("ctranslate2", "int8", 6.0)._replace(peak_bytes=2**29),
+            row("minigpt", "int8", 2.0, phase="decode-4", floor=0.5)._replace(tokens=4),
+            row("minigpt", "int8", 700.0, phase="load"),
+            row("llama.cpp", "bfloat16", 1.0, phase="prefill")._replace(tokens=512),
+        ]
+    )
+    document = {
+        "rows": [row.record() for row in rows],
+        "bandwidth_gb_s": 31.25,
+        "processor": "Z80",
+        "cores": 2,
+        "versions": {"minigpt": "", "llama.cpp": "l 1, torch 2", "ctranslate2": "c 3, torch 2"},
+        "notes": ["left out: one"],
+    }
+    assert markdown(document).splitlines() == [
+        "Z80, 2 cores, memory 31.2 GB/s;",
+        "l 1, torch 2, c 3.",
+        "",
+        "| model | pass | dtype | minigpt, ms | llama.cpp, ms | ctranslate2, ms | x fastest peer "
+        "| floor, ms | minigpt, GiB | llama.cpp, GiB | ctranslate2, GiB |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| m | decode | int8 | 5.0 | 8.0 | 6.0 | 1.20 | 1.0 | 1.00 |  | 0.50 |",
+        "| m | decode 4 | int8 | 8.0 |  |  |  | 2.0 |  |  |  |",
+        "| m | start to first token | int8 | 700 |  |  |  | 1.0 |  |  |  |",
+        "| m | prefill 512 | bfloat16 |  | 512 |  |  |  |  |  |  |",
+        "",
+        "left out: one.",
     ]
