@@ -36,6 +36,12 @@ def bare(weights, config=CONFIG):
 # What loads.
 
 
+@pytest.fixture
+def without_kernels(monkeypatch):
+    """Loaded weights and bare ones are then multiplied alike, to the last bit."""
+    monkeypatch.setenv("MINIGPT_FAST", "0")
+
+
 def prefixed(folder):
     names = {key: key if key == "lm_head.weight" else f"transformer.{key}" for key in tensors()}
     checkpoint(folder, {names[key]: tensor for key, tensor in tensors().items()})
@@ -67,6 +73,7 @@ def with_a_copied_head(folder):
     checkpoint(folder, weights | {"lm_head.weight": weights["wte.weight"].copy()})
 
 
+@pytest.mark.usefixtures("without_kernels")
 @pytest.mark.parametrize(
     "write", [checkpoint, sharded, prefixed, reordered, with_masks, with_a_copied_head]
 )
@@ -77,11 +84,13 @@ def test_the_same_weights_give_the_same_logits_however_they_are_stored(tmp_path,
     np.testing.assert_array_equal(logits(lm.model), bare(tensors()))
 
 
+@pytest.mark.usefixtures("without_kernels")
 def test_a_model_is_a_folder_or_its_file(tmp_path):
     checkpoint(tmp_path / "m", name="other.safetensors")
     np.testing.assert_array_equal(spoken(tmp_path / "m" / "other.safetensors"), bare(tensors()))
 
 
+@pytest.mark.usefixtures("without_kernels")
 def test_a_head_of_its_own_is_used(tmp_path):
     weights = tensors() | {"lm_head.weight": tensors()["wte.weight"][::-1].copy()}
     lm = load(checkpoint(tmp_path / "m", weights))
@@ -89,6 +98,7 @@ def test_a_head_of_its_own_is_used(tmp_path):
     np.testing.assert_array_equal(logits(lm.model), bare(tensors())[..., ::-1])
 
 
+@pytest.mark.usefixtures("without_kernels")
 @pytest.mark.parametrize("stored", ["f2", "f4", "f8"])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_weights_are_converted_to_the_dtype_asked_for(tmp_path, stored, dtype):
