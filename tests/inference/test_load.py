@@ -90,12 +90,12 @@ def test_a_model_is_a_folder_or_its_file(tmp_path):
     np.testing.assert_array_equal(spoken(tmp_path / "m" / "other.safetensors"), bare(tensors()))
 
 
-@pytest.mark.usefixtures("without_kernels")
 def test_a_head_of_its_own_is_used(tmp_path):
     weights = tensors() | {"lm_head.weight": tensors()["wte.weight"][::-1].copy()}
     lm = load(checkpoint(tmp_path / "m", weights))
     assert not lm.config.tie_word_embeddings
-    np.testing.assert_array_equal(logits(lm.model), bare(tensors())[..., ::-1])
+    expected = bare(tensors())[..., ::-1]  # in another place, a sum may go another way
+    np.testing.assert_allclose(logits(lm.model), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.usefixtures("without_kernels")
