@@ -3,22 +3,54 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from minigpt.checkpoint.tensors import Held, Progress, Stored
 from minigpt.errors import InputError
+from minigpt.models.cache import KVCache
+
+if TYPE_CHECKING:  # nothing of files is needed to make a model on a device
+    from minigpt.checkpoint.tensors import Held, Progress, Stored
 
 STAGING = 32 * 2**20  # bytes of pinned memory that weights pass through
 
 
+class Forward(Protocol):
+    """What runs a pass, as a model does when it is called."""
+
+    def __call__(self, tokens: Any, cache: KVCache, logits: str = "last", /) -> Any:
+        """Logits (B, 1, V) of the "last" of the tokens (B, T), or (B, T, V) of "all" of them."""
+
+
+class Device(Protocol):
+    """Where the arrays of a model live, see `place`.
+
+    Attributes:
+        name: "cpu", or what its driver calls it.
+    """
+
+    name: str
+
+    def hold(self, config: Any, stored: "Stored", dtype: str, progress: "Progress") -> "Held":
+        """The tensors of a checkpoint as the model is to hold them, one after another."""
+
+    def forward(self, model: Any, weights: Mapping[str, Any]) -> Forward:
+        """What runs the passes of a model of these weights: as `model` does, maybe faster."""
+
+    def free(self) -> int | None:
+        """Bytes that may still be asked for, if that is known."""
+
+    def stopwatch(self) -> Callable[[], float]:
+        """Starts a measurement; calling what it gives ends it and says the seconds."""
+
+
 class Host:
-    """This machine: arrays stay what they are, time is the wall clock. See `load.Device`."""
+    """This machine: arrays stay what they are, time is the wall clock. See `Device`."""
 
     name = "cpu"
 
-    def hold(self, config: Any, stored: Stored, dtype: str, progress: Progress) -> Held:
+    def hold(self, config: Any, stored: "Stored", dtype: str, progress: "Progress") -> "Held":
         """The tensors of a checkpoint, mapped, or packed in `dtype`."""
         from minigpt.fast.store import hold
 
@@ -44,7 +76,7 @@ class Host:
 
 
 class Cuda:
-    """The current NVIDIA GPU. See `load.Device`.
+    """The current NVIDIA GPU. See `Device`.
 
     Attributes:
         name: what its driver calls it.
@@ -63,7 +95,7 @@ class Cuda:
         self.name = properties["name"].decode()
         self.capability = int(self._cupy.cuda.Device().compute_capability)
 
-    def hold(self, config: Any, stored: Stored, dtype: str, progress: Progress) -> Held:
+    def hold(self, config: Any, stored: "Stored", dtype: str, progress: "Progress") -> "Held":
         """The tensors of a checkpoint on the GPU, those that multiply in `dtype`."""
         total, done = sum(tensor.nbytes for tensor in stored.values()), 0
         for key, tensor in stored.items():

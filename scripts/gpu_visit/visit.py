@@ -12,7 +12,7 @@ from counting import Counted, Ledger, category
 from counting.cupy_memory import Pool
 from minigpt.fast.cublas_array import CublasArray
 from minigpt.inference.device import Cuda
-from minigpt.inference.load import Sizes, require
+from minigpt.inference.memory import Sizes, require
 from minigpt.models.gpt2 import GPT2
 from minigpt.models.gpt2_config import GPT2Config
 
