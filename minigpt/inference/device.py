@@ -113,8 +113,8 @@ class Cuda:
         cuda = self._cupy.cuda
         target = self._cupy.empty(array.shape, array.dtype)
         source, flat = array.reshape(-1), target.reshape(-1)
-        pinned = cuda.alloc_pinned_memory(min(STAGING, array.nbytes))
-        step = min(STAGING, array.nbytes) // array.itemsize
+        # Always of one size: CuPy keeps blocks of pinned memory, of each power of two by itself.
+        pinned, step = cuda.alloc_pinned_memory(STAGING), STAGING // array.itemsize
         staged = np.frombuffer(pinned, array.dtype, step)
         for begin in range(0, array.size, step):
             part = source[begin : begin + step]

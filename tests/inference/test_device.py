@@ -126,6 +126,14 @@ def test_weights_come_in_parts_and_are_never_there_twice(cupy, monkeypatch):
         assert pool.peak == array.nbytes
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_weights_of_all_sizes_take_one_block_of_pinned_memory(cupy, dtype):
+    from minigpt.inference.device import STAGING
+
+    load(device="cuda", dtype=dtype)
+    assert cupy.cuda.PINNED.held == STAGING
+
+
 # Products.
 
 

@@ -336,7 +336,9 @@ class RawKernel:
 
     def __init__(self, code, name, options=(), backend="nvrtc"):
         self.code, self.name = code, name
+        self.kernel = cuda.Function(name)
 
     def __call__(self, grid, block, args, *, shared_mem=0, stream=None):
         if len(grid) > 3 or len(block) > 3:
             raise ValueError("grid and block have at most three dimensions")
+        self.kernel(grid, block, args, shared_mem, stream)
