@@ -13,6 +13,7 @@ from minigpt.models.cache import KVCache
 if TYPE_CHECKING:  # nothing of files is needed to make a model on a device
     from minigpt.checkpoint.tensors import Held, Progress, Stored
 
+DTYPES = ("float32", "float16", "bfloat16")  # of matrices and KV cache on a GPU
 STAGING = 32 * 2**20  # bytes of pinned memory that weights pass through
 
 
@@ -84,25 +85,35 @@ class Cuda:
 
     Raises:
         InputError: CuPy, its libraries, the driver or the GPU is missing or too old; or the dtype
-            of matrices and KV cache is not to be "float32" or "float16".
+            of matrices and KV cache is none of `DTYPES`, or not of this GPU.
     """
 
     def __init__(self, dtype: str = "float16") -> None:
-        if dtype not in ("float32", "float16"):
-            raise InputError(f"--device cuda holds weights in float32 or float16, not in {dtype}")
+        if dtype not in DTYPES:
+            raise InputError(
+                f"--device cuda holds weights in {', '.join(DTYPES)}, not in {dtype}: "
+                "cuBLAS multiplies what it is given, and knows no scale of a row"
+            )
         self._cupy = _cupy()
         properties = self._cupy.cuda.runtime.getDeviceProperties(self._cupy.cuda.get_device_id())
         self.name = properties["name"].decode()
         self.capability = int(self._cupy.cuda.Device().compute_capability)
+        if dtype == "bfloat16" and self.capability < 80:
+            raise InputError(
+                f"{self.name} multiplies no bfloat16, its compute capability is "
+                f"{self.capability / 10} and not 8.0 or more: --dtype float16"
+            )
 
     def hold(self, config: Any, stored: "Stored", dtype: str, progress: "Progress") -> "Held":
         """The tensors of a checkpoint on the GPU, those that multiply in `dtype`."""
+        from minigpt.checkpoint.dtypes import NUMPY
+
         total, done = sum(tensor.nbytes for tensor in stored.values()), 0
         for key, tensor in stored.items():
             # What is cut before it multiplies, a view of these can do too.
             way = config.layout(key, len(tensor.shape))
             matrix = way is not None or key.endswith("kv_b_proj.weight")
-            yield key, self.put(tensor.read(np.dtype(dtype if matrix else np.float32)), matrix)
+            yield key, self.put(tensor.read(NUMPY[dtype if matrix else "float32"]), matrix)
             done += tensor.nbytes
             progress(done, total)
 

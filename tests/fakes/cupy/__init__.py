@@ -86,7 +86,8 @@ class ndarray:
         a = self._a.reshape(shape)
         if np.may_share_memory(a, self._a):
             return self._part(a)
-        return _new(a)  # CuPy copies in silence too
+        copy = _new(a)  # CuPy copies in silence too,
+        return copy._part(copy._a)  # and gives a view of the copy
 
     def swapaxes(self, axis1, axis2):
         return self._part(self._a.swapaxes(axis1, axis2))
@@ -127,15 +128,21 @@ class ndarray:
         return self._a.item()
 
     def sum(self, axis=None, dtype=None, out=None, keepdims=False):
-        return _new(self._a.sum(axis, dtype, keepdims=keepdims))
+        return self._reduced(self._a.sum(axis, dtype, keepdims=keepdims))
 
     def max(self, axis=None, out=None, keepdims=False):
-        return _new(self._a.max(axis, keepdims=keepdims))
+        return self._reduced(self._a.max(axis, keepdims=keepdims))
 
     def mean(self, axis=None, dtype=None, out=None, keepdims=False):
-        return _new(self._a.mean(axis, dtype, keepdims=keepdims))
+        return self._reduced(self._a.mean(axis, dtype, keepdims=keepdims))
 
-    def argmax(self, axis=None, dtype=None, out=None, keepdims=False):
+    def _reduced(self, result):
+        made = _new(result)
+        if self.flags.c_contiguous:
+            cuda.POOL.malloc(1)  # CUB's workspace, given back at once
+        return made
+
+    def argmax(self, axis=None, out=None, dtype=None, keepdims=False):
         return _new(self._a.argmax(axis, keepdims=keepdims))
 
     def __array_ufunc__(self, ufunc, method, *inputs, **options):
@@ -293,7 +300,10 @@ def take_along_axis(a, indices, axis):
 
 
 def cumsum(a, axis=None, dtype=None, out=None):
-    return _new(a._a.cumsum(axis, dtype))
+    copy = a.copy()  # it sums in place
+    result = _new(copy._a.cumsum(axis, dtype))
+    del copy
+    return result
 
 
 def copy(a, order="K"):

@@ -57,6 +57,7 @@ runtime = SimpleNamespace(
     CUDARuntimeError=CUDARuntimeError,
     CUDA_R_32F=0,
     CUDA_R_16F=2,
+    CUDA_R_16BF=14,
     driverGetVersion=lambda: MACHINE["driver"],
     runtimeGetVersion=lambda: MACHINE["wheel"],
     getDeviceCount=_device_count,
@@ -281,9 +282,16 @@ def get_cublas_handle():
     return _library()
 
 
+try:
+    import ml_dtypes
+except ModuleNotFoundError:  # as where only what a GPU needs is installed
+    _BFLOAT16 = {}
+else:
+    _BFLOAT16 = {14: np.dtype(ml_dtypes.bfloat16)}
+
 nvrtc = SimpleNamespace(getVersion=lambda: (_library(), 13)[1:])
 
-_DTYPES = {0: np.dtype("f4"), 2: np.dtype("f2")}
+_DTYPES = {0: np.dtype("f4"), 2: np.dtype("f2"), **_BFLOAT16}
 
 
 def _column_major(address, code, rows, columns, leading):
