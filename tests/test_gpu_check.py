@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from importlib import import_module
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -265,6 +266,44 @@ def test_no_stage_begins_once_time_is_up(tmp_path):
     found = json.loads((tmp_path / "out" / "visit.json").read_text())["stages"]
     assert found["calls"]["skipped"]
     assert "| calls | FAILED | no time was left |" in said.stdout
+
+
+NEEDED = {"numpy", "cupy", "cupyx", "cupy_backends", "llvmlite", "typer", "rich", "sympy"}
+NEEDED |= {"safetensors", "mpmath"}
+BARE = """
+import sys
+class Bare:  # what a machine with a GPU has, and no more
+    def find_spec(self, name, path=None, target=None):
+        if path is None and name in {refused!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Bare())
+"""
+
+
+def test_a_dry_run_needs_a_bare_checkout_and_what_a_gpu_has(tmp_path):
+    checkout, site = tmp_path / "checkout", tmp_path / "site"
+    archive = subprocess.run(["git", "archive", "HEAD"], cwd=SCRIPTS.parent, capture_output=True)
+    if archive.returncode:
+        pytest.skip("it is no clone")
+    checkout.mkdir()
+    subprocess.run(["tar", "x", "-C", checkout], input=archive.stdout, check=True)
+    refused = set(packages_distributions()) - NEEDED  # minigpt among them, but in the checkout
+    refused -= {"minigpt", "counting"}
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(BARE.format(refused=refused))
+    done = subprocess.run(
+        [sys.executable, "scripts/gpu_check.py", "--dry-run"],
+        capture_output=True,
+        text=True,
+        cwd=checkout,
+        env=environment(PYTHONPATH=f"{site}:.", HOME=str(tmp_path)),
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((checkout / "gpu_check" / "visit.json").read_text())["stages"]
+    assert list(found) == STAGES
+    assert not any("error" in stage for stage in found.values())
+    assert "No module named 't" in done.stdout  # torch, or transformers
 
 
 # What stages are made of, in this process.

@@ -332,13 +332,15 @@ class random:
     """`cupy.random`: a generator of NumPy's."""
 
     class Generator:
-        def __init__(self, seed):
-            self._rng = np.random.default_rng(seed)
+        def __init__(self, bit_generator):
+            self._rng = np.random.Generator(bit_generator)
 
         def standard_normal(self, size=None, dtype=float):
             return _new(self._rng.standard_normal(size, dtype))
 
-    default_rng = Generator
+    @staticmethod
+    def default_rng(seed=None):
+        return random.Generator(np.random.PCG64(seed))
 
 
 class RawKernel:
