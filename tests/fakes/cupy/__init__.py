@@ -72,14 +72,14 @@ class ndarray:
     def __bool__(self):
         return bool(self._a)
 
-    def __getitem__(self, index):
-        if isinstance(index, np.ndarray | ndarray):
+    def __getitem__(self, slices):
+        if isinstance(slices, np.ndarray | ndarray):
             raise NotImplementedError("the stand-in gathers by take alone")
-        index = index if isinstance(index, tuple) else (index,)
+        index = slices if isinstance(slices, tuple) else (slices,)
         return self._part(self._a[index if Ellipsis in index else (*index, ...)])  # never a number
 
-    def __setitem__(self, index, value):
-        copyto(self[index], value)
+    def __setitem__(self, slices, value):
+        copyto(self[slices], value)
 
     def reshape(self, *shape):
         shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape

@@ -228,8 +228,8 @@ class Event:
             raise CUDARuntimeError("cudaErrorInvalidResourceHandle: never recorded")
 
 
-def get_elapsed_time(start, end):
-    return 1000 * (end.time - start.time)
+def get_elapsed_time(start_event, end_event):
+    return 1000 * (end_event.time - start_event.time)
 
 
 class Stream:
