@@ -395,6 +395,36 @@ def test_whatever_a_stage_finds_can_be_written(gpu_visit, tmp_path):
     }
 
 
+@pytest.fixture
+def fast(cupy, gpu_visit, tmp_path, monkeypatch):
+    """A small visit with the fast step, its kernels run by this CPU; and what launches them."""
+    emulator = pytest.importorskip("emulator")
+    kernels = emulator.Emulator(emulator.built(tmp_path), 2, 128)
+    launch = import_module("minigpt.fast.cuda.launch")
+    monkeypatch.setattr(launch, "Compiled", lambda: kernels)
+    return gpu_visit("visit").Visit(GPT2Config(311, 40, 64, 2, 4)), kernels
+
+
+def test_the_fast_step_is_held_against_the_code_layer_by_layer(fast, gpu_visit, monkeypatch):
+    visit, kernels = fast
+    _, layers, phases = gpu_visit("fast").jobs(visit)
+    assert list(layers["layers"]) == ["h.0 k", "h.0 v", "h.1 k", "h.1 v", "logits"]
+    assert 0 < max(layers["layers"].values()) < 5e-3
+    assert layers["rows"][0][2] == "all are right"
+    assert phases["phases"]["Product 64 x 192"]["weight_bytes"] == 2 * 64 * 192
+    assert any(row[0] == "2 x Product 64 x 256" for row in phases["rows"])
+    monkeypatch.setattr(kernels, "launch", lambda *_: None)
+    _, layers, _ = gpu_visit("fast").jobs(visit)
+    assert layers["rows"][0][2] == "FIRST WRONG: h.0 k, inf"
+
+
+def test_the_fast_step_decodes_beside_the_reference(fast, gpu_visit):
+    visit, _ = fast
+    visit.rounds = 1
+    _, *found = gpu_visit("speed").decode(visit)
+    assert {"fast", "fast, kernel", "fast, graph"} <= found[-1]["39 keys"]["times"].keys()
+
+
 def test_pinned_memory_is_measured_in_a_block_that_cupy_does_not_round(cupy, gpu_visit):
     list(gpu_visit("ceilings").ceilings(tiny(gpu_visit)))
     assert cupy.cuda.PINNED.held == 2**16 * 4 // 16

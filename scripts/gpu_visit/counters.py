@@ -115,13 +115,12 @@ def _sizes(dry: bool) -> tuple[int, int]:
 def _passes(visit: Visit) -> dict[str, Run]:
     layers = f"{visit.config.n_layer} layers"
     step, _ = fast.engine(visit)
-    forwards = {"decode": visit.model} | ({"fast decode": step} if step else {})
-    return {
-        f"{name} at {visit.keys[1]} keys, {layers}": visit.decoder(
-            forward, visit.model, visit.keys[1]
-        )
-        for name, forward in forwards.items()
-    } | {f"prefill of {visit.prompt}, {layers}": visit.prefill(visit.model)}
+    keys, passes = visit.keys[1], {}
+    passes[f"decode at {keys} keys, {layers}"] = visit.decoder(visit.model, keys)
+    if step:
+        passes[f"fast decode at {keys} keys, {layers}"] = step.called(keys)
+    passes[f"prefill of {visit.prompt}, {layers}"] = visit.prefill(visit.model)
+    return passes
 
 
 def parts(visit: Visit) -> dict[str, Run]:

@@ -10,59 +10,50 @@ from counting.charge import Charge
 from counting.views import matmul
 from gpu_visit import fast
 from gpu_visit.peer import peer
-from gpu_visit.stages import Result, Row
+from gpu_visit.stages import Result, Row, tried
 from gpu_visit.visit import Run, Visit
 from minigpt.models.paths import component
+
+Makers = dict[str, Callable[[int], Run]]  # of decode steps, for a number of keys
 
 
 def decode(visit: Visit) -> Iterator[Result]:
     """Decode steps at few, some and all keys; what is not there or breaks is said first."""
-    makers, rows = _ours(visit)
+    step, rows = fast.engine(visit)
     other, why = peer(visit)
     yield {"rows": rows + why}
-    theirs = {"transformers": other.decoder} if other else {}
+    theirs: Makers = {}
+    if step:
+        theirs = {"fast": step.called, "fast, kernel": step.launched, "fast, graph": step.graph}
+    if other:
+        theirs["transformers"] = other.decoder
     for keys in visit.keys:
-        yield _decoded(visit, keys, makers, theirs)
+        yield _decoded(visit, keys, theirs)
 
 
 def compiled(visit: Visit) -> Iterator[Result]:
     """The same beside transformers, compiled."""
-    makers, _ = _ours(visit)
     other, rows = peer(visit)
     yield {"rows": rows}
-    if other is None:
-        return
-    theirs = {"transformers, compiled": other.compiled()}
-    for keys in visit.keys:
-        yield _decoded(visit, keys, makers, theirs)
+    if other:
+        theirs = {"transformers, compiled": other.compiled()}
+        for keys in visit.keys:
+            yield _decoded(visit, keys, theirs)
 
 
-Makers = dict[str, Callable[[int], Run]]
-
-
-def _ours(visit: Visit) -> tuple[Makers, list[Row]]:
-    """What makes our decode steps for a number of keys; the fast ones where they are there."""
-    makers: Makers = {
-        "counted": lambda keys: visit.decoder(visit.model, visit.model, keys),
-        "bare": lambda keys: visit.decoder(visit.bare, visit.bare, keys),
+def _decoded(visit: Visit, keys: int, theirs: Makers) -> Result:
+    """Steps at a number of keys, ours counted and bare beside those of others, all in turn."""
+    runs = {
+        "counted": visit.decoder(visit.model, keys),
+        "bare": visit.decoder(visit.bare, keys),
     }
-    said: list[Row] = []
-    for name, graph in (("fast", False), ("fast, graph", True)):
-        step, rows = fast.engine(visit, graph)
-        said += [row for row in rows if row not in said]
-        if step:
-            makers[name] = lambda keys, step=step: visit.decoder(step, visit.model, keys)
-    return makers, said
-
-
-def _decoded(visit: Visit, keys: int, ours: Makers, theirs: Makers) -> Result:
-    """Steps at a number of keys, all in turn."""
-    runs = {name: make(keys) for name, make in ours.items()}
     moved = _observed(visit, runs["counted"])
-    beside = {name: make(keys) for name, make in theirs.items()}
+    made = {name: tried(name, lambda make=make: make(keys)) for name, make in theirs.items()}
+    beside = {name: run for name, (run, broke) in made.items() if not broke}
     times, broke = visit.interleaved(runs, beside, visit.rounds)
     rows = _rows(visit, f"decode at {keys} keys", 1, times, moved)
-    return {f"{keys} keys": {"times": times, **moved}, "rows": rows + broke}
+    rows += [row for _, rows in made.values() for row in rows] + broke
+    return {f"{keys} keys": {"times": times, **moved}, "rows": rows}
 
 
 def prefill(visit: Visit) -> Iterator[Result]:
@@ -141,7 +132,7 @@ def operations(visit: Visit) -> Iterator[Result]:
     """Which operations of a decode step and of a prefill take the time."""
     keys = visit.keys[1]
     passes = {
-        f"decode at {keys} keys": visit.decoder(visit.model, visit.model, keys),
+        f"decode at {keys} keys": visit.decoder(visit.model, keys),
         f"prefill of {visit.prompt}": visit.prefill(visit.model),
     }
     for name, run in passes.items():

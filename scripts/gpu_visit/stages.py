@@ -34,7 +34,8 @@ class Stage(NamedTuple):
     Attributes:
         seconds: that it should take for GPT-2 XL on an H100. It may take three times as many.
         what: it runs.
-        peers: whether transformers runs in the same process; without it, where it breaks that.
+        peers: whether others run in the same process, transformers and the fast step; without
+            them, where it breaks with them.
     """
 
     module: str
@@ -49,7 +50,7 @@ STAGES = {
         "ceilings", 15, "bytes a second read, copied, from pinned memory; a float16 product"
     ),
     "barriers": Stage("ceilings", 10, "243 empty barriers of one launch, and 243 empty launches"),
-    "jobs": Stage("fast", 30, "each job of the fast step alone against NumPy"),
+    "jobs": Stage("fast", 30, "the fast step: each layer against the code, each phase alone"),
     "correctness": Stage(
         "truth", 90, "float32 and float16 against NumPy at 3 positions; greedy tokens", True
     ),

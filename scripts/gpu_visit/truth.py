@@ -11,8 +11,9 @@ from counting.views import flops, matmul
 from gpu_visit import fast
 from gpu_visit.peer import peer
 from gpu_visit.stages import Result, Row, tried
-from gpu_visit.visit import Visit
+from gpu_visit.visit import Visit, relative
 from minigpt.inference.device import to_host
+from minigpt.models.cache import KVCache
 from minigpt.models.gpt2 import GPT2
 
 GREEDY = 16  # tokens, after as many of a prompt
@@ -36,7 +37,8 @@ def correctness(visit: Visit) -> Iterator[Result]:
         return {name: found, "rows": [_row(f"logits, {name}", errors, said, greedy)]}
 
     def ours(name: str, forward: Forward, model: GPT2) -> Result:
-        logits = [_at(forward, model, tokens, position) for position in positions]
+        capacity = visit.config.n_positions
+        logits = [_at(forward, model.new_cache(1, capacity), tokens, p) for p in positions]
         return beside(name, np.stack(logits), greedily(forward, model, tokens[:, :GREEDY]))
 
     yield ours("float32", visit.wide, visit.wide)
@@ -44,7 +46,7 @@ def correctness(visit: Visit) -> Iterator[Result]:
     step, rows = fast.engine(visit)
     yield {"rows": rows}
     if step:
-        yield ours("float16, fast", step, visit.model)
+        yield ours("float16, fast", step.forward, step.model)
     other, rows = peer(visit)
     if other:
         logits, rows = tried("transformers", lambda: other.logits(tokens)[0, list(positions)])
@@ -53,9 +55,8 @@ def correctness(visit: Visit) -> Iterator[Result]:
     yield {"rows": rows}
 
 
-def _at(forward: Forward, model: GPT2, tokens: np.ndarray, position: int) -> np.ndarray:
+def _at(forward: Forward, cache: KVCache, tokens: np.ndarray, position: int) -> np.ndarray:
     """The logits of a position, after all before it."""
-    cache = model.new_cache(1, position + 1)
     if position:
         forward(tokens[:, :position], cache)
     return _bare(forward(tokens[:, position : position + 1], cache))[0, -1]
@@ -82,13 +83,6 @@ def _row(what: str, errors: list[float], said: list[int], greedy: list[int]) -> 
     same = [a == b for a, b in zip(said, greedy, strict=True)]
     agreed = same.index(False) if False in same else len(same)
     return what, f"relative error {worst:.2e}", f"{agreed} of {len(same)} greedy tokens are NumPy's"
-
-
-def relative(x: np.ndarray, reference: np.ndarray) -> float:
-    """|x - reference| / |reference|; infinite where anything is not finite."""
-    if not np.isfinite(x).all():
-        return float("inf")
-    return float(np.linalg.norm(x - reference) / np.linalg.norm(reference))
 
 
 def counted(visit: Visit) -> Iterator[Result]:

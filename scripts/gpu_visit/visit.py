@@ -17,6 +17,7 @@ from gpu_visit.stages import Result, Row, tried
 from minigpt.fast.cublas_array import CublasArray
 from minigpt.inference.device import Cuda
 from minigpt.inference.memory import Sizes, require
+from minigpt.models.cache import KVCache
 from minigpt.models.gpt2 import GPT2
 from minigpt.models.gpt2_config import GPT2Config
 
@@ -32,7 +33,7 @@ class Visit:
         dry: whether the stand-in plays the GPU: sizes are tiny then, and times mean nothing.
         out: the folder of results.
         ends: of the stage, by the monotonic clock.
-        peers: whether transformers may run in this process.
+        peers: whether what may break this process runs in it: transformers, the fast step.
         keys: at which decoding is looked at.
         prompt: tokens of the prefill that is timed.
         device, rng: the GPU, and random numbers made on it.
@@ -114,24 +115,23 @@ class Visit:
         """A prompt of random tokens (1, count); a longer one begins with a shorter."""
         return np.random.default_rng(0).integers(self.config.vocab_size, size=(1, count))
 
-    def decoder(self, forward: Any, model: GPT2, keys: int) -> Run:
-        """A decode step that looks at `keys` keys, itself among them, and can be repeated.
-
-        Args:
-            forward: what runs it.
-            model: makes the cache that it takes.
-        """
+    def decoder(self, model: GPT2, keys: int) -> Run:
+        """A decode step that looks at `keys` keys, itself among them, and can be repeated."""
         cache, token = model.new_cache(1, keys), self.tokens(1)
-        for layer in cache.layers:
-            for held in (layer.k, layer.v):
-                held[:] = self.rng.standard_normal(held.shape, dtype=np.float32)
+        self.fill(cache)
 
         def step() -> Any:
             for layer in cache.layers:
                 layer.length = keys - 1
-            return forward(token, cache)
+            return model(token, cache)
 
         return step
+
+    def fill(self, cache: KVCache) -> None:
+        """Makes keys and values of a cache random ones."""
+        for layer in cache.layers:
+            for held in (layer.k, layer.v):
+                held[:] = self.rng.standard_normal(held.shape, dtype=np.float32)
 
     def prefill(self, model: GPT2) -> Run:
         """A pass over a prompt, that can be repeated."""
@@ -177,6 +177,13 @@ class Visit:
             if time.monotonic() > self.ends - MARGIN:
                 break
         return {name: spread(seconds) for name, seconds in times.items()}, rows
+
+
+def relative(x: np.ndarray, reference: np.ndarray) -> float:
+    """|x - reference| / |reference|; infinite where anything is not finite."""
+    if not np.isfinite(x).all():
+        return float("inf")
+    return float(np.linalg.norm(x - reference) / np.linalg.norm(reference))
 
 
 def spread(seconds: list[float]) -> Result:

@@ -63,6 +63,8 @@ def _modules() -> tuple[str, str | None, str]:
     if not find_spec("cupy"):
         return "modules", None, "not imported: CuPy is missing"
     names = sorted({f"gpu_visit.{stage.module}" for stage in STAGES.values()})
+    if find_spec("minigpt.fast.cuda"):
+        names += ["minigpt.fast.cuda.launch", "minigpt.fast.cuda.step"]
     done = _python(f"import {', '.join(names)}")
     said = (done.stderr.strip().splitlines() or [""])[-1]
     if "Failure finding" in said or "libcublas" in said:
@@ -74,24 +76,47 @@ def _by_nvcc() -> tuple[str, str | None, str]:
     if not shutil.which("nvcc"):
         return "kernels by nvcc", None, "not compiled: nvcc is missing"
     with tempfile.TemporaryDirectory() as folder:
-        command = ["nvcc", f"-arch=sm_{ARCHITECTURE}", "-cubin", "-o", f"{folder}/cubin", KERNELS]
-        done = subprocess.run(command, capture_output=True, text=True)
-    return "kernels by nvcc", _error(done), f"compiled for sm_{ARCHITECTURE}"
+        files = _sources(Path(folder))
+        for file in files:
+            command = ["nvcc", "-std=c++17", f"-arch=sm_{ARCHITECTURE}", "-cubin", "-o"]
+            done = subprocess.run(
+                [*command, file.with_suffix(".cubin"), file], capture_output=True, text=True
+            )
+            if done.returncode:
+                return "kernels by nvcc", _error(done), ""
+    return "kernels by nvcc", None, f"{len(files)} files compiled for sm_{ARCHITECTURE}"
 
 
 def _by_nvrtc() -> tuple[str, str | None, str]:
     if not find_spec("cupy"):
         return "kernels by NVRTC", None, "not compiled: CuPy is missing"
-    done = _python(NVRTC, str(KERNELS), ARCHITECTURE)
-    if "Failure finding" in done.stderr or "cannot open shared" in done.stderr:
-        return "kernels by NVRTC", None, "not compiled: NVRTC is missing"
-    return "kernels by NVRTC", _error(done), f"compiled for sm_{ARCHITECTURE}"
+    with tempfile.TemporaryDirectory() as folder:
+        files = _sources(Path(folder))
+        for file in files:
+            done = _python(NVRTC, str(file), ARCHITECTURE)
+            if "Failure finding" in done.stderr or "cannot open shared" in done.stderr:
+                return "kernels by NVRTC", None, "not compiled: NVRTC is missing"
+            if done.returncode:
+                return "kernels by NVRTC", _error(done), ""
+    return "kernels by NVRTC", None, f"{len(files)} files compiled for sm_{ARCHITECTURE}"
 
 
-def _error(done: "subprocess.CompletedProcess[str]") -> str | None:
-    """The first line that tells of an error, if a compiler failed."""
+def _sources(folder: Path) -> list[Path]:
+    """Everything that a visit compiles, each in a file of its own."""
+    texts = {"visit": KERNELS.read_text(encoding="utf-8")}
+    if find_spec("minigpt.fast.cuda"):
+        from minigpt.fast.cuda.source import source
+
+        texts["fast"] = source()
+    for name, text in texts.items():
+        (folder / f"{name}.cu").write_text(text, encoding="utf-8")
+    return [folder / f"{name}.cu" for name in texts]
+
+
+def _error(done: "subprocess.CompletedProcess[str]") -> str:
+    """The first line of a compiler that failed that tells of an error."""
     lines = (done.stdout + done.stderr).splitlines() or ["it is silent"]
-    return next((x for x in lines if "error" in x), lines[-1]) if done.returncode else None
+    return next((line for line in lines if "error" in line), lines[-1])
 
 
 def _python(code: str, *args: str) -> "subprocess.CompletedProcess[str]":
