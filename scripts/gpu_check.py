@@ -114,13 +114,12 @@ def _stage(name: str, args: argparse.Namespace, ends: float) -> stages.Result:
                 raise
             return {"error": str(error), "rows": []}
 
-    found = launched()
-    if stage.peers and "error" in found:
-        beside = (f"{name} beside peers", "FAILED", found["error"])
-        found = launched("--alone")
-        found["rows"].append(beside)
+    found, alone = launched(), ["--alone"] * stage.peers
+    if alone and "error" in found and "skipped" not in (again := launched(*alone)):
+        again["rows"].append((f"{name} beside peers", "FAILED", found["error"]))
+        found = again
     if found.get("error", "").startswith("CUDA"):  # which came later than what it is of
-        found["error"] = launched("--alone", blocking=True).get("error", found["error"])
+        found["error"] = launched(*alone, blocking=True).get("error", found["error"])
     stages.write(file, found)
     return found
 

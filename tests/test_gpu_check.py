@@ -195,7 +195,9 @@ def test_hardware_counters_are_summed_over_kernels_and_set_beside(stages):
 
 
 def test_the_sanitizer_has_the_last_word(stages):
-    assert stages["sanitizer"]["racecheck"] == "ERROR SUMMARY: 0 errors"
+    for tool in ("memcheck", "racecheck", "synccheck"):
+        for stage in ("jobs", "counted"):
+            assert stages["sanitizer"][f"{tool}, {stage}"] == "ERROR SUMMARY: 0 errors"
 
 
 # What fails takes nothing else with it.

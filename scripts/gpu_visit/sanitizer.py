@@ -15,22 +15,24 @@ TOOLS = ("memcheck", "racecheck", "synccheck")
 
 
 def sanitizer(visit: Visit) -> Iterator[Result]:
-    """Every pass of the correctness stage, on a tiny model, under each tool."""
+    """The fast step and the reference on a tiny model, under each tool."""
     program = shutil.which("compute-sanitizer")
     if program is None:
         row = ("compute-sanitizer", "not run", "there is no compute-sanitizer")
         yield {"missing": "compute-sanitizer", "rows": [row]}
         return
     for tool in TOOLS:
-        left = visit.ends - time.monotonic() - MARGIN
-        yield {tool: (said := _said(program, tool, visit, left)), "rows": [(tool, said, "tiny")]}
+        for stage in ("jobs", "counted"):
+            what, left = f"{tool}, {stage}", visit.ends - time.monotonic() - MARGIN
+            said = _said([program, "--tool", tool], stage, visit, left)
+            yield {what: said, "rows": [(what, said, "a tiny model")]}
 
 
-def _said(program: str, tool: str, visit: Visit, left: float) -> str:
+def _said(tool: list[str], stage: str, visit: Visit, left: float) -> str:
     """The last word of a tool: its summary of errors."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [program, "--tool", tool, sys.executable, str(Path(sys.argv[0]).resolve())]
-        command += ["--only", "correctness", "--tiny", "--alone", "--out", folder]
+        command = [*tool, sys.executable, str(Path(sys.argv[0]).resolve())]
+        command += ["--only", stage, "--tiny", "--out", folder]
         command += ["--dry-run"] if visit.dry else []
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=max(left, 0))
