@@ -13,7 +13,7 @@ from minigpt.checkpoint.tensors import BLOCK, Tensor
 if TYPE_CHECKING:
     from minigpt.fast.kernels.machine import Machine
 
-DTYPES = {name: NUMPY[name] for name in ("float32", "float16", "bfloat16", "int8")}
+DTYPES = {name: dtype for name, dtype in NUMPY.items() if name != "float64"}
 FLOAT = DTYPES["float32"]
 
 TINY = 1e-35  # below it a 127th is no normal float32
