@@ -1,6 +1,9 @@
 """LLVM at hand: functions built with llvmlite, compiled once, kept for the next start."""
 
 import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -140,6 +143,17 @@ def function(module: ir.Module, name: str, *parameters: Any) -> Iterator[tuple[B
     b.ret_void()
 
 
+_APART = """
+import sys
+from importlib import import_module
+from minigpt.fast.kernels.llvm import Target
+module, build, cpu, *features = sys.argv[1:]
+target = Target(features)
+target.cpu = cpu
+sys.stdout.buffer.write(target.compile(getattr(import_module(module), build)))
+"""
+
+
 class Target:
     """A processor to compile for.
 
@@ -149,8 +163,12 @@ class Target:
     """
 
     def __init__(self, features: Sequence[str] | None = None, triple: str = "") -> None:
-        llvm.initialize_all_targets()
-        llvm.initialize_all_asmprinters()
+        if triple:
+            llvm.initialize_all_targets()
+            llvm.initialize_all_asmprinters()
+        else:  # less to load
+            llvm.initialize_native_target()
+            llvm.initialize_native_asmprinter()
         here = llvm.get_host_cpu_features()
         self.features = {f for f in here if here[f]} if features is None else set(features)
         self.cpu = llvm.get_host_cpu_name() if features is None else ""
@@ -186,10 +204,29 @@ class Target:
         passes.getModulePassManager().run(parsed, passes)
         return machine.emit_object(parsed)
 
-    def load(self, build: Callable[[ir.Module, "Target"], None], sources: Sequence[Path]) -> "Code":
+    def _compile_apart(self, build: Callable[[ir.Module, "Target"], None]) -> bytes:
+        """`compile` in a process of its own, nothing if that fails: LLVM's memory ends with it."""
+        what = build.__module__, build.__qualname__, self.cpu, *sorted(self.features)
+        path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        command = [sys.executable, "-c", _APART, *what]
+        try:
+            found = subprocess.run(command, capture_output=True, env=os.environ | path, check=False)
+        except OSError:
+            return b""
+        return b"" if found.returncode else found.stdout
+
+    def load(
+        self,
+        build: Callable[[ir.Module, "Target"], None],
+        sources: Sequence[Path],
+        apart: bool = False,
+    ) -> "Code":
         """Compiled code at hand, from the user's cache if all `sources` are the same.
 
         What is run was sealed by this user, see `PrivateFolder`; anything else is compiled anew.
+
+        Args:
+            apart: compile a `build` of a module's in another process.
         """
         known = (file.read_text(encoding="utf-8") for file in sources)
         seed = [llvmlite.__version__, self.triple, self.cpu, *sorted(self.features), *known]
@@ -200,7 +237,7 @@ class Target:
                 compiled = folder.read(name)
                 folder.used(name)
                 if compiled is None:
-                    compiled = self.compile(build)
+                    compiled = (apart and self._compile_apart(build)) or self.compile(build)
                     folder.write(name, compiled)
         except OSError as error:
             note(f"every start compiles its kernels: {unusable(error)}")

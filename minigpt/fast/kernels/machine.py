@@ -95,7 +95,8 @@ class Machine:
     """
 
     def __init__(self, target: Target, cores: int | None = None) -> None:
-        self._code = target.load(kernels, sorted(Path(__file__).parent.glob("*.py")))
+        sources = sorted(Path(__file__).parent.glob("*.py"))
+        self._code = target.load(kernels, sources, apart=True)
         self.lanes, self.pairs = target.lanes, matmul.PAIRS_FEATURE in target.features
         self.shorts = matmul.SHORTS_FEATURE[target.lanes] in target.features
         self.pool = threads.Pool(self._code, cores)
