@@ -71,6 +71,11 @@ class Pool(cupy.cuda.MemoryHook):  # type: ignore[misc] # CuPy has no types
         self._young: set[int] = set()  # born since the last operation ended
         self._passed: list[Block] = []  # born since then, and dead
 
+    def __enter__(self) -> "Pool":
+        self._young.clear()  # what came before is of no operation that ends now
+        self._passed.clear()
+        return super().__enter__()
+
     def malloc_postprocess(self, *, size: int, mem_size: int, pmem_id: int, **_: Any) -> None:
         if not pmem_id or not mem_size:  # it failed, or is of no size and of no pool
             return

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from counting.process_memory import resident
+
 _FRAMES = 12  # how far back `by_file` looks for a file
 _OWN = tuple(f"{os.path.dirname(file)}{os.sep}" for file in (__file__, np.__file__))
 
@@ -32,6 +34,9 @@ class Allocations:
     shapes and strides, buffers of iterators and casts, BLAS's workspace. A block that NumPy's
     small-block cache keeps for reuse counts as freed; an empty array counts 1 byte.
 
+    Attributes:
+        before: what the system says of the whole process before the block, if it says it.
+
     Raises:
         RuntimeError: tracemalloc is tracing already: there is only one.
     """
@@ -39,6 +44,7 @@ class Allocations:
     def __enter__(self) -> "Allocations":
         if tracemalloc.is_tracing():
             raise RuntimeError("tracemalloc is tracing already: stop it first")
+        self.before = resident()
         kept = [(domain, _Allocator()) for domain in range(3)]  # raw, mem, object
         for domain, allocator in kept:
             ctypes.pythonapi.PyMem_GetAllocator(domain, ctypes.byref(allocator))

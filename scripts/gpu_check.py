@@ -2,32 +2,34 @@
 
     python scripts/gpu_check.py                              # every stage, at most 9 minutes
     python scripts/gpu_check.py --stages memory,decode --out DIR
-    python scripts/gpu_check.py --dry-run                    # no GPU: a stand-in, tiny sizes
+    python scripts/gpu_check.py --dry-run                    # no GPU: what can be checked without
 
-The model is made on the device, at its true size with random values; nothing is downloaded. Each
-stage writes DIR/STAGE.json as soon as it has it. At the end come a Markdown table and, as the last
-line, everything as one JSON document; both are written too (visit.md, visit.json).
+The model is made on the device, at its true size with random values; nothing is downloaded and
+nothing has to be installed but CuPy. Stages run by worth, each in a process of its own that writes
+DIR/STAGE.json as it finds; DIR/visit.md and DIR/visit.json hold everything. A dry run says what
+each stage would do, checks what needs no device, and runs all on a stand-in in tiny sizes.
 """
 
 import argparse
-import json
-import platform
-import subprocess
 import sys
 import time
-from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 540  # of a visit, at most
 DRY = "DRY RUN: a stand-in over NumPy plays the GPU. No GPU code ran; times and rates mean nothing."
+sys.path.insert(0, str(ROOT))  # it runs from a checkout
+
+from gpu_visit import stages  # noqa: E402
+
+from minigpt.errors import InputError  # noqa: E402
+from minigpt.models.gpt2_config import GPT2_SIZES, GPT2Config  # noqa: E402
 
 if TYPE_CHECKING:
-    from gpu_visit.visit import Visit
+    pass
 
-Stage = Callable[["Visit"], dict[str, Any]]
+TINY = GPT2Config(vocab_size=320, n_positions=64, n_embd=48, n_layer=2, n_head=3)
 
 
 def main() -> int:
@@ -35,123 +37,117 @@ def main() -> int:
     parser.add_argument("--stages", help="some of them, separated by commas")
     parser.add_argument("--out", type=Path, default=Path("gpu_check"), help="folder for results")
     parser.add_argument("--model", default="gpt2-xl", help="gpt2, gpt2-medium, -large or -xl")
-    parser.add_argument("--seconds", type=int, default=SECONDS, help="to start no stage after")
-    parser.add_argument("--dry-run", action="store_true", help="without a GPU, on a stand-in")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="to end all stages after")
+    parser.add_argument("--dry-run", action="store_true", help="without a GPU")
+    parser.add_argument("--only", help=argparse.SUPPRESS)  # one stage, in this process
     parser.add_argument("--profiled", help=argparse.SUPPRESS)  # a part, in a process under ncu
+    parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)  # without peers
     args = parser.parse_args()
-    ends = time.monotonic() + args.seconds
-    sys.path.insert(0, str(ROOT))
-    if args.dry_run:
-        sys.path.insert(0, str(ROOT / "tests" / "fakes"))
-        print(DRY, flush=True)
-
-    from minigpt.errors import InputError
-    from minigpt.inference.device import place
-    from minigpt.models.gpt2_config import GPT2_SIZES, GPT2Config
-
-    tiny = GPT2Config(vocab_size=320, n_positions=64, n_embd=48, n_layer=2, n_head=3)
     if args.model not in GPT2_SIZES:
         parser.error(f"unknown model {args.model}; known are {', '.join(GPT2_SIZES)}")
-    config = tiny if args.dry_run else GPT2_SIZES[args.model]
-    stages = _stages()
-    chosen = args.stages.split(",") if args.stages else list(stages)
-    if unknown := set(chosen) - set(stages):
-        parser.error(f"unknown stage {min(unknown)}; stages are {', '.join(stages)}")
+    chosen = args.stages.split(",") if args.stages else list(stages.STAGES)
+    if unknown := set(chosen) - stages.STAGES.keys():
+        known = ", ".join(stages.STAGES)
+        parser.error(f"unknown stage {min(unknown)}; stages are {known}")
     try:
-        place("cuda", "float16")  # says what is missing, before CuPy is imported by anything else
-        from gpu_visit.visit import Visit
-
-        if args.profiled:
-            from gpu_visit import counters
-
-            counters.profiled(counters.small(config, args.dry_run), args.profiled)
-            return 0
-        visit = Visit(config, args.dry_run, ends)
+        if args.only or args.profiled:
+            return _here(args)
+        return _visit(args, [name for name in stages.STAGES if name in (*chosen, "environment")])
     except InputError as error:
         print(f"gpu_check: {error}", file=sys.stderr)
         return 2
-    args.out.mkdir(parents=True, exist_ok=True)
-    for name in chosen:
-        visit.results[name] = _run(stages[name], visit)
-        text = json.dumps(visit.results[name], indent=1)
-        (args.out / f"{name}.json").write_text(f"{text}\n")
-    return _finish(visit, args.model, args.out)
 
 
-def _stages() -> dict[str, Stage]:
-    def late(file: str, name: str) -> Stage:  # CuPy is imported by then
-        def stage(visit: "Visit") -> dict[str, Any]:
-            from importlib import import_module
+def _here(args: argparse.Namespace) -> int:
+    """One stage, or one part of one, in this process."""
+    stages.tell_where()
+    if args.dry_run:
+        sys.path.insert(0, str(ROOT / "tests" / "fakes"))
 
-            return getattr(import_module(f"gpu_visit.{file}"), name)(visit)
+    from minigpt.inference.device import place
 
-        return stage
+    place("cuda", "float16")  # says what is missing, before CuPy is imported by anything else
+    from gpu_visit.visit import Visit
 
-    files = {"truth": ("memory", "counted", "correctness"), "ceilings": ("ceilings", "calls")}
-    files |= {"speed": ("decode", "prefill", "operations"), "counters": ("counters",)}
-    return {name: late(file, name) for file, names in files.items() for name in names}
+    config = TINY if args.tiny or args.dry_run else GPT2_SIZES[args.model]
+    ends = time.monotonic() + args.seconds
+    visit = Visit(config, args.model, args.dry_run, args.out, ends, not args.alone)
+    if args.profiled:
+        from gpu_visit import counters
 
-
-def _run(stage: Stage, visit: "Visit") -> dict[str, Any]:
-    """What a stage finds and the seconds it took; what went wrong does not stop the others."""
-    if time.monotonic() > visit.ends:
-        return {"skipped": "no time was left", "rows": []}
-    began = time.monotonic()
-    try:
-        found = stage(visit)
-    except Exception as error:
-        found = {"error": f"{type(error).__name__}: {error}", "rows": []}
-    return {**found, "stage_s": round(time.monotonic() - began, 2)}
+        counters.profiled(visit, args.profiled)
+        return 0
+    return 0 if stages.run(args.only, visit, args.out / f"{args.only}.json") else 1
 
 
-def _finish(visit: "Visit", model: str, out: Path) -> int:
-    about = {
-        "dry_run": visit.dry,
-        "note": DRY if visit.dry else "",
-        "model": "tiny" if visit.dry else model,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        **_machine(visit),
-    }
-    lines = [f"# {about['gpu']}, {about['date']}", ""]
-    lines += [f"{about['note']}\n"] if visit.dry else []
-    lines += [", ".join(f"{k} {v}" for k, v in about["versions"].items()), ""]
-    lines += ["| measured | result | beside it |", "| --- | --- | --- |"]
-    for name, result in visit.results.items():
-        failed = result.get("error") or result.get("skipped")
-        lines += [f"| {name} | FAILED | {failed} |".replace("\n", " ")] if failed else []
-        lines += [f"| {' | '.join(row)} |" for row in result["rows"]]
-    document = json.dumps({**about, "stages": visit.results})
-    (out / "visit.md").write_text("\n".join(lines) + "\n")
-    (out / "visit.json").write_text(f"{document}\n")
-    print("\n".join(lines), document, sep="\n\n")
-    return 1 if any("error" in result for result in visit.results.values()) else 0
+def _visit(args: argparse.Namespace, names: list[str]) -> int:
+    """All stages, one after another, and what they found."""
+    ends = time.monotonic() + args.seconds
+    if args.dry_run:
+        from gpu_visit import without
+
+        print(f"{DRY}\n", flush=True)
+        if not without.checked(args.model):
+            return 1
+    results: dict[str, Any] = {}
+    for name in names:
+        results[name] = _stage(name, args, ends)
+        print("\n".join(_rows(name, results[name])), flush=True)
+    return _finish(results, args)
 
 
-def _machine(visit: "Visit") -> dict[str, Any]:
-    import cupy
+def _stage(name: str, args: argparse.Namespace, ends: float) -> stages.Result:
+    """What a stage finds in a process of its own; where it breaks beside a peer, again alone."""
+    stage, file = stages.STAGES[name], args.out / f"{name}.json"
 
-    runtime, versions = cupy.cuda.runtime, {"python": platform.python_version()}
-    for package in ("numpy", "torch", "transformers"):
+    def launched(*more: str, blocking: bool = False) -> stages.Result:
+        limit = min(ends - time.monotonic(), 3 * stage.seconds)
+        if limit <= 0:
+            return {"skipped": "no time was left", "rows": []}
+        options = ["--model", args.model, "--out", str(args.out), "--seconds", f"{limit:.0f}"]
+        options += ["--dry-run"] if args.dry_run else []
         try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "missing"
-    versions["cupy"] = cupy.__version__
-    versions["CUDA of CuPy"] = str(runtime.runtimeGetVersion())
-    versions["CUDA of the driver"] = str(runtime.driverGetVersion())
-    try:
-        asked = ["nvidia-smi", "--query-gpu=driver_version,clocks.sm,clocks.mem,memory.total"]
-        asked.append("--format=csv,noheader")
-        smi = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
-    except FileNotFoundError:
-        smi = "no nvidia-smi"
-    capability = visit.device.capability / 10
-    return {
-        "gpu": visit.device.name,
-        "capability": capability,
-        "nvidia_smi": smi,
-        "versions": versions,
+            return stages.launch(name, [*options, *more], file, limit, blocking)
+        except InputError as error:
+            if name == "environment":
+                raise
+            return {"error": str(error), "rows": []}
+
+    found, alone = launched(), ["--alone"] * stage.peers
+    if alone and "error" in found and "skipped" not in (again := launched(*alone)):
+        again["rows"].append((f"{name} beside peers", "FAILED", found["error"]))
+        found = again
+    if found.get("error", "").startswith("CUDA"):  # which came later than what it is of
+        found["error"] = launched(*alone, blocking=True).get("error", found["error"])
+    stages.write(file, found)
+    return found
+
+
+def _rows(name: str, found: stages.Result) -> list[str]:
+    """Lines of the table."""
+    failed = found.get("error") or found.get("skipped")
+    rows = [*found["rows"], *([(name, "FAILED", failed)] if failed else [])]
+    return [f"| {' | '.join(row)} |".replace("\n", " ") for row in rows]
+
+
+def _finish(results: dict[str, stages.Result], args: argparse.Namespace) -> int:
+    about = {
+        "dry_run": args.dry_run,
+        "note": DRY if args.dry_run else "",
+        "model": "tiny" if args.dry_run else args.model,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
+    lines = [f"# {results['environment'].get('gpu', 'a GPU')}, {about['date']}", ""]
+    lines += [f"{about['note']}\n"] if args.dry_run else []
+    lines += ["| measured | result | beside it |", "| --- | --- | --- |"]
+    lines += [line for name, found in results.items() for line in _rows(name, found)]
+    (args.out / "visit.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    stages.write(args.out / "visit.json", {**about, "stages": results})
+    failed = [name for name, found in results.items() if "error" in found]
+    wrong = f", FAILED: {', '.join(failed)}" if failed else ""
+    print(f"\n{len(results)} stages{wrong}; all of it is in {args.out / 'visit.md'} and visit.json")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

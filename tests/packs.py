@@ -15,7 +15,7 @@ def prepared(tmp_path, monkeypatch):
     """A tiny checkpoint, an empty cache, and no weights that are too small for a file."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(store, "SMALL", 0)
-    monkeypatch.setattr(store, "COPIED", 0)
+    monkeypatch.setattr(store, "READ", 0)
     return checkpoint(tmp_path / "tiny")
 
 

@@ -42,6 +42,7 @@ RECORDING = [
     "operators",
     "pricing",
     "primitives",
+    "process_memory",
     "published",
     "reshaping",
     "rules",

@@ -13,7 +13,7 @@ from counting.table import table
 from minigpt.bench.engines import agreeing, threads
 from minigpt.bench.rounds import start
 from minigpt.bench.subject import Subject, subject
-from minigpt.bench.worker import Job
+from minigpt.bench.worker import Case, Job
 from minigpt.commands.terminal import console
 from minigpt.errors import InputError
 from minigpt.fast.packed import DTYPES
@@ -148,7 +148,7 @@ def accuracy(model: str, text: Path | None = None) -> Accuracy:
         for dtype, total in sums.items()
     ]
     same = agreeing(ours, plain)
-    return Accuracy(model, chosen, predicted, characters, rows, len(ours), same)
+    return Accuracy(model, chosen, predicted, characters, rows, len(ours[0]), same)
 
 
 def _read(lm: LanguageModel, file: Path) -> Text:
@@ -180,15 +180,14 @@ def _logits(lm: LanguageModel, window: Sequence[int]) -> np.ndarray:
     return found
 
 
-def _greedy(about: Subject, engine: str) -> list[int]:
+def _greedy(about: Subject, engine: str) -> list[list[int]]:
     """The tokens of an engine in float32, in a process of its own."""
     context = about.config.n_positions
     prompt = min(16, context // 2)
     new = min(GREEDY, context - prompt)
-    job = Job(
-        engine, REFERENCE, str(about.folder), threads(), about.config.vocab_size, (prompt,), new
-    )
-    return start(job)[0].tokens
+    case, vocabulary = Case(prompt), about.config.vocab_size
+    job = Job(engine, REFERENCE, str(about.folder), threads(), vocabulary, (case,), new)
+    return start(job)[0].cases[0].tokens
 
 
 def show(found: Accuracy, as_json: bool) -> None:

@@ -25,6 +25,8 @@ Rounds = Annotated[int, typer.Option(help="fresh processes of each engine, in tu
 PromptTokens = Annotated[int, typer.Option(help="tokens before the first new one")]
 
 DTYPES = ["float32", "bfloat16", "int8"]
+ALONE = [1]  # sequences together
+MODELS = ["gpt2"]
 
 
 @app.command()
@@ -35,14 +37,19 @@ def decode(
     rounds: Rounds = 5,
     prompt_tokens: PromptTokens = 16,
     new_tokens: Annotated[int, typer.Option(help="tokens to generate")] = 32,
+    batch: Annotated[
+        list[int], typer.Option(help="sequences to decode together (repeatable), to find cliffs")
+    ] = ALONE,
     json: JsonLast = False,
 ) -> None:
-    """Time per token, beside the memory's floor and the peers."""
+    """Time per token, beside the memory's floor and the peers, and whether their tokens agree."""
     from minigpt.bench.engines import entries
-    from minigpt.bench.measure import measure, show
+    from minigpt.bench.measure import agreement, cliff_lines, measure, show
+    from minigpt.bench.worker import Case
 
-    chosen = entries(engine or (), dtype)
-    show(measure("decode", model, chosen, rounds, (prompt_tokens,), new_tokens), json)
+    cases = [Case(prompt_tokens, n) for n in sorted({*batch})]
+    result = measure("decode", model, entries(engine or (), dtype), rounds, cases, new_tokens)
+    show(result, json, *agreement(result), *(cliff_lines(result) if len(cases) > 1 else ()))
 
 
 @app.command()
@@ -60,11 +67,13 @@ def prefill(
     """Time per token of a prompt, warm."""
     from minigpt.bench.engines import entries
     from minigpt.bench.measure import SWEEP, cliff_lines, measure, show
+    from minigpt.bench.worker import Case
 
     if sweep:
         without_effect({"--tokens": tokens}, "--sweep")
     lengths = SWEEP if sweep else (512 if tokens is None else tokens,)
-    result = measure("prefill", model, entries(engine or (), dtype), rounds, lengths)
+    cases = [Case(length) for length in lengths]
+    result = measure("prefill", model, entries(engine or (), dtype), rounds, cases)
     show(result, json, *(cliff_lines(result) if sweep else ()))
 
 
@@ -83,20 +92,45 @@ def load(
     """
     from minigpt.bench.engines import entries
     from minigpt.bench.measure import measure, show
+    from minigpt.bench.worker import Case
 
-    show(measure("load", model, entries(engine or (), dtype), rounds, (prompt_tokens,)), json)
+    chosen = entries(engine or (), dtype)
+    show(measure("load", model, chosen, rounds, [Case(prompt_tokens)]), json)
 
 
 @app.command()
 def peers(model: Model = "gpt2", dtype: Dtypes = DTYPES, json: JsonLast = False) -> None:
     """Which peers are installed, and whether their tokens agree."""
-    from minigpt.bench.engines import ENGINES, entries
+    from minigpt.bench.engines import beside_peers, entries
     from minigpt.bench.measure import agreement, measure, show
+    from minigpt.bench.worker import Case
 
-    others = [engine.name for engine in ENGINES.values() if engine.packages and engine.installed]
-    chosen = entries(["minigpt", *others], dtype)
-    result = measure("decode", model, chosen, 1, (16,), 32)
+    result = measure("decode", model, entries(beside_peers(), dtype), 1, [Case(16)], 32)
     show(result, json, *agreement(result))
+
+
+@app.command("all")
+def everything(
+    model: Annotated[
+        list[str],
+        typer.Option(help="as of the others (repeatable); of all but the first, decoding alone"),
+    ] = MODELS,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(help="to run (repeatable); minigpt and the peers installed if none"),
+    ] = None,
+    dtype: Dtypes = DTYPES,
+    rounds: Rounds = 5,
+    markdown: Annotated[bool, typer.Option("--markdown", help="one table in Markdown")] = False,
+    json: JsonLast = False,
+) -> None:
+    """Decoding alone and 2 to 16 together, a prompt of 512 and a start, beside the peers."""
+    from minigpt.bench.engines import beside_peers, entries
+    from minigpt.bench.everything import everything as measure
+    from minigpt.bench.measure import show
+
+    result, agreement = measure(model, entries(engine or beside_peers(), dtype), rounds)
+    show(result, json, *agreement, as_markdown=markdown)
 
 
 @app.command()

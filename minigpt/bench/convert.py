@@ -1,6 +1,7 @@
 """Copies of a checkpoint in the formats of the peers, each made once and kept beside the others."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from importlib import import_module
 from itertools import chain
@@ -174,5 +175,10 @@ def ctranslate2_folder(folder: Path, dtype: str) -> Path:
     def make(path: Path) -> None:
         converters: Any = import_module("ctranslate2.converters")
         converters.TransformersConverter(str(folder)).convert(str(path), quantization=dtype)
+        about = path / "config.json"
+        said = json.loads(about.read_text(encoding="utf-8"))
+        # It writes null where a tokenizer has no such token, and refuses to read that.
+        said |= {key: "" for key in said if key.endswith("_token") and said[key] is None}
+        about.write_text(json.dumps(said), encoding="utf-8")
 
     return converted(folder, f"ctranslate2-{dtype}", make)

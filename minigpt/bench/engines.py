@@ -1,19 +1,23 @@
 """What can be measured: this program in its ways of running, and the peers, at their precisions."""
 
 import os
+import platform
+import re
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import takewhile
+from pathlib import Path
 from typing import NamedTuple
 
 from minigpt.errors import InputError, did_you_mean
 
-Generate = Callable[[list[int], int, Callable[[], None]], list[int]]
-"""(prompt, new, mark) -> the `new` most likely tokens one by one, `mark()` called after each.
+Generate = Callable[[list[list[int]], int, Callable[[], None]], list[list[int]]]
+"""(prompts, new, mark) -> the `new` most likely tokens of each prompt.
 
-An engine is a function (folder, dtype, threads, context) -> Generate: it loads the checkpoint for
-sequences of `context` tokens.
+Prompts have one length; a step gives a token of each, and `mark()` is called after it. An engine
+is a function (folder, dtype, threads, context, batch) -> Generate: it loads the checkpoint for at
+most `batch` sequences together, each of `context` tokens.
 """
 
 
@@ -86,6 +90,11 @@ ENGINES = {
 }
 
 
+def beside_peers() -> list[str]:
+    """This program, and the peers that are installed."""
+    return ["minigpt", *(e.name for e in ENGINES.values() if e.packages and e.installed)]
+
+
 class Entry(NamedTuple):
     """An engine at one precision: what a row of a benchmark is about."""
 
@@ -120,13 +129,23 @@ def entries(engines: Sequence[str], dtypes: Sequence[str]) -> list[Entry]:
     return found
 
 
-def agreeing(tokens: Sequence[int], others: Sequence[int]) -> int:
-    """How many tokens, from the first on, are the same as others of the same number."""
-    pairs = zip(tokens, others, strict=True)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+def agreeing(sequences: Sequence[Sequence[int]], others: Sequence[Sequence[int]]) -> int:
+    """How many tokens are those of others of the same shape, up to where each sequence parts."""
+    each = (zip(*both, strict=True) for both in zip(sequences, others, strict=True))
+    return sum(1 for pairs in each for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def threads() -> int:
     """The cores that this process may run on: every engine gets as many threads."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def processor() -> str:
+    """The name of this machine's processor, or its kind where it has none."""
+    try:
+        about = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        about = ""
+    named = re.search(r"^model name\s*: (.+)$", about, re.M)
+    return named[1] if named else platform.machine()

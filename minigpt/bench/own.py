@@ -43,11 +43,11 @@ def recorder(ledger: Ledger) -> Callable[[], int]:
     return record
 
 
-def bare(folder: Path, dtype: str, threads: int, context: int) -> Generate:
+def bare(folder: Path, dtype: str, threads: int, context: int, batch: int) -> Generate:
     return _generating(uncounted(load(folder, dtype=dtype)), lambda logits: logits)
 
 
-def counted(folder: Path, dtype: str, threads: int, context: int) -> Generate:
+def counted(folder: Path, dtype: str, threads: int, context: int, batch: int) -> Generate:
     lm = load(folder, dtype=dtype)
     record = recorder(lm.ledger)
 
@@ -59,13 +59,15 @@ def counted(folder: Path, dtype: str, threads: int, context: int) -> Generate:
 
 
 def _generating(lm: LanguageModel, taken: Callable[[Any], np.ndarray]) -> Generate:
-    def generate(prompt: list[int], new: int, mark: Callable[[], None]) -> list[int]:
-        cache = lm.model.new_cache(1, len(prompt) + new - 1)
-        tokens: list[int] = []
+    def generate(prompts: list[list[int]], new: int, mark: Callable[[], None]) -> list[list[int]]:
+        fed = np.array(prompts)
+        cache = lm.model.new_cache(len(fed), fed.shape[1] + new - 1)
+        tokens = []
         for _ in range(new):
-            logits = taken(lm.forward(np.array([tokens[-1:] or prompt]), cache))  # (1, 1, V)
-            tokens.append(int(logits[0, -1].argmax()))
+            logits = taken(lm.forward(fed, cache))  # (B, 1, V)
+            fed = logits.argmax(-1)
+            tokens.append(fed)
             mark()
-        return tokens
+        return np.concatenate(tokens, 1).tolist()
 
     return generate

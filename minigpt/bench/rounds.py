@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from minigpt.bench.engines import ENGINES, Entry
-from minigpt.bench.worker import Job, Outcome
+from minigpt.bench.worker import Job, Outcome, Timed
 from minigpt.errors import InputError
 from minigpt.planning.hardware import READ, reading
 
@@ -122,4 +122,5 @@ def start(job: Job) -> tuple[Outcome, float]:
             lines = said.read().split("\n")
             last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
             raise InputError(f"{job.engine} {job.dtype} failed ({process.returncode}): {last}")
-    return Outcome(**json.loads(answer)), seconds
+    cases, peak_bytes = json.loads(answer)
+    return Outcome([Timed(*case) for case in cases], peak_bytes), seconds

@@ -1,6 +1,6 @@
 """One engine in a process of its own: `python -m minigpt.bench.worker JOB`, JOB a JSON object.
 
-It prints one JSON object; whatever else the engine prints goes to standard error.
+It prints one JSON array, the Outcome; whatever else the engine prints goes to standard error.
 """
 
 import json
@@ -17,14 +17,21 @@ from minigpt.bench.engines import ENGINES, Generate
 from minigpt.errors import InputError
 
 
+class Case(NamedTuple):
+    """Prompts to run together: `batch` of them, each of `length` tokens."""
+
+    length: int
+    batch: int = 1
+
+
 class Job(NamedTuple):
     """What to run.
 
     Attributes:
         folder: the checkpoint.
-        rows: lengths of prompts to run one after the other.
-        new: tokens to generate after each.
-        warm: run each prompt once before it is timed, and then several times.
+        cases: to run one after the other.
+        new: tokens to generate after each prompt.
+        warm: run each case once before it is timed, and then several times.
     """
 
     engine: str
@@ -32,24 +39,32 @@ class Job(NamedTuple):
     folder: str
     threads: int
     vocabulary: int
-    rows: tuple[int, ...]
+    cases: tuple[Case, ...]
     new: int = 1
     warm: bool = False
 
 
-class Outcome(NamedTuple):
-    """What came of it.
+class Timed(NamedTuple):
+    """What came of a case.
 
     Attributes:
-        prompt_s: seconds from a prompt of each length to its first token, the median.
-        between_s: seconds between the tokens after the last prompt.
-        tokens: those generated after the last prompt.
-        peak_bytes: the most memory that was resident, mapped files included, where it is known.
+        prompt_s: seconds from the prompts to their first tokens, the median.
+        between_s: seconds between the steps that give the others.
+        tokens: those generated after each prompt.
     """
 
-    prompt_s: dict[str, float]
+    prompt_s: float
     between_s: list[float]
-    tokens: list[int]
+    tokens: list[list[int]]
+
+
+class Outcome(NamedTuple):
+    """What came of a job: of each case, and the most memory that was resident, where it is known.
+
+    Mapped files are in it.
+    """
+
+    cases: list[Timed]
     peak_bytes: int | None
 
 
@@ -57,23 +72,26 @@ def work(job: Job) -> Outcome:
     """Loads the engine and runs the job."""
     module, _, function = ENGINES[job.engine].load.partition(":")
     load = getattr(import_module(module), function)
-    context = max(job.rows) + job.new
-    generate: Generate = load(Path(job.folder), job.dtype, job.threads, context)
-    prompt_s: dict[str, float] = {}
-    between: list[float] = []
-    tokens: list[int] = []
-    for rows in job.rows:
-        # Any tokens do, but not one over and over: its row would stay in the cache.
-        prompt = [(7 + 7919 * i) % job.vocabulary for i in range(rows)]
-        repeats = max(3, 64 // rows) if job.warm else 1
-        firsts = []
-        for _ in range(job.warm + repeats):
-            marks = [time.perf_counter()]
-            tokens = generate(prompt, job.new, lambda: marks.append(time.perf_counter()))  # noqa: B023
-            firsts.append(marks[1] - marks[0])
-            between = [b - a for a, b in pairwise(marks[1:])]
-        prompt_s[str(rows)] = statistics.median(firsts[-repeats:])
-    return Outcome(prompt_s, between, tokens, peak_bytes())
+    context = max(case.length for case in job.cases) + job.new
+    batch = max(case.batch for case in job.cases)
+    generate: Generate = load(Path(job.folder), job.dtype, job.threads, context, batch)
+    return Outcome([_timed(generate, job, case) for case in job.cases], peak_bytes())
+
+
+def _timed(generate: Generate, job: Job, case: Case) -> Timed:
+    # Any tokens do, but not one over and over: its row would stay in the cache.
+    prompts = [
+        [(7 + 7919 * i + 104729 * k) % job.vocabulary for i in range(case.length)]
+        for k in range(case.batch)
+    ]
+    repeats = max(3, 64 // case.length) if job.warm else 1
+    firsts = []
+    for _ in range(job.warm + repeats):
+        marks = [time.perf_counter()]
+        tokens = generate(prompts, job.new, lambda: marks.append(time.perf_counter()))  # noqa: B023
+        firsts.append(marks[1] - marks[0])
+    between = [b - a for a, b in pairwise(marks[1:])]
+    return Timed(statistics.median(firsts[-repeats:]), between, tokens)
 
 
 def peak_bytes() -> int | None:
@@ -90,10 +108,10 @@ def main() -> None:
     os.dup2(2, 1)
     given: dict[str, Any] = json.loads(sys.argv[1])
     try:
-        outcome = work(Job(**given))
+        outcome = work(Job(**given | {"cases": tuple(Case(*case) for case in given["cases"])}))
     except InputError as error:
         sys.exit(f"{error}")
-    print(json.dumps(outcome._asdict()), file=answers, flush=True)
+    print(json.dumps(outcome), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -61,28 +61,34 @@ class Quantised(InputError):
 
 @dataclass(frozen=True)
 class Unpacked(Tensor):
-    """A tensor of float32 that is stored as numbers of few bits and scales."""
+    """A tensor of float32 that is stored as numbers of few bits and scales.
+
+    Attributes:
+        unpack: makes it of some rows of both.
+        rows: along the first axis that share the scales of one.
+    """
 
     narrow: Tensor
     scales: Tensor
     unpack: Unpack
+    rows: int
 
     @property
     def pieces(self) -> tuple[Tensor, ...]:
         return self.narrow, self.scales
 
-    def map(self) -> np.ndarray:
-        """The tensor, unpacked anew."""
-        narrow, scales = (
-            np.frombuffer(
-                piece.mapped, FLOATS.get(piece.code, np.dtype(np.uint8)), piece.count, piece.offset
-            ).reshape(piece.shape)
-            for piece in self.pieces
-        )
-        return self.unpack(narrow, scales)
+    @property
+    def together(self) -> int:
+        return self.rows
 
-    def read(self, dtype: np.dtype) -> np.ndarray:
-        return self.map().astype(dtype, copy=False)
+    def mappable(self, dtype: np.dtype) -> bool:
+        return False
+
+    def map(self, rows: slice = slice(None)) -> np.ndarray:
+        """The tensor, or some of it from a row on that begins a block, unpacked anew."""
+        begin, end, _ = rows.indices(self.shape[0])
+        scaled = slice(begin // self.rows, -(-end // self.rows))
+        return self.unpack(self.narrow.map(rows), self.scales.map(scaled))
 
 
 def made_whole(found: Iterable[tuple[str, E]], given: Mapping[str, Any]) -> list[tuple[str, E]]:
@@ -110,15 +116,15 @@ def made_whole(found: Iterable[tuple[str, E]], given: Mapping[str, Any]) -> list
                 what = f"{key} {entry.shape} and its scales {beside.shape} do not fit"
                 raise InputError(f"{entry.file}: {what}")
             scales.add(scale)
-            entry = _unpacked(entry, beside, shape, unpack)
+            entry = _unpacked(entry, beside, shape, unpack, 1 if mxfp4 else block[0])
         whole.append((name if mxfp4 else key, entry))
     return [(key, entry) for key, entry in whole if key not in scales]
 
 
-def _unpacked(entry: E, scales: E, shape: tuple[int, ...], unpack: Unpack) -> E:
+def _unpacked(entry: E, scales: E, shape: tuple[int, ...], unpack: Unpack, rows: int) -> E:
     whole: Entry = replace(entry, code="F32", shape=shape)
     if isinstance(entry, Tensor) and isinstance(scales, Tensor):
-        whole = Unpacked(**vars(whole), narrow=entry, scales=scales, unpack=unpack)
+        whole = Unpacked(**vars(whole), narrow=entry, scales=scales, unpack=unpack, rows=rows)
     return cast(E, whole)
 
 

@@ -1,4 +1,8 @@
-"""The tensors of safetensors files: memory-mapped, or read and converted one by one."""
+"""The tensors of safetensors files: memory-mapped, or read, and converted, 1 MiB at a time.
+
+A page of a mapped file counts as this process's memory once it has been touched. What is read from
+here is let go of as reading goes on: a tensor and what it becomes are never both in memory.
+"""
 
 import json
 import math
@@ -19,6 +23,7 @@ from minigpt.errors import InputError
 FLOATS = {code: dtype for code, dtype in BY_CODE.items() if code != "I8"}
 _BITS = re.compile(r"(?:F|BF|I|U|C)(\d+)(?:_\w+)?")  # of a number, in the name of its dtype
 LONGEST = 100_000_000  # bytes that safetensors allows a header
+BLOCK, FLOAT32 = 1 << 20, 4  # bytes that are read and converted at a time, and of a number then
 
 
 @dataclass(frozen=True)
@@ -64,23 +69,58 @@ class Tensor(Entry):
         """The tensors in files that it is made of: itself."""
         return (self,)
 
+    @property
+    def together(self) -> int:
+        """How many rows along the first axis are read at least, and begin a block."""
+        return 1
+
     def same(self, other: "Tensor") -> bool:
         """Whether both hold the same numbers."""
-        return super().same(other) is None and np.array_equal(self.map(), other.map())
+        pairs = zip(self.blocks(), other.blocks(), strict=True)
+        return super().same(other) is None and all(np.array_equal(a, b) for (_, a), (_, b) in pairs)
 
-    def map(self) -> np.ndarray:
-        """The tensor in the file itself."""
-        flat = np.frombuffer(self.mapped, self.dtype, self.count, self.offset)
-        return flat.reshape(self.shape)
+    def mappable(self, dtype: np.dtype) -> bool:
+        """Whether `map` gives it as `dtype`, and aligned, or each product would copy it."""
+        return self.dtype == dtype and self.offset % dtype.alignment == 0
+
+    def map(self, rows: slice = slice(None)) -> np.ndarray:
+        """The tensor, or some of it along its first axis, in the file itself."""
+        dtype = FLOATS.get(self.code, np.dtype(np.uint8))
+        flat = np.frombuffer(self.mapped, dtype, self.count, self.offset)
+        return flat.reshape(self.shape or (1,))[rows]
+
+    def blocks(self, turned: bool = False) -> Iterator[tuple[slice, np.ndarray]]:
+        """The tensor as it is stored, in parts along its first axis: each with its place.
+
+        A part is of `BLOCK` bytes, were it float32, or of as few rows as can be. It is to be used
+        before the next is asked for: then the memory that it takes is given back.
+
+        Args:
+            turned: gives parts of the transpose.
+        """
+        first, *others = (self.shape[::-1] if turned else self.shape) or (1,)
+        together = 1 if turned else self.together
+        step = max(1, BLOCK // (FLOAT32 * max(1, math.prod(others)) * together)) * together
+        whole = self.map().T if turned else None
+        for begin in range(0, first, step):
+            where = slice(begin, begin + step)
+            yield where, self.map(where) if whole is None else whole[where]
+            for piece in self.pieces:
+                piece.release()
+
+    def release(self) -> None:
+        """Gives back the memory of those pages of the file that hold it; they are read anew."""
+        begin = self.offset // mmap.PAGESIZE * mmap.PAGESIZE
+        if self.nbytes:
+            self.mapped.madvise(mmap.MADV_DONTNEED, begin, self.offset + self.nbytes - begin)
 
     def read(self, dtype: np.dtype) -> np.ndarray:
-        """The tensor as `dtype`: mapped if that is how it is stored, else converted."""
-        if self.dtype == dtype:
-            array = self.map()
-            return array if array.flags.aligned else array.copy()  # or each product would copy it
-        flat = np.fromfile(self.file, self.dtype, self.count, offset=self.offset)
+        """The tensor as `dtype`, in memory of its own."""
+        array = np.empty(self.shape, dtype)
         with np.errstate(over="ignore"):  # infinities show in the logits
-            return flat.astype(dtype).reshape(self.shape)
+            for where, block in self.blocks():
+                array[where] = block
+        return array
 
 
 Stored = Mapping[str, Tensor]  # a checkpoint: key -> tensor

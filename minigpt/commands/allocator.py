@@ -1,7 +1,7 @@
 """What was really allocated in a run, by the allocator's own word, beside what the ledger says."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,12 @@ from rich.table import Table
 
 from counting import observing
 from counting.numpy_memory import Allocations
+from counting.process_memory import Resident, resident, resident_of
 from counting.table import table
 from minigpt.inference.load import LanguageModel
 from minigpt.models.paths import component
+from minigpt.storage.files import cache_folder
+from minigpt.storage.kept import PACKED
 
 if TYPE_CHECKING:  # it imports CuPy
     from counting.cupy_memory import Hidden, Moment, Pool
@@ -39,17 +42,25 @@ _OUTSIDE = (
 
 @dataclass
 class Host:
-    """NumPy's allocator, asked after each pass for what is live."""
+    """NumPy's allocator and the system, asked after each pass for what is live.
+
+    Attributes:
+        files: of the model; they may be mapped.
+    """
 
     allocations: Allocations
+    files: Collection[Path]
 
     def look(self) -> dict[str, int]:
         """Live bytes by category."""
-        return allocated(self.allocations)
+        found = allocated(self.allocations)
+        self._system = _system(found, self.allocations.before, self.files)
+        return found
 
-    def report(self) -> str:
-        """What else it has to say at the end."""
-        return f"NumPy's allocator held {self.allocations.peak:,} bytes at most since loading"
+    def report(self) -> Group:
+        """What else they have to say at the end."""
+        peak = f"NumPy's allocator held {self.allocations.peak:,} bytes at most since loading"
+        return Group(peak, *(("", self._system) if self._system else ()))
 
 
 @dataclass
@@ -84,7 +95,7 @@ def witnessing(
         return
     allocations.reset_peak()
     if isinstance(allocations, Allocations):
-        yield Host(allocations)
+        yield Host(allocations, lm.files)
     else:
         with observing(lm.ledger, allocations):
             yield Cuda(allocations, lm.device.name)
@@ -103,6 +114,43 @@ def allocated(allocations: Allocations) -> dict[str, int]:
         category = categories.get(origin, "elsewhere" if origin in outside else "activations")
         found[category] = found.get(category, 0) + nbytes
     return found
+
+
+def _system(
+    live: Mapping[str, int], before: Resident | None, files: Collection[Path]
+) -> Table | None:
+    """What of this process is in memory, in parts that add up; None where the system does not say.
+
+    Args:
+        live: bytes of NumPy's allocator by category.
+        before: what was in memory before the model was loaded.
+        files: of the model.
+    """
+    now, packs = resident(), cache_folder().resolve() / PACKED
+    if now is None or before is None:
+        return None
+    own = {file.resolve() for file in files}
+    mapped = resident_of(lambda file: file in own or file.is_relative_to(packs))
+    parts = {
+        "interpreter and libraries, before loading": before.total,
+        "files touched since: code of libraries": now.files - before.files - mapped,
+        "weights, mapped: what was touched": mapped,
+        **{f"{name}, NumPy's arrays": nbytes for name, nbytes in live.items()},
+    }
+    parts["the rest: objects, kernels, what was freed"] = now.total - sum(parts.values())
+    whole = {
+        "resident (VmRSS)": now.total,
+        "of it private (RssAnon)": now.private,
+        "of it pages of files (RssFile)": now.files,
+        "of it shared (RssShmem)": now.shared,
+        "at most since the start (VmHWM)": now.peak,
+    }
+    made = table("in memory, as the system says", "bytes")
+    for rows in (parts, whole):
+        for name, nbytes in rows.items():
+            made.add_row(name, f"{nbytes:,}")
+        made.add_section()
+    return made
 
 
 def _device(moment: "Moment") -> Table:

@@ -11,11 +11,15 @@ from cupy.cuda import cublas, runtime
 _FACTORS = np.array([1, 0], np.float32)
 _ONE = _FACTORS.ctypes.data
 _ZERO = _ONE + _FACTORS.itemsize
-_TYPES = {np.dtype("f2"): runtime.CUDA_R_16F, np.dtype("f4"): runtime.CUDA_R_32F}
+_TYPES = {  # by name: of bfloat16 only CuPy has to know
+    "float16": runtime.CUDA_R_16F,
+    "bfloat16": runtime.CUDA_R_16BF,
+    "float32": runtime.CUDA_R_32F,
+}
 
 
 class CublasArray:
-    """A float16 or float32 array on the GPU that knows how to multiply: float32 in, float32 out.
+    """An array of 16 or 32 bits on the GPU that knows how to multiply: float32 in, float32 out.
 
     CuPy's own product of float16 gives float16, and of more than two dimensions first copies both
     operands to float32. Here the left operand is rounded to what is stored, this one is read in
@@ -65,7 +69,7 @@ class CublasArray:
             TypeError: it would be a copy.
         """
         data = self.data.reshape(*shape)
-        if data.base is None:
+        if not cupy.may_share_memory(data, self.data):  # a copy may have a base too
             raise TypeError(f"{self.shape} as {data.shape} would be a copy of a weight or cache")
         return CublasArray(data)
 
@@ -157,7 +161,7 @@ def _gemm(
     M, K, N = shape
     count, step_x, step_w, step_y = batch
     transposed, leading = _layout(w)
-    kind = _TYPES[w.dtype]
+    kind = _TYPES[w.dtype.name]
     # BLAS counts by columns: what it takes for y, x and w are their transposes, y.T = w.T @ x.T.
     sizes = cupy.cuda.get_cublas_handle(), transposed, cublas.CUBLAS_OP_N, N, M, K, _ONE
     left, right, out = (at_w, kind, leading), (at_x, kind, K), (at_y, runtime.CUDA_R_32F, N)

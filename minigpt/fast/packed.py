@@ -1,6 +1,6 @@
 """A weight that knows how to multiply: stored in 32, 16 or 8 bits, float32 going in and out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,11 +8,12 @@ import numpy as np
 from counting.composite import composite
 from counting.scope import scope
 from minigpt.checkpoint.dtypes import NUMPY
+from minigpt.checkpoint.tensors import BLOCK, Tensor
 
 if TYPE_CHECKING:
     from minigpt.fast.kernels.machine import Machine
 
-DTYPES = {name: NUMPY[name] for name in ("float32", "float16", "bfloat16", "int8")}
+DTYPES = {name: dtype for name, dtype in NUMPY.items() if name != "float64"}
 FLOAT = DTYPES["float32"]
 
 TINY = 1e-35  # below it a 127th is no normal float32
@@ -26,7 +27,8 @@ def quantised(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # A row of (next to) nothing becomes zeros; one that is not finite stays so by its scale.
     scale = np.where(largest < TINY, 1, largest / 127).astype(np.float32)
     with np.errstate(invalid="ignore"):
-        return np.rint(rows / scale[:, None]).astype(np.int8), scale
+        steps = rows / scale[:, None]
+        return np.rint(steps, out=steps).astype(np.int8), scale
 
 
 def narrowed(rows: np.ndarray, dtype: str) -> Parts:
@@ -37,10 +39,26 @@ def narrowed(rows: np.ndarray, dtype: str) -> Parts:
         return rows.astype(DTYPES[dtype], copy=False), None
 
 
+def packed_blocks(tensor: Tensor, turned: bool, dtype: str) -> Iterator[tuple[slice, Parts]]:
+    """A matrix of a checkpoint, or its transpose, in `dtype`: some rows after the other."""
+    for where, block in tensor.blocks(turned):
+        yield where, narrowed(np.ascontiguousarray(block, FLOAT), dtype)
+
+
+def packed_rows(tensor: Tensor, turned: bool, dtype: str) -> Parts:
+    """The same in one."""
+    shape = tensor.shape[::-1] if turned else tensor.shape
+    rows, scale = np.empty(shape, DTYPES[dtype]), np.empty(shape[0], FLOAT)
+    for where, (block, scales) in packed_blocks(tensor, turned, dtype):
+        rows[where], scale[where] = block, 1 if scales is None else scales
+    return rows, scale if dtype == "int8" else None
+
+
 class PackedMatrix:
     """A matrix that answers what a model asks of a weight: `x @ w`, `w.T`, the rows `w[tokens]`.
 
-    Anything else raises TypeError. What it multiplies, x (..., in), and what it gives are float32.
+    Anything else raises TypeError. What it multiplies, x (..., in), and what it gives are float32;
+    a kernel may round several rows of x to 16 bits (`Machine`).
 
     Args:
         stored: float32, bfloat16, float16 or int8.
@@ -124,10 +142,17 @@ def _in_numpy(
 ) -> Callable[[np.ndarray], np.ndarray]:
     """What multiplies where no kernel does; a method of the matrix would keep it alive."""
 
+    matrix = stored.T if turned else stored  # (in, out)
+    step = max(1, BLOCK // (FLOAT.itemsize * len(matrix)))
+
     def multiply(x: np.ndarray) -> np.ndarray:
-        if scale is not None:
-            return turned_product(x, stored, scale)
-        return x @ (stored.T if turned else stored)
+        if matrix.dtype == FLOAT:
+            return x @ matrix
+        y = np.empty((*x.shape[:-1], matrix.shape[1]), FLOAT)
+        for begin in range(0, matrix.shape[1], step):  # NumPy alone would widen all of it at once
+            some = slice(begin, begin + step)
+            y[..., some] = x @ matrix[:, some].astype(FLOAT)
+        return y if scale is None else y * scale
 
     return multiply
 

@@ -3,7 +3,7 @@
 A pack is a safetensors file; beside it lies its record, sealed by this user (see `PrivateFolder`):
 what the pack is of, a digest of each tensor of the checkpoint and of the pack, and stamps of all
 these files. Where stamps and sampled blocks are those of the record, nothing has been written to
-any of the files since, and the pack is mapped at once. Where a stamp differs (a copy, `touch`, an
+any of the files since, and the pack is taken as it is. Where a stamp differs (a copy, `touch`, an
 edit, a new mount), all digests decide. What this does not see is damage below the file system, on
 the disk itself; `minigpt cache --check` reads all of it.
 """
@@ -34,6 +34,7 @@ VERSION = 2  # of what is written; another one is packed anew
 SAMPLE = 4096  # bytes at both ends and in the middle of a tensor that are compared at every start
 CHUNK = 1 << 20  # bytes of a file that are read at a time
 
+Blocks = Iterator[tuple[slice, Parts]]  # of a tensor, one after the other
 Layouts = Mapping[str, str | None]  # of each tensor, as `layout` of its configuration says
 Record = dict[str, Any]
 
@@ -46,10 +47,13 @@ class Pack:
         stored: the tensors that are packed.
         layouts: of each, as `layout` says.
         dtype: a name of `DTYPES`.
+        mapped: whether arrays are mapped from the file, or read into memory of their own.
     """
 
-    def __init__(self, folder: PrivateFolder, stored: Stored, layouts: Layouts, dtype: str) -> None:
-        self._folder, self._stored = folder, stored
+    def __init__(
+        self, folder: PrivateFolder, stored: Stored, layouts: Layouts, dtype: str, mapped: bool
+    ) -> None:
+        self._folder, self._stored, self._mapped = folder, stored, mapped
         self._header, self._entries = header(stored, layouts, dtype)
         pieces = chain.from_iterable(tensor.pieces for tensor in stored.values())
         self._files = {os.path.abspath(piece.file): stamp(piece.status) for piece in pieces}
@@ -65,7 +69,7 @@ class Pack:
         self._file, self._record = f"{name}.safetensors", f"{name}.json"  # names in the folder
 
     def found(self) -> dict[str, np.ndarray] | None:
-        """The packed arrays by key, mapped; None if they are not there as they should be."""
+        """The packed arrays by key; None if they are not there as they should be."""
         found = self._folder.read(self._record)
         record: Record = json.loads(found) if found else {}
         if record.get("about") != self._about:
@@ -88,22 +92,24 @@ class Pack:
             self._folder.used(self._record)
             return self._arrays(stream)
 
-    def write(self, content: Iterator[tuple[str, Parts]]) -> dict[str, np.ndarray]:
-        """Writes arrays as they come; gives them by key, mapped.
+    def write(self, content: Iterable[Blocks]) -> dict[str, np.ndarray]:
+        """Writes tensors as they come, in order; gives them by key, as they are in the file then.
 
         Raises:
             OSError: there is no room, or the folder cannot be written.
             InputError: the checkpoint has changed meanwhile.
         """
         path = self._folder.path / self._file
-        parts: list[list[Any]] = []
         with ExitStack() as opened:
             digests = self._digests(opened)
             with written_whole(path) as part:
                 stream = opened.enter_context(private_file(part))
-                for data in self._data(content):
-                    parts.append([stream.tell(), data.nbytes, hashlib.sha256(data).hexdigest()])
-                    stream.write(data)
+                parts = [_put(stream, [np.frombuffer(self._header, np.uint8)])]
+                for blocks in content:
+                    scales: list[np.ndarray] = []
+                    parts.append(_put(stream, _rows(blocks, scales)))
+                    if scales:
+                        parts.append(_put(stream, scales))
                 stream.flush()
                 arrays = self._arrays(stream)  # from this file, whoever writes the next
                 sources = [[*where, digest.result()] for where, digest in digests]
@@ -116,11 +122,6 @@ class Pack:
         except OSError as error:
             note(f"weights are packed at every start: {unusable(error)}")
         return arrays
-
-    def _data(self, content: Iterator[tuple[str, Parts]]) -> Iterator[memoryview]:
-        yield memoryview(self._header)
-        for _, parts in content:
-            yield from (part.view(np.uint8).data for part in parts if part is not None)
 
     def _digests(self, opened: ExitStack) -> list[tuple[list[Any], "Future[str]"]]:
         """Where each tensor lies in the checkpoint, and its digest, which comes meanwhile."""
@@ -145,14 +146,40 @@ class Pack:
         self._folder.write(self._record, json.dumps(record).encode())
 
     def _arrays(self, stream: BinaryIO) -> dict[str, np.ndarray]:
-        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        begin = len(self._header)
+        size = os.fstat(stream.fileno()).st_size - begin
+        if self._mapped:
+            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            data = np.frombuffer(mapped, np.uint8, size, begin)
+        else:  # in one block, all of which gets huge pages
+            data = np.empty(size, np.uint8)
+            stream.seek(begin)
+            if stream.readinto(data) != size:  # type: ignore[attr-defined]
+                raise OSError(f"{self._folder.path / self._file} ends too early")
+            data.flags.writeable = False
         found = {}
         for key, entry in self._entries.items():
-            begin, end = (len(self._header) + offset for offset in entry["data_offsets"])
-            dtype = BY_CODE[entry["dtype"]]
-            flat = np.frombuffer(mapped, dtype, (end - begin) // dtype.itemsize, begin)
-            found[key] = flat.reshape(entry["shape"])
+            part = data[slice(*entry["data_offsets"])]
+            found[key] = part.view(BY_CODE[entry["dtype"]]).reshape(entry["shape"])
         return found
+
+
+def _put(stream: BinaryIO, arrays: Iterable[np.ndarray]) -> list[Any]:
+    """Writes arrays one after the other; gives offset, bytes and digest of all of them."""
+    begin, digest = stream.tell(), hashlib.sha256()
+    for array in arrays:
+        data = array.view(np.uint8).data
+        stream.write(data)
+        digest.update(data)
+    return [begin, stream.tell() - begin, digest.hexdigest()]
+
+
+def _rows(blocks: Blocks, scales: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """The rows of blocks; their scales, if they have any, are put aside meanwhile."""
+    for _, (rows, scale) in blocks:
+        if scale is not None:
+            scales.append(scale)
+        yield rows
 
 
 def header(stored: Stored, layouts: Layouts, dtype: str) -> tuple[bytes, dict[str, Any]]:
@@ -230,4 +257,5 @@ def _sampled(stored: Stored) -> str:
         rest = max(0, piece.nbytes - SAMPLE)
         for begin in (piece.offset, piece.offset + rest // 2, piece.offset + rest):
             found.update(piece.mapped[begin : begin + min(SAMPLE, piece.nbytes)])
+        piece.release()
     return found.hexdigest()

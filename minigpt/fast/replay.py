@@ -81,9 +81,8 @@ class Replayed:
                 if found := self._recorded(tokens.shape, cache, logits):
                     return found.run(tokens, cache)
             except (Unrecordable, ValueError) as error:
-                why = (
-                    str(error) or "it says no more"
-                )  # the error itself would keep all of the recording alive
+                # Its words alone: the error would keep all of the recording alive.
+                why = str(error) or type(error).__name__
         result = self._as_written(tokens, cache, logits)
         if why:  # and the code did not raise
             self._refused.add(kind)

@@ -4,24 +4,57 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from minigpt.checkpoint.tensors import Held, Progress, Stored
 from minigpt.errors import InputError
+from minigpt.models.cache import KVCache
 
+if TYPE_CHECKING:  # nothing of files is needed to make a model on a device
+    from minigpt.checkpoint.tensors import Held, Progress, Stored
+
+DTYPES = ("float32", "float16", "bfloat16")  # of matrices and KV cache on a GPU
 ENGINES = ("reference", "fast")
 STAGING = 32 * 2**20  # bytes of pinned memory that weights pass through
 
 
+class Forward(Protocol):
+    """What runs a pass, as a model does when it is called."""
+
+    def __call__(self, tokens: Any, cache: KVCache, logits: str = "last", /) -> Any:
+        """Logits (B, 1, V) of the "last" of the tokens (B, T), or (B, T, V) of "all" of them."""
+
+
+class Device(Protocol):
+    """Where the arrays of a model live, see `place`.
+
+    Attributes:
+        name: "cpu", or what its driver calls it.
+    """
+
+    name: str
+
+    def hold(self, config: Any, stored: "Stored", dtype: str, progress: "Progress") -> "Held":
+        """The tensors of a checkpoint as the model is to hold them, one after another."""
+
+    def forward(self, model: Any, weights: Mapping[str, Any]) -> Forward:
+        """What runs the passes of a model of these weights: as `model` does, maybe faster."""
+
+    def free(self) -> int | None:
+        """Bytes that may still be asked for, if that is known."""
+
+    def stopwatch(self) -> Callable[[], float]:
+        """Starts a measurement; calling what it gives ends it and says the seconds."""
+
+
 class Host:
-    """This machine: arrays stay what they are, time is the wall clock. See `load.Device`."""
+    """This machine: arrays stay what they are, time is the wall clock. See `Device`."""
 
     name = "cpu"
 
-    def hold(self, config: Any, stored: Stored, dtype: str, progress: Progress) -> Held:
-        """The tensors of a checkpoint, mapped, or packed in `dtype`."""
+    def hold(self, config: Any, stored: "Stored", dtype: str, progress: "Progress") -> "Held":
+        """The tensors of a checkpoint, read, mapped, or packed in `dtype`."""
         from minigpt.fast.store import hold
 
         return hold(config, stored, dtype, progress)
@@ -46,7 +79,7 @@ class Host:
 
 
 class Cuda:
-    """The current NVIDIA GPU. See `load.Device`.
+    """The current NVIDIA GPU. See `Device`.
 
     Args:
         dtype: of matrices and KV cache.
@@ -58,15 +91,19 @@ class Cuda:
         capability: of its instruction set, 86 for 8.6.
 
     Raises:
-        InputError: CuPy, its libraries, the driver or the GPU is missing or too old; or dtype is
-            neither "float32" nor "float16"; or there is no such engine, or not for this dtype.
+        InputError: CuPy, its libraries, the driver or the GPU is missing or too old; or the dtype
+            is none of `DTYPES`, or not of this GPU; or there is no such engine, or not for this
+            dtype.
     """
 
     def __init__(self, dtype: str = "float16", engine: str = "reference") -> None:
+        if dtype not in DTYPES:
+            raise InputError(
+                f"--device cuda holds weights in {', '.join(DTYPES)}, not in {dtype}: "
+                "cuBLAS multiplies what it is given, and knows no scale of a row"
+            )
         if engine not in ENGINES:
             raise InputError(f"unknown engine {engine!r}: {' or '.join(ENGINES)}")
-        if dtype not in ("float32", "float16"):
-            raise InputError(f"--device cuda holds weights in float32 or float16, not in {dtype}")
         if engine == "fast" and dtype != "float16":
             raise InputError(f"--engine fast multiplies float16, not {dtype}")
         if engine == "fast" and not find_spec("llvmlite"):
@@ -75,15 +112,22 @@ class Cuda:
         properties = self._cupy.cuda.runtime.getDeviceProperties(self._cupy.cuda.get_device_id())
         self.name = properties["name"].decode()
         self.capability = int(self._cupy.cuda.Device().compute_capability)
+        if dtype == "bfloat16" and self.capability < 80:
+            raise InputError(
+                f"{self.name} multiplies no bfloat16, its compute capability is "
+                f"{self.capability / 10} and not 8.0 or more: --dtype float16"
+            )
 
-    def hold(self, config: Any, stored: Stored, dtype: str, progress: Progress) -> Held:
+    def hold(self, config: Any, stored: "Stored", dtype: str, progress: "Progress") -> "Held":
         """The tensors of a checkpoint on the GPU, those that multiply in `dtype`."""
+        from minigpt.checkpoint.dtypes import NUMPY
+
         total, done = sum(tensor.nbytes for tensor in stored.values()), 0
         for key, tensor in stored.items():
             # What is cut before it multiplies, a view of these can do too.
             way = config.layout(key, len(tensor.shape))
             matrix = way is not None or key.endswith("kv_b_proj.weight")
-            held = self.put(tensor.read(np.dtype(dtype if matrix else np.float32)), matrix)
+            held = self.put(tensor.read(NUMPY[dtype if matrix else "float32"]), matrix)
             if self.engine == "fast" and way == "columns":
                 held.data = held.data.T.copy(order="C").T  # its rows one after another, (out, in)
             yield key, held
@@ -97,8 +141,8 @@ class Cuda:
         cuda = self._cupy.cuda
         target = self._cupy.empty(array.shape, array.dtype)
         source, flat = array.reshape(-1), target.reshape(-1)
-        pinned = cuda.alloc_pinned_memory(min(STAGING, array.nbytes))
-        step = min(STAGING, array.nbytes) // array.itemsize
+        # Always of one size: CuPy keeps blocks of pinned memory, of each power of two by itself.
+        pinned, step = cuda.alloc_pinned_memory(STAGING), STAGING // array.itemsize
         staged = np.frombuffer(pinned, array.dtype, step)
         for begin in range(0, array.size, step):
             part = source[begin : begin + step]

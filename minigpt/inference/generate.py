@@ -11,7 +11,8 @@ from counting.views import flops, matmul
 from minigpt.checkpoint.tokenizer import TextStream, refusing
 from minigpt.errors import InputError
 from minigpt.inference.device import to_host
-from minigpt.inference.load import LanguageModel, Sizes, require
+from minigpt.inference.load import LanguageModel
+from minigpt.inference.memory import Sizes, require
 from minigpt.inference.sample import Sampling, sample
 from minigpt.schema import SCHEMA
 

@@ -1,14 +1,12 @@
 """Checkpoints in Hugging Face layout, from a folder, the hub or the package: safetensors only.
 
-Tensors stored in the dtype asked for are memory-mapped; others are read and converted one by one,
-so that no weight is held twice.
+Tensors stored in the dtype asked for are read as they are, or memory-mapped where they are many;
+others are converted a little at a time, so that no weight is held twice.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
 
 from tokenizers import Tokenizer
 
@@ -16,54 +14,17 @@ from counting import Counted, Ledger, category
 from minigpt.checkpoint.chat import ChatTemplate
 from minigpt.checkpoint.fit import fit
 from minigpt.checkpoint.hub import find
-from minigpt.checkpoint.tensors import Held, Progress, Stored, tensors
+from minigpt.checkpoint.tensors import Progress, tensors
 from minigpt.checkpoint.tokenizer import read_tokenizer
 from minigpt.checkpoint.tokenizer_config import TokenizerConfig
 from minigpt.errors import InputError
 from minigpt.fast.packed import DTYPES
-from minigpt.inference.device import place
+from minigpt.inference.device import Device, Forward, place
+from minigpt.inference.memory import Sizes, require
 from minigpt.models.architectures import build, read
-from minigpt.models.cache import KVCache
 from minigpt.models.config import Config
 from minigpt.models.model import Model
 from minigpt.models.values import Values
-
-
-class Forward(Protocol):
-    """What runs a pass, as a model does when it is called."""
-
-    def __call__(self, tokens: Any, cache: KVCache, logits: str = "last", /) -> Any:
-        """Logits (B, 1, V) of the "last" of the tokens (B, T), or (B, T, V) of "all" of them."""
-
-
-class Device(Protocol):
-    """Where the arrays of a model live, see `place`.
-
-    Attributes:
-        name: "cpu", or what its driver calls it.
-    """
-
-    name: str
-
-    def hold(self, config: Any, stored: Stored, dtype: str, progress: Progress) -> Held:
-        """The tensors of a checkpoint as the model is to hold them, one after another."""
-
-    def forward(self, model: Any, weights: Mapping[str, Any]) -> Forward:
-        """What runs the passes of a model of these weights: as `model` does, maybe faster."""
-
-    def free(self) -> int | None:
-        """Bytes that may still be asked for, if that is known."""
-
-    def stopwatch(self) -> Callable[[], float]:
-        """Starts a measurement; calling what it gives ends it and says the seconds."""
-
-
-class Sizes(NamedTuple):
-    """Sequences, tokens of each that are cached, and that come at once, as in `plan`."""
-
-    batch: int = 1
-    context: int = 1
-    prompt: int = 1
 
 
 @dataclass(frozen=True)
@@ -173,36 +134,3 @@ def _ends(config: Config, generation: Values) -> tuple[int, ...]:
     """The tokens that end a text: those of the generation_config.json, if it says any or none."""
     end = generation.eos_token_id if "eos_token_id" in generation.given else config.eos_token_id
     return end if isinstance(end, tuple) else () if end is None else (end,)
-
-
-def require(device: Device, config: Config, dtype: str, sizes: Sizes, loaded: bool = False) -> None:
-    """Asks for memory before it is taken; of a device that does not know what is free, nothing.
-
-    Args:
-        config: of the model.
-        dtype: of its matrices and its cache.
-        loaded: whether the weights are there already.
-
-    Raises:
-        InputError: less is free than needed.
-    """
-    free = device.free()
-    if free is None:
-        return
-    from minigpt.planning.accelerators import Accelerator
-    from minigpt.planning.plan import Plan
-
-    batch, context, prompt = sizes
-    here = Accelerator(device.name, {}, 0.0, 0, "")
-    held, run = (
-        # The context of CUDA, the overhead of a plan, is there already.
-        Plan("", config, here, 1, each, each, context, batch, prompt, 0).memory_as_written
-        for each in (dtype, "float32")  # activations are float32, and attention is not fused here
-    )
-    needed = held.kv_cache + held.state + run.activations + (0 if loaded else held.weights)
-    if needed > free:
-        what = f"{batch} x {context} tokens" if loaded else f"the model in {dtype}"
-        raise InputError(
-            f"{what} needs {needed:,} bytes on {device.name}, and {free:,} are free: a smaller "
-            "model or dtype, fewer tokens, or another GPU (minigpt plan says which)"
-        )

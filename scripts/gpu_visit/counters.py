@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from typing import Any
 import cupy
 import numpy as np
 
-from gpu_visit.visit import Result, Row, Visit
+from gpu_visit import fast
+from gpu_visit.stages import Result, Row
+from gpu_visit.visit import MARGIN, Run, Visit
 from minigpt.fast.cublas_array import CublasArray
-from minigpt.models.gpt2_config import GPT2Config
 
 LAYERS = 4  # of the model that is profiled; ncu runs each kernel several times
 
@@ -34,49 +35,55 @@ METRICS = {
 }
 
 
-def counters(visit: Visit) -> Result:
+def counters(visit: Visit) -> Iterator[Result]:
     """A calibration of known work, a decode step and a prefill, counted by hardware."""
     ncu = shutil.which("ncu")
     if ncu is None:
-        return {"missing": "ncu", "rows": [("hardware counters", "not read", "there is no ncu")]}
-    metrics = available(subprocess.run([ncu, "--query-metrics"], **_CAPTURED).stdout)
-    found: Result = {"metrics": metrics}
-    rows: list[Row] = []
-    for part, known in expected(small(visit.config, visit.dry)).items():
-        left = visit.ends - time.monotonic()
-        if left < 20 and not visit.dry:
-            rows.append((f"counters: {part}", "not read", "no time was left"))
-            continue
+        yield {"missing": "ncu", "rows": [("hardware counters", "not read", "there is no ncu")]}
+        return
+    listing = subprocess.run([ncu, "--query-metrics"], **_CAPTURED, timeout=60).stdout
+    metrics = available(listing)
+    yield {"metrics": metrics, "rows": []}
+    if not metrics:
+        why = "ncu names no metric that is known: " + " ".join(listing.split())[:200]
+        yield {"rows": [("hardware counters", "not read", why)]}
+        return
+    for part, known in expected(small(visit)).items():
         command = [ncu, "--clock-control", "none", "--profile-from-start", "off", "--csv"]
-        command += [
-            "--page",
-            "raw",
-            "--print-units",
-            "base",
-            "--target-processes",
-            "all",
-            "--metrics",
-            ",".join(metrics),
-        ]
+        command += ["--page", "raw", "--print-units", "base", "--target-processes", "all"]
+        command += ["--metrics", ",".join(metrics)]
         command += [sys.executable, str(Path(sys.argv[0]).resolve()), "--profiled", part]
-        command += ["--dry-run"] if visit.dry else []
-        done = subprocess.run(command, **_CAPTURED, timeout=max(left, 20))
-        if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines()
-            rows.append((f"counters: {part}", "not read", said[-1] if said else "ncu failed"))
-            continue
-        hardware = totals(done.stdout)
-        found[part] = {"hardware": hardware, "counted": known}
-        rows += compared(part, hardware, known)
-    return {**found, "rows": rows}
+        command += ["--model", visit.name, *(["--dry-run"] if visit.dry else [])]
+        left = visit.ends - time.monotonic() - MARGIN
+        yield _read(part, command, left, known)
+
+
+def _read(part: str, command: list[str], left: float, known: dict[str, int]) -> Result:
+    """What the hardware counted of a part beside what is known of it, or why it did not."""
+    what = f"counters: {part}"
+    if left <= 0:
+        return {"rows": [(what, "not read", "no time was left")]}
+    try:
+        done = subprocess.run(command, **_CAPTURED, timeout=left)
+    except subprocess.TimeoutExpired:
+        return {"rows": [(what, "not read", f"ncu ran past {left:.0f} s")]}
+    hardware = totals(done.stdout)
+    if done.returncode or not hardware:
+        said = (done.stderr.strip() or done.stdout.strip() or "it is silent").splitlines()
+        errors = [line for line in said if "error" in line.lower()]
+        why = f"ncu ended with status {done.returncode}: {(errors or said)[-1]}"
+        return {"rows": [(what, "not read", why)]}
+    found = {"hardware": hardware, "counted": known}
+    return {part: found, "rows": compared(part, hardware, known)}
 
 
 _CAPTURED: dict[str, Any] = {"capture_output": True, "text": True}
 
 
-def small(config: GPT2Config, dry: bool) -> Visit:
+def small(visit: Visit) -> Visit:
     """A visit with few layers of the model, for what is profiled."""
-    return Visit(replace(config, n_layer=min(LAYERS, config.n_layer)), dry, 0.0)
+    config = replace(visit.config, n_layer=min(LAYERS, visit.config.n_layer))
+    return Visit(config, visit.name, visit.dry)
 
 
 def expected(visit: Visit) -> dict[str, dict[str, int]]:
@@ -105,29 +112,34 @@ def _sizes(dry: bool) -> tuple[int, int]:
     return (64, 2**12) if dry else (4096, 2**27)
 
 
-def _passes(visit: Visit) -> dict[str, Any]:
+def _passes(visit: Visit) -> dict[str, Run]:
     layers = f"{visit.config.n_layer} layers"
-    return {
-        f"decode at {visit.keys[1]} keys, {layers}": visit.decoder(visit.model, visit.keys[1]),
-        f"prefill of {visit.prompt}, {layers}": visit.prefill(visit.model),
-    }
+    step, _ = fast.engine(visit)
+    keys, passes = visit.keys[1], {}
+    passes[f"decode at {keys} keys, {layers}"] = visit.decoder(visit.model, keys)
+    if step:
+        passes[f"fast decode at {keys} keys, {layers}"] = step.called(keys)
+    passes[f"prefill of {visit.prompt}, {layers}"] = visit.prefill(visit.model)
+    return passes
+
+
+def parts(visit: Visit) -> dict[str, Run]:
+    """What runs under ncu; an addition reads both operands only where they are two."""
+    size, count = _sizes(visit.dry)
+    x, y = (visit.rng.standard_normal((count,), dtype=np.float32) for _ in range(2))
+    a = visit.rng.standard_normal((size, size), dtype=np.float32)
+    w = CublasArray(a.astype(np.float16))
+    known = {"a product of known size": lambda: a @ w, "an addition of known size": lambda: x + y}
+    return known | _passes(visit)
 
 
 def profiled(visit: Visit, part: str) -> None:
     """Runs one part between the marks: what a process under ncu does."""
-    size, count = _sizes(visit.dry)
-    x = visit.rng.standard_normal((count,), dtype=np.float32)
-    a = visit.rng.standard_normal((size, size), dtype=np.float32)
-    w = CublasArray(a.astype(np.float16))
-    runs = {
-        "a product of known size": lambda: a @ w,
-        "an addition of known size": lambda: x + x,
-        **_passes(visit),
-    }
-    runs[part]()  # kernels are compiled and prices found outside of the marks
+    run = parts(small(visit))[part]
+    run()  # kernels are compiled and prices found outside of the marks
     cupy.cuda.get_current_stream().synchronize()
     cupy.cuda.profiler.start()
-    runs[part]()
+    run()
     cupy.cuda.get_current_stream().synchronize()
     cupy.cuda.profiler.stop()
 
@@ -139,30 +151,43 @@ def available(listing: str) -> list[str]:
     return [f"{name}.sum" for name in names if any(re.fullmatch(p, name) for p in wanted)]
 
 
-def totals(output: str) -> dict[str, float]:
-    """The sum over all kernels of each metric, from ncu's raw page as CSV, in base units."""
+def totals(output: str) -> dict[str, float | None]:
+    """The sum over all kernels of each metric, from ncu's raw page as CSV, in base units.
+
+    Nothing, where it has no kernel; None for a metric that could not be read of one of them.
+    """
     lines = output.splitlines()
-    begin = next(i for i, line in enumerate(lines) if line.startswith('"ID"'))
-    header, _units, *kernels = csv.reader(lines[begin:])
-    found: dict[str, float] = defaultdict(float)
-    for row in kernels:
-        for name, value in zip(header, row, strict=True):
-            if "__" in name:
-                found[name.removesuffix(".sum")] += float(value.replace(",", "") or 0)
-    return {**found, "kernels": len(kernels)}
+    begin = next((i for i, line in enumerate(lines) if line.startswith('"ID"')), len(lines))
+    header, _units, *kernels = [*csv.reader(lines[begin:])] or [[], []]
+    if not kernels:
+        return {}
+    found: dict[str, float | None] = {"kernels": len(kernels)}
+    for name, *values in zip(header, *kernels, strict=True):
+        if "__" in name:
+            found[name.removesuffix(".sum")] = _sum(value.replace(",", "") for value in values)
+    return found
 
 
-def compared(part: str, hardware: dict[str, float], known: dict[str, int]) -> list[Row]:
+def _sum(values: Iterable[str]) -> float | None:
+    """Of numbers as ncu writes them; None if one is "n/a"."""
+    try:
+        return sum(map(float, values))
+    except ValueError:
+        return None
+
+
+def compared(part: str, hardware: dict[str, float | None], known: dict[str, int]) -> list[Row]:
     """Counted beside hardware, with the reasons that are known for what differs."""
 
-    def total(*kinds: str) -> float:
-        return sum(
-            factor * n
+    def total(*kinds: str) -> float | None:
+        read = [
+            None if n is None else factor * n
             for kind in kinds
             for pattern, factor in [METRICS[kind]]
             for name, n in hardware.items()
             if re.fullmatch(pattern, name)
-        )
+        ]
+        return None if None in read or not read else sum(read)
 
     measured = {
         "tensor": total("tensor"),
@@ -174,12 +199,12 @@ def compared(part: str, hardware: dict[str, float], known: dict[str, int]) -> li
         "fp32": "exp, tanh and division are many instructions each; products outside tensor cores",
         "bytes": "caches serve what is read again; casts and copies that CuPy makes",
     }
-    return [
-        (
-            f"counters: {part}: {kind}",
-            f"{measured[kind]:,.0f} by hardware",
-            f"{n:,} counted, {measured[kind] / n:.3f} of it; {reasons[kind]}",
-        )
-        for kind, n in known.items()
-        if n
-    ]
+    rows: list[Row] = []
+    for kind, n in known.items():
+        what, read = f"counters: {part}: {kind}", measured[kind]
+        if read is None:
+            rows.append((what, "not read", f"{n:,} counted; ncu gave no number"))
+        elif n:
+            beside = f"{n:,} counted, {read / n:.3f} of it; {reasons[kind]}"
+            rows.append((what, f"{read:,.0f} by hardware", beside))
+    return rows

@@ -6,17 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from gpu_visit.visit import Visit
+from gpu_visit.stages import Row, tried
+from gpu_visit.visit import Run, Visit
 from minigpt.formulas.other_counters import cache_name
 
 
 @cache
-def peer(visit: Visit) -> "Peer | None":
-    """The peer of a visit, one for all its stages; None where it is not installed."""
-    try:
-        return Peer(visit)
-    except ImportError:
-        return None
+def peer(visit: Visit) -> "tuple[Peer | None, list[Row]]":
+    """The peer of a visit, one for all of a stage; None and a row that says why, if there is none.
+
+    It is not there, it breaks (which may take our own results with it: a process on the GPU of
+    which a kernel fails can launch no other), or it is not to run after that.
+    """
+    return tried("transformers", lambda: Peer(visit)) if visit.peers else (None, [])
 
 
 class Peer:
@@ -40,7 +42,7 @@ class Peer:
         with torch.device(self.where):
             self.model = GPT2LMHeadModel(config).eval()
         torch.set_default_dtype(torch.float32)
-        held = visit.host_weights().items()
+        held = visit.host_weights.items()
         state = {f"transformer.{key}": torch.from_numpy(x) for key, x in held}
         state["lm_head.weight"] = state["transformer.wte.weight"]
         found = self.model.load_state_dict(state, strict=False)
@@ -63,7 +65,7 @@ class Peer:
                 found.append(int(given))
         return found
 
-    def decoder(self, keys: int) -> Callable[[], Any]:
+    def decoder(self, keys: int) -> Run:
         """A decode step that looks at `keys` keys, and can be repeated."""
         name, token, past = cache_name(self.model), self._put(self.visit.tokens(1)), None
         if keys > 1:
@@ -80,7 +82,32 @@ class Peer:
 
         return step
 
-    def prefill(self) -> Callable[[], Any]:
+    def compiled(self) -> Callable[[int], Run]:
+        """What makes such steps compiled, replayed as a CUDA graph, for a number of keys.
+
+        Their cache is of fixed size: a step computes with all of it, and masks what is not there.
+        """
+        from transformers import StaticCache
+
+        torch, name, token = self.torch, cache_name(self.model), self._put(self.visit.tokens(1))
+        fixed = StaticCache(self.model.config, max_cache_len=self.visit.config.n_positions)
+        how = {"backend": "eager"} if self.visit.dry else {"mode": "reduce-overhead"}
+        forward = torch.compile(self.model, **how)
+        with torch.inference_mode():
+            self.model(token, **{name: fixed}, use_cache=True)  # makes the cache's tensors
+
+        def decoder(keys: int) -> Run:
+            def step() -> Any:
+                with torch.inference_mode():
+                    for layer in fixed.layers:
+                        layer.cumulative_length.fill_(keys - 1)
+                    return forward(token, **{name: fixed}, use_cache=True).logits
+
+            return step
+
+        return decoder
+
+    def prefill(self) -> Run:
         """A pass over a prompt that gives the last position's logits."""
         tokens = self._put(self.visit.tokens(self.visit.prompt))
 

@@ -9,14 +9,15 @@ from minigpt.bench.engines import entries
 from minigpt.bench.measure import SWEEP, measure
 from minigpt.bench.operations import OPERATIONS, operations
 from minigpt.bench.overhead import overhead
-from minigpt.bench.report import floor_bytes
-from minigpt.bench.worker import Outcome
+from minigpt.bench.report import floor_bytes, markdown
+from minigpt.bench.worker import Case, Outcome, Timed
 from minigpt.checkpoint.synthetic import write_checkpoint
 from minigpt.errors import InputError
 from minigpt.models.gpt2_config import GPT2Config
 
 KEYS = ["engine", "dtype", "model", "phase", "ms_per_token", "tokens_per_second"]
-KEYS += ["percent_of_floor", "ratio_to"]
+KEYS += ["percent_of_floor", "ratio_to", "peak_bytes", "tokens"]
+DOCUMENT = ["schema", "rows", "bandwidth_gb_s", "processor", "cores", "versions", "notes"]
 
 
 def bench(folder, *options):
@@ -32,12 +33,12 @@ def bench(folder, *options):
 
 
 def assert_document(document, phases):
-    assert list(document) == ["schema", "rows", "bandwidth_gb_s"]
+    assert list(document) == DOCUMENT
     assert document["schema"] == 1
     assert document["bandwidth_gb_s"] > 0
     assert [row["phase"] for row in document["rows"]] == phases
     for found in document["rows"]:
-        assert list(found)[: len(KEYS)] == KEYS
+        assert list(found) == KEYS
         assert (found["engine"], found["dtype"]) == ("minigpt", "float32")
         assert found["ms_per_token"] * found["tokens_per_second"] == pytest.approx(1000)
         assert found["percent_of_floor"] > 0
@@ -47,6 +48,19 @@ def test_decode(folder):
     document, lines = bench(folder, "decode", "--prompt-tokens", "4", "--new-tokens", "3")
     assert_document(document, ["decode"])
     assert lines[1].startswith("minigpt  float32  decode")
+    assert lines[-1].startswith("minigpt float32: 3 of 3 greedy tokens")
+    assert document["processor"]
+    assert document["cores"] >= 1
+    assert document["versions"] == {"minigpt": ""}
+
+
+def test_decoding_several_sequences_together(folder):
+    options = ("--prompt-tokens", "4", "--new-tokens", "3", "--batch", "4", "--batch", "1")
+    document, lines = bench(folder, "decode", *options)
+    assert_document(document, ["decode", "decode-4"])
+    assert [row["tokens"] for row in document["rows"]] == [1, 4]
+    assert lines[-2].startswith("minigpt float32: 15 of 15 greedy tokens")
+    assert "cliff" in lines[-1]
 
 
 def test_prefill(folder):
@@ -65,6 +79,25 @@ def test_load(folder):
     document, _ = bench(folder, "load", "--prompt-tokens", "4")
     assert_document(document, ["load"])
     assert document["rows"][0]["peak_bytes"] > 2**20
+
+
+def test_all_in_one_table(tmp_path, folder):
+    for name in ("long", "other"):
+        write_checkpoint(GPT2Config(260, 520, 8, 1, 2), tmp_path / name)
+    models = ("--model", str(tmp_path / "long"), "--model", str(tmp_path / "other"))
+    options = ("--engine", "minigpt", "--rounds", "1", "--dtype", "int8", "--json")
+    found = minigpt("bench", "all", *models, *options, "--markdown", cwd=folder)
+    assert (found.returncode, found.stderr) == (0, b"")
+    *lines, last = found.stdout.decode().splitlines()
+    document = json.loads(last)
+    assert "\n".join(lines) == markdown(document)
+    phases = ["decode", *(f"decode-{n}" for n in (2, 4, 8, 16)), "prefill", "load"]
+    expected = [(str(tmp_path / "long"), phase) for phase in phases]
+    expected.append((str(tmp_path / "other"), "decode"))
+    assert [(row["model"], row["phase"]) for row in document["rows"]] == expected
+    assert all(row["peak_bytes"] > 2**20 for row in document["rows"])
+    line = complaint(minigpt("bench", "all", *models, "--dtype", "float32", cwd=folder))
+    assert line.endswith("other is not measured in float32: another --dtype")
 
 
 def test_overhead(folder):
@@ -97,17 +130,21 @@ def test_the_figures_of_a_row_follow_from_its_runs(folder, monkeypatch):
         if job.engine == "numpy":
             raise InputError("numpy float32 failed (1): no")
         took = next(seconds)
-        return Outcome({str(n): took * n for n in job.rows}, [took, took, 9.0], [1], 5), took
+        return Outcome([Timed(9.0, [took, took, 9.0], [[1]]) for _ in job.cases], 5), took
 
     monkeypatch.setattr("minigpt.bench.measure.start", fake)
     engines, dtypes = ("minigpt", "numpy"), ("float32",)
     monkeypatch.setattr("minigpt.bench.measure.bandwidth", lambda threads: 1e6)
-    result = measure("decode", str(folder), entries(engines, dtypes), 3, (4,), 6)
+    result = measure("decode", str(folder), entries(engines, dtypes), 3, [Case(4), Case(4, 2)], 6)
     assert result.notes == ["left out: numpy float32 failed (1): no"]
-    [found] = result.document()["rows"]
+    found, together = result.document()["rows"]
     assert (found["model"], found["ms_per_token"]) == (str(folder), pytest.approx(4))
+    assert (together["phase"], together["tokens"]) == ("decode-2", 2)
+    assert together["ms_per_token"] == pytest.approx(2)
     floor = floor_bytes(CONFIG, "float32", 1, 4 + 3) / 1e6  # half way through the new tokens
     assert found["percent_of_floor"] == pytest.approx(100 * floor / 0.004)
+    both = floor_bytes(CONFIG, "float32", 1, 4 + 3, batch=2) / 1e6
+    assert together["percent_of_floor"] == pytest.approx(100 * both / 0.004)
     assert result.document()["bandwidth_gb_s"] == 0.001
 
 
@@ -117,7 +154,10 @@ def test_no_engine_that_starts_is_an_error(folder, monkeypatch):
 
     monkeypatch.setattr("minigpt.bench.measure.start", fake)
     with pytest.raises(InputError, match="left out: minigpt failed; left out: numpy failed"):
-        measure("decode", str(folder), entries(("minigpt", "numpy"), ("float32",)), 1, (4,), 2)
+        measure("decode", str(folder), entries(("minigpt", "numpy"), ("float32",)), 1, [Case(4)], 2)
+
+
+FEW = ("--prompt-tokens", "4", "--new-tokens", "3")
 
 
 @pytest.mark.parametrize(
@@ -127,6 +167,9 @@ def test_no_engine_that_starts_is_an_error(folder, monkeypatch):
         (("decode", "tiny", "--engine", "abacus"), "unknown engine 'abacus'"),
         (("prefill", "tiny", "--dtype", "int3"), "unknown dtype 'int3'"),
         (("decode", "tiny", "--rounds", "0"), "rounds is 0"),
+        (("decode", "tiny", "--batch", "0"), "the batch is 0; it must be from 1 to 256"),
+        (("decode", "tiny", "--batch", "1000", "--batch", "4", *FEW), "the batch is 1000"),
+        (("prefill", "tiny", "--batch", "4"), "No such option: --batch"),
         (("decode", "tiny", "--new-tokens", "1"), "there must be at least 2"),
         (("prefill", "tiny"), "512 prompt tokens and 1 new ones"),
         (("load", "tiny", "--prompt-tokens", "0"), "there must be at least 1"),

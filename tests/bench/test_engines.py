@@ -1,12 +1,13 @@
 """Which engines there are, at which precisions, and that all of them say the same."""
 
+import numpy as np
 import pytest
 from checkpoints import CONFIG, cache_in
 
 from minigpt.bench import engines
 from minigpt.bench.engines import ENGINES, Entry, entries
 from minigpt.bench.rounds import start
-from minigpt.bench.worker import Job, work
+from minigpt.bench.worker import Case, Job, work
 from minigpt.checkpoint.synthetic import write_checkpoint
 from minigpt.errors import InputError
 from minigpt.inference.generate import generate
@@ -47,15 +48,17 @@ def test_what_cannot_be_run_is_one_clear_line(monkeypatch, names, dtypes, line):
 
 @pytest.mark.parametrize("engine", ["minigpt", "minigpt-counted", "numpy"])
 def test_this_program_as_an_engine_says_what_generate_says(folder, engine):
-    job = Job(engine, "float32", str(folder), 1, CONFIG.vocab_size, (3,), 4)
-    outcome = work(job)
+    job = Job(engine, "float32", str(folder), 1, CONFIG.vocab_size, (Case(3), Case(3, 3)), 4)
+    alone, together = work(job).cases
     prompt = [7, (7 + 7919) % 260, (7 + 2 * 7919) % 260]
     lm = load(folder)
     text = lm.tokenizer.decode(prompt, skip_special_tokens=False)
     assert lm.tokenizer.encode(text).ids == prompt
     steps = generate(lm, text, max_new_tokens=4, temperature=0, ignore_eos=True)
-    assert outcome.tokens == [step.token for step in steps]
-    assert (list(outcome.prompt_s), len(outcome.between_s)) == (["3"], 3)
+    assert alone.tokens == [[step.token for step in steps]]
+    assert together.tokens[0] == alone.tokens[0]
+    assert [len(sequence) for sequence in together.tokens] == [4, 4, 4]
+    assert (len(alone.between_s), len(together.between_s)) == (3, 3)
 
 
 SCALED = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -68,7 +71,7 @@ MODELS = {
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=32,
+        head_dim=16,
         max_position_embeddings=32,
         rope_scaling=SCALED | {"original_max_position_embeddings": 16},
         eos_token_id=299,
@@ -86,16 +89,20 @@ def test_a_peer_says_the_same(tmp_path, monkeypatch, engine, model):
         pytest.importorskip(package)
     monkeypatch.setenv("XDG_CACHE_HOME", cache_in(tmp_path / "cache"))
     write_checkpoint(MODELS[model], tmp_path / "m", seed=1)
-    job = Job("minigpt", "float32", str(tmp_path / "m"), 1, 300, (5, 9), 8)
-    ours = work(job)
-    theirs, _ = start(job._replace(engine=engine))
-    assert theirs.tokens == ours.tokens
-    assert (theirs.prompt_s.keys(), len(theirs.between_s)) == (ours.prompt_s.keys(), 7)
+    cases = Case(5), Case(9), Case(9, 3), Case(9, 2)
+    job = Job("minigpt", "float32", str(tmp_path / "m"), 1, 300, cases, 8)
+    ours = work(job).cases
+    theirs = start(job._replace(engine=engine))[0].cases
+    assert [case.tokens for case in theirs] == [case.tokens for case in ours]
+    if model == "llama":  # the other says one token over and over
+        assert len({*map(tuple, ours[2].tokens)}) == 3, "each sequence has a prompt of its own"
+    assert [len(case.between_s) for case in theirs] == [7] * 4
     for dtype in ENGINES[engine].dtypes[1:]:
-        assert len(start(job._replace(engine=engine, dtype=dtype))[0].tokens) == 8
+        other = start(job._replace(engine=engine, dtype=dtype))[0].cases
+        assert [np.shape(case.tokens) for case in other] == [(1, 8), (1, 8), (3, 8), (2, 8)]
 
 
 def test_a_warm_job_runs_every_length_of_prompt(folder):
-    job = Job("minigpt", "float32", str(folder), 1, CONFIG.vocab_size, (1, 8), warm=True)
-    outcome = work(job)
-    assert (list(outcome.prompt_s), len(outcome.tokens)) == (["1", "8"], 1)
+    cases = Case(1), Case(8)
+    job = Job("minigpt", "float32", str(folder), 1, CONFIG.vocab_size, cases, warm=True)
+    assert [np.shape(case.tokens) for case in work(job).cases] == [(1, 1), (1, 1)]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from minigpt.bench.engines import Entry
 from minigpt.bench.rounds import bandwidth, interleaved, start
-from minigpt.bench.worker import Job, Outcome
+from minigpt.bench.worker import Case, Job, Outcome
 from minigpt.errors import InputError
 
 A, B = Entry("minigpt", "float32"), Entry("transformers", "float32")
@@ -20,7 +20,7 @@ def turns(speeds, count, number=2):
 
     def run(entry):
         order.append(entry)
-        return Outcome({}, [], [], None), float(len(order))
+        return Outcome([], None), float(len(order))
 
     return order, interleaved([A, B][:number], count, run, lambda: next(speeds))
 
@@ -62,6 +62,6 @@ def test_bandwidth_is_bytes_over_seconds(monkeypatch):
 
 
 def test_a_worker_that_fails_says_why_in_one_line(tmp_path):
-    job = Job("minigpt", "float32", str(tmp_path), 1, 260, (3,))
+    job = Job("minigpt", "float32", str(tmp_path), 1, 260, (Case(3),))
     with pytest.raises(InputError, match=r"^minigpt float32 failed \(1\): .* has no config.json$"):
         start(job)

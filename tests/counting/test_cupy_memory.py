@@ -111,6 +111,18 @@ def test_a_matrix_hides_its_rounded_operand_alone(cupy):
     assert pool.now().asked == {"activations": y.nbytes}
 
 
+def test_what_came_before_the_pool_was_watched_anew_is_of_no_operation(cupy):
+    from counting.cupy_memory import Pool
+
+    ledger, pool = Ledger(), Pool()
+    x = Counted(cupy.array(array(5, dtype="f4")), ledger)
+    with pool:
+        cupy.zeros(100)  # born and dead before anything is observed
+    with pool, observing(ledger, pool):
+        x + x
+    assert not pool.hidden
+
+
 def test_what_is_taken_between_operations_is_of_none(cupy):
     from counting.cupy_memory import Pool
 

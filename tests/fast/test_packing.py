@@ -21,7 +21,7 @@ from minigpt.checkpoint.synthetic import write_checkpoint
 from minigpt.checkpoint.tensors import tensors as stored_tensors
 from minigpt.errors import InputError
 from minigpt.fast import store
-from minigpt.fast.packed import narrowed
+from minigpt.fast.packed import packed_blocks
 from minigpt.fast.packing import Pack
 from minigpt.models.gpt2_config import GPT2Config
 
@@ -143,14 +143,14 @@ def test_what_changed_on_the_outside_alone_is_not_packed_again(folder, monkeypat
 
 
 def test_a_checkpoint_that_changes_while_it_is_packed_is_not_kept(folder, monkeypatch):
-    def meanwhile(rows, dtype):
+    def meanwhile(*matrix):
         touched(folder / SINGLE)
-        return narrowed(rows, dtype)
+        return packed_blocks(*matrix)
 
-    monkeypatch.setattr(store, "narrowed", meanwhile)
+    monkeypatch.setattr(store, "packed_blocks", meanwhile)
     with pytest.raises(InputError, match="changed while"):
         load(folder, dtype=DTYPE)
-    monkeypatch.setattr(store, "narrowed", narrowed)
+    monkeypatch.setattr(store, "packed_blocks", packed_blocks)
     assert files(folder) == []
     assert_holds(load(folder, dtype=DTYPE), tensors(), DTYPE)
 
@@ -252,7 +252,7 @@ def sums(lm):
 
 def test_threads_that_load_at_once_all_get_the_weights(wide, monkeypatch):
     """One ends while the others are in the midst, each of them at another matrix."""
-    monkeypatch.setattr(store, "COPIED", 1 << 29)  # what is read is what was there at that moment
+    monkeypatch.setattr(store, "READ", 1 << 29)  # what is read is what was there at that moment
     monkeypatch.setattr(store, "SMALL", 10**9)
     expected = sums(load(wide, dtype=DTYPE))  # in memory
     monkeypatch.setattr(store, "SMALL", 0)
@@ -260,14 +260,14 @@ def test_threads_that_load_at_once_all_get_the_weights(wide, monkeypatch):
     halfway[0].set()
     found, turn = [], threading.local()
 
-    def in_turn(rows, dtype):
+    def in_turn(*matrix):
         turn.matrices += 1
         if turn.matrices == 5:
             halfway[turn.number + 1].set()
         time.sleep(0.05 * (turn.number + 1))  # who begins first ends first
-        return narrowed(rows, dtype)
+        return packed_blocks(*matrix)
 
-    monkeypatch.setattr(store, "narrowed", in_turn)
+    monkeypatch.setattr(store, "packed_blocks", in_turn)
 
     def start(number):
         turn.number, turn.matrices = number, 0
@@ -289,14 +289,14 @@ BY_STEPS = """
 import sys
 from minigpt import load
 from minigpt.fast import store
-narrowed = store.narrowed
+packed_blocks = store.packed_blocks
 
-def by_steps(rows, dtype):
+def by_steps(*matrix):
     print("packing", flush=True)
     sys.stdin.readline()
-    return narrowed(rows, dtype)
+    return packed_blocks(*matrix)
 
-store.SMALL, store.narrowed = 0, by_steps
+store.SMALL, store.packed_blocks = 0, by_steps
 lm = load(sys.argv[1], dtype="int8")
 blocks = [(b.attn.c_attn, b.attn.c_proj, b.mlp.c_fc, b.mlp.c_proj) for b in lm.model.h]
 matrices = [lm.model.wte.weight, *(part.weight for block in blocks for part in block)]

@@ -129,8 +129,9 @@ def test_a_family_in_kernels_says_and_costs_what_it_does_in_numpy(case, dtype, c
             tokens = rng.integers(of.vocab_size, size=(2, n))
             a, replayed = taken(fast.replayed, (tokens, caches[0]), fast.ledger)
             b, written = taken(slow.code, (tokens, caches[1]), slow.ledger)
-            # What float32 rounds; keys and values in 16 bits, and long prompts, round at 2**-9.
-            near = 0.05 if dtype in ("bfloat16", "float16") else 1e-4
+            # What float32 rounds; keys and values in 16 bits, and long prompts, round at 2**-9;
+            # what int8 multiplies at 2**-16 of its row's largest, which linear attention magnifies.
+            near = {"float32": 1e-4, "int8": 1e-2}.get(dtype, 0.05)
             np.testing.assert_allclose(a, b, rtol=0, atol=near * np.abs(b).max())
             assert replayed == written
             recorded |= caches[0] in fast.replayed._steps

@@ -17,7 +17,7 @@ from counting import ShapeArray
 from counting.composite import composite
 from minigpt import load
 from minigpt.fast import enabled, packing, store
-from minigpt.fast.packed import DTYPES, PackedMatrix, narrowed
+from minigpt.fast.packed import DTYPES, PackedMatrix, packed_blocks
 from minigpt.fast.packing import Pack
 from minigpt.models import ops
 from minigpt.models.architectures import build
@@ -40,7 +40,7 @@ def test_packed_once_and_mapped_at_the_second_start(folder, monkeypatch, dtype):
     first = load(folder, dtype=dtype)
     [file] = files(folder)
     before = file.stat().st_mtime_ns, file.read_bytes()
-    monkeypatch.setattr(store, "narrowed", no_packing)
+    monkeypatch.setattr(store, "packed_blocks", no_packing)
     monkeypatch.setattr(Pack, "write", no_packing)
     second = load(folder, dtype=dtype)
     assert (file.stat().st_mtime_ns, file.read_bytes()) == before
@@ -102,8 +102,8 @@ def test_float32_is_mapped_from_the_checkpoint(folder, monkeypatch, kernels, lim
 def test_what_is_quickly_read_is_read(folder, monkeypatch, dtype):
     pytest.importorskip("llvmlite")
     load(folder, dtype=dtype)
-    monkeypatch.setattr(store, "COPIED", 10**6)
-    monkeypatch.setattr(store, "narrowed", no_packing)
+    monkeypatch.setattr(store, "READ", 10**6)
+    monkeypatch.setattr(store, "packed_blocks", no_packing)
     lm = load(folder, dtype=dtype)
     assert not any(is_mapped(matrix.stored) for matrix in packed(lm).values())
     assert_holds(lm, tensors(), dtype)
@@ -114,7 +114,7 @@ def test_float32_in_columns_is_laid_in_rows_once(folder, monkeypatch):
     first = load(folder)
     [file] = files(folder)
     assert load_file(file).keys() == {key for key in MATRICES if key.startswith("h.")}
-    monkeypatch.setattr(store, "narrowed", no_packing)
+    monkeypatch.setattr(store, "packed_blocks", no_packing)
     second = load(folder)
     for lm in (first, second):
         assert_holds(lm, tensors(), "float32")
@@ -177,12 +177,12 @@ def failing(error):
     """Packing that fails half way, once."""
     calls = count(1)
 
-    def packing(rows, dtype):
+    def packing(*matrix):
         if next(calls) == 4:
             raise error
-        return narrowed(rows, dtype)
+        return packed_blocks(*matrix)
 
-    return mock.patch.object(store, "narrowed", packing)
+    return mock.patch.object(store, "packed_blocks", packing)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
@@ -333,8 +333,8 @@ def test_kernels_say_what_numpy_says(folder, monkeypatch, dtype):
     fast = load(model, dtype=dtype)
     found = logits(fast)
     assert kernels(fast)
-    # In 16 bits a cached key may round the other way; with bfloat16, x is rounded too.
-    steps = {"float32": 2e-5, "int8": 2e-5, "float16": 2e-3, "bfloat16": 2e-2}
+    # In 16 bits a cached key may round the other way; with int8 and bfloat16, x is rounded too.
+    steps = {"float32": 2e-5, "int8": 2e-4, "float16": 2e-3, "bfloat16": 2e-2}
     assert np.abs(found - expected).max() <= steps[dtype] * np.abs(expected).max()
 
 

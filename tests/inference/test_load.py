@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from counting import Counted
 from minigpt import InputError, generate, load
+from minigpt.fast import store
 from minigpt.models.gpt2 import GPT2
 
 TOKENS = np.array([[3, 1, 4, 1, 5]])
@@ -33,6 +34,12 @@ def bare(weights, config=CONFIG):
 
 
 # What loads.
+
+
+@pytest.fixture
+def without_kernels(monkeypatch):
+    """Loaded weights and bare ones are then multiplied alike, to the last bit."""
+    monkeypatch.setenv("MINIGPT_FAST", "0")
 
 
 def prefixed(folder):
@@ -66,6 +73,7 @@ def with_a_copied_head(folder):
     checkpoint(folder, weights | {"lm_head.weight": weights["wte.weight"].copy()})
 
 
+@pytest.mark.usefixtures("without_kernels")
 @pytest.mark.parametrize(
     "write", [checkpoint, sharded, prefixed, reordered, with_masks, with_a_copied_head]
 )
@@ -76,6 +84,7 @@ def test_the_same_weights_give_the_same_logits_however_they_are_stored(tmp_path,
     np.testing.assert_array_equal(logits(lm.model), bare(tensors()))
 
 
+@pytest.mark.usefixtures("without_kernels")
 def test_a_model_is_a_folder_or_its_file(tmp_path):
     checkpoint(tmp_path / "m", name="other.safetensors")
     np.testing.assert_array_equal(spoken(tmp_path / "m" / "other.safetensors"), bare(tensors()))
@@ -85,9 +94,11 @@ def test_a_head_of_its_own_is_used(tmp_path):
     weights = tensors() | {"lm_head.weight": tensors()["wte.weight"][::-1].copy()}
     lm = load(checkpoint(tmp_path / "m", weights))
     assert not lm.config.tie_word_embeddings
-    np.testing.assert_array_equal(logits(lm.model), bare(tensors())[..., ::-1])
+    expected = bare(tensors())[..., ::-1]  # in another place, a sum may go another way
+    np.testing.assert_allclose(logits(lm.model), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.usefixtures("without_kernels")
 @pytest.mark.parametrize("stored", ["f2", "f4", "f8"])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_weights_are_converted_to_the_dtype_asked_for(tmp_path, stored, dtype):
@@ -104,7 +115,8 @@ def test_weights_are_converted_to_the_dtype_asked_for(tmp_path, stored, dtype):
     np.testing.assert_allclose(logits(model), bare(widened), atol=1e-3 if dtype == "float16" else 0)
 
 
-def test_weights_stored_as_asked_for_are_mapped_not_copied(tmp_path):
+def test_weights_stored_as_asked_for_are_mapped_not_copied(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "READ", 0)
     model = load(checkpoint(tmp_path / "m")).model
     matrices = model.wte.weight, model.h[1].attn.c_attn.weight
     arrays = [*(matrix.data.stored for matrix in matrices), model.ln_f.bias.data]

@@ -16,7 +16,7 @@ from minigpt.commands.plan import document, run, verdict
 from minigpt.errors import InputError
 from minigpt.formulas.article import tables
 from minigpt.inference.device import Cuda
-from minigpt.inference.load import Sizes, require
+from minigpt.inference.memory import Sizes, require
 from minigpt.models.architectures import COMPARED, PRESETS
 from minigpt.models.families.windows import gemma2
 from minigpt.planning.accelerators import Accelerator

@@ -31,7 +31,8 @@ class Recorder(Machine):
 
     def __init__(self) -> None:
         self._code: Any = _Names()
-        self.lanes, self.pairs = 8, False  # a GPU takes 8 numbers of 16 bits at a time
+        self.lanes = 8  # a GPU takes 8 numbers of 16 bits at a time
+        self.pairs = self.shorts = False
 
     def product(
         self, stored: np.ndarray, scale: np.ndarray | None, turned: bool
@@ -118,10 +119,10 @@ def _norm(name: str, rows: int, x: int, gain: int, *others: Any) -> Job:
     return Job("Norm", fields, reads, [floats(y, rows * d)])
 
 
-def _product(name: str, tiles: int, w: int, scale: int, x: int, y: int, *sizes: int) -> Job:
-    K, N, rows, *_ = sizes
-    if rows != 1:
-        raise Unrecordable("a product of more than one row")
+def _product(name: str, tiles: int, *words: int) -> Job:
+    w, scales, x, factors, y, K, N, rows, *_ = words
+    if (scales, factors, rows) != (0, 0, 1):
+        raise Unrecordable("no job multiplies these")
     fields = {"K": K, "N": N, "w": w, "x": x, "y": y}
     return Job("Product", fields, [halves(w, N * K), floats(x, K)], [floats(y, N)])
 

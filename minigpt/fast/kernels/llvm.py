@@ -1,6 +1,9 @@
 """LLVM at hand: functions built with llvmlite, compiled once, kept for the next start."""
 
 import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,8 +35,12 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
         self.store(value, self.at(base, index, element), align=1)
 
     def scratch(self, element: Any, number: Any) -> Any:
-        """The address of so many elements on the stack, until the function ends."""
+        """The address of so many elements on the stack, until the function ends.
+
+        A line of the cache begins there: vectors that lie in two of them take twice as long.
+        """
         made = self.alloca(element, size=number)
+        made.align = 64
         made.type = pointer  # llvmlite still has pointers that know what they point to
         return made
 
@@ -62,6 +69,26 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
         found = self.intrinsic(name, f32, constant(0.0, f32), lanes)
         found.fastmath.add("reassoc")
         return found
+
+    def totals(self, four: Sequence[Any]) -> Any:
+        """The sums of the lanes of four vectors, as a vector of four."""
+        lanes = four[0].type.count
+
+        def neighbours(a: Any, c: Any) -> Any:
+            """Sums of two lanes each; in every four, those of `a` come before those of `c`."""
+            first = [n + k for n in range(0, lanes, 4) for k in (0, 2, lanes, lanes + 2)]
+            return self.fadd(self.chosen(a, c, first), self.chosen(a, c, [k + 1 for k in first]))
+
+        a, b, c, d = four
+        found = neighbours(neighbours(a, b), neighbours(c, d))  # of each four lanes
+        while (lanes := found.type.count // 2) >= 4:
+            halves = range(lanes), range(lanes, 2 * lanes)
+            found = self.fadd(*(self.chosen(found, found, half) for half in halves))
+        return found
+
+    def chosen(self, a: Any, b: Any, lanes: Sequence[int]) -> Any:
+        """A vector of some lanes of two, counted through both."""
+        return self.shuffle_vector(a, b, ir.Constant(vector(i32, len(lanes)), list(lanes)))
 
     def largest(self, lanes: Any) -> Any:
         """The largest lane of a vector."""
@@ -116,6 +143,17 @@ def function(module: ir.Module, name: str, *parameters: Any) -> Iterator[tuple[B
     b.ret_void()
 
 
+_APART = """
+import sys
+from importlib import import_module
+from minigpt.fast.kernels.llvm import Target
+module, build, cpu, *features = sys.argv[1:]
+target = Target(features)
+target.cpu = cpu
+sys.stdout.buffer.write(target.compile(getattr(import_module(module), build)))
+"""
+
+
 class Target:
     """A processor to compile for.
 
@@ -125,8 +163,12 @@ class Target:
     """
 
     def __init__(self, features: Sequence[str] | None = None, triple: str = "") -> None:
-        llvm.initialize_all_targets()
-        llvm.initialize_all_asmprinters()
+        if triple:
+            llvm.initialize_all_targets()
+            llvm.initialize_all_asmprinters()
+        else:  # less to load
+            llvm.initialize_native_target()
+            llvm.initialize_native_asmprinter()
         here = llvm.get_host_cpu_features()
         self.features = {f for f in here if here[f]} if features is None else set(features)
         self.cpu = llvm.get_host_cpu_name() if features is None else ""
@@ -162,10 +204,29 @@ class Target:
         passes.getModulePassManager().run(parsed, passes)
         return machine.emit_object(parsed)
 
-    def load(self, build: Callable[[ir.Module, "Target"], None], sources: Sequence[Path]) -> "Code":
+    def _compile_apart(self, build: Callable[[ir.Module, "Target"], None]) -> bytes:
+        """`compile` in a process of its own, nothing if that fails: LLVM's memory ends with it."""
+        what = build.__module__, build.__qualname__, self.cpu, *sorted(self.features)
+        path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        command = [sys.executable, "-c", _APART, *what]
+        try:
+            found = subprocess.run(command, capture_output=True, env=os.environ | path, check=False)
+        except OSError:
+            return b""
+        return b"" if found.returncode else found.stdout
+
+    def load(
+        self,
+        build: Callable[[ir.Module, "Target"], None],
+        sources: Sequence[Path],
+        apart: bool = False,
+    ) -> "Code":
         """Compiled code at hand, from the user's cache if all `sources` are the same.
 
         What is run was sealed by this user, see `PrivateFolder`; anything else is compiled anew.
+
+        Args:
+            apart: compile a `build` of a module's in another process.
         """
         known = (file.read_text(encoding="utf-8") for file in sources)
         seed = [llvmlite.__version__, self.triple, self.cpu, *sorted(self.features), *known]
@@ -176,7 +237,7 @@ class Target:
                 compiled = folder.read(name)
                 folder.used(name)
                 if compiled is None:
-                    compiled = self.compile(build)
+                    compiled = (apart and self._compile_apart(build)) or self.compile(build)
                     folder.write(name, compiled)
         except OSError as error:
             note(f"every start compiles its kernels: {unusable(error)}")

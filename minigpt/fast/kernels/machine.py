@@ -11,7 +11,7 @@ from copy import copy
 from functools import cache, lru_cache
 from math import prod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from llvmlite import ir
@@ -20,9 +20,9 @@ from minigpt.fast.kernels import attention, job, matmul, pointwise, rows, thread
 from minigpt.fast.kernels.llvm import Target
 
 SHARE = 1 << 18  # bytes of a weight that a thread takes at a time
-BLOCK = 1 << 17  # bytes of rows of x that stay in the cache while weights pass by
 BLAS = 128  # rows from which on BLAS multiplies faster by columns
 SOME = 1 << 13  # numbers that a thread takes at a time of what is done to each
+SEVERAL = 2  # rows from which on it pays to round x to int16 first, for weights in int8
 MANY = 16  # rows from which on it pays to round x to bfloat16 first
 
 Multiply = Callable[[np.ndarray], np.ndarray]
@@ -38,7 +38,10 @@ def kernels(module: ir.Module, target: Target) -> None:
         attention.one_by_one(module, target, dtype)
         attention.together(module, target, dtype)
     if matmul.PAIRS_FEATURE in target.features:
-        matmul.product(module, target, "bfloat16", pairs=True)
+        matmul.product(module, target, "bfloat16", "pairs")
+    if matmul.SHORTS_FEATURE[target.lanes] in target.features:
+        matmul.product(module, target, "int8", "shorts")
+        pointwise.shorts(module, target)
     pointwise.elementwise(module, target, "narrow", job.rounded, types.i16)
     for formula in (pointwise.gelu, pointwise.gelu_exact, pointwise.silu, pointwise.relu):
         pointwise.elementwise(module, target, formula.__name__, formula)
@@ -65,6 +68,22 @@ class Executor(Protocol):
         """What runs in place of `function`, which is in NumPy, where no kernel fits."""
 
 
+class _Unit(NamedTuple):
+    """What multiplies in 16 bits.
+
+    Attributes:
+        least: rows of x from which on it pays.
+        rounded: x (…, d) of n rows in 16 bits, and the factor of each row if it has one.
+        run: the job.
+        segment: of its rows.
+    """
+
+    least: int
+    rounded: Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray | None]]
+    run: Callable[..., None]
+    segment: int
+
+
 class Machine:
     """The kernels for `target`, and threads to run them.
 
@@ -76,8 +95,10 @@ class Machine:
     """
 
     def __init__(self, target: Target, cores: int | None = None) -> None:
-        self._code = target.load(kernels, sorted(Path(__file__).parent.glob("*.py")))
+        sources = sorted(Path(__file__).parent.glob("*.py"))
+        self._code = target.load(kernels, sources, apart=True)
         self.lanes, self.pairs = target.lanes, matmul.PAIRS_FEATURE in target.features
+        self.shorts = matmul.SHORTS_FEATURE[target.lanes] in target.features
         self.pool = threads.Pool(self._code, cores)
         self.executor: Executor = self.pool
 
@@ -114,27 +135,50 @@ class Machine:
         return self._product_by_rows(stored, scale) if turned else self._product_by_columns(stored)
 
     def _product_by_rows(self, stored: np.ndarray, scale: np.ndarray | None) -> Multiply:
-        (out, d), name = stored.shape, stored.dtype.name
-        one_by_one, pairs = self.job(f"product_{name}", "q" * 9), None
-        if name == "bfloat16" and self.pairs and d % 32 == 0:
-            pairs, narrow = self.job("product_pairs", "q" * 9), self.job("narrow", "qq")
-        weight, factors = address(stored), 0 if scale is None else address(scale)
+        out, d = stored.shape
         share = max(4, SHARE // (d * stored.itemsize) // 4 * 4)
-        several = max(4, BLOCK // (d * 4) // 4 * 4)
+        unit = self._unit(stored.dtype.name, d)
+        run = self.job(f"product_{stored.dtype.name}", "q" * 10)
+        weight, scales = address(stored), 0 if scale is None else address(scale)
+        pieces = matmul.segment(d, 4, self.lanes)
 
         def multiply(x: np.ndarray) -> np.ndarray:
             x, y, n = self._ready(x, d, out)
-            run, given, block = one_by_one, x, several
-            if pairs is not None and n >= MANY:
-                run, given, block = pairs, self.executor.empty(x.shape, np.uint16), 2 * several
-                units = x.size // self.lanes
-                narrow(units, max(1, units // 64), address(x), address(given))
-            tiles = -(-out // share) * -(-n // block)
-            sizes = d, out, n, block, share
-            run(tiles, 1, weight, factors, address(given), address(y), *sizes)
+            tiles = -(-out // share) * -(-n // matmul.BLOCK)
+            sizes = d, out, n, share
+            if unit and n >= unit.least:
+                given, factors = unit.rounded(x, n)
+                where = address(given), 0 if factors is None else address(factors)
+                unit.run(tiles, 1, weight, scales, *where, address(y), *sizes, unit.segment)
+            else:
+                run(tiles, 1, weight, scales, address(x), 0, address(y), *sizes, pieces)
             return y
 
         return multiply
+
+    def _unit(self, name: str, d: int) -> "_Unit | None":
+        """What multiplies rows of d numbers by weights of a dtype in 16 bits, if anything does."""
+        empty, step = self.executor.empty, 2 * self.lanes
+        words, segment = "q" * 10, matmul.segment(d, 2, step)
+        if name == "bfloat16" and self.pairs and d % step == 0:
+            narrow = self.job("narrow", "qq")
+
+            def to_bfloat16(x: np.ndarray, n: int) -> tuple[np.ndarray, None]:
+                y, units = empty(x.shape, np.uint16), x.size // self.lanes
+                narrow(units, max(1, units // 64), address(x), address(y))
+                return y, None
+
+            return _Unit(MANY, to_bfloat16, self.job("product_pairs", words), segment)
+        if name == "int8" and self.shorts and d % step == 0:
+            shorten = self.job("shorts", "qqqq")
+
+            def to_int16(x: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+                y, factors = empty(x.shape, np.int16), empty((n,), np.float32)
+                shorten(n, max(1, SOME // d), *map(address, (x, y, factors)), d)
+                return y, factors
+
+            return _Unit(SEVERAL, to_int16, self.job("product_shorts", words), segment)
+        return None
 
     def _product_by_columns(self, stored: np.ndarray) -> Multiply:
         d, out = stored.shape

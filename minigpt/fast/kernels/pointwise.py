@@ -8,7 +8,10 @@ from llvmlite import ir
 
 from minigpt.fast.kernels.job import job
 from minigpt.fast.kernels.llvm import Builder, Target
-from minigpt.fast.kernels.types import constant, f32, i32, i64, pointer, vector, whole
+from minigpt.fast.kernels.types import constant, f32, i16, i32, i64, pointer, vector, whole
+
+LARGEST = 32767.0  # of x in 16 bits
+TINY = 1e-30  # below it a row is nothing: LARGEST divided by it is no float32
 
 
 def exp(b: Builder, x: Any) -> Any:
@@ -106,6 +109,38 @@ def elementwise(
         first, last = b.mul(begin, whole(lanes)), b.mul(end, whole(lanes))
         with b.loop(first, last, lanes) as (i, _, _):
             b.write(formula(b, b.read(x, i, f32, lanes)), y, i, result)
+
+
+def shorts(module: ir.Module, target: Target) -> None:
+    """`most = abs(x).max(-1); factors = most / LARGEST; y = np.rint(x * (LARGEST / most))`, rows
+    [begin, end); y in int16
+
+    A row of (next to) nothing becomes zeros; one that is not finite stays so by its factor.
+    """
+    lanes, types = target.lanes, (pointer, pointer, pointer, i64)
+    like = vector(f32, lanes)
+    none = constant(0.0, like)
+    with (
+        job(module, "shorts", *types) as (b, (x, y, factors, d), begin, end),
+        b.loop(begin, end, 1) as (r, _, _),
+    ):
+        at, to = b.at(x, b.mul(r, d), f32), b.at(y, b.mul(r, d), i16)
+        with b.loop(0, d, lanes, none, none) as (i, (most, bad), become):
+            part = b.read(at, i, f32, lanes)
+            become += [
+                b.elementwise("maxnum", most, b.elementwise("fabs", part)),
+                b.elementwise("fma", part, none, bad),  # not 0 of what is not finite
+            ]
+        largest = b.fadd(b.largest(most), b.total(bad))
+        some = b.fcmp_unordered(">", largest, constant(TINY, f32))
+        factor = b.select(some, b.fdiv(largest, constant(LARGEST, f32)), constant(0.0, f32))
+        b.write(factor, factors, r, f32)
+        times = b.select(some, b.fdiv(constant(LARGEST, f32), largest), constant(0.0, f32))
+        with b.loop(0, d, lanes) as (i, _, _):
+            part = b.fmul(b.read(at, i, f32, lanes), b.spread(times, lanes))
+            part = b.select(b.fcmp_ordered("ord", part, part), part, none)
+            ints = b.fptosi(b.elementwise("rint", part), vector(i32, lanes))
+            b.write(b.trunc(ints, vector(i16, lanes)), to, i, i16)
 
 
 def mean(module: ir.Module, target: Target) -> None:

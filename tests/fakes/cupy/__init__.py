@@ -72,21 +72,22 @@ class ndarray:
     def __bool__(self):
         return bool(self._a)
 
-    def __getitem__(self, index):
-        if isinstance(index, np.ndarray | ndarray):
+    def __getitem__(self, slices):
+        if isinstance(slices, np.ndarray | ndarray):
             raise NotImplementedError("the stand-in gathers by take alone")
-        index = index if isinstance(index, tuple) else (index,)
+        index = slices if isinstance(slices, tuple) else (slices,)
         return self._part(self._a[index if Ellipsis in index else (*index, ...)])  # never a number
 
-    def __setitem__(self, index, value):
-        copyto(self[index], value)
+    def __setitem__(self, slices, value):
+        copyto(self[slices], value)
 
     def reshape(self, *shape):
         shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
         a = self._a.reshape(shape)
         if np.may_share_memory(a, self._a):
             return self._part(a)
-        return _new(a)  # CuPy copies in silence too
+        copy = _new(a)  # CuPy copies in silence too,
+        return copy._part(copy._a)  # and gives a view of the copy
 
     def swapaxes(self, axis1, axis2):
         return self._part(self._a.swapaxes(axis1, axis2))
@@ -127,15 +128,21 @@ class ndarray:
         return self._a.item()
 
     def sum(self, axis=None, dtype=None, out=None, keepdims=False):
-        return _new(self._a.sum(axis, dtype, keepdims=keepdims))
+        return self._reduced(self._a.sum(axis, dtype, keepdims=keepdims))
 
     def max(self, axis=None, out=None, keepdims=False):
-        return _new(self._a.max(axis, keepdims=keepdims))
+        return self._reduced(self._a.max(axis, keepdims=keepdims))
 
     def mean(self, axis=None, dtype=None, out=None, keepdims=False):
-        return _new(self._a.mean(axis, dtype, keepdims=keepdims))
+        return self._reduced(self._a.mean(axis, dtype, keepdims=keepdims))
 
-    def argmax(self, axis=None, dtype=None, out=None, keepdims=False):
+    def _reduced(self, result):
+        made = _new(result)
+        if self.flags.c_contiguous:
+            cuda.POOL.malloc(1)  # CUB's workspace, given back at once
+        return made
+
+    def argmax(self, axis=None, out=None, dtype=None, keepdims=False):
         return _new(self._a.argmax(axis, keepdims=keepdims))
 
     def __array_ufunc__(self, ufunc, method, *inputs, **options):
@@ -293,7 +300,10 @@ def take_along_axis(a, indices, axis):
 
 
 def cumsum(a, axis=None, dtype=None, out=None):
-    return _new(a._a.cumsum(axis, dtype))
+    copy = a.copy()  # it sums in place
+    result = _new(copy._a.cumsum(axis, dtype))
+    del copy
+    return result
 
 
 def copy(a, order="K"):
@@ -322,13 +332,15 @@ class random:
     """`cupy.random`: a generator of NumPy's."""
 
     class Generator:
-        def __init__(self, seed):
-            self._rng = np.random.default_rng(seed)
+        def __init__(self, bit_generator):
+            self._rng = np.random.Generator(bit_generator)
 
         def standard_normal(self, size=None, dtype=float):
             return _new(self._rng.standard_normal(size, dtype))
 
-    default_rng = Generator
+    @staticmethod
+    def default_rng(seed=None):
+        return random.Generator(np.random.PCG64(seed))
 
 
 class RawKernel:
@@ -336,7 +348,9 @@ class RawKernel:
 
     def __init__(self, code, name, options=(), backend="nvrtc"):
         self.code, self.name = code, name
+        self.kernel = cuda.Function(name)
 
     def __call__(self, grid, block, args, *, shared_mem=0, stream=None):
         if len(grid) > 3 or len(block) > 3:
             raise ValueError("grid and block have at most three dimensions")
+        self.kernel(grid, block, args, shared_mem, stream)

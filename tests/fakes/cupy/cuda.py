@@ -1,13 +1,16 @@
 """The parts of `cupy.cuda` that are used: runtime, pool, hooks, streams, events, cuBLAS.
 
 `FAKE_CUDA` says what machine it is: a JSON object with `driver`, `wheel`, `devices`,
-`capability`, `memory` in bytes, `libraries`.
+`capability`, `memory` in bytes, `libraries`, and `kernels`: those that end in an error, a crash or
+never, by name. As on a GPU an error is raised by the next call, and by all that follow.
 """
 
 import ctypes
 import json
 import os
+import signal
 import time
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,6 +22,7 @@ MACHINE = {
     "capability": "86",
     "memory": 12 * 2**30,
     "libraries": True,
+    "kernels": {},
 } | json.loads(os.environ.get("FAKE_CUDA", "{}"))
 
 NAME = b"stand-in for a GPU (no GPU code ran)"
@@ -27,6 +31,15 @@ CONTEXT = 300_000_000  # bytes that the driver takes for itself
 
 class CUDARuntimeError(RuntimeError):
     pass
+
+
+BROKEN = []
+
+
+def _alive():
+    """Raises the error of this process that came first, if one did."""
+    if BROKEN:
+        raise CUDARuntimeError(BROKEN[0])
 
 
 def _device_count():
@@ -44,13 +57,35 @@ runtime = SimpleNamespace(
     CUDARuntimeError=CUDARuntimeError,
     CUDA_R_32F=0,
     CUDA_R_16F=2,
+    CUDA_R_16BF=14,
     driverGetVersion=lambda: MACHINE["driver"],
     runtimeGetVersion=lambda: MACHINE["wheel"],
     getDeviceCount=_device_count,
-    getDeviceProperties=lambda device: {"name": NAME, "l2CacheSize": 0, "multiProcessorCount": 0},
+    getDeviceProperties=lambda device: {"name": NAME, "l2CacheSize": 0, "multiProcessorCount": 1},
     memGetInfo=_memory,
     deviceSynchronize=lambda: None,
 )
+
+
+class Function:
+    """A kernel: takes its launches and runs none."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __call__(
+        self, grid, block, args, shared_mem=0, stream=None, enable_cooperative_groups=False
+    ):
+        _alive()
+        end = MACHINE["kernels"].get(self.name)
+        if end == "error":
+            BROKEN.append("cudaErrorIllegalAddress: an illegal memory access was encountered")
+            if os.environ.get("CUDA_LAUNCH_BLOCKING") == "1":
+                _alive()
+        elif end == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        elif end == "never":
+            time.sleep(1000)
 
 
 profiler = SimpleNamespace(start=lambda: None, stop=lambda: None)
@@ -102,6 +137,7 @@ class MemoryPool:
         self._used = self._free_bytes = 0
 
     def malloc(self, size):
+        _alive()
         rounded = -(-size // 512) * 512
         told = {"device_id": 0, "size": size, "mem_size": rounded}
         hooks = list(HOOKS.values())
@@ -149,8 +185,30 @@ POOL = MemoryPool()
 memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError, MemoryPool=MemoryPool)
 
 
-def alloc_pinned_memory(size):
-    return memoryview(bytearray(size))
+class PinnedMemory(np.ndarray):
+    """A block of bytes that goes back to its pool with its last user."""
+
+    def __del__(self):
+        PINNED.free[self.size] += 1
+
+
+class PinnedMemoryPool:
+    """Blocks of powers of two, each size kept by itself; `held` bytes never go back."""
+
+    def __init__(self):
+        self.held, self.free = 0, Counter()
+
+    def malloc(self, size):
+        rounded = 1 << (max(size, 512) - 1).bit_length()
+        if self.free[rounded]:
+            self.free[rounded] -= 1
+        else:
+            self.held += rounded
+        return np.ndarray.__new__(PinnedMemory, rounded, np.uint8)
+
+
+PINNED = PinnedMemoryPool()
+alloc_pinned_memory = PINNED.malloc
 
 
 # Time
@@ -161,15 +219,17 @@ class Event:
         self.time = None
 
     def record(self, stream=None):
+        _alive()
         self.time = time.perf_counter()
 
     def synchronize(self):
+        _alive()
         if self.time is None:
             raise CUDARuntimeError("cudaErrorInvalidResourceHandle: never recorded")
 
 
-def get_elapsed_time(start, end):
-    return 1000 * (end.time - start.time)
+def get_elapsed_time(start_event, end_event):
+    return 1000 * (end_event.time - start_event.time)
 
 
 class Stream:
@@ -179,7 +239,7 @@ class Stream:
         pass
 
     def synchronize(self):
-        pass
+        _alive()
 
     def __enter__(self):
         return self
@@ -222,9 +282,16 @@ def get_cublas_handle():
     return _library()
 
 
+try:
+    import ml_dtypes
+except ModuleNotFoundError:  # as where only what a GPU needs is installed
+    _BFLOAT16 = {}
+else:
+    _BFLOAT16 = {14: np.dtype(ml_dtypes.bfloat16)}
+
 nvrtc = SimpleNamespace(getVersion=lambda: (_library(), 13)[1:])
 
-_DTYPES = {0: np.dtype("f4"), 2: np.dtype("f2")}
+_DTYPES = {0: np.dtype("f4"), 2: np.dtype("f2"), **_BFLOAT16}
 
 
 def _column_major(address, code, rows, columns, leading):

@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import os
 import sys
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -216,6 +217,25 @@ def test_compiled_code_is_for_its_sources_and_its_processor(tmp_path, monkeypatc
     Target(["sse2"]).load(build, [source])
     assert (build.call_count, len(list(tmp_path.rglob("*.o")))) == (3, 3)
     assert {path.suffix for path in tmp_path.rglob("*.*")} == {".py", ".o"}
+
+
+def gives_42(module, target):
+    giving(42)(module, target)
+
+
+def test_code_that_is_compiled_in_another_process_is_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    monkeypatch.setattr(Target, "compile", None)  # not here
+    code = Target().load(gives_42, [], apart=True)
+    assert answer(code) == 42
+
+
+@pytest.mark.parametrize("python", ["/nowhere/python3", "/bin/false", "/bin/true"])
+def test_where_no_other_process_compiles_this_one_does(tmp_path, monkeypatch, python):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", python)
+    assert answer(Target().load(gives_42, [], apart=True)) == 42
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):

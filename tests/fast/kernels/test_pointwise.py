@@ -60,6 +60,36 @@ def test_narrow_keeps_what_is_no_number(machine):
         assert np.isnan(narrowed(machine, x).astype(np.float32)).all()
 
 
+def shortened(machine, x):
+    y, factors = np.empty(x.shape, np.int16), np.empty(len(x), np.float32)
+    machine.job("shorts", "qqqq")(len(x), 2, *map(address, (x, y, factors)), x.shape[1])
+    return y, factors
+
+
+@EXAMPLES
+@given(n=st.integers(1, 20), units=SIZES, seed=SEEDS)
+def test_shorts(machine, n, units, seed):
+    rng = np.random.default_rng(seed)
+    x = normal(rng, n, units * machine.lanes) * np.exp(normal(rng, n, 1) * 20)
+    y, factors = shortened(machine, x)
+    most = np.abs(x).max(1)
+    assert factors.tobytes() == (most / np.float32(32767)).tobytes()
+    expected = np.rint(x * (np.float32(32767) / most)[:, None])
+    assert np.array_equal(y, expected)
+    assert np.array_equal(np.abs(y).max(1), np.full(n, 32767))
+
+
+def test_shorts_of_rows_that_are_nothing_or_not_finite(machine):
+    x = np.ones((6, machine.lanes), np.float32)
+    x[0], x[1] = 0, 1e-38
+    x[2, 3], x[3, 1], x[4, 0] = np.nan, np.inf, -np.inf
+    y, factors = shortened(machine, x)
+    assert not y[:2].any()
+    assert not factors[:2].any()
+    assert not np.isfinite(factors[2:5]).any()  # and so is all that they make
+    assert (y[5] == 32767).all()
+
+
 # Elements and rows.
 
 ELEMENTS = {

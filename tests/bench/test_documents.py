@@ -1,0 +1,23 @@
+"""The table of `minigpt bench all --markdown` in the documents is what it is made of."""
+
+import json
+import re
+
+from checkpoints import ROOT
+from documents import DOCUMENTS
+
+from minigpt.bench.report import markdown
+
+TABLE = markdown(json.loads((ROOT / "docs" / "speed.json").read_text()))
+ROW = re.compile(r"^\| \S+ \| (?:decode|prefill|start) .*$", re.M)
+
+
+def test_the_table_of_all_figures_is_that_of_its_document():
+    assert f"\n{TABLE}\n" in (ROOT / "docs" / "speed.md").read_text()
+
+
+def test_no_document_has_other_rows():
+    rows = ROW.findall(TABLE)
+    assert rows
+    for path in DOCUMENTS:
+        assert {*ROW.findall(path.read_text())} <= {*rows}, path.name
