@@ -217,10 +217,10 @@ def test_the_token_behind_a_full_context_is_that_of_the_bare_model(
         pytest.importorskip("llvmlite")
         from minigpt.fast import replay
 
-        run = replay._Pass.run
+        run = replay.Pass.run
         monkeypatch.setattr(replay, "watched", lambda: False)
         monkeypatch.setattr(
-            replay._Pass, "run", lambda *args: replayed.append(args[1].shape) or run(*args)
+            replay.Pass, "run", lambda *args: replayed.append(args[1].shape) or run(*args)
         )
     folder = checkpoint(tmp_path / "m", {}, **WIDE[name])
     config = read(folder / "config.json")
