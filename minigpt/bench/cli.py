@@ -42,7 +42,10 @@ def decode(
     ] = ALONE,
     json: JsonLast = False,
 ) -> None:
-    """Time per token, beside the memory's floor and the peers, and whether their tokens agree."""
+    """Time per token, beside the memory's floor and the peers.
+
+    It says too whether their tokens agree.
+    """
     from minigpt.bench.engines import entries
     from minigpt.bench.measure import agreement, cliff_lines, measure, show
     from minigpt.bench.worker import Case
@@ -124,7 +127,10 @@ def everything(
     markdown: Annotated[bool, typer.Option("--markdown", help="one table in Markdown")] = False,
     json: JsonLast = False,
 ) -> None:
-    """Decoding alone and 2 to 16 together, a prompt of 512 and a start, beside the peers."""
+    """All phases in one table, beside the peers.
+
+    Decoding alone and 2 to 16 sequences together, a prompt of 512 tokens, and a start.
+    """
     from minigpt.bench.engines import beside_peers, entries
     from minigpt.bench.everything import everything as measure
     from minigpt.bench.measure import show
