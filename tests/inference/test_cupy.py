@@ -71,7 +71,7 @@ def parameters(text):
 @pytest.fixture(scope="module")
 def said():
     """What `cupy_calls.py` wrote."""
-    paths = (FAKES, ROOT / "tests", ROOT / "scripts", ROOT)
+    paths = (FAKES, FAKES / "cuda", ROOT / "tests", ROOT / "scripts", ROOT)
     env = environment(PYTHONPATH=":".join(map(str, paths)))
     command = [sys.executable, str(ROOT / "tests" / "cupy_calls.py")]
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
