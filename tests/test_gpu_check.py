@@ -158,6 +158,17 @@ def test_what_does_not_depend_on_a_gpu_is_true_already(stages):
     assert rows["logits, float32"][1] == "16 of 16 greedy tokens are NumPy's"
 
 
+def test_each_job_is_run_by_this_cpu_where_gcc_stands(stages):
+    alone = stages["alone"]
+    if shutil.which("g++"):
+        assert alone["wrong"] == 0
+        assert {"2 x Attention", "1 x Product 48 x 320 (layer_norm)"} < {
+            x[0] for x in alone["rows"]
+        }
+    else:
+        assert [row[1] for row in alone["rows"]] == ["not run"]
+
+
 def test_times_are_taken_in_turn_at_every_number_of_keys(stages):
     decode = stages["decode"]
     for keys in (1, 32, 63):

@@ -20,14 +20,21 @@ NAME = "the fast step"
 
 def engine(visit: Visit) -> "tuple[Engine | None, list[Row]]":
     """A visit's model with the fast step; None and a row that says why, where it does not run."""
-    try:
-        from minigpt.fast.cuda import launch, step  # noqa: F401
-    except ImportError as error:
-        return None, [(NAME, "not run", f"this checkout has none: {error}")]
+    if rows := absent():
+        return None, rows
     if visit.dry or not visit.peers:
         why = "the stand-in runs no kernel" if visit.dry else "this process is for the reference"
         return None, [(NAME, "not run", why)]
     return tried(NAME, lambda: Engine(visit, kernels(visit)))
+
+
+def absent() -> list[Row]:
+    """A row that says why, where there is no fast step."""
+    try:
+        from minigpt.fast.cuda import launch, step  # noqa: F401
+    except ImportError as error:
+        return [(NAME, "not run", f"this checkout has none: {error}")]
+    return []
 
 
 def kernels(visit: Visit) -> Any:

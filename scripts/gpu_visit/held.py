@@ -35,15 +35,20 @@ class Held:
             last = sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
             self._piece = np.empty(last + 1, dtype)
             self.array = as_strided(self._piece, shape, [step * dtype.itemsize for step in steps])
-        runtime = cupy.cuda.runtime
-        at, size = self._piece.ctypes.data, self._piece.nbytes
-        runtime.memcpy(at, address, size, runtime.memcpyDeviceToHost)
+        self.read()
+
+    def read(self) -> None:
+        """Makes it a copy of what lies there now."""
+        runtime, (here, size) = cupy.cuda.runtime, self._here()
+        runtime.memcpy(here, self.address, size, runtime.memcpyDeviceToHost)
 
     def write(self) -> None:
         """Puts the copy back."""
-        runtime = cupy.cuda.runtime
-        at, size = self._piece.ctypes.data, self._piece.nbytes
-        runtime.memcpy(self.address, at, size, runtime.memcpyHostToDevice)
+        runtime, (here, size) = cupy.cuda.runtime, self._here()
+        runtime.memcpy(self.address, here, size, runtime.memcpyHostToDevice)
+
+    def _here(self) -> tuple[int, int]:
+        return self._piece.ctypes.data, self._piece.nbytes
 
 
 def arrays(job: Job) -> dict[str, Held]:
