@@ -23,16 +23,8 @@ from minigpt.models.gpt2_config import GPT2Config
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 SCRIPT = SCRIPTS / "gpu_check.py"
 STAGES = ["environment", "ceilings", "barriers", "alone", "jobs", "correctness", "counted"]
-STAGES += [
-    "memory",
-    "decode",
-    "prefill",
-    "compiled",
-    "operations",
-    "calls",
-    "counters",
-    "sanitizer",
-]
+STAGES += ["memory", "decode", "prefill", "compiled", "operations", "calls", "counters"]
+STAGES += ["sanitizer"]
 
 NCU = """#!{python}
 import subprocess, sys
