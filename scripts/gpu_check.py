@@ -63,7 +63,7 @@ def _here(args: argparse.Namespace) -> int:
     """One stage, or one part of one, in this process."""
     stages.tell_where()
     if args.dry_run:
-        sys.path.insert(0, str(ROOT / "tests" / "fakes"))
+        sys.path[:0] = [str(ROOT / "tests" / "fakes"), str(ROOT / "tests" / "fakes" / "cuda")]
 
     from minigpt.inference.device import place
 

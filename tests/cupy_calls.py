@@ -1,6 +1,6 @@
 """Every call of CuPy that the project makes, as it makes it: run where `cupy` is the stand-in.
 
-    PYTHONPATH=tests/fakes:tests:scripts:. python tests/cupy_calls.py > calls.json
+    PYTHONPATH=tests/fakes:tests/fakes/cuda:tests:scripts:. python tests/cupy_calls.py > calls.json
 
 Written are each call once: its name, what stood for each argument, what came back. They are those
 of every family's passes in each dtype, of tokens generated, of the stages of a visit to a GPU. Also

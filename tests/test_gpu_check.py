@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import SimpleNamespace
 
+import emulator
 import numpy as np
 import pytest
 from checkpoints import environment
@@ -20,8 +22,9 @@ from minigpt.models.gpt2_config import GPT2Config
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 SCRIPT = SCRIPTS / "gpu_check.py"
-STAGES = ["environment", "ceilings", "barriers", "jobs", "correctness", "counted", "memory"]
-STAGES += ["decode", "prefill", "compiled", "operations", "calls", "counters", "sanitizer"]
+STAGES = ["environment", "ceilings", "barriers", "alone", "jobs", "correctness", "counted"]
+STAGES += ["memory", "decode", "prefill", "compiled", "operations", "calls", "counters"]
+STAGES += ["sanitizer"]
 
 NCU = """#!{python}
 import subprocess, sys
@@ -145,6 +148,17 @@ def test_what_does_not_depend_on_a_gpu_is_true_already(stages):
         assert correctness[name]["greedy"] == correctness["NumPy"]["greedy"]
     rows = {what: (result, beside) for what, result, beside in correctness["rows"]}
     assert rows["logits, float32"][1] == "16 of 16 greedy tokens are NumPy's"
+
+
+def test_each_job_is_run_by_this_cpu_where_gcc_stands(stages):
+    alone = stages["alone"]
+    if shutil.which("g++"):
+        assert alone["wrong"] == 0
+        assert {"2 x Attention", "1 x Product 48 x 320 (layer_norm)"} < {
+            x[0] for x in alone["rows"]
+        }
+    else:
+        assert [row[1] for row in alone["rows"]] == ["not run"]
 
 
 def test_times_are_taken_in_turn_at_every_number_of_keys(stages):
@@ -400,11 +414,63 @@ def test_whatever_a_stage_finds_can_be_written(gpu_visit, tmp_path):
 @pytest.fixture
 def fast(cupy, gpu_visit, tmp_path, monkeypatch):
     """A small visit with the fast step, its kernels run by this CPU; and what launches them."""
-    emulator = pytest.importorskip("emulator")
-    kernels = emulator.Emulator(emulator.built(tmp_path), 2, 128)
+    if not shutil.which("g++"):
+        pytest.skip("g++ is not installed")
+    kernels = emulator.Emulator(emulator.built(tmp_path), 9, 128)
     launch = import_module("minigpt.fast.cuda.launch")
     monkeypatch.setattr(launch, "Compiled", lambda: kernels)
     return gpu_visit("visit").Visit(GPT2Config(311, 40, 64, 2, 4)), kernels
+
+
+LAYER = [
+    "Product 64 x 192 (layer_norm, bias)",
+    "Attention",
+    "Product 64 x 64 (parts, bias, residual)",
+    "Product 64 x 256 (layer_norm, bias, gelu)",
+    "Product 256 x 64 (plain, bias, residual)",
+]
+JOBS = ["Gathered", *LAYER, *LAYER, "Product 64 x 311 (layer_norm)"]
+JOBS += ["Norm", "Norm", "Rows", "Rows", "Position"]
+FAULTS = {  # of a kernel: the first job that is wrong with it, and how many are
+    "": ("", 0),
+    "if (job.residual) y += job.residual[at];": ("job 3, Product 64 x 64 (parts, bias, res", 4),
+    "row < rows; row += blockDim.x": ("job 1, Product 64 x 192 (layer_norm, bias): rel", 9),
+    " * (float)job.scale": ("job 2, Attention: relative error ", 2),
+    "case ADD: return a + b;": ("a sum, Rows: relative error ", 1),
+}
+
+
+@pytest.fixture(params=FAULTS)
+def fault(request, monkeypatch):
+    whole = emulator.source()
+    assert request.param in whole
+    instead = "row + 1 < rows; row += blockDim.x" if "row <" in request.param else ""
+    if request.param:
+        text = whole.replace(request.param, instead)
+        monkeypatch.setattr(emulator, "source", lambda: text)
+    return request.param
+
+
+def test_each_job_alone_is_its_line_and_the_first_that_is_not_is_named(fault, fast, gpu_visit):
+    first, wrong = FAULTS[fault]
+    parts = list(gpu_visit("alone").alone(fast[0]))
+    assert [x["job"] for part in parts for x in part.values() if isinstance(x, dict)] == JOBS
+    said = [part["error"] for part in parts if "error" in part]
+    assert [error.startswith(f"FIRST WRONG: {first}") for error in said] == [True] * bool(first)
+    assert parts[-1]["wrong"] == wrong
+    assert [row[0] for row in parts[-1]["rows"]][-3:] == ["2 x Norm", "2 x Rows", "1 x Position"]
+
+
+def test_a_job_that_breaks_is_named(fast, gpu_visit, cupy, monkeypatch):
+    def broken(jobs, run, *_):
+        if run[0] == 2:
+            raise cupy.cuda.runtime.CUDARuntimeError("cudaErrorIllegalAddress: ...")
+        return own(jobs, run, *_)
+
+    own = fast[1].launch
+    monkeypatch.setattr(fast[1], "launch", broken)
+    with pytest.raises(RuntimeError, match="FIRST TO BREAK: job 2, Attention: cudaErrorIll"):
+        list(gpu_visit("alone").alone(fast[0]))
 
 
 def test_the_fast_step_is_held_against_the_code_layer_by_layer(fast, gpu_visit, monkeypatch):

@@ -14,7 +14,7 @@ from minigpt.fast.kernels.machine import SOME, Machine, address
 from minigpt.fast.packed import DTYPES, FLOAT
 from minigpt.models import ops
 
-KEYS = ("float32", "float16", "bfloat16")  # what keys and values may be stored in
+KEYS = [name for name in DTYPES if name != "int8"]  # what keys and values may be stored in
 PLANS = 1000  # calls of attention that are remembered: one for each number of keys
 Run = Callable[..., Any]
 

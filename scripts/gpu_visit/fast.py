@@ -2,6 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,18 +20,41 @@ NAME = "the fast step"
 
 def engine(visit: Visit) -> "tuple[Engine | None, list[Row]]":
     """A visit's model with the fast step; None and a row that says why, where it does not run."""
-    try:
-        from minigpt.fast.cuda import launch, step  # noqa: F401
-    except ImportError as error:
-        return None, [(NAME, "not run", f"this checkout has none: {error}")]
+    if rows := absent():
+        return None, rows
     if visit.dry or not visit.peers:
         why = "the stand-in runs no kernel" if visit.dry else "this process is for the reference"
         return None, [(NAME, "not run", why)]
-    return tried(NAME, lambda: Engine(visit))
+    return tried(NAME, lambda: Engine(visit, kernels(visit)))
+
+
+def absent() -> list[Row]:
+    """A row that says why, where there is no fast step."""
+    try:
+        from minigpt.fast.cuda import launch, step  # noqa: F401
+    except ImportError as error:
+        return [(NAME, "not run", f"this checkout has none: {error}")]
+    return []
+
+
+def kernels(visit: Visit) -> Any:
+    """What launches jobs: on the GPU, or in a dry run on this CPU, by g++ from the same source."""
+    if not visit.dry:
+        from minigpt.fast.cuda.launch import Compiled
+
+        return Compiled()
+    from emulator import Emulator, built  # beside the stand-in for CuPy
+
+    with TemporaryDirectory() as folder:
+        return Emulator(built(Path(folder)), blocks=6)
 
 
 class Engine:
     """A model whose decode steps run as one kernel.
+
+    Args:
+        visit: whose model it is.
+        launched_by: what launches jobs, see `kernels`.
 
     Attributes:
         model: by its code, of weights that lie as the kernel reads them.
@@ -39,26 +64,30 @@ class Engine:
         ValueError: a step is not known to the kernel, and would run by the model's code.
     """
 
-    def __init__(self, visit: Visit) -> None:
-        from minigpt.fast.cuda.launch import Compiled
+    def __init__(self, visit: Visit, launched_by: Any) -> None:
         from minigpt.fast.cuda.step import Fast
 
         self.visit = visit
         with category("weights"):
             weights = {key: Counted(_turned(visit, key), visit.ledger) for key in visit.weights}
         self.model = GPT2(visit.config, weights)
-        self.forward = Fast(self.model, weights, Compiled())
+        self.forward = Fast(self.model, weights, launched_by)
         self.token, self.cache = visit.tokens(1), self.model.new_cache(1, visit.config.n_positions)
         visit.fill(self.cache)
 
-    def at(self, keys: int) -> Any:
-        """The recorded step that looks at `keys` keys, itself among them."""
+    def step(self, keys: int) -> Any:
+        """The recorded step that looks at `keys` keys, itself among them; it has not run."""
         for layer in self.cache.layers:
             layer.length = keys - 1
         step = self.forward.step(self.cache)
         if step is None:
             raise ValueError("the step is run by the model's own code")
-        self.forward(self.token, self.cache)  # token and position lie on the GPU then
+        return step
+
+    def at(self, keys: int) -> Any:
+        """The same, run once: token and position lie on the GPU then."""
+        step = self.step(keys)
+        self.forward(self.token, self.cache)
         return step
 
     def called(self, keys: int) -> Run:

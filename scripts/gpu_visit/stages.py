@@ -50,6 +50,7 @@ STAGES = {
         "ceilings", 15, "bytes a second read, copied, from pinned memory; a float16 product"
     ),
     "barriers": Stage("ceilings", 10, "243 empty barriers of one launch, and 243 empty launches"),
+    "alone": Stage("alone", 20, "each job of the fast step, launched alone, against NumPy"),
     "jobs": Stage("fast", 30, "the fast step: each layer against the code, each phase alone"),
     "correctness": Stage(
         "truth", 90, "float32 and float16 against NumPy at 3 positions; greedy tokens", True

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigpt.fast.cuda.source import numbers, structures
+from minigpt.fast.cuda.source import HEAD, numbers, structures
 
 WORDS = numbers()["WORDS"]
 
@@ -64,6 +64,15 @@ class Job:
             words[i] = np.float64(value).view(np.int64) if kind == "double" else value
         words[0] = numbers()[self.structure.upper()]
         return words
+
+    @classmethod
+    def of(cls, structure: str, words: np.ndarray) -> "Job":
+        """The job that has these words; of the memory that it touches nothing is known."""
+        kinds = structures()[structure][len(HEAD) :]
+        own = words[len(HEAD) : len(HEAD) + len(kinds)]
+        values = zip(own.tolist(), own.view(np.float64).tolist(), strict=True)
+        pairs = zip(kinds, values, strict=True)
+        return cls(structure, {name: v[kind == "double"] for (name, kind), v in pairs})
 
     def addresses(self) -> Iterator[int]:
         """Which of its words are addresses of memory."""

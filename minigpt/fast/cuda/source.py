@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+HEAD = ("kind", "meets", "ahead")  # of every structure of a job
 FILES = ("gpu.cuh", "job.cuh", "product.cuh", "attention.cuh", "rows.cuh", "replay.cu", "prompt.cu")
 
 
@@ -36,7 +37,7 @@ def structures() -> dict[str, list[Field]]:
         for declared in body.split(";"):
             if match := re.fullmatch(r"\s*((?:const )?(?:unsigned )?\w+)(.*)", declared, re.S):
                 fields += [_field(match[1], each) for each in match[2].split(",")]
-        if [field.name for field in fields[:3]] == ["kind", "meets", "ahead"]:
+        if tuple(field.name for field in fields[:3]) == HEAD:
             found[name] = fields
     return found
 

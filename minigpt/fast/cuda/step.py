@@ -209,13 +209,23 @@ class Step(Pass):
         return int(there.data.ptr) - span.begin
 
     def _perform(self, tokens: np.ndarray, n: int) -> Any:
-        # A copy from the host would wait for the step before; what a kernel is given does not.
-        self._of.launched_by.call("begin", 1, 1, self._state, tokens.item(), n)
+        self.begin(tokens.item(), n)
         self._launch(0, len(self.jobs))
         return self._result.copy()  # the next ones are written into the same memory
 
+    def begin(self, token: int, n: int) -> None:
+        """Tells all jobs which token they are given, and at which position."""
+        # A copy from the host would wait for the step before; what a kernel is given does not.
+        self._of.launched_by.call("begin", 1, 1, self._state, token, n)
+
+    def placed(self, n: int) -> list[Job]:
+        """Its jobs at position n, each address the GPU's."""
+        origin, slope = self._table.get().swapaxes(0, 1)
+        words = origin + n * slope
+        return [Job.of(*pair) for pair in zip([j.structure for j in self.jobs], words, strict=True)]
+
     def launch(self, n: int, first: int = 0, count: int | None = None) -> None:
-        """Runs jobs [first, first + count) alone, at position n, with the token of the last run."""
+        """Runs jobs [first, first + count) alone, at position n, with the last token."""
         self._state[1:].fill(n)
         self._launch(first, len(self.jobs) - first if count is None else count)
 

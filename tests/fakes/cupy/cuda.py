@@ -53,8 +53,16 @@ def _memory():
     return MACHINE["memory"] - taken, MACHINE["memory"]
 
 
+def _memcpy(dst, src, size, kind):
+    _alive()
+    ctypes.memmove(dst, src, size)
+
+
 runtime = SimpleNamespace(
     CUDARuntimeError=CUDARuntimeError,
+    memcpyHostToDevice=1,
+    memcpyDeviceToHost=2,
+    memcpy=_memcpy,
     CUDA_R_32F=0,
     CUDA_R_16F=2,
     CUDA_R_16BF=14,

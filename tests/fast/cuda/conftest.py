@@ -1,5 +1,7 @@
 """The kernels as a library for this CPU, compiled once."""
 
+import shutil
+
 import pytest
 from emulator import built
 
@@ -12,4 +14,6 @@ def _not_followed(monkeypatch):
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory):
+    if not shutil.which("g++"):
+        pytest.skip("g++ is not installed")
     return built(tmp_path_factory.mktemp("kernels"))
