@@ -34,7 +34,7 @@ SHORTS_FEATURE = {16: "avx512bw", 8: "avx2"}
 BLOCK = 48  # rows of x of which a segment stays in the second cache while weights pass by
 STRIP = 4  # rows of the weight of which a segment stays in the first while rows of x pass by
 SEGMENT = 3072  # bytes of a row at most: a strip of them, and as many rows of x, fit 24 KiB
-FEW = 4  # rows of x for which no strip is made
+FEW = 8  # rows of x for which no strip is made
 
 
 def product(module: ir.Module, target: Target, dtype: str, unit: str = "") -> None:
