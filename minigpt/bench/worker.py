@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from counting.process_memory import resident
 from minigpt.bench.engines import ENGINES, Generate
 from minigpt.errors import InputError
 
@@ -75,7 +76,9 @@ def work(job: Job) -> Outcome:
     context = max(case.length for case in job.cases) + job.new
     batch = max(case.batch for case in job.cases)
     generate: Generate = load(Path(job.folder), job.dtype, job.threads, context, batch)
-    return Outcome([_timed(generate, job, case) for case in job.cases], peak_bytes())
+    cases = [_timed(generate, job, case) for case in job.cases]
+    memory = resident()  # of this process; getrusage's peak would include its parent's
+    return Outcome(cases, memory.peak if memory else None)
 
 
 def _timed(generate: Generate, job: Job, case: Case) -> Timed:
@@ -92,15 +95,6 @@ def _timed(generate: Generate, job: Job, case: Case) -> Timed:
         firsts.append(marks[1] - marks[0])
     between = [b - a for a, b in pairwise(marks[1:])]
     return Timed(statistics.median(firsts[-repeats:]), between, tokens)
-
-
-def peak_bytes() -> int | None:
-    """The high-water mark of this process; getrusage's would include its parent's."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 def main() -> None:

@@ -207,8 +207,8 @@ class Target:
     def _compile_apart(self, build: Callable[[ir.Module, "Target"], None]) -> bytes:
         """`compile` in a process of its own, nothing if that fails: LLVM's memory ends with it."""
         what = build.__module__, build.__qualname__, self.cpu, *sorted(self.features)
-        path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        command = [sys.executable, "-c", _APART, *what]
+        path = {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+        command = [sys.executable, "-P", "-c", _APART, *what]  # -P: nothing from where it starts
         try:
             found = subprocess.run(command, capture_output=True, env=os.environ | path, check=False)
         except OSError:

@@ -231,6 +231,18 @@ def test_code_that_is_compiled_in_another_process_is_the_same(tmp_path, monkeypa
     assert answer(code) == 42
 
 
+def test_nothing_that_lies_in_the_folder_is_run_in_the_other_process(tmp_path, monkeypatch):
+    """As a command is started anywhere, and finds its own modules elsewhere."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "path", [str(Path(__file__).parent), *filter(None, sys.path)])
+    monkeypatch.setattr(Target, "compile", None)  # not here
+    monkeypatch.chdir(tmp_path)
+    for module in ("llvmlite", "numpy", "minigpt"):
+        (tmp_path / f"{module}.py").write_text("open('ran', 'w')")
+    assert answer(Target().load(gives_42, [], apart=True)) == 42
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize("python", ["/nowhere/python3", "/bin/false", "/bin/true"])
 def test_where_no_other_process_compiles_this_one_does(tmp_path, monkeypatch, python):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
