@@ -7,8 +7,9 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from importlib import import_module
-from importlib.metadata import packages_distributions
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -284,8 +285,7 @@ def test_no_stage_begins_once_time_is_up(tmp_path):
     assert "| calls | FAILED | no time was left |" in said.stdout
 
 
-NEEDED = {"numpy", "cupy", "cupyx", "cupy_backends", "llvmlite", "typer", "rich", "sympy"}
-NEEDED |= {"safetensors", "mpmath"}
+NEEDED = ("numpy", "cupy-cuda13x", "llvmlite", "typer", "rich", "sympy", "safetensors")
 BARE = """
 import sys
 class Bare:  # what a machine with a GPU has, and no more
@@ -296,6 +296,20 @@ sys.meta_path.insert(0, Bare())
 """
 
 
+def plain(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def brought(names):
+    """Distributions of some names that are here, and all that they bring along."""
+    found = set()
+    for name in names:
+        with suppress(PackageNotFoundError):
+            asked = [each for each in requires(name) or () if "extra ==" not in each]
+            found |= {plain(name)} | brought(re.match(r"[\w.-]+", each)[0] for each in asked)
+    return found
+
+
 def test_a_dry_run_needs_a_bare_checkout_and_what_a_gpu_has(tmp_path):
     checkout, site = tmp_path / "checkout", tmp_path / "site"
     archive = subprocess.run(["git", "archive", "HEAD"], cwd=SCRIPTS.parent, capture_output=True)
@@ -303,8 +317,10 @@ def test_a_dry_run_needs_a_bare_checkout_and_what_a_gpu_has(tmp_path):
         pytest.skip("it is no clone")
     checkout.mkdir()
     subprocess.run(["tar", "x", "-C", checkout], input=archive.stdout, check=True)
-    refused = set(packages_distributions()) - NEEDED  # minigpt among them, but in the checkout
-    refused -= {"minigpt", "counting"}
+    needed, here = brought(NEEDED), packages_distributions()
+    refused = {module for module in here if not needed & {*map(plain, here[module])}}
+    assert {"ml_dtypes", "tokenizers", "pytest"} <= refused
+    refused -= {"minigpt", "counting"}  # installed, and in the checkout
     site.mkdir()
     (site / "sitecustomize.py").write_text(BARE.format(refused=refused))
     done = subprocess.run(
