@@ -1,6 +1,6 @@
 """The kernels compiled for GPUs that are not here: registers, spills, shared memory.
 
-By nvcc where it is installed, by NVRTC where its wheel is (`pip install -e '.[nvrtc]'`).
+By nvcc where it is installed, by NVRTC where its wheel is (`pip install -e '.[cupy]'`).
 """
 
 import ctypes
@@ -40,7 +40,7 @@ def nvrtc():
     folders = found.submodule_search_locations if found else []
     libraries = [file for f in folders for file in Path(f).glob("*/lib/libnvrtc.so.*")]
     if not libraries:
-        pytest.skip("NVRTC's wheel is not installed: .[nvrtc]")
+        pytest.skip("NVRTC's wheel is not installed: .[cupy]")
     return ctypes.CDLL(str(libraries[0]))
 
 
