@@ -9,6 +9,7 @@ import numpy as np
 from minigpt.errors import InputError
 from minigpt.fast.cuda.source import numbers, source
 
+STATIC = 1024  # bytes of shared memory that a kernel has beside what it asks for, at most
 FEWEST = 2  # pieces of weight on their way to each thread: with fewer none comes during a wait
 
 
@@ -80,6 +81,3 @@ def _argument(word: Any) -> Any:
     """A word as CuPy passes it: numbers of 8 bytes, arrays by address."""
     kinds = {int: np.int64, float: np.float64}
     return np.uint64(0) if word is None else kinds.get(type(word), lambda array: array)(word)
-
-
-STATIC = 1024  # bytes of shared memory that a kernel has beside what it asks for, at most
