@@ -39,9 +39,11 @@ class Peer:
         config = GPT2Config(**sizes, n_layer=c.n_layer, n_head=c.n_head)
         config._attn_implementation = "eager"
         torch.set_default_dtype(torch.float16)
-        with torch.device(self.where):
-            self.model = GPT2LMHeadModel(config).eval()
-        torch.set_default_dtype(torch.float32)
+        try:
+            with torch.device(self.where):
+                self.model = GPT2LMHeadModel(config).eval()
+        finally:  # a peer that breaks is left out, and others run after it
+            torch.set_default_dtype(torch.float32)
         held = visit.host_weights.items()
         state = {f"transformer.{key}": torch.from_numpy(x) for key, x in held}
         state["lm_head.weight"] = state["transformer.wte.weight"]
