@@ -46,6 +46,10 @@ def test_the_wheel_holds_the_packages_the_shipped_model_and_the_licence(wheel):
     presets = {f"minigpt/models/presets/{file.name}" for file in PRESET_FILES}
     assert presets
     assert presets <= set(names)
+    views = ROOT / "minigpt/views"
+    drawn = {file for folder in ("vega", "templates") for file in (views / folder).iterdir()}
+    assert {"vega.js", "LICENSE", "page.html", "page.css"} <= {file.name for file in drawn}
+    assert {str(file.relative_to(ROOT)) for file in drawn} <= set(names)
 
 
 def test_the_wheel_runs_the_main_job_in_an_empty_folder(wheel, tmp_path):

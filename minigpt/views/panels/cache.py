@@ -1,0 +1,65 @@
+"""The KV cache: what was reserved for it, and how much of that is filled."""
+
+from counting.table import si
+from minigpt.models.architectures import READERS
+from minigpt.planning.forward import kv_bytes
+from minigpt.recording.read import Line, Recording
+from minigpt.views.charts import SI, Spec, chart, layer, linear, tips
+from minigpt.views.html import render, table
+from minigpt.views.panel import Panel
+
+
+def cache(recording: Recording) -> Panel:
+    """Reserved and filled bytes of keys and values after each pass."""
+    passes = recording.passes
+    if not passes or not passes[-1]["live_bytes"]["kv_cache"]:
+        return Panel("cache", "KV cache", "<p>Nothing was reserved for keys and values.</p>")
+    filled = [_filled(recording.header, one) for one in passes]
+    reserved = [one["live_bytes"]["kv_cache"] for one in passes]
+    html = render(
+        "cache.html",
+        token=passes[-1]["kv_bytes_per_token"],
+        filled=filled[-1],
+        reserved=reserved[-1],
+        context=recording.header["context"],
+        batch=passes[-1]["batch"],
+        share=filled[-1] / reserved[-1],
+    )
+    rows = [
+        (one["keys"], full, held, f"{full / held:.1%}")
+        for one, full, held in zip(passes, filled, reserved, strict=True)
+    ]
+    columns = "tokens in the cache", "filled B", "reserved B", "share"
+    tables = table("Filled and reserved as a table", columns, rows)
+    return Panel("cache", "KV cache", html, (_chart(rows),), tables)
+
+
+def _filled(header: Line, one: Line) -> int:
+    """Bytes that hold the keys and values of a pass and those before it, in a window the last."""
+    config = header["config"]
+    read = READERS[config["model_type"]](config, "config.json")
+    return one["batch"] * kv_bytes(read, one["keys"], header["dtype"])
+
+
+def _chart(rows: list[tuple[int, int, int, str]]) -> Spec:
+    values: list[Line] = [
+        {"keys": keys, "filled": full, "reserved": held, "said": f"{full:,} B of {held:,}"}
+        for keys, full, held, _ in rows
+    ]
+    first, last = values[0], values[-1]
+    most = max(value["reserved"] for value in values)
+    title = "tokens in the cache, of each sequence"
+    x = linear(title, first["keys"] - 0.5, last["keys"] + 0.5, tickMinStep=1, grid=False)
+    y = linear("bytes", 0, 1.15 * most, labelExpr=SI.format("B"), tickCount=5)
+    x |= {"field": "keys"}
+    filled, reserved = ({"x": x, "y": {**y, "field": name}} for name in ("filled", "reserved"))
+    end = [{**last, "text": f"reserved {si(last['reserved'], '.4g')}B"}]
+    each = f"width / {last['keys'] - first['keys'] + 1}"
+    bars: Spec = {"width": {"expr": f"{each} > 6 ? {each} - 1 : {each}"}, "opacity": 0.45}
+    layers = [
+        layer("bar", filled | tips(tokens="keys", filled="said"), color="var(--orange)", **bars),
+        layer("line", reserved, color="var(--ink)", strokeDash=[6, 3]),
+        layer("text", reserved | {"text": {"field": "text"}}, end, align="right", dy=-10),
+    ]
+    about = "Filled bytes by tokens cached, as bars under a line of the bytes reserved"
+    return chart("Bytes of the cache that are filled", about, 200, values, layers)
