@@ -6,6 +6,7 @@ from typing import Any
 
 Spec = dict[str, Any]
 
+PASSES = 250  # that are drawn of a run
 APART = 16.0  # pixels from one line of text to the next
 
 # Labels of an axis: `20 MB`, `3 TFLOP/s`, for a unit to be filled in.
@@ -90,3 +91,11 @@ def spread_log(
     wanted = zip(values, above, strict=True)
     places = [scale * math.log10(value / low) + up for value, up in wanted]
     return [float(low * 10 ** (place / scale)) for place in spread(places, height)]
+
+
+def every(of: Sequence[Any], most: int) -> tuple[list[Any], str]:
+    """At most so many, evenly apart, the first and the last among them, and what to say of that."""
+    if len(of) <= most:
+        return [*of], ""
+    step = -(-(len(of) - 1) // (most - 1))
+    return [*of[:-1:step], of[-1]], f", of every {step} passes one"

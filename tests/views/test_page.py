@@ -323,6 +323,44 @@ def test_a_recording_that_was_cut_is_shown_as_far_as_it_goes(run, tmp_path):
         assert len([*document.all("section")]) == len(PANELS)
 
 
+def test_a_long_run_is_shown_in_part_and_says_so(run_of_two):
+    last, first = run_of_two.tokens[-1], len(run_of_two.passes)
+    more = [
+        last
+        | {"pass": number, "sequence": sequence, "position": last["position"] + number}
+        | {"keys": last["keys"] + number, "freed": [], "text": " incomprehensible"}
+        for number in range(first, 5000)
+        for sequence in range(2)
+    ]
+    prefill = [one for one in run_of_two.operations if one["pass"] in (None, 0)]
+    number = max(one["number"] for one in run_of_two.operations)
+    passing = [
+        one
+        | {"number": number + n, "pass": 1, "path": "model.layers.100.mlp.experts.1000.gate_proj"}
+        | {"bytes": 1, "category": "activations", "freed": [number + n - 1] if n > 1 else []}
+        for n, one in enumerate(prefill[-1:] * 9000, start=1)
+    ]
+    header = run_of_two.header | {"context": 9999}
+    header["config"] = header["config"] | {"max_position_embeddings": 9999}
+    tokens = [one | {"freed": []} for one in run_of_two.tokens] + more
+    long = replace(run_of_two, header=header, tokens=tokens, operations=prefill + passing)
+    text = page(long, GPU)
+    assert len(text.encode()) < 1_700_000  # what of 2 MB is for panels that are no part of a run
+    document = pages.read(text)
+    said = [one.text for kind in ("summary", "figcaption") for one in document.all(kind)]
+    by_token, _, by_operation = pages.charts(document, "memory")
+    assert "Live memory by category, after each pass, of every 21 passes one" in said
+    positions = {value["position"] for value in by_token["data"]["values"]}
+    assert len(positions) <= 250
+    assert {tokens[0]["position"], tokens[-1]["position"]} <= positions
+    assert any("of every 60 operations the highest and the lowest" in line for line in said)
+    assert len(by_operation["data"]["values"]) <= 300
+    [left_out] = (line for line in said if line.startswith("The records as a table, without"))
+    assert f"{len(tokens) - 400:,} in the middle" in left_out
+    gaps = [one for one in document.all("span") if one.attributes.get("class") == "gap"]
+    assert len(gaps) == 2
+
+
 def test_texts_beside_one_another_are_apart():
     rng = np.random.default_rng(18)
     for _ in range(200):

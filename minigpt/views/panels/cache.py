@@ -4,14 +4,14 @@ from counting.table import si
 from minigpt.models.architectures import READERS
 from minigpt.planning.forward import kv_bytes
 from minigpt.recording.read import Line, Recording
-from minigpt.views.charts import SI, Spec, chart, layer, linear, tips
+from minigpt.views.charts import PASSES, SI, Spec, chart, every, layer, linear, tips
 from minigpt.views.html import render, table
 from minigpt.views.panel import Panel
 
 
 def cache(recording: Recording) -> Panel:
     """Reserved and filled bytes of keys and values after each pass."""
-    passes = recording.passes
+    passes, thinner = every(recording.passes, PASSES)
     if not passes or not passes[-1]["live_bytes"]["kv_cache"]:
         return Panel("cache", "KV cache", "<p>Nothing was reserved for keys and values.</p>")
     filled = [_filled(recording.header, one) for one in passes]
@@ -30,8 +30,8 @@ def cache(recording: Recording) -> Panel:
         for one, full, held in zip(passes, filled, reserved, strict=True)
     ]
     columns = "tokens in the cache", "filled B", "reserved B", "share"
-    tables = table("Filled and reserved as a table", columns, rows)
-    return Panel("cache", "KV cache", html, (_chart(rows),), tables)
+    tables = table(f"Filled and reserved as a table{thinner}", columns, rows)
+    return Panel("cache", "KV cache", html, (_chart(rows, thinner),), tables)
 
 
 def _filled(header: Line, one: Line) -> int:
@@ -41,7 +41,7 @@ def _filled(header: Line, one: Line) -> int:
     return one["batch"] * kv_bytes(read, one["keys"], header["dtype"])
 
 
-def _chart(rows: list[tuple[int, int, int, str]]) -> Spec:
+def _chart(rows: list[tuple[int, int, int, str]], thinner: str) -> Spec:
     values: list[Line] = [
         {"keys": keys, "filled": full, "reserved": held, "said": f"{full:,} B of {held:,}"}
         for keys, full, held, _ in rows
@@ -54,7 +54,7 @@ def _chart(rows: list[tuple[int, int, int, str]]) -> Spec:
     x |= {"field": "keys"}
     filled, reserved = ({"x": x, "y": {**y, "field": name}} for name in ("filled", "reserved"))
     end = [{**last, "text": f"reserved {si(last['reserved'], '.4g')}B"}]
-    each = f"width / {last['keys'] - first['keys'] + 1}"
+    each = f"width / {len(values)}"
     bars: Spec = {"width": {"expr": f"{each} > 6 ? {each} - 1 : {each}"}, "opacity": 0.45}
     layers = [
         layer("bar", filled | tips(tokens="keys", filled="said"), color="var(--orange)", **bars),
@@ -62,4 +62,4 @@ def _chart(rows: list[tuple[int, int, int, str]]) -> Spec:
         layer("text", reserved | {"text": {"field": "text"}}, end, align="right", dy=-10),
     ]
     about = "Filled bytes by tokens cached, as bars under a line of the bytes reserved"
-    return chart("Bytes of the cache that are filled", about, 200, values, layers)
+    return chart(f"Bytes of the cache that are filled{thinner}", about, 200, values, layers)

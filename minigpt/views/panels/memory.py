@@ -7,10 +7,12 @@ from counting.table import si
 from minigpt.models.paths import layer_of
 from minigpt.recording.read import Line, Recording
 from minigpt.views.charts import (
+    PASSES,
     SI,
     Spec,
     chart,
     chosen,
+    every,
     layer,
     linear,
     logarithmic,
@@ -22,7 +24,7 @@ from minigpt.views.html import render, table
 from minigpt.views.panel import Panel
 
 HEIGHT = 240
-LEVELS = 2000  # that are drawn of a pass
+LEVELS = 300  # that are drawn of a pass
 ARRAYS = 10  # that are named at the peak
 COLOURS = {"weights": "blue", "kv_cache": "orange", "state": "pink", "activations": "green"}
 DASHES = {"weights": [], "kv_cache": [8, 3], "state": [8, 3, 2, 3], "activations": [3, 2]}
@@ -40,8 +42,9 @@ def memory(recording: Recording) -> Panel:
         arrays=largest(high.alive, ARRAYS),
         peaks=end["peak_bytes"],
     )
-    charts = [_by_token(recording.passes)]
-    tables = [_table(recording.passes)]
+    passes, thinner = every(recording.passes, PASSES)
+    charts = [_by_token(passes, thinner)]
+    tables = [_table(passes, thinner)]
     for number, title in _chosen(recording, high):
         kept, n = thinned(levels(recording, number), LEVELS)
         if n > 1:
@@ -63,7 +66,7 @@ def _chosen(recording: Recording, high: Peak) -> Iterator[tuple[int, str]]:
             yield one["pass"], title.format(one["keys"])
 
 
-def _by_token(passes: list[Line]) -> Spec:
+def _by_token(passes: list[Line], thinner: str) -> Spec:
     last = passes[-1]
     lines = [(name, name, "live_bytes") for name in last["live_bytes"]]
     lines += [("activations", "activations at the peak so far", "peak_bytes")]
@@ -84,8 +87,8 @@ def _by_token(passes: list[Line]) -> Spec:
         for (_, name, _), end, place in zip(lines, ends, places, strict=True)
     ]
     dashes = {name: [] if field == "peak_bytes" else DASHES[c] for c, name, field in lines}
-    title = "position of the token that the pass produced"
-    x = linear(title, passes[0]["position"], last["position"], tickMinStep=1, grid=False)
+    along = "position of the token that the pass produced"
+    x = linear(along, passes[0]["position"], last["position"], tickMinStep=1, grid=False)
     y = logarithmic("bytes", low, high, labelExpr=SI.format("B"))
     place = {"x": {**x, "field": "position"}, "y": {**y, "field": "bytes"}}
     colours = {name: f"var(--{colour})" for name, colour in COLOURS.items()}
@@ -96,7 +99,9 @@ def _by_token(passes: list[Line]) -> Spec:
         layer("text", place | {"text": {"field": "text"}}, names, align="right"),
     ]
     about = "Live bytes by category over the positions of tokens, as lines"
-    return chart("Live memory after each pass, by category", about, HEIGHT, values, layers)
+    return chart(
+        f"Live memory by category, after each pass{thinner}", about, HEIGHT, values, layers
+    )
 
 
 def _by_operation(of: list[Level], title: str) -> Spec:
@@ -149,7 +154,7 @@ def _begins(of: list[Level], first: int) -> Iterator[tuple[str, int]]:
         before = here
 
 
-def _table(passes: list[Line]) -> str:
+def _table(passes: list[Line], thinner: str) -> str:
     names = [name for name in passes[-1]["live_bytes"] if passes[-1]["peak_bytes"][name]]
     columns = "position", "phase", *names, *(f"{name}, peak so far" for name in names)
     rows = (
@@ -161,7 +166,7 @@ def _table(passes: list[Line]) -> str:
         )
         for one in passes
     )
-    return table("Live and peak bytes by token as a table", columns, rows)
+    return table(f"Live and peak bytes by token as a table{thinner}", columns, rows)
 
 
 def _levels(of: list[Level], title: str) -> str:

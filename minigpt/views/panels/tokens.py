@@ -10,7 +10,7 @@ from minigpt.recording.read import Line, Recording
 from minigpt.views.html import render, table
 from minigpt.views.panel import Panel
 
-MOST = 1000  # tokens that are shown; of more, those in the middle are left out
+MOST = 400  # tokens that are shown; of more, those in the middle are left out
 
 Amount = Callable[[Line], float]
 
