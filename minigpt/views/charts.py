@@ -7,6 +7,7 @@ from typing import Any
 Spec = dict[str, Any]
 
 PASSES = 250  # that are drawn of a run
+MOST_TICKS = 15
 APART = 16.0  # pixels from one line of text to the next
 
 # Labels of an axis: `20 MB`, `3 TFLOP/s`, for a unit to be filled in.
@@ -42,6 +43,18 @@ def linear(title: str, low: float, high: float, **axis: Any) -> Spec:
     """A channel for numbers from `low` to `high`."""
     scale = {"domain": [low, high], "nice": False}
     return {"type": "quantitative", "title": title, "scale": scale, "axis": axis}
+
+
+def counted(title: str, low: float, high: float) -> Spec:
+    """A horizontal channel for whole numbers from `low` to `high`, its ticks whole numbers."""
+    step = next(
+        step
+        for n in range(20)
+        for step in (10**n, 2 * 10**n, 5 * 10**n)
+        if (high - low) / step <= MOST_TICKS
+    )
+    ticks = range(math.ceil(low / step) * step, math.floor(high) + 1, step)
+    return linear(title, low, high, values=[*ticks], grid=False)
 
 
 def logarithmic(title: str, low: float, high: float, **axis: Any) -> Spec:

@@ -1,7 +1,7 @@
 """The page in a browser: opened from disk, without a network, in both themes, on a phone too."""
 
 import pytest
-from recordings import recorded
+from recordings import FAMILIES, drawn, recorded
 
 from minigpt import load
 from minigpt.planning.accelerators import GPUS
@@ -22,23 +22,33 @@ return [...document.querySelectorAll('.chart')].map(chart =>
 """
 
 
+def written(lm, prompts, file, **options):
+    """The page about a run."""
+    _, run = recorded(lm, prompts, file.with_suffix(".jsonl"), **options)
+    file.write_text(page(run, GPU, CPU), encoding="utf-8")
+    return file
+
+
 @pytest.fixture(scope="module", params=["tokens", "operations"])
 def file(request, tmp_path_factory):
     """The page about 64 tokens of the shipped model."""
-    folder = tmp_path_factory.mktemp("page")
+    file = tmp_path_factory.mktemp("page") / f"{request.param}.html"
     ops = request.param == "operations"
-    lm = load()
-    prompts = ["To be, or not to be"]
-    _, run = recorded(lm, prompts, folder / "run.jsonl", ops, max_new_tokens=64)
-    file = folder / f"{request.param}.html"
-    file.write_text(page(run, GPU, CPU), encoding="utf-8")
-    return file
+    return written(load(), ["To be, or not to be"], file, ops=ops, max_new_tokens=64)
 
 
 @pytest.fixture(params=[(width, theme) for width in WIDTHS for theme in ("light", "dark")], ids=str)
 def opened(request, browser, file):
     """The page in a window of a width and a theme, with all charts drawn."""
-    width, theme = request.param
+    show(browser, file, *request.param)
+    yield browser
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def show(browser, file, width, theme):
+    """Opens a page, and waits until all charts are drawn."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
     window = {"width": WIDTHS[width], "height": 900, "deviceScaleFactor": 1}
     window["mobile"] = width == "phone"
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
@@ -46,14 +56,6 @@ def opened(request, browser, file):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     browser.get_log("browser")
     browser.get(file.as_uri())
-    drawn(browser)
-    yield browser
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-
-def drawn(browser):
-    """Waits until all charts are."""
-    from selenium.webdriver.support.wait import WebDriverWait
 
     def all_are(driver):
         return driver.execute_script(
@@ -64,6 +66,33 @@ def drawn(browser):
 
 
 def test_it_is_drawn_whole_and_apart(opened, file):
+    found = marked(opened)
+    assert [*dict.fromkeys(found)] == ["components", "memory", "cache", "roofline"]
+    assert found.count("memory") == {"tokens": 1, "operations": 3}[file.stem]
+    assert len(opened.find_elements("css selector", ".t")) == 7 + 64
+    assert_apart(opened)
+
+
+@pytest.mark.parametrize("seed", range(len(FAMILIES)))
+def test_runs_of_other_models_are_drawn_whole_and_apart(seed, browser, tmp_path):
+    lm, prompts, new = drawn(seed, tmp_path)
+    ops = bool(seed % 2)
+    file = written(lm, prompts, tmp_path / "run.html", ops=ops, max_new_tokens=new)
+    show(browser, file, "phone", "dark")
+    marked(browser)
+    assert_apart(browser)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_run_of_one_token_is_drawn_whole_and_apart(width, browser, tmp_path):
+    file = written(load(), ["To be"], tmp_path / "one.html", ops=True, max_new_tokens=1)
+    show(browser, file, width, "light")
+    assert "memory" in marked(browser)
+    assert_apart(browser)
+
+
+def marked(opened):
+    """The panel of each chart; all have marks, nothing was fetched or complained of."""
     assert opened.get_log("browser") == []
     assert opened.execute_script("return performance.getEntriesByType('resource').length") == 0
     charts = opened.execute_script(
@@ -71,11 +100,12 @@ def test_it_is_drawn_whole_and_apart(opened, file):
         "chart.closest('section').id, chart.querySelectorAll('svg .role-mark path, .role-mark line,"
         " .role-mark rect').length])"
     )
-    found = [section for section, _ in charts]
-    assert [*dict.fromkeys(found)] == ["components", "memory", "cache", "roofline"]
-    assert found.count("memory") == {"tokens": 1, "operations": 3}[file.stem]
     assert all(marks > 0 for _, marks in charts)
-    assert len(opened.find_elements("css selector", ".t")) == 7 + 64
+    return [panel for panel, _ in charts]
+
+
+def assert_apart(opened):
+    """Nothing is wider than the window, and no text of a chart lies on another or is cut off."""
     width = opened.execute_script("return document.documentElement.clientWidth")
     assert opened.execute_script("return document.documentElement.scrollWidth") <= width
     for texts in opened.execute_script(TEXTS):

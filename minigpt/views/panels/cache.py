@@ -4,7 +4,7 @@ from counting.table import si
 from minigpt.models.architectures import READERS
 from minigpt.planning.forward import kv_bytes
 from minigpt.recording.read import Line, Recording
-from minigpt.views.charts import PASSES, SI, Spec, chart, every, layer, linear, tips
+from minigpt.views.charts import PASSES, SI, Spec, chart, counted, every, layer, linear, tips
 from minigpt.views.html import render, table
 from minigpt.views.panel import Panel
 
@@ -35,10 +35,14 @@ def cache(recording: Recording) -> Panel:
 
 
 def _filled(header: Line, one: Line) -> int:
-    """Bytes that hold the keys and values of a pass and those before it, in a window the last."""
-    config = header["config"]
-    read = READERS[config["model_type"]](config, "config.json")
-    return one["batch"] * kv_bytes(read, one["keys"], header["dtype"])
+    """Bytes that hold the keys and values of a pass and those before it, in a window the last.
+
+    Which part of the cache they are does not depend on its dtype.
+    """
+    config = READERS[header["config"]["model_type"]](header["config"], "config.json")
+    part, whole = (kv_bytes(config, n) for n in (one["keys"], header["context"]))
+    filled: int = one["live_bytes"]["kv_cache"] * part // whole
+    return filled
 
 
 def _chart(rows: list[tuple[int, int, int, str]], thinner: str) -> Spec:
@@ -49,7 +53,7 @@ def _chart(rows: list[tuple[int, int, int, str]], thinner: str) -> Spec:
     first, last = values[0], values[-1]
     most = max(value["reserved"] for value in values)
     title = "tokens in the cache, of each sequence"
-    x = linear(title, first["keys"] - 0.5, last["keys"] + 0.5, tickMinStep=1, grid=False)
+    x = counted(title, first["keys"] - 0.5, last["keys"] + 0.5)
     y = linear("bytes", 0, 1.15 * most, labelExpr=SI.format("B"), tickCount=5)
     x |= {"field": "keys"}
     filled, reserved = ({"x": x, "y": {**y, "field": name}} for name in ("filled", "reserved"))

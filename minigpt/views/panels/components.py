@@ -89,7 +89,7 @@ def _names(path: str) -> Iterator[str]:
         yield "outside"
     else:
         first = next(i for i, name in enumerate(names) if name.isdigit())
-        yield f"{'.'.join(names[:first])}.*"
+        yield f"{names[first - 1]}.*"
         names = names[first + 1 :]
     yield from ("*" if name.isdigit() else name for name in names)
 

@@ -12,6 +12,7 @@ from minigpt.views.charts import (
     Spec,
     chart,
     chosen,
+    counted,
     every,
     layer,
     linear,
@@ -24,7 +25,7 @@ from minigpt.views.html import render, table
 from minigpt.views.panel import Panel
 
 HEIGHT = 240
-LEVELS = 300  # that are drawn of a pass
+LEVELS = 400  # that are drawn of a pass
 ARRAYS = 10  # that are named at the peak
 COLOURS = {"weights": "blue", "kv_cache": "orange", "state": "pink", "activations": "green"}
 DASHES = {"weights": [], "kv_cache": [8, 3], "state": [8, 3, 2, 3], "activations": [3, 2]}
@@ -79,16 +80,16 @@ def _by_token(passes: list[Line], thinner: str) -> Spec:
         if (n := one[field][category])
     ]
     amounts = [value["bytes"] for value in values]
-    low, high = min(amounts) / 2, max(amounts) * 2
+    low, high, right = min(amounts) / 2, max(amounts) * 2, last["position"] + 0.5
     ends = [last[field][category] for category, _, field in lines]
     places = spread_log(ends, low, high, HEIGHT, [9] * len(ends))
     names = [
-        {"position": last["position"], "bytes": place, "text": f"{name} {si(end, '.4g')}B"}
+        {"position": right, "bytes": place, "text": f"{name} {si(end, '.4g')}B"}
         for (_, name, _), end, place in zip(lines, ends, places, strict=True)
     ]
     dashes = {name: [] if field == "peak_bytes" else DASHES[c] for c, name, field in lines}
     along = "position of the token that the pass produced"
-    x = linear(along, passes[0]["position"], last["position"], tickMinStep=1, grid=False)
+    x = counted(along, passes[0]["position"] - 0.5, right)
     y = logarithmic("bytes", low, high, labelExpr=SI.format("B"))
     place = {"x": {**x, "field": "position"}, "y": {**y, "field": "bytes"}}
     colours = {name: f"var(--{colour})" for name, colour in COLOURS.items()}
@@ -133,12 +134,14 @@ def _by_operation(of: list[Level], title: str) -> Spec:
     peak = [{**top, "text": f"{top['said']} at {top['what']}"}]
     green: Spec = {"color": "var(--green)"}
     area: Spec = green | {"fillOpacity": 0.25, "line": {**green, "strokeWidth": 1}}
-    align = "right" if top["operation"] > last / 2 else "left"
+    share = top["operation"] / (last + 1)  # of the width that is left of the peak
+    room = {"expr": f"width * {max(share, 1 - share)}"}
+    style: Spec = {"align": "right" if share > 0.5 else "left", "limit": room, "dy": -14}
     layers = [
         layer("area", place, interpolate="step-after", **area),
         layer("bar", place | tips(after="what", live="said"), opacity=0, width=4, aria=False),
         layer("point", place, peak, filled=True, size=50, color="var(--ink)", opacity=1),
-        layer("text", said, peak, align=align, dy=-14),
+        layer("text", said, peak, **style),
     ]
     return chart(title, f"{title}, as an area of live bytes", 200, values, layers)
 
@@ -150,7 +153,8 @@ def _begins(of: list[Level], first: int) -> Iterator[tuple[str, int]]:
         path = one.operation["path"]
         here = layer_of(path)
         if here != before and (here or before):
-            yield here or path, one.operation["number"] - first
+            names = path.split(".")[-1:] if here is None else here.split(".")[-2:]
+            yield ".".join(names), one.operation["number"] - first
         before = here
 
 

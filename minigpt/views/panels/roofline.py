@@ -146,7 +146,7 @@ def _chart(points: list[Phase], roofs: list[Roof]) -> Spec:
             "side": "end",
             "above": 10 if roof.rate == most else -10,
         }
-        | {"text": f"{roof.name}: {si(roof.rate)}FLOP/s, {si(roof.bandwidth)}B/s"}
+        | {"text": f"{roof.name}: {si(roof.rate)}FLOP/s"}
         for roof in roofs
     ]
     for mark in marks:  # on the side of a point where there is more space
