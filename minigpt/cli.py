@@ -247,6 +247,27 @@ def report(
 
 
 @app.command()
+def diff(
+    a: Annotated[str, typer.Argument(help="a recording, or a model by any name that count takes")],
+    b: Annotated[str, typer.Argument(help="another")],
+    new_tokens: Annotated[
+        int | None, typer.Option(help="of models: tokens of each sequence to run; 1")
+    ] = None,
+    past: Annotated[
+        int | None, typer.Option(help="of models: tokens of each that are cached already; 0")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="of models: sequences; 1")] = None,
+    dtype: Annotated[str | None, typer.Option(help="of models: as that of count; float16")] = None,
+    json: options.Json = False,
+) -> None:
+    """Say what two runs, or two models, differ in: which component changed, by what term."""
+    from minigpt.commands.diff import run
+
+    asked = {"--new-tokens": new_tokens, "--past": past, "--batch": batch, "--dtype": dtype}
+    run(a, b, asked, as_json=json)
+
+
+@app.command()
 def article(json: options.Json = False) -> None:
     """The article behind this project, claim by claim, by execution."""
     from minigpt.commands.article import run
