@@ -81,11 +81,14 @@ def generate(
     trace_allocator: Annotated[
         bool, typer.Option("--trace-allocator", help="add what was really allocated")
     ] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="the text over panels of its cost, on the whole screen")
+    ] = False,
 ) -> None:
     """Continue a text and count what it costs."""
     from minigpt.commands.generate import Output, run
 
-    output = Output(log, record, ops, json, quiet, trace_allocator)
+    output = Output(log, record, ops, json, quiet, trace_allocator, live)
     sampling = options.sampling(max_new_tokens, temperature, top_k, top_p, seed, ignore_eos)
     given = [text for text in [prompt, *(prompts or [])] if text is not None]
     chosen = options.ModelOptions(model, revision, device, dtype, engine)
