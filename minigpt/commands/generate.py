@@ -20,7 +20,14 @@ from minigpt import fast
 from minigpt.commands.allocator import witnessing
 from minigpt.commands.log import STDOUT, open_lines
 from minigpt.commands.options import ModelOptions
-from minigpt.commands.terminal import LiveText, can_show, console, has_room, progress
+from minigpt.commands.terminal import (
+    LiveText,
+    can_show,
+    console,
+    harmless,
+    has_room,
+    progress,
+)
 from minigpt.commands.times import Times
 from minigpt.errors import InputError, without_effect
 from minigpt.inference.device import witness
@@ -203,6 +210,7 @@ def _stream(
             the end.
         most: tokens that may come.
     """
+    bare = harmless if sys.stdout.isatty() else str
     if not output.text:
         yield lambda step: None
     elif output.live and can_show() and has_room():
@@ -214,11 +222,11 @@ def _stream(
         try:
             yield lambda step: None
         finally:
-            print("\n\n".join(texts))
+            print(bare("\n\n".join(texts)))
     elif output.quiet or not can_show():
-        print(texts[0], end="", flush=True)
+        print(bare(texts[0]), end="", flush=True)
         try:
-            yield lambda step: print(step.text, end="", flush=True)
+            yield lambda step: print(bare(step.text), end="", flush=True)
         finally:
             print()
     else:

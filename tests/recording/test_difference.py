@@ -21,6 +21,7 @@ from minigpt.recording.write import recording
 
 OLD = Path(__file__).with_name("version-1.jsonl")
 PAIRS = [("gpt2", "gpt2"), ("gpt2", "llama"), ("mixtral", "gemma2"), ("qwen3_next", "llama")]
+PAIRS += [("deepseek_v3", "gpt2")]
 
 
 def recorded(family, seed, folder):
