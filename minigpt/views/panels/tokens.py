@@ -104,18 +104,18 @@ def _sequence(recording: Recording, number: int, scales: list[Scale]) -> list[di
     """The tokens of a sequence: text, phase, shades by cost, and the record in words."""
     prompt = recording.header["prompts"][number]
     came = [one for one in recording.tokens if one["sequence"] == number]
+    pieces = zip(prompt["tokens"], prompt["pieces"], strict=True)
+    prefill = {"given": True, "record": came[0] if came else None}
     given = [
-        {"text": piece, "token": token, "position": position, "record": came[0] if came else None}
-        for position, (token, piece) in enumerate(
-            zip(prompt["tokens"], prompt["pieces"], strict=True)
-        )
+        {"text": piece, "token": token, "position": position, **prefill}
+        for position, (token, piece) in enumerate(pieces)
     ]
-    made = [{**one, "record": one} for one in came]
+    made = [{**one, "given": False, "record": one} for one in came]
     return [
         {
             "text": one["text"].replace("\n", "\u21b5\n"),
             "token": one["token"],
-            "given": one["record"] is not one and "pass" not in one,
+            "given": one["given"],
             "shades": _shades(one["record"], scales),
             "about": _about(one),
         }
@@ -133,10 +133,10 @@ def _shades(record: Line | None, scales: list[Scale]) -> str:
 def _about(one: dict[str, Any]) -> str:
     record = one["record"]
     lines = [f"{one['text']!r}, token {one['token']} at position {one['position']}"]
-    if record is None:
+    if record is None:  # no pass has ended yet
         return lines[0]
     if record["phase"] == "prefill":
-        part = "is read by" if "pass" not in one else "comes of"
+        part = "is read by" if one["given"] else "comes of"
         n = record["new_tokens"] * record["batch"]
         lines.append(f"it {part} the prefill, one pass over {n:,} tokens; what all of it took:")
     else:
