@@ -13,9 +13,12 @@ from minigpt.views.options import ViewOptions
 VIEWS = {
     ".csv": "frames",
     ".folded": "folded",
+    ".pdf": "plots",
     ".pftrace": "trace",
     ".pickle": "memory_viz",
+    ".png": "plots",
     ".speedscope.json": "speedscope",
+    ".svg": "plots",
 }
 """The module of `minigpt.views` that writes files whose names end so."""
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple
 
+from minigpt.models.architectures import READERS
+from minigpt.planning.forward import kv_bytes
 from minigpt.recording.read import Line, Recording
 
 
@@ -42,6 +44,21 @@ def moments(recording: Recording) -> Iterator[Moment]:
         else:
             at = line["at"]
         yield Moment(at, line, live, alive)
+
+
+def filled(recording: Recording) -> list[int]:
+    """Bytes of the KV cache that hold keys and values after each pass, of all sequences.
+
+    Of what looks no further back than a window, no more than it: `kv_bytes` says how bytes grow
+    from token to token, the recording what one takes in its own dtype.
+    """
+    about = recording.header["config"]
+    config = READERS[about["model_type"]](about, str(recording.path))
+    one = kv_bytes(config, 1)
+    return [
+        token["batch"] * token["kv_bytes_per_token"] * kv_bytes(config, token["position"]) // one
+        for token in recording.passes
+    ]
 
 
 def _in_order(recording: Recording) -> Iterator[Line]:

@@ -80,7 +80,10 @@ def _frames(line: Line) -> list[Event]:
     name = f"{line['operation']} {shape} {line['dtype']}"
     where = {"filename": phase(line["pass"]), "line": line["pass"] or 0}
     outer = [{"name": part, **where} for part in reversed(parts(line["path"]))]
-    return [{"name": name, "filename": line["path"] or phase(line["pass"]), "line": line["number"]}, *outer]
+    return [
+        {"name": name, "filename": line["path"] or phase(line["pass"]), "line": line["number"]},
+        *outer,
+    ]
 
 
 def _segment(block: Event) -> Event:
