@@ -46,18 +46,25 @@ def moments(recording: Recording) -> Iterator[Moment]:
         yield Moment(at, line, live, alive)
 
 
-def filled(recording: Recording) -> list[int]:
-    """Bytes of the KV cache that hold keys and values after each pass, of all sequences.
+def reserved(recording: Recording) -> list[int]:
+    """Bytes of this run's KV cache after each pass, of all sequences."""
+    before = recording.header["live_bytes"]["kv_cache"]
+    return [one["live_bytes"]["kv_cache"] - before for one in recording.passes]
 
-    Of what looks no further back than a window, no more than it: `kv_bytes` says how bytes grow
-    from token to token, the recording what one takes in its own dtype.
+
+def filled(recording: Recording) -> list[int]:
+    """Bytes of them that hold keys and values.
+
+    Of a layer that looks no further back than a window, no more than that many positions are.
     """
     about = recording.header["config"]
     config = READERS[about["model_type"]](about, str(recording.path))
-    one = kv_bytes(config, 1)
+    whole = kv_bytes(config, recording.header["context"])  # of one sequence, in any dtype
+    if not whole:
+        return [0 for _ in recording.passes]
     return [
-        token["batch"] * token["kv_bytes_per_token"] * kv_bytes(config, token["position"]) // one
-        for token in recording.passes
+        held * kv_bytes(config, one["position"]) // whole
+        for one, held in zip(recording.passes, reserved(recording), strict=True)
     ]
 
 

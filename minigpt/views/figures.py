@@ -8,7 +8,7 @@ from counting.table import si
 from minigpt.models.paths import component, layer_number
 from minigpt.planning.accelerators import BITS
 from minigpt.planning.hardware import find, processor_name, this_cpu, threads
-from minigpt.recording.memory import filled, moments
+from minigpt.recording.memory import filled, moments, reserved
 from minigpt.recording.read import Recording
 from minigpt.views.options import ViewOptions
 
@@ -165,7 +165,8 @@ def roofline(axes: Any, recording: Recording, options: ViewOptions) -> None:
             said += f", {100 * point.speed / roof.at(point.intensity):.2g} % of the roof"
         look = {"color": colour, "markersize": 6, "markeredgecolor": "black"}
         axes.plot(*at, marker, linestyle="", label=said, **look)
-        _annotate(axes, point.name, at, (8, 0), "left", "center")
+        right = point.intensity == max(one.intensity for one in points)
+        _annotate(axes, point.name, at, (8 if right else -8, 0), "left" if right else "right")
     header = recording.header
     ran = header["machine"]["processor"] if header["device"] == "cpu" else header["device"]
     axes.legend(loc="lower right", title=None if roof and roof.here else f"as it ran on {ran}")
@@ -233,9 +234,8 @@ def _roof(recording: Recording, gpu: str | None) -> tuple[Roof | None, str]:
 
 def kv(axes: Any, recording: Recording, options: ViewOptions) -> None:
     """Bytes of the KV cache that are reserved, and those that are filled, by tokens in it."""
-    before = recording.header["live_bytes"]["kv_cache"]
-    reserved = [one["live_bytes"]["kv_cache"] - before for one in recording.passes]
-    if not any(reserved):
+    most = max(reserved(recording))
+    if not most:
         _nothing(axes, "KV cache", "this model keeps none")
         return
     tokens = [0, *(one["position"] for one in recording.passes)]
@@ -244,10 +244,10 @@ def kv(axes: Any, recording: Recording, options: ViewOptions) -> None:
     style = {"facecolor": ORANGE, "hatch": "////", "edgecolor": "white"}
     axes.fill_between(*ends, step="post", linewidth=0, **style)
     axes.step(*ends, "k", where="post", linewidth=0.5)
-    axes.axhline(max(reserved), color="black", linestyle="--", linewidth=1)
-    _annotate(axes, f"reserved {si(max(reserved))}B", (0, max(reserved)), (2, 3), "left", "bottom")
-    axes.set_ylim(0, 1.1 * max(reserved))
-    title = f"KV cache: {full[-1] / max(reserved):.0%} filled at the end"
+    axes.axhline(most, color="black", linestyle="--", linewidth=1)
+    _annotate(axes, f"reserved {si(most)}B", (0, most), (2, 3), "left", "bottom")
+    axes.set_ylim(0, 1.1 * most)
+    title = f"KV cache: {full[-1] / most:.0%} filled at the end"
     _finish(axes, title, ("tokens in it" + _each(recording), None), (None, "B"))
     axes.xaxis.get_major_locator().set_params(integer=True)
     _beside(axes, [(full[-1], f"filled {si(full[-1])}B")])
@@ -270,7 +270,7 @@ def _finish(axes: Any, title: str, x: Any, y: Any) -> None:
             axis.set_major_formatter(EngFormatter(unit))
 
 
-def _annotate(axes: Any, text: str, at: Any, offset: Any, ha: str, va: str) -> None:
+def _annotate(axes: Any, text: str, at: Any, offset: Any, ha: str, va: str = "center") -> None:
     """Text beside a point, so many typographic points away."""
     axes.annotate(text, at, offset, textcoords="offset points", ha=ha, va=va)
 

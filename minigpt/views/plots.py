@@ -42,7 +42,6 @@ def write(recording: Recording, path: Path, options: ViewOptions) -> None:
     """
     try:
         from matplotlib import rc_context
-        from matplotlib.figure import Figure
     except ImportError:
         raise InputError(
             f"{path.suffix} needs matplotlib: pip install -e '.[views]' in the clone"
@@ -50,15 +49,22 @@ def write(recording: Recording, path: Path, options: ViewOptions) -> None:
     if not recording.passes:
         raise InputError(f"{recording.path} has nothing to draw: no pass has ended in it")
     with rc_context(STYLE):
-        figure = Figure(figsize=(11, 7.5), layout="constrained")
-        if options.figure:
-            figure = Figure(figsize=(5.5, 3.75), layout="constrained")
-            DRAWN[options.figure](figure.subplots(), recording, options)
-        else:
-            figure.suptitle(_title(recording))
-            for axes, draw in zip(figure.subplots(2, 2).flat, DRAWN.values(), strict=True):
-                draw(axes, recording, options)
-        figure.savefig(path, dpi=DPI)
+        drawing(recording, options).savefig(path, dpi=DPI)
+
+
+def drawing(recording: Recording, options: ViewOptions) -> Any:
+    """The figure of matplotlib that `write` writes."""
+    from matplotlib.figure import Figure
+
+    if options.figure:
+        figure = Figure(figsize=(5.5, 3.75), layout="constrained")
+        DRAWN[options.figure](figure.subplots(), recording, options)
+        return figure
+    figure = Figure(figsize=(11, 7.5), layout="constrained")
+    figure.suptitle(_title(recording))
+    for axes, draw in zip(figure.subplots(2, 2).flat, DRAWN.values(), strict=True):
+        draw(axes, recording, options)
+    return figure
 
 
 def _title(recording: Recording) -> str:
