@@ -1,6 +1,7 @@
 """What figures show: each function draws one matter of a recording on axes of matplotlib."""
 
 from collections import Counter
+from functools import cache
 from textwrap import fill
 from typing import Any, NamedTuple
 
@@ -16,6 +17,9 @@ from minigpt.views.options import ViewOptions
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 COLOURS = (BLUE, ORANGE, GREEN, "#D55E00", "#56B4E9", PINK, "#F0E442")
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "++++")
+
+
+this_machine = cache(this_cpu)  # several figures of one command have the same roof
 
 
 class Look(NamedTuple):
@@ -148,14 +152,15 @@ def roofline(axes: Any, recording: Recording, options: ViewOptions) -> None:
     xs, ys = [point.intensity for point in points], [point.speed for point in points]
     if roof:
         xs, ys = [*xs, roof.rate / roof.bandwidth], [*ys, roof.rate]
-    left, right = min(xs) / 20, max(xs) * 20
-    axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(min(ys) / 20, max(ys) * 8))
+    left, right, high = min(xs) / 20, max(xs) * 20, max(ys) * 8
+    low = min(ys) * (min(ys) / high) ** 0.4  # below the points there is room for words
+    axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(low, high))
     if roof:
         ridge = roof.rate / roof.bandwidth
         axes.plot([left, ridge, right], [left * roof.bandwidth, roof.rate, roof.rate], "k")
         said = f"{si(roof.rate)}FLOP/s, {roof.kind}"
         _annotate(axes, said, (right, roof.rate), (0, 3), "right", "bottom")
-        middle = (max(left, min(ys) / 20 / roof.bandwidth) * ridge) ** 0.5
+        middle = (max(left, low / roof.bandwidth) * ridge) ** 0.5
         at = middle, middle * roof.bandwidth
         _annotate(axes, f"{si(roof.bandwidth)}B/s", at, (-5, 0), "right", "bottom")
     for point, colour, marker in zip(points, (BLUE, ORANGE), "os", strict=False):
@@ -169,7 +174,10 @@ def roofline(axes: Any, recording: Recording, options: ViewOptions) -> None:
         _annotate(axes, point.name, at, (8 if right else -8, 0), "left" if right else "right")
     header = recording.header
     ran = header["machine"]["processor"] if header["device"] == "cpu" else header["device"]
-    axes.legend(loc="lower right", title=None if roof and roof.here else f"as it ran on {ran}")
+    said = "operations recorded one by one" if header["ops"] else ""
+    if not (roof and roof.here):
+        said = f"as it ran on {ran}" + (f",\n{said}" if said else "")
+    axes.legend(loc="lower right", title=said or None)
     title = f"Roofline: {roof.name if roof else 'no roof, ' + why}"
     units = ("FLOP a byte read or written", None), (None, "FLOP/s")
     _finish(axes, fill(title, 62), *units)
@@ -224,7 +232,7 @@ def _roof(recording: Recording, gpu: str | None) -> tuple[Roof | None, str]:
     machine = header["machine"]["processor"], header["machine"]["cores"]
     if header["device"] != "cpu" or machine != (processor_name(), threads()):
         return None, "the run was on another machine: --gpu NAME draws one"
-    found = this_cpu()
+    found = this_machine()
     if bits > 32:
         return None, f"none is measured for {header['dtype']}: --gpu NAME draws one"
     kind = found.fastest(bits)

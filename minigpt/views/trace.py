@@ -40,6 +40,10 @@ def _write(recording: Recording, trace: "_Trace") -> None:
     slices, counters = _Slices(trace), _Counters(trace, recording.header["live_bytes"])
     tokens = [trace.track(f"tokens of prompt {i}") for i in range(len(recording.header["prompts"]))]
     passes = {one["pass"]: one for one in recording.passes}
+    if not recording.operations:  # which say it themselves
+        for row in recording.rows:
+            if row["phase"] == "cache":
+                counters.add(row)
     for at, line, live in _lines(recording):
         if line["type"] == "operation":
             slices.operation(line, passes.get(line["pass"], {}))
