@@ -256,13 +256,10 @@ def kv(axes: Any, recording: Recording, options: ViewOptions) -> None:
     _annotate(axes, f"reserved {si(most)}B", (0, most), (2, 3), "left", "bottom")
     axes.set_ylim(0, 1.1 * most)
     title = f"KV cache: {full[-1] / most:.0%} filled at the end"
-    _finish(axes, title, ("tokens in it" + _each(recording), None), (None, "B"))
+    each = ", of each sequence" if len(recording.header["prompts"]) > 1 else ""
+    _finish(axes, title, (f"tokens in it{each}", None), (None, "B"))
     axes.xaxis.get_major_locator().set_params(integer=True)
     _beside(axes, [(full[-1], f"filled {si(full[-1])}B")])
-
-
-def _each(recording: Recording) -> str:
-    return ", of each sequence" if len(recording.header["prompts"]) > 1 else ""
 
 
 def _finish(axes: Any, title: str, x: Any, y: Any) -> None:

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, filterwarnings
 
 from minigpt.errors import InputError
 from minigpt.recording.read import Recording
 from minigpt.views import figures
 from minigpt.views.options import ViewOptions
+from minigpt.views.stacks import model
 
 STYLE: Any = {
     "axes.grid": True,
@@ -48,7 +50,8 @@ def write(recording: Recording, path: Path, options: ViewOptions) -> None:
         ) from None
     if not recording.passes:
         raise InputError(f"{recording.path} has nothing to draw: no pass has ended in it")
-    with rc_context(STYLE):
+    with rc_context(STYLE), catch_warnings():
+        filterwarnings("ignore", "Glyph .* missing")  # of a name: a box stands in its place
         drawing(recording, options).savefig(path, dpi=DPI)
 
 
@@ -69,7 +72,7 @@ def drawing(recording: Recording, options: ViewOptions) -> Any:
 
 def _title(recording: Recording) -> str:
     header = recording.header
-    name = Path(header["model"]).name or header["model"]
+    name = Path(model(recording)).name
     name = name if len(name) <= 60 else f"{name[:29]}…{name[-30:]}"
     n, batch = len(recording.passes), len(header["prompts"])
     tokens = f"{n} new token{'s' if n > 1 else ''}"

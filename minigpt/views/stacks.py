@@ -1,10 +1,15 @@
-"""Where an operation stands: the parts of the model around it, and what it weighs there."""
+"""What views call things: models, passes, the parts around an operation; and what it weighs."""
 
 import re
 from collections.abc import Iterator
 
 from minigpt.errors import InputError
 from minigpt.recording.read import Line, Recording
+
+
+def model(recording: Recording) -> str:
+    """The name of the model, without bytes of a file's name that are no text."""
+    return str(recording.header["model"]).encode(errors="replace").decode()
 
 
 def phase(number: int | None) -> str:

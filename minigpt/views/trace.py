@@ -9,7 +9,7 @@ from minigpt.recording.memory import moments
 from minigpt.recording.read import Line, Recording
 from minigpt.views.frames import flat
 from minigpt.views.options import ViewOptions
-from minigpt.views.stacks import parts, phase
+from minigpt.views.stacks import model, parts, phase
 
 SHOWN = {"type", "pass", "path", "operation", "start", "at", "seconds", "freed", "text"}
 """Fields that a trace does not show as arguments of an event: its name and its times say them."""
@@ -29,7 +29,7 @@ def write(recording: Recording, path: Path, options: ViewOptions) -> None:
         ) from None
     try:
         with path.open("wb") as file:
-            _write(recording, _Trace(protos, file, recording.header["model"]))
+            _write(recording, _Trace(protos, file, model(recording)))
     except ValueError:  # of the protobuf, which has 64 bits
         raise InputError(
             f"{recording.path} has numbers above 2^63, which no trace can hold"

@@ -1,5 +1,6 @@
 """Traces for Perfetto, read back by its protobuf."""
 
+import json
 import sys
 from collections import defaultdict
 
@@ -158,6 +159,15 @@ def test_a_number_that_no_trace_holds_is_refused(tmp_path):
     with pytest.raises(InputError, match="numbers above 2\\^63"):
         written(recording, ".pftrace")
     assert not recording.path.with_name("view.pftrace").exists()
+
+
+@pytest.mark.parametrize("ending", [".csv", ".folded", ".pftrace", ".png", ".speedscope.json"])
+def test_a_name_that_is_no_text_is_no_hindrance(ending, tmp_path):
+    recording = ran(0, False, tmp_path).recording
+    first, rest = recording.path.read_text().split("\n", 1)
+    header = json.loads(first) | {"model": "odd\udcff_$1_\u6a21"}
+    recording.path.write_text(f"{json.dumps(header)}\n{rest}")
+    assert written(recording, ending, gpu="h100").stat().st_size
 
 
 def test_without_the_package_a_line_says_how_to_have_it(tmp_path, monkeypatch):
