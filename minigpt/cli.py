@@ -241,12 +241,15 @@ def report(
     gpu: Annotated[
         str | None, typer.Option(help="draw the roofline of a GPU too: a name of minigpt gpus")
     ] = None,
+    figure: Annotated[
+        str | None, typer.Option(help="in a picture, alone: memory, layers, roofline or kv")
+    ] = None,
 ) -> None:
     """Show a recording: as tables, or as files to look at."""
     from minigpt.commands.report import run
     from minigpt.views.options import ViewOptions
 
-    run(recording, to or (), ViewOptions(weight, gpu))
+    run(recording, to or (), ViewOptions(weight, gpu, figure))
 
 
 @app.command()
