@@ -1,6 +1,7 @@
 """What figures show: each function draws one matter of a recording on axes of matplotlib."""
 
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from textwrap import fill
 from typing import Any, NamedTuple
@@ -8,10 +9,11 @@ from typing import Any, NamedTuple
 from counting.table import si
 from minigpt.models.paths import component, layer_number
 from minigpt.planning.accelerators import BITS
-from minigpt.planning.hardware import find, processor_name, this_cpu, threads
+from minigpt.planning.hardware import find, this_cpu
 from minigpt.recording.memory import filled, moments, reserved
 from minigpt.recording.read import Recording
 from minigpt.views.options import ViewOptions
+from minigpt.views.roof import Roof, phases, recorded_here
 
 # The colours of Okabe and Ito, which the colour-blind tell apart, and hatches for those in grey.
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
@@ -148,15 +150,15 @@ def roofline(axes: Any, recording: Recording, options: ViewOptions) -> None:
     That is of `options.gpu`, or else of this machine, measured now, if the run was on it.
     """
     roof, why = _roof(recording, options.gpu)
-    points = [point for name in ("prefill", "decode") if (point := _point(recording, name))]
+    points = phases(recording)
     xs, ys = [point.intensity for point in points], [point.speed for point in points]
     if roof:
-        xs, ys = [*xs, roof.rate / roof.bandwidth], [*ys, roof.rate]
+        xs, ys = [*xs, roof.ridge], [*ys, roof.rate]
     left, right, high = min(xs) / 20, max(xs) * 20, max(ys) * 8
     low = min(ys) * (min(ys) / high) ** 0.4  # below the points there is room for words
     axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(low, high))
     if roof:
-        ridge = roof.rate / roof.bandwidth
+        ridge = roof.ridge
         axes.plot([left, ridge, right], [left * roof.bandwidth, roof.rate, roof.rate], "k")
         said = f"{si(roof.rate)}FLOP/s, {roof.kind}"
         _annotate(axes, said, (right, roof.rate), (0, 3), "right", "bottom")
@@ -166,7 +168,7 @@ def roofline(axes: Any, recording: Recording, options: ViewOptions) -> None:
     for point, colour, marker in zip(points, (BLUE, ORANGE), "os", strict=False):
         at = point.intensity, point.speed
         said = f"{point.name}: {si(point.speed)}FLOP/s"
-        if roof and roof.here:
+        if roof and roof.own:
             said += f", {100 * point.speed / roof.at(point.intensity):.2g} % of the roof"
         look = {"color": colour, "markersize": 6, "markeredgecolor": "black"}
         axes.plot(*at, marker, linestyle="", label=said, **look)
@@ -175,7 +177,7 @@ def roofline(axes: Any, recording: Recording, options: ViewOptions) -> None:
     header = recording.header
     ran = header["machine"]["processor"] if header["device"] == "cpu" else header["device"]
     said = "operations recorded one by one" if header["ops"] else ""
-    if not (roof and roof.here):
+    if not (roof and roof.own):
         said = f"as it ran on {ran}" + (f",\n{said}" if said else "")
     axes.legend(loc="lower right", title=said or None)
     title = f"Roofline: {roof.name if roof else 'no roof, ' + why}"
@@ -185,59 +187,19 @@ def roofline(axes: Any, recording: Recording, options: ViewOptions) -> None:
     axes.minorticks_off()
 
 
-class Point(NamedTuple):
-    """All passes of a phase: FLOP a byte that they read or wrote, and FLOP a second."""
-
-    name: str
-    intensity: float
-    speed: float
-
-
-def _point(recording: Recording, phase: str) -> Point | None:
-    passes = [one for one in recording.passes if one["phase"] == phase]
-    if not passes:
-        return None
-    flops = sum(one["flops"] for one in passes)
-    moved = sum(
-        sum((*one["bytes_read"].values(), *one["bytes_written"].values())) for one in passes
-    )
-    return Point(phase, flops / moved, flops / sum(one["seconds"] for one in passes))
-
-
-class Roof(NamedTuple):
-    """What hardware allows: FLOP a second in numbers of a kind, bytes a second.
-
-    Attributes:
-        here: whether the run was on it.
-    """
-
-    name: str
-    rate: float
-    kind: str
-    bandwidth: float
-    here: bool
-
-    def at(self, intensity: float) -> float:
-        """FLOP a second at so many FLOP a byte."""
-        return min(self.rate, self.bandwidth * intensity)
-
-
 def _roof(recording: Recording, gpu: str | None) -> tuple[Roof | None, str]:
     """The roof of a GPU, or of this machine if the run was on it; None, and why not."""
-    header, bits = recording.header, BITS[recording.header["dtype"]]
+    header = recording.header
     if gpu:
-        found = find(gpu)
-        kind = found.fastest(bits)
-        return Roof(found.name, found.flops[kind], kind, found.bandwidth, here=False), ""
-    machine = header["machine"]["processor"], header["machine"]["cores"]
-    if header["device"] != "cpu" or machine != (processor_name(), threads()):
+        return Roof.of(find(gpu), header["dtype"]), ""
+    if not recorded_here(recording):
         return None, "the run was on another machine: --gpu NAME draws one"
-    found = this_machine()
-    if bits > 32:
+    if BITS[header["dtype"]] > 32:
         return None, f"none is measured for {header['dtype']}: --gpu NAME draws one"
-    kind = found.fastest(bits)
-    name = f"{machine[0]}, {machine[1]} cores, measured"
-    return Roof(name, found.flops[kind], kind, found.bandwidth, here=True), ""
+    found = Roof.of(this_machine(), header["dtype"], own=True)
+    machine = header["machine"]
+    name = f"{machine['processor']}, {machine['cores']} cores, measured"
+    return replace(found, name=name), ""
 
 
 def kv(axes: Any, recording: Recording, options: ViewOptions) -> None:

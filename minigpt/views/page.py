@@ -18,8 +18,9 @@ from minigpt.views.panel import Panel
 from minigpt.views.panels.cache import cache
 from minigpt.views.panels.components import components
 from minigpt.views.panels.memory import memory
-from minigpt.views.panels.roofline import recorded_here, roofline
-from minigpt.views.panels.tokens import moved, tokens
+from minigpt.views.panels.roofline import roofline
+from minigpt.views.panels.tokens import tokens
+from minigpt.views.roof import moved, recorded_here
 
 EXACT = 2**53  # from here on a number of JavaScript is no longer each integer
 
@@ -28,7 +29,8 @@ def write(recording: Recording, path: Path, options: ViewOptions) -> None:
     """Writes the page about a run, with this machine measured if the run was on it."""
     cpu = this_cpu() if recorded_here(recording) else None
     gpu = None if options.gpu is None or (cpu and options.gpu == "cpu") else find(options.gpu)
-    path.write_text(page(recording, gpu, cpu), encoding="utf-8")
+    # A model's name may be any file's, also one whose bytes are no text.
+    path.write_text(page(recording, gpu, cpu), encoding="utf-8", errors="replace")
 
 
 def page(

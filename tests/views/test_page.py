@@ -23,7 +23,7 @@ from minigpt.views.charts import APART, counted, spread, spread_log
 from minigpt.views.high import Level, thinned
 from minigpt.views.options import ViewOptions
 from minigpt.views.page import embedded, page, write
-from minigpt.views.panels.roofline import recorded_here
+from minigpt.views.roof import recorded_here
 
 GPU = GPUS["rtx-3060-12gb"]
 PANELS = ("tokens", "components", "memory", "cache", "roofline")
@@ -233,6 +233,13 @@ def test_the_roof_of_this_machine_is_that_of_runs_on_it_alone(run_of_two):
         header = run_of_two.header | {"machine": run_of_two.header["machine"] | machine}
         assert not recorded_here(replace(run_of_two, header=header))
     assert not recorded_here(replace(run_of_two, header=run_of_two.header | {"device": "cuda"}))
+
+
+def test_a_page_is_written_of_a_model_of_any_name(run_of_two, tmp_path):
+    header = run_of_two.header | {"model": "odd\udcff_\u6a21", "device": "cuda"}
+    write(replace(run_of_two, header=header), tmp_path / "report.html", ViewOptions())
+    [heading] = pages.read((tmp_path / "report.html").read_text(encoding="utf-8")).all("h1")
+    assert heading.text.startswith("odd?_\u6a21: ")
 
 
 def test_a_page_is_written_of_a_recording(run_of_two, tmp_path, monkeypatch):

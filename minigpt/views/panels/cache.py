@@ -1,8 +1,7 @@
 """The KV cache: what was reserved for it, and how much of that is filled."""
 
 from counting.table import si
-from minigpt.models.architectures import READERS
-from minigpt.planning.forward import kv_bytes
+from minigpt.recording.memory import filled, reserved
 from minigpt.recording.read import Line, Recording
 from minigpt.views.charts import PASSES, SI, Spec, chart, counted, every, layer, linear, tips
 from minigpt.views.html import render, table
@@ -11,38 +10,24 @@ from minigpt.views.panel import Panel
 
 def cache(recording: Recording) -> Panel:
     """Reserved and filled bytes of keys and values after each pass."""
-    passes, thinner = every(recording.passes, PASSES)
-    if not passes or not passes[-1]["live_bytes"]["kv_cache"]:
+    if not any(reserved(recording)):
         return Panel("cache", "KV cache", "<p>Nothing was reserved for keys and values.</p>")
-    filled = [_filled(recording.header, one) for one in passes]
-    reserved = [one["live_bytes"]["kv_cache"] for one in passes]
+    last, full, held = recording.passes[-1], filled(recording), reserved(recording)
     html = render(
         "cache.html",
-        token=passes[-1]["kv_bytes_per_token"],
-        filled=filled[-1],
-        reserved=reserved[-1],
+        token=last["kv_bytes_per_token"],
+        filled=full[-1],
+        reserved=held[-1],
         context=recording.header["context"],
-        batch=passes[-1]["batch"],
-        share=filled[-1] / reserved[-1],
+        batch=last["batch"],
+        share=full[-1] / held[-1],
     )
-    rows = [
-        (one["keys"], full, held, f"{full / held:.1%}")
-        for one, full, held in zip(passes, filled, reserved, strict=True)
-    ]
+    keys = (one["keys"] for one in recording.passes)
+    all_rows = [(n, *of, f"{of[0] / of[1]:.1%}") for n, *of in zip(keys, full, held, strict=True)]
+    rows, thinner = every(all_rows, PASSES)
     columns = "tokens in the cache", "filled B", "reserved B", "share"
     tables = table(f"Filled and reserved as a table{thinner}", columns, rows)
     return Panel("cache", "KV cache", html, (_chart(rows, thinner),), tables)
-
-
-def _filled(header: Line, one: Line) -> int:
-    """Bytes that hold the keys and values of a pass and those before it, in a window the last.
-
-    Which part of the cache they are does not depend on its dtype.
-    """
-    config = READERS[header["config"]["model_type"]](header["config"], "config.json")
-    part, whole = (kv_bytes(config, n) for n in (one["keys"], header["context"]))
-    filled: int = one["live_bytes"]["kv_cache"] * part // whole
-    return filled
 
 
 def _chart(rows: list[tuple[int, int, int, str]], thinner: str) -> Spec:

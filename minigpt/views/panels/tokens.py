@@ -9,15 +9,11 @@ from counting.table import si
 from minigpt.recording.read import Line, Recording
 from minigpt.views.html import render, table
 from minigpt.views.panel import Panel
+from minigpt.views.roof import moved
 
 MOST = 400  # tokens that are shown; of more, those in the middle are left out
 
 Amount = Callable[[Line], float]
-
-
-def moved(record: Line) -> int:
-    """Bytes that a pass read and wrote."""
-    return sum(record["bytes_read"].values()) + sum(record["bytes_written"].values())
 
 
 COSTS: dict[str, tuple[str, Amount]] = {  # by name: the unit, and the amount in a record of a pass
