@@ -1,7 +1,7 @@
 """The record of a run, and of parts of it: conventions are in `views.py`, tables in `table.py`."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,12 +12,11 @@ from weakref import WeakSet
 from counting.charge import OPERATIONS, Charge, Spec
 from counting.counts import Counts, Key, Moment, Reported, Segment, fold, grouped, told
 from counting.memory import Event, Usage, larger
+from counting.observers import Observer, deaf, heard, observing
 
 CATEGORIES = ("weights", "kv_cache", "state", "activations")
 
 UNSETTLED = 100_000  # events that wait in a log, and events and rows that wait to become rows
-
-Observer = Callable[[str, Charge, tuple[Any, ...], Any], None]
 
 
 class Checkpoint(NamedTuple):
@@ -59,22 +58,21 @@ class Ledger(Reported):
         self.hot = self.charges  # where operators look; nowhere, while each is to be observed
         self.specs: dict[Any, Spec] = {}
         self.described: WeakSet[Spec] = WeakSet()  # since the last checkpoint
-        self.observers: dict[int, list[Observer]] = {}  # of each thread; see `observing`
+        self.observers: dict[int, list[Observer]] = {}  # of each thread; of 0, see `preceding`
         self.intervals: list[Interval] = []  # under way, the innermost last; see `interval`
         self.thread = 0  # whose turn it is, in an interval
         self._turn = RLock()
-        self._moment = RLock()  # held for one only: while events are entered, observers change
+        self.moment = RLock()  # held for one only: while events are entered, observers change
 
     @property
     def observer(self) -> Observer | None:
         """What hears of the operations of this thread, if anything does."""
-        hearing = self.observers.get(get_ident())
-        return hearing[-1] if hearing else None
+        return heard(self)
 
     @property
     def charging(self) -> bool:
         """Whether operations of this thread are charged; else it is in a block of `uncharged`."""
-        return _deaf not in self.observers.get(get_ident(), ())
+        return deaf not in self.observers.get(get_ident(), ())
 
     @contextmanager
     def uncharged(self) -> Iterator[None]:
@@ -84,16 +82,16 @@ class Ledger(Reported):
         """
         peaks = self.peak_bytes
         try:
-            with observing(self, _deaf):
+            with observing(self, deaf):
                 yield
         finally:
-            with self._moment:
+            with self.moment:
                 for name, live in self.live_bytes.items():
                     self.memory[name].peak = larger(peaks[name], live)
 
     def settle(self) -> None:
         """Enters the events of the log into totals and memory."""
-        with self._moment:
+        with self.moment:
             events = self.log[:]
             if not events:
                 return
@@ -121,14 +119,14 @@ class Ledger(Reported):
     @property
     def live_bytes(self) -> dict[str, Any]:
         """Bytes alive now, by category."""
-        with self._moment:
+        with self.moment:
             self.settle()
             return {name: usage.live for name, usage in self.memory.items()}
 
     @property
     def peak_bytes(self) -> dict[str, Any]:
         """The most bytes that were alive at once, category by category, since the start."""
-        with self._moment:
+        with self.moment:
             self.settle()
             return {name: usage.peak for name, usage in self.memory.items()}
 
@@ -138,7 +136,7 @@ class Ledger(Reported):
 
     def checkpoint(self) -> Checkpoint:
         """What it holds now, to which `restore` can take it back."""
-        with self._moment:
+        with self.moment:
             self.settle()
             self._describe_anew()
             memory = {name: (usage.live, usage.peak) for name, usage in self.memory.items()}
@@ -150,7 +148,7 @@ class Ledger(Reported):
         Arrays made since do not count as live, however long somebody holds them, and their ends
         change nothing. Arrays made before are taken to be alive still.
         """
-        with self._moment:
+        with self.moment:
             self.settle()
             for spec in self.described:
                 spec.freed.grows = 0
@@ -168,37 +166,11 @@ class Ledger(Reported):
 
     def snapshot(self) -> Counts:
         """What was counted so far; the difference of two snapshots is what ran between them."""
-        with self._moment:
+        with self.moment:
             self.settle()
             log, stop, base = self._entered, len(self._entered), self._base
             found = partial(fold, self.columns, log, 0, stop, base)
             return Counts(self.columns, found, list(self._totals), Moment(log, stop))
-
-
-def _deaf(path: str, charge: Charge, operands: tuple[Any, ...], result: Any) -> None:
-    """The observer of what is not charged: others do not hear of it while this one does."""
-
-
-@contextmanager
-def observing(ledger: Ledger, observer: Observer) -> Iterator[None]:
-    """A `with` block in which `observer(path, charge, operands, result)` hears of each operation.
-
-    It hears of those of its thread, once the operation has run and is recorded. Composites run
-    open, operation by operation, and the ledger's totals are the same as they would be closed. Of
-    several the last hears, whatever the order in which others end.
-    """
-    thread = get_ident()
-    with ledger._moment:
-        ledger.observers.setdefault(thread, []).append(observer)
-    try:
-        ledger.hot = {}
-        yield
-    finally:
-        with ledger._moment:
-            ledger.observers[thread].remove(observer)
-            if not ledger.observers[thread]:
-                del ledger.observers[thread]
-            ledger.hot = {} if ledger.observers else ledger.charges
 
 
 class NotItsTurn(RuntimeError):
