@@ -70,6 +70,12 @@ def generate(
         Path | None,
         typer.Option(help="one JSON line for each token; - is standard output, in place of text"),
     ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="a recording of the run, for minigpt report; or -, as --log")
+    ] = None,
+    ops: Annotated[
+        bool, typer.Option("--ops", help="record each operation too, which takes its time")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON document, no text")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="the text alone")] = False,
     trace_allocator: Annotated[
@@ -79,7 +85,7 @@ def generate(
     """Continue a text and count what it costs."""
     from minigpt.commands.generate import Output, run
 
-    output = Output(log, json, quiet, trace_allocator)
+    output = Output(log, record, ops, json, quiet, trace_allocator)
     sampling = options.sampling(max_new_tokens, temperature, top_k, top_p, seed, ignore_eos)
     given = [text for text in [prompt, *(prompts or [])] if text is not None]
     chosen = options.ModelOptions(model, revision, device, dtype, engine)
@@ -217,6 +223,27 @@ def gpus(
     from minigpt.commands.gpus import run
 
     run(json, gpu_file, measure_cpu)
+
+
+@app.command()
+def report(
+    recording: Annotated[Path, typer.Argument(help="what generate --record wrote")],
+    to: Annotated[
+        list[Path] | None,
+        typer.Option(help="a file to write, of the kind that its ending says (repeatable)"),
+    ] = None,
+    weight: Annotated[
+        str, typer.Option(help="what a width stands for: flops, bytes or seconds")
+    ] = "flops",
+    gpu: Annotated[
+        str | None, typer.Option(help="draw the roofline of a GPU too: a name of minigpt gpus")
+    ] = None,
+) -> None:
+    """Show a recording: as tables, or as files to look at."""
+    from minigpt.commands.report import run
+    from minigpt.views.options import ViewOptions
+
+    run(recording, to or (), ViewOptions(weight, gpu))
 
 
 @app.command()
