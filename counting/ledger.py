@@ -62,12 +62,27 @@ class Ledger(Reported):
         self.intervals: list[Interval] = []  # under way, the innermost last; see `interval`
         self.thread = 0  # whose turn it is, in an interval
         self._turn = RLock()
-        self.moment = RLock()  # held for one only: while events are entered, observers change
+        self._moment = RLock()  # held for one only: while events are entered, observers change
 
     @property
     def observer(self) -> Observer | None:
         """What hears of the operations of this thread, if anything does."""
         return heard(self)
+
+    @contextmanager
+    def hearing(self, thread: int, observer: Observer) -> Iterator[None]:
+        """A `with` block in which nothing runs that an observer, of a thread, could not hear of."""
+        with self._moment:
+            self.observers.setdefault(thread, []).append(observer)
+        try:
+            self.hot = {}
+            yield
+        finally:
+            with self._moment:
+                self.observers[thread].remove(observer)
+                if not self.observers[thread]:
+                    del self.observers[thread]
+                self.hot = {} if self.observers else self.charges
 
     @property
     def charging(self) -> bool:
@@ -85,13 +100,13 @@ class Ledger(Reported):
             with observing(self, deaf):
                 yield
         finally:
-            with self.moment:
+            with self._moment:
                 for name, live in self.live_bytes.items():
                     self.memory[name].peak = larger(peaks[name], live)
 
     def settle(self) -> None:
         """Enters the events of the log into totals and memory."""
-        with self.moment:
+        with self._moment:
             events = self.log[:]
             if not events:
                 return
@@ -119,14 +134,14 @@ class Ledger(Reported):
     @property
     def live_bytes(self) -> dict[str, Any]:
         """Bytes alive now, by category."""
-        with self.moment:
+        with self._moment:
             self.settle()
             return {name: usage.live for name, usage in self.memory.items()}
 
     @property
     def peak_bytes(self) -> dict[str, Any]:
         """The most bytes that were alive at once, category by category, since the start."""
-        with self.moment:
+        with self._moment:
             self.settle()
             return {name: usage.peak for name, usage in self.memory.items()}
 
@@ -136,7 +151,7 @@ class Ledger(Reported):
 
     def checkpoint(self) -> Checkpoint:
         """What it holds now, to which `restore` can take it back."""
-        with self.moment:
+        with self._moment:
             self.settle()
             self._describe_anew()
             memory = {name: (usage.live, usage.peak) for name, usage in self.memory.items()}
@@ -148,7 +163,7 @@ class Ledger(Reported):
         Arrays made since do not count as live, however long somebody holds them, and their ends
         change nothing. Arrays made before are taken to be alive still.
         """
-        with self.moment:
+        with self._moment:
             self.settle()
             for spec in self.described:
                 spec.freed.grows = 0
@@ -166,7 +181,7 @@ class Ledger(Reported):
 
     def snapshot(self) -> Counts:
         """What was counted so far; the difference of two snapshots is what ran between them."""
-        with self.moment:
+        with self._moment:
             self.settle()
             log, stop, base = self._entered, len(self._entered), self._base
             found = partial(fold, self.columns, log, 0, stop, base)

@@ -34,7 +34,7 @@ def observing(ledger: Any, observer: Observer) -> Iterator[None]:
     open, operation by operation, and the ledger's totals are the same as they would be closed. Of
     several the last hears, whatever the order in which others end.
     """
-    with _hearing(ledger, get_ident(), observer):
+    with ledger.hearing(get_ident(), observer):
         yield
 
 
@@ -49,26 +49,10 @@ def preceding(ledger: Any, observer: Observer) -> Iterator[None]:
     """
     outside = _preceding.set((*_preceding.get(), (ledger, observer)))
     try:
-        with _hearing(ledger, 0, observer):  # no thread is 0
+        with ledger.hearing(0, observer):  # no thread is 0
             yield
     finally:
         _preceding.reset(outside)
-
-
-@contextmanager
-def _hearing(ledger: Any, thread: int, observer: Observer) -> Iterator[None]:
-    """A `with` block in which nothing runs that an observer could not hear of."""
-    with ledger.moment:
-        ledger.observers.setdefault(thread, []).append(observer)
-    try:
-        ledger.hot = {}
-        yield
-    finally:
-        with ledger.moment:
-            ledger.observers[thread].remove(observer)
-            if not ledger.observers[thread]:
-                del ledger.observers[thread]
-            ledger.hot = {} if ledger.observers else ledger.charges
 
 
 def _tell(
