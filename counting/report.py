@@ -76,7 +76,7 @@ class Report:
 
         from counting import table
 
-        notes = [*self._notes()]
+        notes = [*self.notes()]
         parts: list[Any] = [self._operations(), *([""] if notes else []), *notes]
         if self.live is not None and self.peak is not None:
             parts += ["", table.memory(self.counts, self.live, self.peak)]
@@ -86,6 +86,11 @@ class Report:
         return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        from counting import notebook
+
+        return notebook.report(self)
 
     def _operations(self) -> Any:
         from counting.table import table
@@ -111,7 +116,7 @@ class Report:
         made.add_row(*(("total", "") if by_path else ("total",)), *cells(counts))
         return made
 
-    def _notes(self) -> Iterator[str]:
+    def notes(self) -> Iterator[str]:
         """What a reader must know of the total, a line each."""
         cost = self.counts.cost
         if "fma" in cost:

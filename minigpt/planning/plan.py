@@ -88,6 +88,11 @@ class Plan:
     prompt: int
     overhead: int = OVERHEAD
 
+    def _repr_html_(self) -> str:
+        from minigpt.planning import notebook
+
+        return notebook.plan(self)
+
     # Memory
 
     @cached_property

@@ -63,6 +63,7 @@ def test_bars_add_up_to_the_flop_that_were_counted(seed, ops, tmp_path):
     heights = {}
     for bar in axes.patches:
         place = round(bar.get_x() + bar.get_width() / 2)
+        assert bar.get_y() == heights.get(place, 0)  # upon those before
         heights[place] = heights.get(place, 0) + int(bar.get_height())
     assert sum(heights.values()) == flops(run.counts)
     layers = run.lm.config.layers
