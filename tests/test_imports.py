@@ -79,6 +79,7 @@ ORDER = (
     ("minigpt.checkpoint",),
     ("minigpt.fast", "minigpt.planning"),
     ("minigpt.inference", "minigpt.formulas"),
+    ("minigpt.views",),
     ("minigpt.commands",),
     ("minigpt.stepping",),
     ("minigpt.bench",),

@@ -1,0 +1,1 @@
+"""Looking at a run: each file makes one view of a recording, and records nothing itself."""
