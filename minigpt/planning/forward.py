@@ -159,16 +159,16 @@ def _of_all(kinds: Counts, alike: tuple[int, ...]) -> Mapping[tuple[str, str], t
 
 def kv_bytes(config: Config, tokens: int, dtype: str = "float16", cache: str = "compressed") -> int:
     """Bytes of cache that a sequence of `tokens` tokens must hold: of a window, no more than it."""
-    return _kept(config, tokens, dtype, cache)["kv_cache"]
+    return held(config, tokens, dtype, cache)["kv_cache"]
 
 
 def state_bytes(config: Config, dtype: str = "float16") -> int:
     """Bytes of state that a sequence must hold, however many tokens it has."""
-    return _kept(config, 1, dtype, "compressed")["state"]
+    return held(config, 1, dtype, "compressed")["state"]
 
 
 @lru_cache(maxsize=1024)
-def _kept(config: Config, tokens: int, dtype: str, cache: str) -> Counter[str]:
+def held(config: Config, tokens: Any, dtype: str, cache: str) -> Counter[str]:
     """Bytes that a sequence keeps from pass to pass, by category."""
     few, alike = config.short()
     with category("weights"):
@@ -176,7 +176,7 @@ def _kept(config: Config, tokens: int, dtype: str, cache: str) -> Counter[str]:
     kept: Counter[str] = Counter()
     layers = build(few, weights, cache).new_cache(1, tokens).layers
     for number, n in Counter(alike).items():
-        kept[layers[number].CATEGORY] += n * int(layers[number].nbytes)
+        kept[layers[number].CATEGORY] += n * layers[number].nbytes
     return kept
 
 
