@@ -74,17 +74,18 @@ def formulas(
     one_of("cache", cache or "compressed", ("compressed", "expanded"))
     of = symbolic(config)
     sizes = Pass(T, N, B, logits, dtype, cache)
-    whole = _executed(of, sizes, scores)
+    whole = of_pass(of, sizes, scores)
     # A window's ring takes one token in place, and several in order: other bytes.
     return (
-        replace(whole, model=model, of_one=_executed(of, replace(sizes, T=1), "full"))
+        replace(whole, model=model, of_one=of_pass(of, replace(sizes, T=1), "full"))
         if ("W" in of.legend)
         else replace(whole, model=model)
     )
 
 
 @lru_cache(maxsize=64)
-def _executed(of: Symbolic, sizes: Pass, scores: str) -> "Formulas":
+def of_pass(of: Symbolic, sizes: Pass, scores: str = "full") -> "Formulas":
+    """The closed forms of a pass of symbolic sizes; `formulas` knows the names of its options."""
     run, peak = _run(of, sizes)
     rows = {key: list(row) for key, row in run.items()}
     if scores == "causal":

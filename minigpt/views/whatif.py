@@ -15,11 +15,12 @@ import sympy
 
 from counting.views import matmul
 from minigpt.errors import InputError
-from minigpt.formulas.closed_forms import Formulas, formulas
+from minigpt.formulas.closed_forms import N, of_pass
 from minigpt.formulas.decoded import of_a_token, told
 from minigpt.formulas.figures import kv_bytes_per_token, sizes
 from minigpt.formulas.notation import plain
 from minigpt.formulas.sized import B, U, n, p, q, s, sized
+from minigpt.formulas.symbols import Symbolic, symbolic
 from minigpt.models.architectures import PRESETS
 from minigpt.models.config import Config
 from minigpt.planning.accelerators import BITS
@@ -28,11 +29,14 @@ from minigpt.planning.plan import PROMPT
 from minigpt.views.panel import Panel
 from minigpt.views.whatif_chart import DTYPES, WEIGHTS, chart
 
-OFFERED = ("gpt2", "gpt2-xl", "llama-3.2-1b", "llama-3.1-8b", "llama-3.1-405b", "qwen3-8b")
-OFFERED += ("gemma-3-27b", "mixtral-8x7b", "gpt-oss-20b", "deepseek-r1")
+OFFERED = (
+    *("gpt2", "gpt2-xl", "llama-3.2-1b", "llama-3.1-8b", "llama-3.1-405b", "qwen3-8b"),
+    *("gemma-3-27b", "mixtral-8x7b", "gpt-oss-20b", "deepseek-r1"),
+)
 MOST_SEQUENCES = 256
 EXACT = 2**53  # whole numbers below it have a double of their own
 _LINE = 46  # letters of a formula on a line, on a narrow screen
+_JOINED = "\N{NO-BREAK SPACE}"
 
 
 def whatif(
@@ -72,7 +76,7 @@ def whatif(
 
 _TEXT = """\
 <p>Choose another model, context, batch, type or GPU. The page evaluates the closed forms that
-running each model on symbols gave, so the numbers are those of these two commands, to the digit:</p>
+running each model on symbols gave: the numbers are those of these two commands, to the digit.</p>
 <pre>minigpt count MODEL --past CONTEXT-1 --batch BATCH --dtype TYPE
 minigpt plan MODEL --context CONTEXT --batch BATCH --dtype TYPE --gpu GPU</pre>
 <p>A step decodes one token of each sequence, which looks at all tokens of the context. A prompt
@@ -98,27 +102,29 @@ def _facts(model: str, config: Config) -> dict[str, Any]:
 
 def _letters(model: str, config: Config) -> Iterator[str]:
     """The formulas of a step in letters, in lines, and what each letter is."""
-    found = formulas(config, model, logits="last", dtype="float16")
-    flop = of_a_token(matmul(found.counts))
-    kept = kv_bytes_per_token(found.of.config, Pass(), found.of.times)["kv_bytes_per_token"]
-    both = {
-        "2mnp of a step = B × (": f"{plain(flop) if found.of.gpt2 else told(flop)})",
-        "KV cache of a token in float16 = ": plain(kept),
-        "with ": ", ".join(f"{name} = {size:,}" for name, size in _values(found).items()),
+    of = symbolic(config)
+    flop = of_a_token(matmul(of_pass(of, Pass(1, N, B, "last")).counts))
+    kept = kv_bytes_per_token(of.config, Pass(), of.times)["kv_bytes_per_token"]
+    said = {
+        "2mnp of a step = B (": f"{plain(flop) if of.gpt2 else told(flop)})",
+        "cache of a token, float16 = ": plain(kept),
+        "n tokens of context, ": ", ".join(f"{name} = {size:,}" for name, size in _values(of)),
     }
-    for head, formula in both.items():
-        yield from textwrap.wrap(head + formula, _LINE, break_long_words=False)
+    for head, formula in said.items():
+        together = formula.replace(" ", _JOINED).replace(f"{_JOINED}+{_JOINED}", " + ")
+        yield from textwrap.wrap(head + together.replace(f",{_JOINED}", ", "), _LINE)
 
 
-def _values(found: Formulas) -> dict[str, int]:
-    known = sizes(found.of.of)
-    if found.of.gpt2:
+def _values(of: Symbolic) -> Iterator[tuple[str, int]]:
+    """The letters and their values, those that stand for two others too."""
+    known = sizes(of.of)
+    if of.gpt2:
         known |= {"d": known["H"] * known["D"]}
     elif "G" in known:
         known |= {"H": known["K"] * known["G"]}
     if "L" not in known:
         known |= {"L": sum(size for name, size in known.items() if name.startswith("L_"))}
-    return known
+    yield from sorted(known.items())
 
 
 def _terms(model: str, config: Config, bits: int, most: int) -> Iterator[dict[str, Any]]:

@@ -56,15 +56,15 @@ LETTERS = {  # as in `formulas.sized`: how the inputs, and the experts met, give
     "n": "min(models[model].limit, round(pow(2, context)))",
     "B": "batch",
     "p": f"min(n, {PROMPT})",
-    "E": "models[model].experts",
-    "A": "models[model].met",
-    "met_B": "E * (1 - pow(1 - A / E, B))",
-    "met_p": "E * (1 - pow(1 - A / E, p))",
+    "routed": "models[model].experts",  # E would be Euler's number
+    "chosen": "models[model].met",
+    "met_B": "routed * (1 - pow(1 - chosen / routed, B))",
+    "met_p": "routed * (1 - pow(1 - chosen / routed, p))",
     # Python's round: a half goes to the even one
     "U": "met_B % 1 == 0.5 ? 2 * round(met_B / 2) : round(met_B)",
     "U_p": "met_p % 1 == 0.5 ? 2 * round(met_p / 2) : round(met_p)",
-    "s": "ceil(B * A / U)",
-    "q": "ceil(p * A / U_p)",
+    "s": "ceil(B * chosen / U)",
+    "q": "ceil(p * chosen / U_p)",
     "bits": "widths[dtype]",
     "held": f"weights == '{WEIGHTS[0]}' ? bits : widths[weights]",
     "G": "gpus",
@@ -216,13 +216,23 @@ def chart(
             {
                 "data": {"values": heads},
                 "mark": {**named, "fontWeight": "bold"},
-                "encoding": {**left, **at, "text": {"field": "name"}},
+                "encoding": {
+                    **left,
+                    **at,
+                    "text": {"field": "name"},
+                    "description": {"field": "name"},
+                },
             },
             {
                 "data": {"values": [{"y": height + LINE}]},
                 "transform": [{"calculate": "models[model].letters", "as": "letters"}],
                 "mark": {**named, "baseline": "top", "lineBreak": "\n", "lineHeight": LINE - 4},
-                "encoding": {**left, **at, "text": {"field": "letters"}},
+                "encoding": {
+                    **left,
+                    **at,
+                    "text": {"field": "letters"},
+                    "description": {"field": "letters"},
+                },
             },
         ],
     }
@@ -242,7 +252,7 @@ def _inputs(models: Any, first: dict[str, Any], most: int) -> list[dict[str, Any
         "gpus": ("GPUs", NUMBERS_OF_GPUS),
     }
     ranges = {"context": ("context, 2 to the", longest, 0.125), "batch": ("batch", most, 1)}
-    bound = {
+    bound: dict[str, dict[str, Any]] = {
         name: {"input": "range", "min": min(step, 1) - step if step < 1 else 1, "max": top}
         | {"step": step, "name": f"{label} "}
         for name, (label, top, step) in ranges.items()
@@ -266,15 +276,14 @@ def _known(models: Any) -> list[dict[str, Any]]:
 
 
 def _rates(gpu: Accelerator) -> dict[str, Any]:
+    widths = sorted({*BITS.values()} - {BITS["float64"]})
     return {
         "memory": gpu.memory,
         "bandwidth": gpu.bandwidth,
         "cache": gpu.cache,
         "link": gpu.link_bandwidth,
         "rates": {name: gpu.flops.get(f"{name}/float32") for name in DTYPES},
-        "fastest": {
-            str(bits): gpu.flops[gpu.fastest(bits)] for bits in sorted({*BITS.values()} - {64})
-        },
+        "fastest": {str(bits): gpu.flops[gpu.fastest(bits)] for bits in widths},
     }
 
 
