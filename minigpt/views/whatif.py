@@ -35,7 +35,7 @@ OFFERED = (
 )
 MOST_SEQUENCES = 256
 EXACT = 2**53  # whole numbers below it have a double of their own
-_LINE = 46  # letters of a formula on a line, on a narrow screen
+_LINE = 54  # letters of a formula on a line, on a narrow screen
 _JOINED = "\N{NO-BREAK SPACE}"
 
 
@@ -74,14 +74,18 @@ def whatif(
     return Panel("what-if", "What if", _TEXT + told, (chart(models, terms, first, most),))
 
 
-_TEXT = """\
-<p>Choose another model, context, batch, type or GPU. The page evaluates the closed forms that
-running each model on symbols gave: the numbers are those of these two commands, to the digit.</p>
-<pre>minigpt count MODEL --past CONTEXT-1 --batch BATCH --dtype TYPE
-minigpt plan MODEL --context CONTEXT --batch BATCH --dtype TYPE --gpu GPU</pre>
-<p>A step decodes one token of each sequence, which looks at all tokens of the context. A prompt
-comes alone: the whole context, at most 1,024 tokens, logits of the last position. Attention is
-fused. What plan assumes is assumed here too; a floor is what no engine beats.</p>
+_TEXT = f"""\
+<style>
+#what-if input[name="context"] + * {{ display: inline-block; max-width: 5ch; overflow: hidden; }}
+</style>
+<p>Another model, context, batch, dtype or GPU. The page evaluates the closed forms that running
+each model on symbols gave: the numbers are those of these commands, to the digit.</p>
+<pre>minigpt count MODEL --past CONTEXT-1 --batch BATCH --dtype DTYPE
+minigpt count MODEL --new-tokens PROMPT --logits last --dtype DTYPE
+minigpt plan MODEL --context CONTEXT --batch BATCH --dtype DTYPE --gpu GPU</pre>
+<p>A step decodes one token of each sequence, which looks at the whole context. A prompt comes
+alone: the context, at most {PROMPT:,} tokens. Attention is fused, and what <code>plan</code>
+assumes is assumed here. It fits for certain, maybe, or not: a runtime takes more or less.</p>
 """
 
 

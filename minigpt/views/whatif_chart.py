@@ -13,9 +13,10 @@ from minigpt.planning.plan import OVERHEAD, OVERHEAD_RANGE, PROMPT
 from minigpt.planning.roofline import PHASE_SECONDS
 
 DTYPES = ("float16", "bfloat16", "float32")
-WEIGHTS = ("as the numbers", "int8", "int4")
+WEIGHTS = ("as dtype", "int8", "int4")
 NUMBERS_OF_GPUS = (1, 2, 4, 8, 16, 32, 64)
 LINE = 22  # pixels
+_WIDTH = {"expr": "min(width, 420)"}  # of the lines: a number is not to stand far from its name
 
 Row = tuple[str, str, str]  # its field, its name on the page, how its value is written
 
@@ -165,8 +166,8 @@ def chart(
     number = {"type": "text", "align": "right", "baseline": "middle"}
     at = {"y": {"field": "y", "type": "quantitative", "scale": None, "axis": None}}
     lies = {"field": "bar_y", "type": "quantitative", "scale": None, "axis": None}
-    left, right = {"x": {"value": 0}}, {"x": {"value": "width"}}
-    scale = {"zero": True, "nice": False}
+    left, right = {"x": {"value": 0}}, {"x": {"value": _WIDTH}}
+    scale = {"zero": True, "nice": False, "range": [0, _WIDTH]}
     length = {"field": "value", "type": "quantitative", "axis": None, "scale": scale}
     kept = [field for of in ROWS.values() for field, _, _ in of]
     return {
@@ -246,8 +247,8 @@ def _inputs(models: Any, first: dict[str, Any], most: int) -> list[dict[str, Any
     longest = math.ceil(math.log2(max(one["limit"] for one in models.values())))
     selects = {
         "model": ("model", [*models]),
-        "dtype": ("numbers in", DTYPES),
-        "weights": ("weights in", WEIGHTS),
+        "dtype": ("dtype", DTYPES),
+        "weights": ("weights dtype", WEIGHTS),
         "gpu": ("GPU", [*GPUS]),
         "gpus": ("GPUs", NUMBERS_OF_GPUS),
     }

@@ -28,6 +28,7 @@ def moved(page, chosen):
                 element,
                 value,
             )
+    page.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
 
 
 def shown(page):
