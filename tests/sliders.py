@@ -1,7 +1,8 @@
-"""What the sliders of the page must say: drawn choices, and the documents of `count` and `plan`."""
+"""The sliders of a run, and what they must say: drawn choices, documents of `count` and `plan`."""
 
 import math
 import random
+from functools import cache
 from typing import Any
 
 from minigpt.commands.count import document as counted
@@ -12,8 +13,16 @@ from minigpt.planning.accelerators import GPUS
 from minigpt.planning.count import count
 from minigpt.planning.forward import Pass
 from minigpt.planning.plan import Options, plan
+from minigpt.views.whatif import whatif
 
-OWN = "smollm2-135m"  # a run's model, which is offered by no other reason
+OWN = "smollm2-135m"  # a run's model, offered for no other reason
+
+
+@cache
+def specification() -> dict[str, Any]:
+    """The chart with the sliders of a run."""
+    [spec] = whatif(OWN, PRESETS[OWN], context=2048, batch=1, dtype="bfloat16").charts
+    return spec
 
 
 def drawn(seed: int, spec: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from minigpt.errors import InputError
 from minigpt.formulas.claims import Claim, hold, rows_of
-from minigpt.formulas.notation import si
 from minigpt.formulas.published import Published
 from minigpt.models.architectures import PRESETS
 from minigpt.models.config import Config
@@ -26,7 +25,7 @@ def formulas_panel(model: str, config: Config) -> Panel:
     Args:
         model: the name of `config`.
     """
-    charts, text = list[dict[str, Any]](), [_TEXT]
+    charts, text, tables = list[dict[str, Any]](), [_TEXT], list[str]()
     for name, one in {model: config, BESIDE: PRESETS[BESIDE]}.items():
         try:
             claims = _held(name, one)
@@ -34,12 +33,16 @@ def formulas_panel(model: str, config: Config) -> Panel:
             text.append(f"<p>{html.escape(str(error))}.</p>")
             continue
         charts.append(_chart(name, claims))
-        text.append(_table(name, claims))
-    return Panel("formulas", "Published formulas", "".join(text), tuple(charts))
+        tables.append(_table(name, claims))
+    return Panel("formulas", "Published formulas", "".join(text), tuple(charts), "".join(tables))
 
 
 _TEXT = """\
-<style>#formulas select { max-width: 100%; }</style>
+<style>
+#formulas .vega-bindings { grid-template-columns: minmax(0, 44rem); }
+#formulas .vega-bind label { grid-template-columns: auto minmax(0, 1fr) 0; }
+#formulas td:last-child { text-align: left; }
+</style>
 <p>What is published of the FLOP of a token, held against execution, in the convention and for the
 pass of its source: training is three forward passes, or four where activations are recomputed.
 The gap between the lines is what is missing or too much.</p>
@@ -70,8 +73,9 @@ def _table(model: str, claims: dict[str, list[Claim]]) -> str:
     heads = ("formula", "at 1 token", f"at {longest:,}", "difference from execution")
     head = "".join(f'<th scope="col">{cell}</th>' for cell in heads)
     return (
-        f"<details><summary>All formulas, of {html.escape(model)}</summary><table>"
-        f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></details>"
+        f"<details><summary>All formulas, of {html.escape(model)}</summary>"
+        '<div class="scroll" tabindex="0"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div></details>"
     )
 
 
@@ -100,7 +104,7 @@ def _chart(model: str, claims: dict[str, list[Claim]]) -> dict[str, Any]:
     return {
         "width": "container",
         "height": 260,
-        "title": {"text": model, "anchor": "start"},
+        "title": model,
         "params": [
             {
                 "name": "formula",
@@ -160,9 +164,9 @@ def _points(name: str, of: list[Claim]) -> Iterator[dict[str, Any]]:
 
 
 def _gap(of: list[Claim]) -> str:
-    """The formula, how far it is off, and which terms, in lines."""
+    """How far it is off, and which terms are, in lines."""
     last = of[-1]
     ends = [f"{claim.deviation:+.2f} % at {claim.n:,}" for claim in (of[0], last)]
-    flop = si(_of_a_token(last, last.executed))
-    said = [f"{', '.join(ends)}: {flop}FLOP a token", *(last.reasons or ("no difference",))]
+    executed = f"execution: {last.executed_form}"
+    said = [", ".join(ends), executed, *(last.reasons or ("no difference",))]
     return "\n".join(line for text in said for line in textwrap.wrap(text, _LINE))

@@ -12,10 +12,13 @@ class Panel:
         name: its id in the page, in lower case with hyphens.
         title: its heading.
         html: text before the charts; may be "".
-        charts: Vega-Lite specifications, as wide as their container.
+        charts: Vega-Lite specifications, as wide as their container. The `title` of one, a string,
+            is set as a line of the page over it, which folds where the page is narrow.
+        tables: what stands after the charts: the same in numbers; may be "".
     """
 
     name: str
     title: str
     html: str
     charts: tuple[dict[str, Any], ...] = ()
+    tables: str = ""

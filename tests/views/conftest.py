@@ -1,23 +1,12 @@
-"""What tests of the views share: the sliders of a run, and a browser."""
+"""What tests of the views share: a browser."""
 
 import os
 import shutil
 
 import pytest
-from sliders import OWN
-
-from minigpt.models.architectures import PRESETS
-from minigpt.views.whatif import whatif
 
 CHROMIUM = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
 CHROMIUM += " --disable-background-networking --disable-component-update --disable-sync"
-
-
-@pytest.fixture(scope="session")
-def sliders():
-    """The specification of the sliders of a run."""
-    [spec] = whatif(OWN, PRESETS[OWN], context=2048, batch=1, dtype="bfloat16").charts
-    return spec
 
 
 @pytest.fixture(scope="session")

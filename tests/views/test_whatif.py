@@ -6,12 +6,17 @@ import xml.etree.ElementTree as xml
 
 import pytest
 import vl_convert
-from sliders import OWN, drawn, said
+from sliders import OWN, drawn, said, specification
 
 from minigpt.models.architectures import PRESETS
 from minigpt.models.routing import expected_experts
 from minigpt.views import whatif_chart
 from minigpt.views.whatif import OFFERED, whatif
+
+
+@pytest.fixture(scope="module")
+def sliders():
+    return specification()
 
 
 def shown(spec, chosen):

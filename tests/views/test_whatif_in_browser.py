@@ -2,21 +2,22 @@
 
 import pytest
 import vl_convert
-from selenium.webdriver.support.ui import Select
-from sliders import drawn, said
+from sliders import drawn, said, specification
 
 
 @pytest.fixture(scope="module")
-def page(browser, sliders, tmp_path_factory):
+def page(browser, tmp_path_factory):
     """The sliders in a page of their own, opened from disk."""
     file = tmp_path_factory.mktemp("page") / "sliders.html"
-    file.write_text(vl_convert.vegalite_to_html(sliders, bundle=True), encoding="utf-8")
+    file.write_text(vl_convert.vegalite_to_html(specification(), bundle=True), encoding="utf-8")
     browser.get(file.as_uri())
     return browser
 
 
 def moved(page, chosen):
     """The inputs moved to these values, each event as a hand on it gives."""
+    from selenium.webdriver.support.ui import Select
+
     for name, value in chosen.items():
         element = page.find_element("css selector", f"[name={name}]")
         if element.tag_name == "select":
@@ -46,8 +47,8 @@ def shown(page):
 
 
 @pytest.mark.parametrize("seed", range(100, 112))
-def test_moved_sliders_say_what_count_and_plan_say(page, sliders, seed):
-    chosen = drawn(seed, sliders)
+def test_moved_sliders_say_what_count_and_plan_say(page, seed):
+    chosen = drawn(seed, specification())
     moved(page, chosen)
     assert shown(page) == said(chosen), chosen
 
