@@ -165,9 +165,10 @@ def _over_queries(entry: Any) -> Any:
 
 def largest(candidates: Iterable[Any]) -> tuple[Any, ...]:
     """Polynomials without those that never exceed another, whatever the sizes."""
+    apart = {sympy.sympify(candidate): None for candidate in candidates}
+    above_one = {s: s + 1 for candidate in apart for s in candidate.free_symbols if s != N}
     kept: list[Any] = []
-    for candidate in dict.fromkeys(candidates):
-        above_one = {s: s + 1 for s in sympy.sympify(candidate).free_symbols if s != N}
+    for candidate in apart:
         kept = [k for k in kept if not _never_above(k, candidate, above_one)]
         if not any(_never_above(candidate, k, above_one) for k in kept):
             kept.append(candidate)

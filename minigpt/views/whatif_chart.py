@@ -133,7 +133,6 @@ _SHORT = (
     "(datum.x >= 999.5 ? format(datum.x, ',.0f') : datum.x >= 1e-4 ? format(datum.x, '.3~r')"
     " : replace(format(datum.x, '.2~e'), 'e-', 'e-0'))"
 )
-_TIMED = ["time", "rate"]
 WRITTEN = {
     "x": "datum.how == 'time' && datum.value < 0.9995 ? 1000 * datum.value : datum.value",
     "text": "datum.how == 'word' ? datum.value : "
