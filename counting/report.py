@@ -68,7 +68,7 @@ class Report:
         made = {}
         for i, name in enumerate(self.columns):
             column = [row[i] for row in rows]
-            made[name] = pandas.Series(column, dtype=_dtype(column) if i > 2 else None)
+            made[name] = pandas.Series(column, dtype=dtype(column) if i > 2 else None)
         return pandas.DataFrame(made)
 
     def __str__(self) -> str:
@@ -149,7 +149,8 @@ def _figures(cost: Cost) -> str:
     return ", ".join(f"{grouped(n)} {name}" for name, n in parts.items() if n != 0)
 
 
-def _dtype(column: list[Any]) -> Any:
+def dtype(column: list[Any]) -> Any:
+    """What holds numbers, and their sum, as they are: "int64", or else `object`."""
     whole = all(isinstance(n, int) for n in column)
     return "int64" if whole and sum(map(abs, column)) < WIDEST else object
 

@@ -38,7 +38,9 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     """Imports a public name when it is asked for: `minigpt --help` needs none of them."""
     if name == "__version__":
-        return _version()
+        from minigpt.version import version
+
+        return version()
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
@@ -49,16 +51,3 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """What is public, imported yet or not."""
     return sorted(__all__)
-
-
-def _version() -> str:
-    """The version that was installed, or that of a clone which is run as it lies there."""
-    import tomllib
-    from importlib.metadata import PackageNotFoundError, version
-    from pathlib import Path
-
-    try:
-        return version("minigpt-counting")
-    except PackageNotFoundError:
-        project = Path(__file__).parents[1] / "pyproject.toml"
-        return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])

@@ -71,7 +71,7 @@ GPU = (
 )
 
 # Folders and files from the ground up: each imports of itself, and of those before it.
-GROUND = ("minigpt.errors", "minigpt.notes", "minigpt.schema")
+GROUND = ("minigpt.errors", "minigpt.notes", "minigpt.schema", "minigpt.version")
 ORDER = (
     ("counting", *GROUND),
     ("minigpt.storage",),
@@ -79,6 +79,7 @@ ORDER = (
     ("minigpt.checkpoint",),
     ("minigpt.fast", "minigpt.planning"),
     ("minigpt.inference", "minigpt.formulas"),
+    ("minigpt.recording",),
     ("minigpt.views",),
     ("minigpt.commands",),
     ("minigpt.stepping",),

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from counting.table import table
-from minigpt.bench.engines import agreeing, threads
+from minigpt.bench.engines import agreeing
 from minigpt.bench.rounds import start
 from minigpt.bench.subject import Subject, subject
 from minigpt.bench.worker import Case, Job
@@ -19,6 +19,7 @@ from minigpt.errors import InputError
 from minigpt.fast.packed import DTYPES
 from minigpt.inference.generate import encode, generate
 from minigpt.inference.load import LanguageModel, load
+from minigpt.planning.hardware import threads
 from minigpt.schema import SCHEMA
 
 REFERENCE = next(iter(DTYPES))

@@ -1,13 +1,9 @@
 """What can be measured: this program in its ways of running, and the peers, at their precisions."""
 
-import os
-import platform
-import re
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import takewhile
-from pathlib import Path
 from typing import NamedTuple
 
 from minigpt.errors import InputError, did_you_mean
@@ -133,19 +129,3 @@ def agreeing(sequences: Sequence[Sequence[int]], others: Sequence[Sequence[int]]
     """How many tokens are those of others of the same shape, up to where each sequence parts."""
     each = (zip(*both, strict=True) for both in zip(sequences, others, strict=True))
     return sum(1 for pairs in each for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-
-def threads() -> int:
-    """The cores that this process may run on: every engine gets as many threads."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def processor() -> str:
-    """The name of this machine's processor, or its kind where it has none."""
-    try:
-        about = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        about = ""
-    named = re.search(r"^model name\s*: (.+)$", about, re.M)
-    return named[1] if named else platform.machine()

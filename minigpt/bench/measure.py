@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from minigpt.bench.engines import ENGINES, Entry, agreeing, processor, threads
+from minigpt.bench.engines import ENGINES, Entry, agreeing
 from minigpt.bench.report import Row, cliffs, compared, floor_bytes, markdown, table
 from minigpt.bench.rounds import Measured, bandwidth, interleaved, start
 from minigpt.bench.subject import Subject, subject
 from minigpt.bench.worker import Case, Job, Outcome
 from minigpt.commands.terminal import console
 from minigpt.errors import InputError
+from minigpt.planning.hardware import processor_name, threads
 from minigpt.schema import SCHEMA
 
 SWEEP = (1, 2, 4, 8, 16, 32, 64)
@@ -48,7 +49,7 @@ class Result(NamedTuple):
             "schema": SCHEMA,
             "rows": [row.record() for row in self.rows],
             "bandwidth_gb_s": self.measured.bandwidth / 1e9,
-            "processor": processor(),
+            "processor": processor_name(),
             "cores": threads(),
             "versions": {name: ENGINES[name].versions for name in engines},
             "notes": self.notes,

@@ -1,4 +1,4 @@
-"""The log of a run: a JSON object for each token, in a file or on standard output."""
+"""The log and the recording of a run: JSON lines, in a file or on standard output."""
 
 import json
 import sys
@@ -15,19 +15,25 @@ STDOUT = Path("-")  # the records are what is printed
 
 
 @contextmanager
-def open_log(path: Path | None, lm: LanguageModel) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """What writes a record of a run of `lm` to a log; nothing without a path.
+def open_lines(
+    path: Path | None, name: str, lm: LanguageModel, beside: Path | None = None
+) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """What writes JSON objects of a run of `lm`, a line for each; nothing without a path.
+
+    Args:
+        name: what errors call the file.
+        beside: another file that is written at the same time.
 
     Raises:
-        InputError: it cannot be written, or is a file that the program reads.
+        InputError: it cannot be written, or is a file that the program reads or writes.
     """
     if path is None:
         yield lambda record: None
     elif path == STDOUT:
         yield lambda record: print(json.dumps(record), flush=True)
     else:
-        check_apart([path], _in_use(lm))
-        with lines(path, f"the log {path}") as write:
+        check_apart([path], [*_in_use(lm), *([beside] if beside else [])])
+        with lines(path, f"the {name} {path}") as write:
             yield lambda record: write(json.dumps(record).encode())
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import platform
+import re
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -88,15 +90,15 @@ def this_cpu() -> Accelerator:
     """
     import numpy as np
 
-    told = hasattr(os, "sched_getaffinity")  # not on every system
-    processors = os.sched_getaffinity(0) if told else set(range(os.cpu_count() or 1))
-    n, threads = 1024, len(processors)
+    n = 1024
     a = np.ones((n, n), np.float32)
     product = np.empty_like(a)
     rate = 2 * n**3 / min(repeat(lambda: np.matmul(a, a, out=product), number=1, repeat=4))
-    bandwidth = READ / min(reading(threads))
+    bandwidth = READ / min(reading(threads()))
     memory, told_by = _memory()
-    said = f"measured here and now, {threads} threads: float32 matmul of {n} x {n}, read of 256 MiB"
+    said = (
+        f"measured here and now, {threads()} threads: float32 matmul of {n} x {n}, read of 256 MiB"
+    )
     return Accelerator(
         "CPU",
         {"float32/float32": rate},
@@ -104,9 +106,30 @@ def this_cpu() -> Accelerator:
         memory,
         said,
         memory_source=told_by,
-        cache=_cache(processors),
+        cache=_cache(processors()),
         measured=True,
     )
+
+
+def processors() -> set[int]:
+    """The numbers of the processors that this process may run on."""
+    told = hasattr(os, "sched_getaffinity")  # not on every system
+    return os.sched_getaffinity(0) if told else set(range(os.cpu_count() or 1))
+
+
+def threads() -> int:
+    """How many of them there are: every engine gets as many threads."""
+    return len(processors())
+
+
+def processor_name() -> str:
+    """The name of this machine's processor, or its kind where it has none."""
+    try:
+        about = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        about = ""
+    named = re.search(r"^model name\s*: (.+)$", about, re.M)
+    return named[1] if named else platform.machine()
 
 
 def _memory(groups: Path = Path("/sys/fs/cgroup")) -> tuple[int, str]:

@@ -1,1 +1,1 @@
-"""Looking at a run: each file makes one view of a recording, and records nothing itself."""
+"""What a recording looks like: one file for each way. None of them records or runs anything."""

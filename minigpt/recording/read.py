@@ -1,0 +1,137 @@
+"""The reading of a recording, of one too that was cut off or is still being written."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from counting import Counts, Ledger
+from minigpt.errors import InputError
+from minigpt.recording import VERSION
+
+Line = dict[str, Any]
+
+FIELDS = {  # what a line of each type has at least
+    "run": ("model", "config", "parameters", "dtype", "prompts", "context", "live_bytes"),
+    "token": ("pass", "token", "text", "position", "sequence", "phase", "flops", "seconds"),
+    "operation": ("number", "pass", "path", "operation", "kinds", "bytes", "freed", "seconds"),
+    "row": ("phase", "path", "operation", "calls", "dots", "kinds", "bytes_read", "bytes_written"),
+    "end": ("tokens", "seconds", "peak_bytes"),
+}
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a run did; docs/recording.md says what the fields of its lines are.
+
+    Attributes:
+        path: of its file.
+        header: its first line: model, machine, prompts, options.
+        tokens: a line for each token, with the record of its pass.
+        operations: a line for each operation, if they were recorded.
+        rows: what each phase did, by path and operation; none of a run that did not end.
+        end: the last line; None of a run that did not end, or has not yet.
+        notes: what a reader of it should know, a line each.
+    """
+
+    path: Path
+    header: Line
+    tokens: list[Line]
+    operations: list[Line]
+    rows: list[Line]
+    end: Line | None
+    notes: tuple[str, ...]
+
+    def counts(self, phase: str | None = None) -> Counts:
+        """What the run did, or a phase of it, by path and operation; see `rows`.
+
+        Args:
+            phase: "cache", which is its making, "prefill" or "decode".
+        """
+        rows: dict[tuple[str, str], list[int]] = {}
+        columns = Ledger().columns
+        for line in self.rows:
+            if phase in (None, line["phase"]):
+                row = rows.setdefault((line["path"], line["operation"]), [0] * len(columns))
+                for column, n in _amounts(line).items():
+                    row[columns[column]] += n
+        return Counts(columns, {key: tuple(row) for key, row in rows.items()})
+
+    @property
+    def passes(self) -> list[Line]:
+        """A token of each pass: the others of a batch tell of the same one."""
+        first: dict[int, Line] = {}
+        for token in self.tokens:
+            first.setdefault(token["pass"], token)
+        return [*first.values()]
+
+
+def read(path: Path) -> Recording:
+    """The recording in a file.
+
+    Raises:
+        InputError: it cannot be read, is no recording, or is of a version that is not known.
+    """
+    notes: list[str] = []
+    lines: dict[str, list[Line]] = {kind: [] for kind in FIELDS}
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(_lines(file, path, notes), start=1):
+                kind = line.get("type")
+                if (number == 1) != (kind == "run"):
+                    raise InputError(f"{path} is no recording: {_no_recording(number)}")
+                if number == 1 and line.get("recording") != VERSION:
+                    raise InputError(
+                        f"{path} is a recording of version {line.get('recording')!r}; this "
+                        f"program reads version {VERSION}: record the run again"
+                    )
+                if kind in lines:  # of what later versions add nothing is known here
+                    lacks = [name for name in FIELDS[kind] if name not in line]
+                    if lacks:
+                        raise InputError(f"{path}, line {number}: a {kind} without {lacks[0]!r}")
+                    lines[kind].append(line)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    if not lines["run"]:
+        raise InputError(f"{path} is no recording: {_no_recording(1)}")
+    if not lines["end"]:
+        notes.append("the run did not end, or has not yet: what each phase did is not known")
+    return Recording(
+        path,
+        header=lines["run"][0],
+        tokens=lines["token"],
+        operations=lines["operation"],
+        rows=lines["row"],
+        end=lines["end"][-1] if lines["end"] else None,
+        notes=tuple(notes),
+    )
+
+
+def _amounts(line: Line) -> Line:
+    """The figures of a row by the columns of a ledger."""
+    moved = {("read", name): n for name, n in line["bytes_read"].items()}
+    moved |= {("written", name): n for name, n in line["bytes_written"].items()}
+    return {"calls": line["calls"], "dots": line["dots"], **line["kinds"], **moved}
+
+
+def _no_recording(number: int) -> str:
+    if number == 1:
+        return "minigpt generate --record FILE writes one"
+    return f"a second run begins at line {number}"
+
+
+def _lines(file: Any, path: Path, notes: list[str]) -> Iterator[Line]:
+    """The lines, but for a last one that is cut, of which a note is made."""
+    for number, text in enumerate(file, start=1):
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            line = None
+        whole = isinstance(line, dict)
+        if not whole and number > 1 and not text.endswith("\n"):
+            notes.append(f"the last line, {number}, is cut: it is left out")
+        elif not whole:
+            raise InputError(f"{path}, line {number}, is no JSON object: {_no_recording(1)}")
+        else:
+            yield line

@@ -1,0 +1,78 @@
+"""`generate --record` and `minigpt report`, as a user meets them."""
+
+import json
+
+import pytest
+from checkpoints import PROMPT, SHORT, checkpoint
+
+from minigpt.recording.read import read
+
+
+@pytest.fixture
+def recording(command, here):
+    """A recording of a short run of the shipped model."""
+    command("generate", PROMPT, *SHORT, "--record", "run.jsonl", "--quiet")
+    return here / "run.jsonl"
+
+
+def test_a_recording_has_all_that_a_log_has(command, here, said):
+    result = command("generate", PROMPT, *SHORT, "--quiet", "--log", "log", "--record", "run")
+    assert (result.stdout, result.stderr) == (f"{said}\n", "")
+    logged = [json.loads(line) for line in (here / "log").read_text().splitlines()]
+    found = read(here / "run")
+    assert found.header["prompts"][0]["text"] + "".join(t["text"] for t in found.tokens) == said
+    for line, token in zip(logged, found.tokens, strict=True):
+        assert line.items() <= token.items()
+
+
+def test_a_recording_goes_to_standard_output_in_place_of_text(command):
+    result = command("generate", PROMPT, *SHORT, "--quiet", "--record", "-", "--ops")
+    kinds = [json.loads(line)["type"] for line in result.stdout.splitlines()]
+    assert (kinds[0], kinds[-1], kinds.count("token")) == ("run", "end", 6)
+
+
+def rows(text):
+    """The rows of tables, of any width."""
+    return [line.split() for line in text.splitlines() if line.strip()]
+
+
+def test_report_says_what_generate_said(command, recording):
+    told = rows(command("generate", PROMPT, *SHORT).stderr)
+    report = rows(command("report", recording).stdout)
+    begin, end = ([row[0] for row in told].index(name) for name in ("component", "time"))
+    told = [row for row in told[begin:end] if row[0] != "sample"]  # it is no part of a pass
+    assert report[-len(told) :] == told
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--ops"], "--ops adds operations to a recording: give --record FILE too"),
+        (["--record", "-", "--log", "-"], "--log - and --record - print on standard output"),
+        (["--record", "-", "--json"], "--record - and --json print on standard output"),
+        (["--record", "x", "--log", "./x"], "x cannot be both the log and the recording"),
+    ],
+)
+def test_what_would_print_twice_is_refused_before_anything_runs(command, here, options, says):
+    result = command("generate", PROMPT, *options)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert says in result.stderr.replace("./x", "x")
+    assert not list(here.iterdir())
+
+
+def test_a_recording_is_never_written_over_the_model(command, here):
+    model = checkpoint(here / "model")
+    weights = model / "model.safetensors"
+    before = weights.read_bytes()
+    result = command("generate", "ab", "--model", model, *SHORT, "--record", weights)
+    assert result.returncode == 2
+    assert "in use" in result.stderr
+    assert weights.read_bytes() == before
+
+
+def test_a_view_is_never_written_over_the_recording(command, recording):
+    link = recording.with_name("link.csv")
+    link.symlink_to(recording)
+    before = recording.read_bytes()
+    result = command("report", recording, "--to", link)
+    assert (result.returncode, recording.read_bytes()) == (2, before)
