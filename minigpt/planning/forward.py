@@ -161,25 +161,25 @@ def _of_all(kinds: Counts, alike: tuple[int, ...]) -> Mapping[tuple[str, str], t
 
 def kv_bytes(config: Config, tokens: int, dtype: str = "float16", cache: str = "compressed") -> int:
     """Bytes of cache that a sequence of `tokens` tokens must hold: of a window, no more than it."""
-    return _kept(config, tokens, dtype, cache)["kv_cache"]
+    return held(config, tokens, dtype, cache)["kv_cache"]
 
 
 def state_bytes(config: Config, dtype: str = "float16") -> int:
     """Bytes of state that a sequence must hold, however many tokens it has."""
-    return _kept(config, 1, dtype, "compressed")["state"]
+    return held(config, 1, dtype, "compressed")["state"]
 
 
 @lru_cache(maxsize=1024)
-def _kept(config: Config, tokens: int, dtype: str, cache: str) -> Counter[str]:
+def held(config: Config, tokens: Any, dtype: str, cache: str) -> Counter[str]:
     """Bytes that a sequence keeps from pass to pass, by category."""
     kept: Counter[str] = Counter()
     for layer, n in cache_layers(config, tokens, dtype, cache):
-        kept[layer.CATEGORY] += n * int(layer.nbytes)
+        kept[layer.CATEGORY] += n * layer.nbytes
     return kept
 
 
 def cache_layers(
-    config: Config, capacity: int, dtype: str = "float16", cache: str = "compressed"
+    config: Config, capacity: Any, dtype: str = "float16", cache: str = "compressed"
 ) -> list[tuple[LayerCache | State, int]]:
     """What layers keep of a sequence, on shapes: each kind, and how many layers it stands for."""
     few, alike = config.short()
