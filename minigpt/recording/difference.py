@@ -4,7 +4,6 @@ from typing import Any
 
 from minigpt.errors import InputError
 from minigpt.formulas.difference import Name, Pair, beside, roles
-from minigpt.models.architectures import READERS
 from minigpt.models.paths import component
 from minigpt.recording.read import Recording
 
@@ -78,14 +77,12 @@ def components(a: Recording, b: Recording) -> dict[str, dict[str, dict[str, Pair
 
 
 def _names(a: Recording, b: Recording) -> tuple[Name, Name]:
-    configs = [(one.header["config"], one.path) for one in (a, b)]
-    kinds = [values.get("model_type") for values, _ in configs]
-    if kinds[0] == kinds[1] or not all(kind in READERS for kind in kinds):
+    kinds = [one.header["config"].get("model_type") for one in (a, b)]
+    if kinds[0] == kinds[1]:
         return component, component
     try:
-        first, second = (READERS[kind](*of) for kind, of in zip(kinds, configs, strict=True))
-        return roles(first, second)
-    except InputError:  # a model has no closed forms
+        return roles(a.config, b.config)
+    except InputError:  # a model has no closed forms, or none here
         return component, component
 
 

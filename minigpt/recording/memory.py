@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple
 
-from minigpt.models.architectures import READERS
 from minigpt.planning.forward import kv_bytes
 from minigpt.recording.read import Line, Recording
 
@@ -57,8 +56,7 @@ def filled(recording: Recording) -> list[int]:
 
     Of a layer that looks no further back than a window, no more than that many positions are.
     """
-    about = recording.header["config"]
-    config = READERS[about["model_type"]](about, str(recording.path))
+    config = recording.config
     whole = kv_bytes(config, recording.header["context"])  # of one sequence, in any dtype
     if not whole:
         return [0 for _ in recording.passes]

@@ -1,7 +1,7 @@
 """A run as one page of HTML that fetches nothing: `minigpt report run.jsonl --to report.html`."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from counting.table import si
 from minigpt.planning.accelerators import Accelerator
 from minigpt.planning.hardware import find, this_cpu
 from minigpt.recording.read import Recording
+from minigpt.views.formulas_panel import formulas_panel
 from minigpt.views.html import render, table
 from minigpt.views.options import ViewOptions
 from minigpt.views.panel import Panel
@@ -21,6 +22,7 @@ from minigpt.views.panels.memory import memory
 from minigpt.views.panels.roofline import roofline
 from minigpt.views.panels.tokens import tokens
 from minigpt.views.roof import moved, recorded_here
+from minigpt.views.whatif import whatif
 
 EXACT = 2**53  # from here on a number of JavaScript is no longer each integer
 
@@ -37,14 +39,12 @@ def page(
     recording: Recording,
     gpu: Accelerator | None = None,
     cpu: Accelerator | None = None,
-    further: Sequence[Panel] = (),
 ) -> str:
     """The page about a run, in one file that fetches nothing.
 
     Args:
         gpu: whose roof is drawn beside.
         cpu: the machine of the run, as `this_cpu` measures it.
-        further: panels after those about the run.
     """
     header = recording.header
     panels = [
@@ -53,7 +53,7 @@ def page(
         memory(recording),
         cache(recording),
         roofline(recording, gpu, cpu),
-        *further,
+        *_of_the_model(recording),
     ]
     own = files("minigpt.views")
     n = len(recording.tokens)
@@ -71,6 +71,14 @@ def page(
         vega=_text(own / "vega" / "vega.js"),
         licence=(own / "vega" / "LICENSE").read_text(encoding="utf-8"),
     )
+
+
+def _of_the_model(recording: Recording) -> Iterator[Panel]:
+    """The panels about its closed forms, which hold for any run of it."""
+    header, config = recording.header, recording.config
+    batch = len(header["prompts"])
+    yield whatif(header["model"], config, header["context"], batch, header["dtype"])
+    yield formulas_panel(header["model"], config)
 
 
 def _text(file: Any) -> Markup:

@@ -130,13 +130,19 @@ PLAN = {  # of the figures, in the order in which one takes of another; as `plan
 
 # As Python's `.3g`: figures behind the point without zeros at the end; small ones with an exponent.
 _SHORT = (
-    "(datum.x >= 999.5 ? format(datum.x, ',.0f') : datum.x >= 1e-4 ? format(datum.x, '.3~r')"
-    " : replace(format(datum.x, '.2~e'), 'e-', 'e-0'))"
+    "(datum.x >= 999.5 ? format(datum.even, ',.0f') : datum.x >= 1e-4 ? format(datum.even, '.3~r')"
+    " : replace(format(datum.even, '.2~e'), 'e-', 'e-0'))"
 )
 WRITTEN = {
     "x": "datum.how == 'time' && datum.value < 0.9995 ? 1000 * datum.value : datum.value",
+    # What lies in the middle between two goes to the even one, as in Python; JavaScript goes up.
+    "unit": "datum.how == 'rate' || datum.x >= 999.5 ? 1 : "
+    "pow(10, 2 - floor(log(datum.x) / LN10))",
+    "units": "datum.x * datum.unit",
+    "even": "datum.units % 1 == 0.5 && floor(datum.units) % 2 == 0 ? "
+    "floor(datum.units) / datum.unit : datum.x",
     "text": "datum.how == 'word' ? datum.value : "
-    "datum.how == 'rate' ? format(datum.value, ',.0f') : "
+    "datum.how == 'rate' ? format(datum.even, ',.0f') : "
     f"datum.how == 'time' ? {_SHORT} + (datum.value < 0.9995 ? ' ms' : ' s') : "
     "(datum.value < 0 ? '-' : '') + format(abs(datum.value), ',d')",
     "missing": "datum.timed && !here.rates[dtype]",

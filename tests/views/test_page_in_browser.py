@@ -7,6 +7,7 @@ from minigpt import load
 from minigpt.planning.accelerators import GPUS
 from minigpt.views.page import page
 
+CHARTED = ("components", "memory", "cache", "roofline", "what-if", "formulas")
 WIDTHS = {"phone": 390, "desktop": 1280}
 GPU = GPUS["rtx-3060-12gb"]
 CPU = GPU._replace(name="CPU", flops={"float32/float32": 6e10}, bandwidth=3e10, measured=True)
@@ -67,7 +68,7 @@ def show(browser, file, width, theme):
 
 def test_it_is_drawn_whole_and_apart(opened, file):
     found = marked(opened)
-    assert [*dict.fromkeys(found)] == ["components", "memory", "cache", "roofline"]
+    assert [*dict.fromkeys(found)] == [*CHARTED]
     assert found.count("memory") == {"tokens": 1, "operations": 3}[file.stem]
     assert len(opened.find_elements("css selector", ".t")) == 7 + 64
     assert_apart(opened)

@@ -1,15 +1,23 @@
 """The sliders in a browser: moved there, they say what `count` and `plan` say."""
 
+from dataclasses import replace
+
 import pytest
-import vl_convert
-from sliders import drawn, said, specification
+from recordings import recorded
+from sliders import OWN, drawn, said, specification
+
+from minigpt import load
+from minigpt.models.architectures import PRESETS
+from minigpt.views.page import page as about
 
 
 @pytest.fixture(scope="module")
 def page(browser, tmp_path_factory):
-    """The sliders in a page of their own, opened from disk."""
+    """The page about a run of a model whose name and sizes are another's, opened from disk."""
     file = tmp_path_factory.mktemp("page") / "sliders.html"
-    file.write_text(vl_convert.vegalite_to_html(specification(), bundle=True), encoding="utf-8")
+    _, run = recorded(load(), ["To be"], file.with_suffix(".jsonl"), max_new_tokens=2)
+    header = run.header | {"model": OWN, "config": PRESETS[OWN].values(), "dtype": "bfloat16"}
+    file.write_text(about(replace(run, header=header | {"context": 2048})), encoding="utf-8")
     browser.get(file.as_uri())
     return browser
 
@@ -19,7 +27,7 @@ def moved(page, chosen):
     from selenium.webdriver.support.ui import Select
 
     for name, value in chosen.items():
-        element = page.find_element("css selector", f"[name={name}]")
+        element = page.find_element("css selector", f"#what-if [name={name}]")
         if element.tag_name == "select":
             Select(element).select_by_visible_text(str(value))
         else:
@@ -35,7 +43,7 @@ def moved(page, chosen):
 def shown(page):
     """The numbers in the DOM by their names."""
     marks = page.execute_script(
-        "return [...document.querySelectorAll('svg text[aria-label]')]"
+        "return [...document.querySelectorAll('#what-if svg text[aria-label]')]"
         ".map(mark => [mark.getAttribute('aria-label'), mark.textContent])"
     )
     found = {}
