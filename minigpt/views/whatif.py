@@ -35,7 +35,7 @@ OFFERED = (
 )
 MOST_SEQUENCES = 256
 EXACT = 2**53  # whole numbers below it have a double of their own
-_LINE = 54  # letters of a formula on a line, on a narrow screen
+_LINE = 48  # letters of a formula on a line, on a narrow screen
 _JOINED = "\N{NO-BREAK SPACE}"
 
 
