@@ -33,7 +33,7 @@ from minigpt.views.whatif_chart import DTYPES, WEIGHTS, chart
 OFFERED = ("gpt2", "gpt2-xl", "llama-3.1-8b", "llama-3.1-405b", "gemma-3-27b", "deepseek-r1")
 MOST_SEQUENCES = 256
 EXACT = 2**53  # whole numbers below it have a double of their own
-_LINE = 54  # letters of a formula on a line, on a narrow screen
+_LINE = 48  # letters of a formula on a line, on a narrow screen
 _JOINED = "\N{NO-BREAK SPACE}"
 
 
