@@ -38,11 +38,6 @@ def formulas_panel(model: str, config: Config) -> Panel:
 
 
 _TEXT = """\
-<style>
-#formulas .vega-bindings { grid-template-columns: minmax(0, 44rem); }
-#formulas .vega-bind label { grid-template-columns: auto minmax(0, 1fr) 0; }
-#formulas td:last-child { text-align: left; }
-</style>
 <p>What is published of the FLOP of a token, held against execution, in the convention and for the
 pass of its source: training is three forward passes, or four where activations are recomputed.
 The gap between the lines is what is missing or too much.</p>

@@ -73,16 +73,6 @@ def whatif(
 
 
 _TEXT = f"""\
-<style>
-#what-if pre {{ white-space: pre-wrap; }}
-.chart.vega-embed:has(.vega-bindings) {{ display: flex; flex-direction: column; gap: 1rem; }}
-.vega-bindings {{ order: -1; display: grid; gap: 0.35rem 2.5rem; }}
-.vega-bindings {{ grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); }}
-.vega-bind label {{ display: grid; grid-template-columns: 8.5rem minmax(0, 1fr) 3.5rem; }}
-.vega-bind label {{ align-items: center; gap: 0.5rem; }}
-.vega-bind label > :last-child:not(select) {{ white-space: nowrap; overflow: hidden; }}
-.vega-bind select {{ grid-column: 2 / 4; font: inherit; }}
-</style>
 <p>Another model, context, batch, dtype or GPU. The page evaluates the closed forms that running
 each model on symbols gave: the numbers are those of these commands, to the digit.</p>
 <pre>minigpt count MODEL --past CONTEXT-1 --batch BATCH --dtype DTYPE

@@ -136,8 +136,7 @@ _SHORT = (
 WRITTEN = {
     "x": "datum.how == 'time' && datum.value < 0.9995 ? 1000 * datum.value : datum.value",
     # What lies in the middle between two goes to the even one, as in Python; JavaScript goes up.
-    "unit": "datum.how == 'rate' || datum.x >= 999.5 ? 1 : "
-    "pow(10, 2 - floor(log(datum.x) / LN10))",
+    "unit": "datum.how == 'rate' || datum.x >= 999.5 ? 1 : pow(10, 2 - floor(log(datum.x) / LN10))",
     "units": "datum.x * datum.unit",
     "even": "datum.units % 1 == 0.5 && floor(datum.units) % 2 == 0 ? "
     "floor(datum.units) / datum.unit : datum.x",
