@@ -10,6 +10,8 @@ from checkpoints import ROOT
 FILES = sorted(notebooks.FOLDER.glob("*.ipynb"))
 MOST = 250_000  # bytes of a file, pictures and all
 
+pytestmark = pytest.mark.once
+
 
 def cells(notebook, kind):
     return [cell for cell in notebook.cells if cell.cell_type == kind]

@@ -22,6 +22,8 @@ return [...document.querySelectorAll('.chart')].map(chart =>
     .map(([text, box]) => [text.textContent, box.left, box.top, box.right, box.bottom]))
 """
 
+pytestmark = pytest.mark.once
+
 
 def written(lm, prompts, file, **options):
     """The page about a run."""

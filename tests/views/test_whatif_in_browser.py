@@ -10,6 +10,8 @@ from minigpt import load
 from minigpt.models.architectures import PRESETS
 from minigpt.views.page import page as about
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def page(browser, tmp_path_factory):
