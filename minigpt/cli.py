@@ -266,7 +266,7 @@ def diff(
     dtype: Annotated[str | None, typer.Option(help="of models: as that of count; float16")] = None,
     json: options.Json = False,
 ) -> None:
-    """Say what two runs, or two models, differ in: which component changed, by what term."""
+    """Say where two runs, or two models, differ, and by what term."""
     from minigpt.commands.diff import run
 
     asked = {"--new-tokens": new_tokens, "--past": past, "--batch": batch, "--dtype": dtype}

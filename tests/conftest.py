@@ -1,6 +1,5 @@
 """How examples are drawn and counted, the command in this process, and the kernels of a machine."""
 
-import gc
 import os
 import platform
 import subprocess
@@ -105,10 +104,6 @@ def pytest_collection_modifyitems(config, items):
 
     config.hook.pytest_deselected(items=[item for item in items if not asks(item)])
     items[:] = filter(asks, items)
-
-
-def pytest_collection_finish():
-    gc.freeze()  # thousands of tests, which each collection would go through: a sixth of the time
 
 
 def pytest_terminal_summary(terminalreporter):

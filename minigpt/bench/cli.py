@@ -174,7 +174,7 @@ def record(
     dtype: Annotated[str, typer.Option(help="as of minigpt generate")] = "float32",
     json: Json = False,
 ) -> None:
-    """What recording adds to a counted token: two generations, in turn."""
+    """What recording adds to a counted token."""
     from minigpt.bench.record import record as measure
 
     result = measure(model, pairs, dtype)
