@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 from minigpt.bench.cli import app as bench
 from minigpt.commands import options
 from minigpt.errors import InputError
+from minigpt.harmless import guarded, one_line
 from minigpt.stepping.cli import step
 
 app = typer.Typer(
@@ -277,8 +278,7 @@ def cache(
 
 def _fail(message: str) -> NoReturn:
     """Says what is wrong in one line, whatever a file name or a file has put into it."""
-    line = "".join(c if c.isprintable() else " " for c in message)
-    print(f"minigpt: {' '.join(line.split())}", file=sys.stderr)
+    print(f"minigpt: {one_line(message)}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -298,12 +298,13 @@ def _about(error: TyperException, message: str) -> str:
 
 
 def _open_streams() -> None:
-    """Gives a stream to whoever was started without, and lets no character be unprintable."""
+    """Gives a stream to whoever was started without, and guards terminals from what is printed."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
+    sys.stdout, sys.stderr = guarded(sys.stdout), guarded(sys.stderr)
 
 
 def _command() -> Any:

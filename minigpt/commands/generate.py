@@ -102,7 +102,7 @@ def run(
         times.loaded()
         errors = console(stderr=True)
         if options.device == "cpu" and output.tables and (advice := fast.missing()):
-            errors.print(f"NumPy multiplies: {advice}", markup=False)
+            errors.print(f"NumPy multiplies: {advice}")
         steps = continuation(
             lm, prompts, seeded, chat
         )  # what is refused is so before a log is opened

@@ -85,11 +85,6 @@ def test_the_status_leaves_the_text_as_it_is(parts, status, columns):
     )
 
 
-def test_control_characters_do_not_reach_the_terminal(capsys):
-    LiveText().write("a\x1b[2Jb\x07\r\n\tc\x9b")
-    assert capsys.readouterr().out == "\x1b[Ja\ufffd[2Jb\ufffd\n    c\ufffd"
-
-
 def test_a_terminal_shows_a_line_on_each_pass_and_is_left_clean(here, said):
     child = pexpect.spawn(
         MINIGPT[0], [*MINIGPT[1:], "generate", PROMPT, *SHORT], cwd=str(here),
