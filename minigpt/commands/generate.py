@@ -1,7 +1,6 @@
 """The `generate` command: text on standard output; status, tables and errors on standard error."""
 
 import json
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -20,6 +19,7 @@ from minigpt import fast
 from minigpt.commands.allocator import witnessing
 from minigpt.commands.log import STDOUT, open_lines
 from minigpt.commands.options import ModelOptions
+from minigpt.commands.signals import finishing
 from minigpt.commands.terminal import LiveText, can_show, console, progress
 from minigpt.commands.times import Times
 from minigpt.errors import InputError, without_effect
@@ -31,8 +31,6 @@ from minigpt.models.paths import component
 from minigpt.notes import saying
 from minigpt.recording.write import recording
 from minigpt.schema import SCHEMA
-
-INTERRUPTED = 130  # what a shell makes of Ctrl-C
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def run(
     output: Output,
     chat: bool = False,
 ) -> int:
-    """Generates, shows and logs; gives the exit status, 0 or 130 if interrupted.
+    """Generates, shows and logs; gives the exit status, 0 or that of the signal that ended it.
 
     Args:
         chat: the prompts are messages, and their answers alone are shown.
@@ -115,7 +113,7 @@ def run(
             open_lines(output.log, "log", lm) as write,
             _recording(lm, prompts, seeded, output, chat) as record,
             _stream(texts, sampling.max_new_tokens, output) as show,
-            _stop_asked() as stopped,
+            finishing() as stopped,
             suppress(KeyboardInterrupt),
         ):
             for last in steps:
@@ -138,7 +136,7 @@ def run(
                 errors.print(f"drawn with --seed {seeded.seed}")
             if witnessed and last:
                 errors.print(witnessed.report())
-    return INTERRUPTED if stopped() else 0
+    return stopped()
 
 
 def _read_prompt(prompt: str) -> str:
@@ -164,27 +162,6 @@ def _recording(
         recording(write, lm, prompts, sampling, chat=chat, ops=output.ops) as record,
     ):
         yield record
-
-
-@contextmanager
-def _stop_asked() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C was pressed: the pass that runs is finished first; pressed again, it is not.
-
-    Python would raise KeyboardInterrupt anywhere, in a `__del__` too, which swallows it.
-    """
-    asked = False
-
-    def ask(*_: Any) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from checkpoints import (
     complaint,
     ends_at_once,
     environment,
+    lines_of,
     minigpt,
 )
 
@@ -25,13 +26,6 @@ from minigpt import load
 @pytest.fixture
 def model(tmp_path):
     return str(checkpoint(tmp_path / "model"))
-
-
-def lines_of(log):
-    """The records of a log, all of them whole lines."""
-    text = log.read_text()
-    assert text.endswith("}\n")
-    return [json.loads(line) for line in text.splitlines()]
 
 
 # What is printed, and where.

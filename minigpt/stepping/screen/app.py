@@ -13,7 +13,6 @@ from textual.suggester import SuggestFromList
 from textual.widgets import Footer, Input, Static, Tree
 
 from counting.table import si
-from minigpt.commands.generate import INTERRUPTED
 from minigpt.harmless import harmless
 from minigpt.stepping.screen.engine import Engine
 from minigpt.stepping.screen.layers import Layers
@@ -21,6 +20,7 @@ from minigpt.stepping.screen.messages import Command, Ended, Loading, Ready, Run
 from minigpt.stepping.screen.panels import Memory, Panel, Source, Tensor, Totals, Writing
 from minigpt.stepping.stepper import Job
 
+INTERRUPTED = 128 + signal.SIGINT  # what a shell makes of Ctrl-C
 WORDS = (
     *("stop when nan", "stop when inf", "stop when flops>1e6", "stop when alloc>1e4"),
     *("ledger", "mem", "kv", "cost", "look", "lens", "attn", "back", "token", "layer", "run"),
