@@ -12,7 +12,7 @@ from typer.exceptions import TyperException
 
 from minigpt.bench.cli import app as bench
 from minigpt.commands import options
-from minigpt.commands.signals import ending
+from minigpt.commands.signals import ending, telling
 from minigpt.errors import InputError
 from minigpt.harmless import guarded, one_line
 from minigpt.stepping.cli import step
@@ -327,7 +327,7 @@ def main() -> None:
     # After a product OpenBLAS spins for 0.1 s, on cores that kernels want: 2**18 cycles are enough.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "18")
     try:
-        with ending():
+        with ending(), telling():
             status = _command()
         sys.stdout.flush()
     except InputError as error:

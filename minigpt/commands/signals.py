@@ -2,15 +2,19 @@
 
 What was begun is taken back or finished, and the status is what a shell makes of the signal, 128
 and its number. Given again it is obeyed at once. What is ignored when the program starts, as nohup
-has it, stays so.
+has it, stays so. SIGBUS, which nobody asks for, is at least said in a line.
 """
 
+import ctypes
+import mmap
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
+
+from minigpt.harmless import one_line
 
 ASKING = signal.SIGTERM, signal.SIGHUP
 
@@ -47,6 +51,44 @@ def finishing() -> Iterator[Callable[[], int]]:
     asking = [signal.SIGINT, *_heard(ASKING)]
     with _handled(asking, ask):
         yield lambda: status
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """A `with` block in which a file that is cut while it is mapped ends the program with a line.
+
+    Who reads where a mapped file no longer is gets SIGBUS, in the midst of an instruction that
+    cannot end: Python's own handlers run after it, and so never. This one is called from C, at
+    once, in whichever thread it was. It may wait for Python's lock there: of those who have it,
+    none waits for a thread that computes. In no case does it come back.
+    """
+
+    def told(number: int) -> None:
+        os.write(2, f"\nminigpt: {one_line(_cut())}\n".encode(errors="replace"))
+        os._exit(2)
+
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(told)
+    change = ctypes.CDLL(None).signal
+    change.restype, change.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
+    before = change(signal.SIGBUS, ctypes.cast(handler, ctypes.c_void_p))
+    try:
+        yield
+    finally:
+        change(signal.SIGBUS, before)
+
+
+def _cut() -> str:
+    """Which of the files that are mapped ends before its mapping, as far as the system says."""
+    with suppress(OSError), open("/proc/self/maps", errors="surrogateescape") as maps:
+        for line in maps:
+            where, mode, offset, _, _, *path = line.rstrip("\n").split(maxsplit=5)
+            if path and mode == "r--s":  # as weights are; libraries may be longer than their files
+                begin, end = (int(address, 16) for address in where.split("-"))
+                with suppress(OSError):
+                    size = os.stat(path[0]).st_size
+                    if int(offset, 16) + end - begin >= size + mmap.PAGESIZE:
+                        return f"{path[0]} was made shorter while it is in use: start again"
+    return "a file that is in use cannot be read any more: it was made shorter, or its disk failed"
 
 
 def _heard(numbers: Sequence[signal.Signals]) -> list[signal.Signals]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from checkpoints import MINIGPT, PROMPT, checkpoint, environment, home, lines_of
+from checkpoints import MINIGPT, PROMPT, SINGLE, checkpoint, environment, home, lines_of, tensors
 from sessions import session
 
 from minigpt.commands.signals import ending, finishing
@@ -192,3 +192,37 @@ def test_handlers_are_as_they_were(number):
         os.kill(os.getpid(), number)
     assert ended.value.code == 128 + number
     assert signal.getsignal(number) == before
+
+
+# A file that is cut.
+
+MAPPING = "from minigpt.fast import store; store.SMALL = store.READ = 0; "
+
+
+@linux
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize("fast", ["0", "1"])
+def test_a_file_that_is_cut_while_it_is_read_is_named(here, monkeypatch, dtype, fast, seed):
+    rng = random.Random(seed)
+    monkeypatch.setenv("MINIGPT_FAST", fast)
+    weights = tensors()
+    weights["wpe.weight"] = weights["wpe.weight"].repeat(5000, 0)
+    model = checkpoint(here / "m", weights, n_positions=80_000) / SINGLE
+    command = [*MINIGPT[:2], MAPPING + MINIGPT[2], "generate", "ab", "--model", "m", "--quiet"]
+    given = ("--dtype", dtype, "--max-new-tokens", "70000", "--ignore-eos", "--log", "log")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "bufsize": 0}
+    env = environment(HOME=home(here))
+    with subprocess.Popen([*command, *given], cwd=here, env=env, **pipes) as process:
+        begun = b""
+        while len(begun) < 3:
+            begun += process.stdout.read(9)
+        packs = [*(here / ".cache" / "minigpt" / "packed").glob("*.safetensors")]
+        cut = rng.choice([model, *packs])
+        os.truncate(cut, rng.choice([0, 1, 100]))
+        _, said = process.communicate(timeout=PATIENCE)
+    assert said.decode().strip() == (
+        f"minigpt: {cut.resolve()} was made shorter while it is in use: start again"
+    )
+    assert process.returncode == 2
+    assert lines_of(here / "log")
