@@ -15,6 +15,7 @@ from rich.text import Text
 
 from minigpt.harmless import bare, harmless
 
+FEWEST = 40, 12  # columns and rows of a full screen
 WIDE = 10_000  # columns: more than a table has
 
 
@@ -78,6 +79,12 @@ def doing(what: str) -> Iterator[Callable[[str], None]]:
 def can_show() -> bool:
     """Whether standard output is a terminal whose cursor can be moved."""
     return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def has_room() -> bool:
+    """Whether there is room for panels, and some text over them."""
+    columns, rows = get_terminal_size()
+    return columns >= FEWEST[0] and rows >= FEWEST[1]
 
 
 class LiveText:

@@ -17,6 +17,7 @@ from minigpt.inference.generate import encode
 from minigpt.inference.load import LanguageModel
 from minigpt.models.cache import KVCache
 from minigpt.stepping.stepper import check_path
+from minigpt.stepping.values import gives, giving
 
 
 class _Abandoned(Exception):
@@ -108,16 +109,16 @@ def run_with_cache(
         budget: the most bytes to keep.
 
     Raises:
-        InputError: no path matches, or what does exceeds the budget.
+        InputError: no path that gives anything matches, or what does exceeds the budget.
     """
-    check_path(lm, names)
+    check_path(lm, names, giving(lm.model))
     rows = _rows(lm, tokens)
     kept: dict[str, Counted] = {}
     nbytes = 0
 
     def observer(path: str, charge: Charge, inputs: tuple[Any, ...], output: Any) -> None:
         nonlocal nbytes
-        if output is None or not fnmatchcase(path, names):
+        if not gives(charge, output) or not fnmatchcase(path, names):
             return
         nbytes += output.nbytes - (kept[path].nbytes if path in kept else 0)
         if nbytes > budget:

@@ -99,6 +99,7 @@ WAYS = {
     "live": ((), "xterm"),
     "quiet": (("--quiet",), "xterm"),
     "without a cursor": ((), "dumb"),
+    "on the whole screen": (("--live",), "xterm"),
     "a batch": (("--prompt", "{}"), "xterm"),
     "a log": (("--log", "-"), "xterm"),
     "a recording": (("--record", "-"), "xterm"),
