@@ -12,7 +12,9 @@ from typer.exceptions import TyperException
 
 from minigpt.bench.cli import app as bench
 from minigpt.commands import options
+from minigpt.commands.signals import ending, telling
 from minigpt.errors import InputError
+from minigpt.harmless import guarded, one_line
 from minigpt.stepping.cli import step
 
 app = typer.Typer(
@@ -304,8 +306,7 @@ def cache(
 
 def _fail(message: str) -> NoReturn:
     """Says what is wrong in one line, whatever a file name or a file has put into it."""
-    line = "".join(c if c.isprintable() else " " for c in message)
-    print(f"minigpt: {' '.join(line.split())}", file=sys.stderr)
+    print(f"minigpt: {one_line(message)}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -325,12 +326,13 @@ def _about(error: TyperException, message: str) -> str:
 
 
 def _open_streams() -> None:
-    """Gives a stream to whoever was started without, and lets no character be unprintable."""
+    """Gives a stream to whoever was started without, and guards terminals from what is printed."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
+    sys.stdout, sys.stderr = guarded(sys.stdout), guarded(sys.stderr)
 
 
 def _command() -> Any:
@@ -352,7 +354,8 @@ def main() -> None:
     # After a product OpenBLAS spins for 0.1 s, on cores that kernels want: 2**18 cycles are enough.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "18")
     try:
-        status = _command()
+        with ending(), telling():
+            status = _command()
         sys.stdout.flush()
     except InputError as error:
         _fail(str(error))

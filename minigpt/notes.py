@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 
+from minigpt.harmless import one_line
+
 log = logging.getLogger("minigpt")
 
 
@@ -14,7 +16,7 @@ def note(line: str) -> None:
 
     It is a warning of the logger "minigpt", for programs that want it elsewhere or not at all.
     """
-    log.warning("minigpt: %s", "".join(c if c.isprintable() else " " for c in line))
+    log.warning("minigpt: %s", one_line(line))
 
 
 @contextmanager

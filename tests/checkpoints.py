@@ -119,6 +119,13 @@ KINDS = {"mul", "add", "fma", "div", "exp", "tanh", "sqrt", "cmp"}
 CATEGORIES = {"weights", "kv_cache", "state", "activations"}
 
 
+def lines_of(log):
+    """The records of a log, all of them whole lines."""
+    text = log.read_text()
+    assert text.endswith("}\n")
+    return [json.loads(line) for line in text.splitlines()]
+
+
 def assert_contract(record, config, first):
     """A line of a log: every field, and what must hold between them."""
     r, kinds = record, record["kinds"]

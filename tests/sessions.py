@@ -28,9 +28,9 @@ class Session(pexpect.spawn):
 
 
 @contextmanager
-def session(folder, *options):
+def session(folder, *options, prompt=PROMPT):
     env = environment(HOME=home(folder), TERM="dumb", PYTHONPATH=str(ROOT))
-    command = [*MINIGPT, "step", PROMPT, *SHORT, *options]
+    command = [*MINIGPT, "step", prompt, *SHORT, *options]
     child = Session(
         command[0], command[1:], env=env, cwd=str(folder), encoding="utf-8", timeout=60,
         dimensions=(40, 160),

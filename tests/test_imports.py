@@ -72,9 +72,10 @@ GPU = (
 )
 
 # Folders and files from the ground up: each imports of itself, and of those before it.
-GROUND = ("minigpt.errors", "minigpt.notes", "minigpt.schema", "minigpt.version")
+GROUND = ("minigpt.errors", "minigpt.harmless", "minigpt.schema", "minigpt.version")
 ORDER = (
     ("counting", *GROUND),
+    ("minigpt.notes",),
     ("minigpt.storage",),
     ("minigpt.models",),
     ("minigpt.checkpoint",),

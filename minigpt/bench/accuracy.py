@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
 
 from counting.table import table
 from minigpt.bench.engines import agreeing
 from minigpt.bench.rounds import start
 from minigpt.bench.subject import Subject, subject
 from minigpt.bench.worker import Case, Job
-from minigpt.commands.terminal import console
+from minigpt.commands.terminal import console, doing
 from minigpt.errors import InputError
 from minigpt.fast.packed import DTYPES
 from minigpt.inference.generate import encode, generate
@@ -116,7 +114,7 @@ def accuracy(model: str, text: Path | None = None) -> Accuracy:
         InputError: the model or the text cannot be used, or logits are not finite.
     """
     about = subject(model)
-    with Console(stderr=True).status(f"loading {escape(model)}") as status:
+    with doing(f"loading {model}") as say:
         models = {dtype: load(about.folder, dtype=dtype) for dtype in DTYPES}
         lm = models[REFERENCE]
         chosen = _generated(lm) if text is None else _read(lm, text)
@@ -124,12 +122,12 @@ def accuracy(model: str, text: Path | None = None) -> Accuracy:
         windows = [tokens[i : i + context] for i in range(0, len(tokens) - 1, context)]
         sums = {dtype: _Sums() for dtype in DTYPES}
         for i, window in enumerate(windows):
-            status.update(f"window {i + 1} of {len(windows)}")
+            say(f"window {i + 1} of {len(windows)}")
             reference = _logits(lm, window)
             for dtype, total in sums.items():
                 logits = reference if dtype == REFERENCE else _logits(models[dtype], window)
                 total.add(logits, reference, np.array(window[1:]))
-        status.update("greedy tokens of plain NumPy")
+        say("greedy tokens of plain NumPy")
         ours, plain = (_greedy(about, engine) for engine in ("minigpt", "numpy"))
     predicted = sum(len(window) - 1 for window in windows)
     texts = (lm.tokenizer.decode(window[1:], skip_special_tokens=False) for window in windows)
@@ -212,6 +210,6 @@ def show(found: Accuracy, as_json: bool) -> None:
         f"{found.predicted} tokens, {found.characters} characters of {found.text.source}",
         f"float32: first {found.same} of {found.greedy} greedy tokens as in plain NumPy",
     ):
-        out.print(line, highlight=False, markup=False)
+        out.print(line, highlight=False)
     if as_json:
         print(json.dumps(found.document()))

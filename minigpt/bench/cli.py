@@ -200,14 +200,13 @@ def operations(
     json: JsonLast = False,
 ) -> None:
     """What counting adds to the operations that programs call most."""
-    from rich.console import Console
-
     from minigpt.bench.operations import operations as measure
     from minigpt.bench.operations import show
+    from minigpt.commands.terminal import console
 
     found = measure(rounds)
     if not json:
-        Console().print(show(found))
+        console().print(show(found))
         return
     import json as format
 

@@ -5,14 +5,12 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from rich.console import Console
-
 from minigpt.bench.engines import ENGINES, Entry, agreeing
 from minigpt.bench.report import Row, cliffs, compared, floor_bytes, markdown, table
 from minigpt.bench.rounds import Measured, bandwidth, interleaved, start
 from minigpt.bench.subject import Subject, subject
 from minigpt.bench.worker import Case, Job, Outcome
-from minigpt.commands.terminal import console
+from minigpt.commands.terminal import console, doing
 from minigpt.errors import InputError
 from minigpt.planning.hardware import processor_name, threads
 from minigpt.schema import SCHEMA
@@ -94,10 +92,10 @@ def measure(
         new=new_tokens,
         warm=phase == "prefill",
     )
-    with Console(stderr=True).status("") as status:
+    with doing("") as say:
 
         def run(entry: Entry) -> tuple[Outcome, float]:
-            status.update(f"{phase} of {about.name}: {entry.engine} {entry.dtype}")
+            say(f"{phase} of {about.name}: {entry.engine} {entry.dtype}")
             return start(job._replace(engine=entry.engine, dtype=entry.dtype))
 
         def second_start(entry: Entry) -> tuple[Outcome, float]:
@@ -184,7 +182,7 @@ def _show(result: Result, *more: str) -> None:
     missing = [e for e in ENGINES.values() if not e.installed]
     lines += [f"not installed: {e.name} ({' '.join(e.packages.values())})" for e in missing]
     for line in (*lines, *result.notes, *more):
-        out.print(line, highlight=False, markup=False)
+        out.print(line, highlight=False)
 
 
 def cliff_lines(result: Result) -> list[str]:

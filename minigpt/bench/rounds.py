@@ -115,7 +115,11 @@ def start(job: Job) -> tuple[Outcome, float]:
             text=True,
             env=environment | ENGINES[job.engine].environment,
         ) as process:
-            answer = process.stdout.readline() if process.stdout else ""
+            try:
+                answer = process.stdout.readline() if process.stdout else ""
+            except BaseException:  # nobody waits for the answer any more
+                process.kill()
+                raise
             seconds = time.perf_counter() - began
         if process.returncode or not answer:
             said.seek(0)

@@ -4,13 +4,16 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from minigpt.checkpoint.files import BESIDE, INDEX, SINGLE, Checkpoint
 from minigpt.errors import InputError, did_you_mean
+from minigpt.harmless import bare
 from minigpt.notes import note
 from minigpt.storage.files import check_apart, filled
 
@@ -244,7 +247,9 @@ def _on_hub(model: str, revision: str | None) -> Fetch:
                 there = not unreachable() and file_exists(model, name, revision=revision)
                 return Path(name) if there else None
             offline = bool(unreachable())
-            return Path(hf_hub_download(model, name, revision=revision, local_files_only=offline))
+            with redirect_stderr(bare(sys.stderr)):  # its bar moves the cursor
+                found = hf_hub_download(model, name, revision=revision, local_files_only=offline)
+            return Path(found)
         except LocalEntryNotFoundError as error:
             if try_to_load_from_cache(model, name, revision=revision) is _CACHED_NO_EXIST:
                 return None

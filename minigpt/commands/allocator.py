@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Group
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from counting import observing
 from counting.numpy_memory import Allocations
@@ -75,8 +75,8 @@ class Cuda:
         return self._moment.asked
 
     def report(self) -> Group:
-        parts: list[Table | str] = [
-            f"\n[bold]{escape(self.device)}[/]",
+        parts: list[Table | Text | str] = [
+            Text.assemble("\n", (self.device, "bold")),
             _device(self._moment),
             "outside the ledger: CUDA context, kernels, cuBLAS workspace, other programs",
         ]

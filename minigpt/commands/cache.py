@@ -8,6 +8,7 @@ from rich.filesize import decimal
 
 from minigpt.errors import InputError
 from minigpt.fast.packing import same, whole
+from minigpt.harmless import harmless
 from minigpt.storage.files import cache_folder
 from minigpt.storage.kept import KERNELS, LIMIT, PACKED, Kept, kept
 from minigpt.storage.private import PrivateFolder, unusable
@@ -59,7 +60,7 @@ def _show(found: list[Kept], states: list[str]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for one, (what, size, used), state in zip(found, rows, states, strict=True):
         line = f"{what:<{widths[0]}}  {size:>{widths[1]}}  {used}  for {one.of}"
-        print("".join(c if c.isprintable() else "?" for c in line) + (f": {state}" * bool(state)))
+        print(harmless(line).replace("\n", "␊") + (f": {state}" * bool(state)))
 
 
 def _state(one: Kept) -> str:

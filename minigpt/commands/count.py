@@ -96,7 +96,7 @@ def _print(found: Count, by: str, held: list[str]) -> None:
         figures = counts.bytes_read[name], counts.bytes_written[name], peak
         if any(figures):  # else there is nothing of that category
             memory.add_row(name, *(f"{n:,}" for n in figures))
-    out = console(markup=False)
+    out = console()
     out.print(
         f"{found.model}: {sizes.T} new token(s) after {sizes.N}, batch {sizes.B}, {sizes.dtype}, "
         f"{sizes.logits} logits: {flops(counts):,} FLOP, {matmul(counts):,} of matrix products "

@@ -124,7 +124,7 @@ def _notes(a: Recording, b: Recording) -> list[str]:
 
 
 def _print(blocks: Iterator[RenderableType]) -> None:
-    out = console(markup=False)
+    out = console()
     for number, block in enumerate(blocks):
         out.print(*([""] if number else []), block, sep="\n")
 

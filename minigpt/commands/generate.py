@@ -1,7 +1,6 @@
 """The `generate` command: text on standard output; status, tables and errors on standard error."""
 
 import json
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -20,14 +19,8 @@ from minigpt import fast
 from minigpt.commands.allocator import witnessing
 from minigpt.commands.log import STDOUT, open_lines
 from minigpt.commands.options import ModelOptions
-from minigpt.commands.terminal import (
-    LiveText,
-    can_show,
-    console,
-    harmless,
-    has_room,
-    progress,
-)
+from minigpt.commands.signals import finishing
+from minigpt.commands.terminal import LiveText, can_show, console, has_room, progress
 from minigpt.commands.times import Times
 from minigpt.errors import InputError, without_effect
 from minigpt.inference.device import witness
@@ -39,8 +32,6 @@ from minigpt.models.paths import component
 from minigpt.notes import saying
 from minigpt.recording.write import recording
 from minigpt.schema import SCHEMA
-
-INTERRUPTED = 130  # what a shell makes of Ctrl-C
 
 
 @dataclass(frozen=True)
@@ -96,7 +87,7 @@ def run(
     output: Output,
     chat: bool = False,
 ) -> int:
-    """Generates, shows and logs; gives the exit status, 0 or 130 if interrupted.
+    """Generates, shows and logs; gives the exit status, 0 or that of the signal that ended it.
 
     Args:
         chat: the prompts are messages, and their answers alone are shown.
@@ -114,7 +105,7 @@ def run(
         times.loaded()
         errors = console(stderr=True)
         if options.device == "cpu" and output.tables and (advice := fast.missing()):
-            errors.print(f"NumPy multiplies: {advice}", markup=False)
+            errors.print(f"NumPy multiplies: {advice}")
         steps = continuation(
             lm, prompts, seeded, chat
         )  # what is refused is so before a log is opened
@@ -127,7 +118,7 @@ def run(
             open_lines(output.log, "log", lm) as write,
             _recording(lm, prompts, seeded, output, chat) as record,
             _stream(texts, sampling.max_new_tokens, output, lm.config) as show,
-            _stop_asked() as stopped,
+            finishing() as stopped,
             suppress(KeyboardInterrupt),
         ):
             for last in steps:
@@ -150,7 +141,7 @@ def run(
                 errors.print(f"drawn with --seed {seeded.seed}")
             if witnessed and last:
                 errors.print(witnessed.report())
-    return INTERRUPTED if stopped() else 0
+    return stopped()
 
 
 def _read_prompt(prompt: str) -> str:
@@ -179,27 +170,6 @@ def _recording(
 
 
 @contextmanager
-def _stop_asked() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C was pressed: the pass that runs is finished first; pressed again, it is not.
-
-    Python would raise KeyboardInterrupt anywhere, in a `__del__` too, which swallows it.
-    """
-    asked = False
-
-    def ask(*_: Any) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
 def _stream(
     texts: list[str], most: int, output: Output, config: Config
 ) -> Iterator[Callable[[Step], None]]:
@@ -210,7 +180,6 @@ def _stream(
             the end.
         most: tokens that may come.
     """
-    bare = harmless if sys.stdout.isatty() else str
     if not output.text:
         yield lambda step: None
     elif output.live and can_show() and has_room():
@@ -222,11 +191,11 @@ def _stream(
         try:
             yield lambda step: None
         finally:
-            print(bare("\n\n".join(texts)))
+            print("\n\n".join(texts))
     elif output.quiet or not can_show():
-        print(bare(texts[0]), end="", flush=True)
+        print(texts[0], end="", flush=True)
         try:
-            yield lambda step: print(bare(step.text), end="", flush=True)
+            yield lambda step: print(step.text, end="", flush=True)
         finally:
             print()
     else:

@@ -32,7 +32,7 @@ def run(as_json: bool = False, file: Path | None = None, measure_cpu: bool = Fal
         speeds = (one.bandwidth / 1e9, one.link_bandwidth / 1e9)
         rates = (one.flops.get(kind, 0) / 1e12 for kind in kinds)
         rows.add_row(name, *(f"{x:.4g}" if x else "-" for x in (*sizes, *speeds, *rates)))
-    out = console(markup=False)
+    out = console()
     out.print(rows)
     out.print(
         "\nGiB: that a program can have; cache: the last before memory; dense peak TFLOP/s by "

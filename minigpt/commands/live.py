@@ -1,5 +1,6 @@
 """The full screen of `generate --live`: the text as it comes, over panels of what it costs."""
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from counting.table import si
-from minigpt.commands.terminal import harmless
+from minigpt.commands.terminal import Shown
+from minigpt.harmless import harmless
 from minigpt.inference.generate import Step
 from minigpt.models.cache import LayerCache
 from minigpt.models.config import Config
@@ -53,6 +55,7 @@ def live(texts: Sequence[str], most: int, config: Config) -> Iterator[Callable[[
     try:
         with Live(
             picture,
+            console=Shown(sys.stdout),
             screen=True,
             auto_refresh=False,
             redirect_stdout=False,
@@ -60,7 +63,7 @@ def live(texts: Sequence[str], most: int, config: Config) -> Iterator[Callable[[
         ) as screen:
             yield show
     finally:
-        print(harmless("\n\n".join(texts)))
+        print("\n\n".join(texts))
 
 
 @dataclass

@@ -115,7 +115,7 @@ def _named(made: Plan, *names: str) -> dict[str, Any]:
 
 
 def _print(made: Plan, held: list[str]) -> None:
-    out = console(markup=False)
+    out = console()
     out.print(verdict(made), "", style="bold")
     if held:
         out.print(*held, "", sep="\n")
@@ -244,7 +244,7 @@ def _line(made: Plan) -> dict[str, Any]:
 
 def _print_lines(plans: list[Plan]) -> None:
     fitting = sum(made.fits for made in plans)
-    out = console(markup=False)
+    out = console()
     out.print(f"{fitting} of {len(plans)} fit.\n", style="bold")
     names = ("model", "GPU", "context", "GB", "of", "fits", "batch")
     rows = table(*names, "token", "binds", "first", "estimate:", "token", "first")

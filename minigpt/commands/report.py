@@ -45,7 +45,7 @@ def run(
     if not views:
         from minigpt.views.terminal import tables
 
-        console(markup=False).print(tables(found))
+        console().print(tables(found))
     for path, write in views:
         try:
             with written_whole(path) as part:

@@ -2,31 +2,55 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from shutil import get_terminal_size
 from textwrap import wrap
+from typing import Any
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
 
-# A model may say anything: control characters do not reach the terminal.
-_HARMLESS = dict.fromkeys((*range(32), *range(127, 160)), "\N{REPLACEMENT CHARACTER}")
-_HARMLESS |= {ord("\n"): "\n", ord("\t"): "    ", ord("\r"): ""}
+from minigpt.harmless import bare, harmless
 
 FEWEST = 40, 12  # columns and rows of a full screen
 WIDE = 10_000  # columns: more than a table has
 
 
-def console(stderr: bool = False, prose: bool = False, markup: bool = True) -> Console:
+class Shown(Console):
+    """A rich console for text of others: brackets are no style, and a terminal gets it harmless.
+
+    Args:
+        file: where it prints.
+        options: of `rich.console.Console`.
+    """
+
+    def __init__(self, file: Any, **options: Any) -> None:
+        super().__init__(file=bare(file), markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(self._harmless(text), **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else self._harmless(text), style, control)
+
+    def _harmless(self, text: str) -> str:
+        return harmless(text) if self.is_terminal else text
+
+
+def console(stderr: bool = False, prose: bool = False) -> Console:
     """A console for tables, wide enough for any: a figure that is cut is none.
 
     Args:
         stderr: standard error instead of standard output.
         prose: tables of sentences, which fold in the width of a terminal; elsewhere nothing does.
-        markup: whether text in brackets may be a style, which a name never is.
     """
-    made = Console(stderr=stderr, markup=markup)
+    made = Shown(sys.stderr if stderr else sys.stdout)
     if not (prose and made.is_terminal):
         made.width = WIDE
     return made
@@ -38,16 +62,18 @@ def progress(title: str, show: bool = True) -> Iterator[Callable[[int, int], Non
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn  # not for tables
 
     columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn()
-    terminal = Console(stderr=True)
+    terminal = Shown(sys.stderr)
     hidden = not (show and terminal.is_terminal)
     with Progress(*columns, console=terminal, transient=True, disable=hidden) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def harmless(text: str) -> str:
-    """What a terminal may be sent of a text that nobody has looked at."""
-    return text.translate(_HARMLESS)
+@contextmanager
+def doing(what: str) -> Iterator[Callable[[str], None]]:
+    """What is done while a block runs, on standard error if that is a terminal: to say it anew."""
+    with Shown(sys.stderr).status(Text(what)) as status:
+        yield lambda what: status.update(Text(what))
 
 
 def can_show() -> bool:
@@ -74,7 +100,7 @@ class LiveText:
     def write(self, text: str, *status: str) -> None:
         """Adds `text`, and puts the parts of `status` under it in place of the last one."""
         columns, rows = get_terminal_size()
-        text = harmless(text)
+        text = harmless(text).replace("\t", "    ")
         for char in text:
             wide = cell_len(char)
             if char == "\n" or self._column + wide > columns:
@@ -85,4 +111,4 @@ class LiveText:
         if lines and self._column < columns:  # past a full row the cursor could not come back
             back = f"\x1b[{len(lines)}A\r" + (f"\x1b[{self._column}C" if self._column else "")
             text += "\x1b[2m" + "".join(f"\n{line}" for line in lines) + f"\x1b[0m{back}"
-        print(f"\x1b[J{text}", end="", flush=True)
+        print(f"\x1b[J{text}", end="", flush=True, file=bare(sys.stdout))

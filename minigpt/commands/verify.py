@@ -6,13 +6,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from counting.table import table
 from counting.views import flops
-from minigpt.commands.terminal import console
+from minigpt.commands.terminal import console, doing
 from minigpt.errors import InputError, without_effect
 from minigpt.formulas.claims import GPU, UNITS, Claim
 from minigpt.formulas.figures import named
@@ -48,7 +48,7 @@ def run(
         without_effect({"--prompt": prompt, "--past": past, "--seed": seed}, "a program")
         return _program(model, as_json)
     config = named(model)
-    with Console(stderr=True).status("running the witnesses"):
+    with doing("running the witnesses"):
         found = verify(config, model, prompt=prompt, past=past, seed=seed, peers=peers)
     console(prose=True).print(tables(found))
     if as_json:

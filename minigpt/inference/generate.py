@@ -16,6 +16,7 @@ from minigpt.inference.memory import Sizes, require
 from minigpt.inference.sample import Sampling, sample
 from minigpt.schema import SCHEMA
 
+LONG = 100_000  # characters of a prompt that are made into tokens without another look
 EMPTY = "the prompt is empty: give at least one token of text"
 
 
@@ -179,6 +180,8 @@ def encode(lm: LanguageModel, prompts: Sequence[str], chat: bool = False) -> np.
                 "chat_template.jinja: leave --chat out, or take a model that was trained to chat"
             )
         prompts = [lm.chat.render(prompt) for prompt in prompts]
+    for prompt in prompts:
+        _require_short(lm, prompt)
     with refusing("the prompt cannot be made into tokens"):
         made = [lm.tokenizer.encode(prompt, add_special_tokens=not chat) for prompt in prompts]
     rows = [encoding.ids for encoding in made]
@@ -198,6 +201,20 @@ def encode(lm: LanguageModel, prompts: Sequence[str], chat: bool = False) -> np.
             "run them one by one"
         )
     return np.array(rows, np.int64)
+
+
+def _require_short(lm: LanguageModel, prompt: str) -> None:
+    """Looks at the beginning of a long prompt first: a token takes 200 bytes while it is made."""
+    context = lm.config.n_positions
+    begin = prompt[: max(LONG, 16 * context)]
+    if len(prompt) > len(begin):
+        with refusing("the prompt cannot be made into tokens"):
+            tokens = len(lm.tokenizer.encode(begin, add_special_tokens=False))
+        if tokens > 2 * context:  # what follows may change some of the last
+            raise InputError(
+                f"the first {len(begin):,} of {len(prompt):,} characters of the prompt are "
+                f"{tokens:,} tokens already, but the context of {lm.name} is {context}"
+            )
 
 
 def _check(lm: LanguageModel, length: int, sampling: Sampling) -> None:

@@ -6,6 +6,7 @@ import traceback
 from counting import observing, uncounted
 from counting.stepping.frames import ledger_of
 from minigpt.errors import InputError
+from minigpt.harmless import one_line
 from minigpt.inference.generate import continuation
 from minigpt.inference.load import load
 from minigpt.inference.sample import Sampling
@@ -78,7 +79,7 @@ def show(job: Job) -> int:
     if ended and ended.error:
         if ended.wrong:
             raise InputError(ended.error)
-        print(f"minigpt: {ended.error}", file=sys.stderr)
+        print(f"minigpt: {one_line(ended.error)}", file=sys.stderr)
         return 1
     return status or 0
 

@@ -9,6 +9,7 @@ from counting import show
 from counting.stepping import debugger
 from counting.stepping.commands import below
 from counting.views import flops
+from minigpt.commands.terminal import Shown
 from minigpt.models.module import Module
 from minigpt.models.paths import component, layer_of
 from minigpt.stepping.inspection import (
@@ -32,6 +33,9 @@ class Debugger(ModelStepper, debugger.Debugger):
         *debugger.Debugger.commands_resuming,
         *("do_layer", "do_token", "do_back", "do_run"),
     ]
+
+    def print(self, shown: Any) -> None:
+        Shown(self.stdout, highlight=False).print(shown)
 
     # How far to go on.
 

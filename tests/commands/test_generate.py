@@ -16,6 +16,7 @@ from checkpoints import (
     complaint,
     ends_at_once,
     environment,
+    lines_of,
     minigpt,
 )
 
@@ -25,13 +26,6 @@ from minigpt import load
 @pytest.fixture
 def model(tmp_path):
     return str(checkpoint(tmp_path / "model"))
-
-
-def lines_of(log):
-    """The records of a log, all of them whole lines."""
-    text = log.read_text()
-    assert text.endswith("}\n")
-    return [json.loads(line) for line in text.splitlines()]
 
 
 # What is printed, and where.
@@ -208,7 +202,7 @@ BAD = {
     "a revision of a folder": (("a", "--revision", "main"), "only a hub name has revisions"),
     "a log in no folder": (("a", "--log", "no/such/run.jsonl"), "cannot write the log no/such"),
     "a log that is a folder": (("a", "--log", "."), "cannot write the log .: Is a directory"),
-    "a log of two lines": (("a", "--log", "no\n\x1b[31m/x"), "cannot write the log no [31m/x: No"),
+    "a log of two lines": (("a", "--log", "no\n\x1b[31m/x"), "cannot write the log no ␛[31m/x: No"),
     "a log on a full disk": (("a", "--log", "/dev/full"), "cannot write the log /dev/full: No spa"),
     "an unknown option": (("a", "--frobnicate"), "No such option: --frobnicate"),
     "an option misspelt": (("a", "--tempreature", "1"), "; did you mean --temperature?"),

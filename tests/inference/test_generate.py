@@ -1,6 +1,10 @@
 """Prefill, then decoding: the tokens, and the record of the pass that made each."""
 
 import json
+import random
+import re
+from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ from safetensors.numpy import save_file
 from counting.views import flops, matmul
 from minigpt import InputError, generate, load
 from minigpt.checkpoint.tokenizer import TextStream
+from minigpt.inference.generate import LONG, encode
 from minigpt.models.architectures import build, read
 
 GREEDY = {"temperature": 0, "ignore_eos": True}
@@ -181,6 +186,31 @@ def test_what_cannot_be_done_is_refused_before_anything_runs(lm, case):
     with pytest.raises(InputError, match=line):
         generate(lm, prompt, **{"max_new_tokens": 2} | options)
     assert not lm.ledger.snapshot()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_a_long_prompt_the_beginning_is_enough_to_refuse_it(lm, seed):
+    rng = random.Random(seed)
+    prompt = "".join(rng.choice("ab \nあ") for _ in range(LONG + 1)) * rng.randint(1, 20)
+    made, encode = [], lm.tokenizer.encode
+
+    def watched(text, **options):
+        made.append(len(text))
+        return encode(text, **options)
+
+    watching = replace(lm, tokenizer=mock.Mock(encode=watched))
+    with pytest.raises(InputError, match=f"first 100,000 of {len(prompt):,} characters") as error:
+        generate(watching, prompt, max_new_tokens=2)
+    assert made == [LONG]
+    said = int(re.search("are ([0-9,]+) tokens", str(error.value))[1].replace(",", ""))
+    assert said == len(encode(prompt[:LONG]).ids)
+
+
+def test_a_long_prompt_of_few_tokens_is_not_refused_for_its_characters(lm):
+    """Of a tokenizer that leaves characters out, only tokens tell."""
+    drops = mock.Mock(encode=lambda text, **_: lm.tokenizer.encode(text.replace("b", "")))
+    few = replace(lm, tokenizer=drops)
+    assert encode(few, ["a" * 9 + "b" * 3 * LONG + "a"]).shape == (1, 10)
 
 
 @pytest.mark.parametrize("length", [1, 6, 15, 16])

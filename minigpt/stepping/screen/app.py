@@ -13,13 +13,14 @@ from textual.suggester import SuggestFromList
 from textual.widgets import Footer, Input, Static, Tree
 
 from counting.table import si
-from minigpt.commands.generate import INTERRUPTED
+from minigpt.harmless import harmless
 from minigpt.stepping.screen.engine import Engine
 from minigpt.stepping.screen.layers import Layers
 from minigpt.stepping.screen.messages import Command, Ended, Loading, Ready, Running, View
 from minigpt.stepping.screen.panels import Memory, Panel, Source, Tensor, Totals, Writing
 from minigpt.stepping.stepper import Job
 
+INTERRUPTED = 128 + signal.SIGINT  # what a shell makes of Ctrl-C
 WORDS = (
     *("stop when nan", "stop when inf", "stop when flops>1e6", "stop when alloc>1e4"),
     *("ledger", "mem", "kv", "cost", "look", "lens", "attn", "back", "token", "layer", "run"),
@@ -94,7 +95,8 @@ class Stepping(App[int]):
         self._asked = 0, 0  # the room for a picture that the engine was told of
 
     def compose(self) -> ComposeResult:
-        yield Static(f"loading {self.job.options.model} …", id="status", markup=False)
+        loading = harmless(f"loading {self.job.options.model} …")
+        yield Static(loading, id="status", markup=False)
         with Grid(id="panels"):
             yield Source(id="source")
             yield Layers(id="layers")
@@ -248,12 +250,12 @@ class Stepping(App[int]):
     def say(self, text: str, broken: bool = False) -> None:
         """Shows some lines until the next step, or Esc."""
         said = self.query_one("#said")
-        said.query_one(Static).update(text.rstrip())
+        said.query_one(Static).update(harmless(text.rstrip()))
         said.set_class(broken, "-broken")
         said.add_class("-shown")
         said.scroll_home(animate=False)
 
     def _tell(self, text: str, kind: str = "") -> None:
         status = self.query_one("#status", Static)
-        status.update(text)
+        status.update(harmless(text))
         status.set_classes(kind)

@@ -14,6 +14,7 @@ from textual.message import Message
 from textual.widget import Widget
 
 from counting.table import si
+from minigpt.harmless import harmless
 from minigpt.stepping.screen.messages import Made, View
 from minigpt.stepping.screen.picture import text as drawn
 
@@ -194,7 +195,7 @@ class Writing(Panel):
 
     def render(self) -> Text:
         width, height = self.content_size
-        shown = Text(_harmless(self.prompt), "dim").append(_harmless(self.text), "not dim bold")
+        shown = Text(_one_line(self.prompt), "dim").append(_one_line(self.text), "not dim bold")
         shown.append("▏", "not dim blink")
         over = shown.cell_len - max(width * height - height, 1)
         if over > 0:
@@ -202,10 +203,9 @@ class Writing(Panel):
         return shown
 
 
-def _harmless(text: str) -> str:
+def _one_line(text: str) -> str:
     """A text in which line ends are seen, and nothing moves a cursor."""
-    text = text.replace("\n", "↵")
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return harmless(text).replace("\n", "↵").replace("\t", "␉")
 
 
 _BRIEF = {"weights": "wts", "kv_cache": "kv", "activations": "act"}
