@@ -86,7 +86,7 @@ def test_nothing_is_folded_in_a_pipe(here, args):
         (("download", "model.bin"), "loading a pickle can run any code"),
         (("bench", "overhead", "gpt3"), "unknown model 'gpt3'"),
         (("genrate", "a"), "'genrate'. Did you mean 'generate'? (see minigpt --help)"),
-        (("bench", "decod"), "Did you mean 'decode'? (see minigpt bench --help)"),
+        (("bench", "deocde"), "Did you mean 'decode'? (see minigpt bench --help)"),
         (("count", "gpt2", "--bach", "2"), "did you mean --batch? (see minigpt count --help)"),
         (("count", "Llama-3.1-8B"), "; did you mean llama-3.1-8b?"),
         (("plan", "GPT2-XL", "--gpu", "t4"), "; did you mean gpt2-xl?"),
