@@ -74,7 +74,7 @@ GPU = (
 GROUND = ("minigpt.errors", "minigpt.notes", "minigpt.schema", "minigpt.version")
 ORDER = (
     ("counting", *GROUND),
-    ("minigpt.storage",),
+    ("minigpt.checks", "minigpt.storage"),
     ("minigpt.models",),
     ("minigpt.checkpoint",),
     ("minigpt.fast", "minigpt.planning"),
