@@ -8,7 +8,8 @@ import numpy as np
 
 from counting import Counted, Counts, interval, scope
 from counting.views import flops, matmul
-from minigpt.checkpoint.tokenizer import TextStream, refusing
+from minigpt.checkpoint.tokenizer import TextStream, encoded
+from minigpt.checks import SWITCH, a, checked
 from minigpt.errors import InputError
 from minigpt.inference.device import to_host
 from minigpt.inference.load import LanguageModel
@@ -139,6 +140,7 @@ def generate(
         InputError: the prompt or an option cannot be used, before anything runs; or the weights
             give logits that are not finite.
     """
+    checked("prompt", prompt, a("a text, or a list of texts", str, list, tuple))
     prompts = [prompt] if isinstance(prompt, str) else prompt
     sampling = Sampling(max_new_tokens, temperature, top_k, top_p, seed, ignore_eos)
     return continuation(lm, prompts, sampling, chat)
@@ -148,6 +150,7 @@ def continuation(
     lm: LanguageModel, prompts: Sequence[str], sampling: Sampling, chat: bool = False
 ) -> Iterator[Step]:
     """As `generate`, which spells the options out for its callers."""
+    checked("chat", chat, SWITCH)
     tokens = encode(lm, prompts, chat)
     batch, length = tokens.shape
     _check(lm, length, sampling)
@@ -167,6 +170,9 @@ def encode(lm: LanguageModel, prompts: Sequence[str], chat: bool = False) -> np.
         InputError: there is none, one is empty or no text, their lengths differ, one has a token
             that the model does not know, or there is no chat template.
     """
+    checked("lm", lm, a("what load gives", LanguageModel))
+    for prompt in prompts:
+        checked("a prompt", prompt, a("a text", str))
     if chat:
         if lm.chat is None:
             raise InputError(
@@ -174,8 +180,7 @@ def encode(lm: LanguageModel, prompts: Sequence[str], chat: bool = False) -> np.
                 "chat_template.jinja: leave --chat out, or take a model that was trained to chat"
             )
         prompts = [lm.chat.render(prompt) for prompt in prompts]
-    with refusing("the prompt cannot be made into tokens"):
-        made = [lm.tokenizer.encode(prompt, add_special_tokens=not chat) for prompt in prompts]
+    made = [encoded(lm.tokenizer, prompt, special=not chat) for prompt in prompts]
     rows = [encoding.ids for encoding in made]
     if not rows or not all(rows):
         raise InputError(EMPTY)
