@@ -8,7 +8,8 @@ from counting.array import Counted
 from counting.cost import KINDS, Cost, Uncounted
 from counting.costs import COSTS
 from counting.counts import Counts
-from counting.ledger import Ledger, NotItsTurn, interval, observing
+from counting.ledger import Ledger, NotItsTurn, interval
+from counting.observers import observing
 from counting.program import counted, trace
 from counting.register import register
 from counting.scalar import Scalar, scalars

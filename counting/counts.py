@@ -22,6 +22,9 @@ class Reported:
         """What was counted by path and operation, a `Report`: `print` shows it as a table."""
         return Reported.shown(self)
 
+    def _repr_html_(self) -> Any:
+        return self.report()._repr_html_()
+
     def to_csv(self, file: Any) -> None:
         """As `Report.to_csv`: writes rows with named columns to a path or into an open file."""
         self.report().to_csv(file)

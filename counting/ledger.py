@@ -1,7 +1,7 @@
 """The record of a run, and of parts of it: conventions are in `views.py`, tables in `table.py`."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,12 +12,11 @@ from weakref import WeakSet
 from counting.charge import OPERATIONS, Charge, Spec
 from counting.counts import Counts, Key, Moment, Reported, Segment, fold, grouped, told
 from counting.memory import Event, Usage, larger
+from counting.observers import Observer, deaf, heard, observing
 
 CATEGORIES = ("weights", "kv_cache", "state", "activations")
 
 UNSETTLED = 100_000  # events that wait in a log, and events and rows that wait to become rows
-
-Observer = Callable[[str, Charge, tuple[Any, ...], Any], None]
 
 
 class Checkpoint(NamedTuple):
@@ -59,7 +58,7 @@ class Ledger(Reported):
         self.hot = self.charges  # where operators look; nowhere, while each is to be observed
         self.specs: dict[Any, Spec] = {}
         self.described: WeakSet[Spec] = WeakSet()  # since the last checkpoint
-        self.observers: dict[int, list[Observer]] = {}  # of each thread; see `observing`
+        self.observers: dict[int, list[Observer]] = {}  # of each thread; of 0, see `preceding`
         self.intervals: list[Interval] = []  # under way, the innermost last; see `interval`
         self.thread = 0  # whose turn it is, in an interval
         self._turn = RLock()
@@ -68,13 +67,27 @@ class Ledger(Reported):
     @property
     def observer(self) -> Observer | None:
         """What hears of the operations of this thread, if anything does."""
-        hearing = self.observers.get(get_ident())
-        return hearing[-1] if hearing else None
+        return heard(self)
+
+    @contextmanager
+    def hearing(self, thread: int, observer: Observer) -> Iterator[None]:
+        """A `with` block in which nothing runs that an observer, of a thread, could not hear of."""
+        with self._moment:
+            self.observers.setdefault(thread, []).append(observer)
+        try:
+            self.hot = {}
+            yield
+        finally:
+            with self._moment:
+                self.observers[thread].remove(observer)
+                if not self.observers[thread]:
+                    del self.observers[thread]
+                self.hot = {} if self.observers else self.charges
 
     @property
     def charging(self) -> bool:
         """Whether operations of this thread are charged; else it is in a block of `uncharged`."""
-        return _deaf not in self.observers.get(get_ident(), ())
+        return deaf not in self.observers.get(get_ident(), ())
 
     @contextmanager
     def uncharged(self) -> Iterator[None]:
@@ -84,7 +97,7 @@ class Ledger(Reported):
         """
         peaks = self.peak_bytes
         try:
-            with observing(self, _deaf):
+            with observing(self, deaf):
                 yield
         finally:
             with self._moment:
@@ -173,32 +186,6 @@ class Ledger(Reported):
             log, stop, base = self._entered, len(self._entered), self._base
             found = partial(fold, self.columns, log, 0, stop, base)
             return Counts(self.columns, found, list(self._totals), Moment(log, stop))
-
-
-def _deaf(path: str, charge: Charge, operands: tuple[Any, ...], result: Any) -> None:
-    """The observer of what is not charged: others do not hear of it while this one does."""
-
-
-@contextmanager
-def observing(ledger: Ledger, observer: Observer) -> Iterator[None]:
-    """A `with` block in which `observer(path, charge, operands, result)` hears of each operation.
-
-    It hears of those of its thread, once the operation has run and is recorded. Composites run
-    open, operation by operation, and the ledger's totals are the same as they would be closed. Of
-    several the last hears, whatever the order in which others end.
-    """
-    thread = get_ident()
-    with ledger._moment:
-        ledger.observers.setdefault(thread, []).append(observer)
-    try:
-        ledger.hot = {}
-        yield
-    finally:
-        with ledger._moment:
-            ledger.observers[thread].remove(observer)
-            if not ledger.observers[thread]:
-                del ledger.observers[thread]
-            ledger.hot = {} if ledger.observers else ledger.charges
 
 
 class NotItsTurn(RuntimeError):

@@ -68,7 +68,7 @@ class Report:
         made = {}
         for i, name in enumerate(self.columns):
             column = [row[i] for row in rows]
-            made[name] = pandas.Series(column, dtype=_dtype(column) if i > 2 else None)
+            made[name] = pandas.Series(column, dtype=dtype(column) if i > 2 else None)
         return pandas.DataFrame(made)
 
     def __str__(self) -> str:
@@ -76,7 +76,7 @@ class Report:
 
         from counting import table
 
-        notes = [*self._notes()]
+        notes = [*self.notes()]
         parts: list[Any] = [self._operations(), *([""] if notes else []), *notes]
         if self.live is not None and self.peak is not None:
             parts += ["", table.memory(self.counts, self.live, self.peak)]
@@ -86,6 +86,11 @@ class Report:
         return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        from counting import notebook
+
+        return notebook.report(self)
 
     def _operations(self) -> Any:
         from counting.table import table
@@ -111,7 +116,7 @@ class Report:
         made.add_row(*(("total", "") if by_path else ("total",)), *cells(counts))
         return made
 
-    def _notes(self) -> Iterator[str]:
+    def notes(self) -> Iterator[str]:
         """What a reader must know of the total, a line each."""
         cost = self.counts.cost
         if "fma" in cost:
@@ -149,7 +154,8 @@ def _figures(cost: Cost) -> str:
     return ", ".join(f"{grouped(n)} {name}" for name, n in parts.items() if n != 0)
 
 
-def _dtype(column: list[Any]) -> Any:
+def dtype(column: list[Any]) -> Any:
+    """What holds numbers, and their sum, as they are: "int64", or else `object`."""
     whole = all(isinstance(n, int) for n in column)
     return "int64" if whole and sum(map(abs, column)) < WIDEST else object
 

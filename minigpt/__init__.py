@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from minigpt.inference.load import LanguageModel, load
     from minigpt.stepping.breakpoint import step
     from minigpt.stepping.capture import run_with_cache, steps
+    from minigpt.stepping.intervene import intervene
 
     __version__: str
 
@@ -17,6 +18,7 @@ __all__ = [
     "Step",
     "__version__",
     "generate",
+    "intervene",
     "load",
     "run_with_cache",
     "step",
@@ -28,6 +30,7 @@ _MODULES = {
     "LanguageModel": "inference.load",
     "Step": "inference.generate",
     "generate": "inference.generate",
+    "intervene": "stepping.intervene",
     "load": "inference.load",
     "run_with_cache": "stepping.capture",
     "step": "stepping.breakpoint",

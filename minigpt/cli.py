@@ -81,11 +81,14 @@ def generate(
     trace_allocator: Annotated[
         bool, typer.Option("--trace-allocator", help="add what was really allocated")
     ] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="the text over panels of its cost, on the whole screen")
+    ] = False,
 ) -> None:
     """Continue a text and count what it costs."""
     from minigpt.commands.generate import Output, run
 
-    output = Output(log, record, ops, json, quiet, trace_allocator)
+    output = Output(log, record, ops, json, quiet, trace_allocator, live)
     sampling = options.sampling(max_new_tokens, temperature, top_k, top_p, seed, ignore_eos)
     given = [text for text in [prompt, *(prompts or [])] if text is not None]
     chosen = options.ModelOptions(model, revision, device, dtype, engine)
@@ -238,12 +241,36 @@ def report(
     gpu: Annotated[
         str | None, typer.Option(help="draw the roofline of a GPU too: a name of minigpt gpus")
     ] = None,
+    figure: Annotated[
+        str | None, typer.Option(help="in a picture, alone: memory, layers, roofline or kv")
+    ] = None,
 ) -> None:
     """Show a recording: as tables, or as files to look at."""
     from minigpt.commands.report import run
     from minigpt.views.options import ViewOptions
 
-    run(recording, to or (), ViewOptions(weight, gpu))
+    run(recording, to or (), ViewOptions(weight, gpu, figure))
+
+
+@app.command()
+def diff(
+    a: Annotated[str, typer.Argument(help="a recording, or a model by any name that count takes")],
+    b: Annotated[str, typer.Argument(help="another")],
+    new_tokens: Annotated[
+        int | None, typer.Option(help="of models: tokens of each sequence to run; 1")
+    ] = None,
+    past: Annotated[
+        int | None, typer.Option(help="of models: tokens of each that are cached already; 0")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="of models: sequences; 1")] = None,
+    dtype: Annotated[str | None, typer.Option(help="of models: as that of count; float16")] = None,
+    json: options.Json = False,
+) -> None:
+    """Say where two runs, or two models, differ, and by what term."""
+    from minigpt.commands.diff import run
+
+    asked = {"--new-tokens": new_tokens, "--past": past, "--batch": batch, "--dtype": dtype}
+    run(a, b, asked, as_json=json)
 
 
 @app.command()

@@ -4,7 +4,6 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 
 # Two runs at once and a BLAS that spins on every core slow each other down many times.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -51,7 +50,7 @@ AVX2 = ["sse4.2", "avx", "avx2", "fma", "f16c"]
 
 
 @pytest.fixture(scope="session", params=["this machine", "AVX2, one thread", "AVX2, two threads"])
-def machine(request):
+def machine(request, tmp_path_factory):
     """The kernels for what is here, and for an older processor, with and without help."""
     llvm = pytest.importorskip("llvmlite.binding")
     from minigpt.fast.kernels.llvm import Target
@@ -62,9 +61,49 @@ def machine(request):
     there = llvm.get_host_cpu_features()
     if platform.machine() != "x86_64" or not all(there.get(feature) for feature in AVX2):
         pytest.skip("this processor has no AVX2")
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setenv("XDG_CACHE_HOME", folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "AVX2"))
         return Machine(Target(AVX2), cores=1 if "one" in request.param else 2)
+
+
+# What runs again once the peers are installed.
+
+SKIPPED: set[str] = set()  # files, and functions of them
+
+
+def pytest_addoption(parser):
+    told = "run what the last run skipped, and what is marked peers"
+    parser.addoption("--again", action="store_true", help=told)
+
+
+def pytest_collectreport(report):
+    if report.skipped:
+        SKIPPED.add(report.nodeid)
+
+
+def pytest_runtest_logreport(report):
+    if report.skipped:
+        SKIPPED.add(report.nodeid.partition("[")[0])  # what it is given may depend on the peers
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "cache"):
+        session.config.cache.set("minigpt/skipped", sorted(SKIPPED))
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--again"):
+        return
+    before = config.cache.get("minigpt/skipped", None)
+    if before is None:
+        raise pytest.UsageError("--again: no run before this one left what it skipped")
+
+    def asks(item):
+        names = item.nodeid.partition("::")[0], item.nodeid.partition("[")[0]
+        return item.get_closest_marker("peers") or not set(before).isdisjoint(names)
+
+    config.hook.pytest_deselected(items=[item for item in items if not asks(item)])
+    items[:] = filter(asks, items)
 
 
 def pytest_terminal_summary(terminalreporter):

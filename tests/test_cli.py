@@ -50,6 +50,7 @@ def test_a_shell_completes_commands_and_options(here):
     assert completed("minigpt", "generate", "--te") == ["--temperature"]
 
 
+@pytest.mark.peers
 def test_help_needs_none_of_the_heavy_packages():
     heavy = {"numpy", "sympy", "tokenizers", "huggingface_hub", "safetensors", "cupy", "torch"}
     code = f"""

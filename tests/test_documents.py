@@ -184,7 +184,9 @@ def test_a_picture_shows_what_its_command_says(name):
 
 
 def test_every_picture_is_drawn_by_the_script():
-    drawn = {f"{name}.svg" for name in picture_of().PICTURES}
+    pictures = picture_of()
+    drawn = {f"{name}.svg" for name in pictures.PICTURES}
+    drawn |= {f"{name}.png" for name in pictures.SCREENS}
     assert {path.name for path in (ROOT / "docs" / "pictures").iterdir()} == drawn
 
 

@@ -310,6 +310,7 @@ def brought(names):
     return found
 
 
+@pytest.mark.peers
 def test_a_dry_run_needs_a_bare_checkout_and_what_a_gpu_has(tmp_path):
     checkout, site = tmp_path / "checkout", tmp_path / "site"
     archive = subprocess.run(["git", "archive", "HEAD"], cwd=SCRIPTS.parent, capture_output=True)
@@ -428,11 +429,11 @@ def test_whatever_a_stage_finds_can_be_written(gpu_visit, tmp_path):
 
 
 @pytest.fixture
-def fast(cupy, gpu_visit, tmp_path, monkeypatch):
+def fast(cupy, gpu_visit, monkeypatch):
     """A small visit with the fast step, its kernels run by this CPU; and what launches them."""
     if not shutil.which("g++"):
         pytest.skip("g++ is not installed")
-    kernels = emulator.Emulator(emulator.built(tmp_path), 9, 128)
+    kernels = emulator.Emulator(emulator.built(), 9, 128)
     launch = import_module("minigpt.fast.cuda.launch")
     monkeypatch.setattr(launch, "Compiled", lambda: kernels)
     return gpu_visit("visit").Visit(GPT2Config(311, 40, 64, 2, 4)), kernels

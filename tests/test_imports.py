@@ -39,6 +39,7 @@ RECORDING = [
     "methods",
     "names",
     "numpy_memory",
+    "observers",
     "operators",
     "pricing",
     "primitives",

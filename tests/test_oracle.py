@@ -15,7 +15,7 @@ from minigpt.models.gpt2_config import GPT2Config
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-@settings(max_examples=250)
+@settings(max_examples=100)
 @given(cases(), SEEDS)
 def test_numbers_shapes_and_executed_scalars_give_one_record(case, seed):
     DRAWN["numbers, shapes and executed scalars agree"] += 1
@@ -54,7 +54,7 @@ def formulas(layers, tied, logits):
     return record
 
 
-@settings(max_examples=250)
+@settings(max_examples=100)
 @given(
     st.tuples(st.sampled_from((1, 2)), st.booleans(), st.sampled_from(("last", "all"))),
     st.tuples(*[st.integers(1, 6) | st.integers(1, 10**6)] * 7),

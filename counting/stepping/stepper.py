@@ -13,7 +13,8 @@ from typing import Any
 
 from counting.array import Counted
 from counting.charge import Charge
-from counting.ledger import Ledger, observing
+from counting.ledger import Ledger
+from counting.observers import observing
 from counting.scope import place
 from counting.stepping.figures import Figures
 from counting.stepping.frames import COPIED, callers, forget_variables, ledger_of, not_machinery

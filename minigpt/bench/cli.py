@@ -168,6 +168,33 @@ def overhead(
 
 
 @app.command()
+def record(
+    model: Model = "gpt2",
+    pairs: Annotated[int, typer.Option(help="pairs of tokens to time")] = 40,
+    dtype: Annotated[str, typer.Option(help="as of minigpt generate")] = "float32",
+    json: Json = False,
+) -> None:
+    """What recording adds to a counted token."""
+    from minigpt.bench.record import record as measure
+
+    result = measure(model, pairs, dtype)
+    if json:
+        import json as format
+
+        from minigpt.schema import SCHEMA
+
+        print(format.dumps({"schema": SCHEMA, **result._asdict()}))
+        return
+    low, high = result.percent_quartiles
+    print(
+        f"{result.model} {result.dtype}: counted {result.counted_ms:.2f} ms, "
+        f"recorded too {result.recorded_ms:.2f} ms (medians)\n"
+        f"recording adds {result.percent:.1f} % in the median of {result.pairs} pairs "
+        f"(quartiles {low:.1f} % to {high:.1f} %)"
+    )
+
+
+@app.command()
 def operations(
     rounds: Annotated[int, typer.Option(help="how often each is timed")] = 75,
     json: JsonLast = False,

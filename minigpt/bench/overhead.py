@@ -59,24 +59,44 @@ def overhead(
 
     step_bare()
     operations = counted_and_recorded()
-    times: dict[Callable[[], object], list[float]] = {step_bare: [], counted_and_recorded: []}
-    for pair in range(pairs):
-        for step in list(times)[:: 1 if pair % 2 else -1]:
-            began = time.perf_counter()
-            step()
-            times[step].append(time.perf_counter() - began)
-    a, b = times[step_bare], times[counted_and_recorded]
-    percents = sorted(100 * (y / x - 1) for x, y in zip(a, b, strict=True))
+    times = in_turn(step_bare, counted_and_recorded, pairs)
     return Overhead(
         model=model,
         dtype=dtype,
         keys=keys,
         pairs=pairs,
-        bare_ms=1000 * statistics.median(a),
-        counted_ms=1000 * statistics.median(b),
+        bare_ms=times.first_ms,
+        counted_ms=times.second_ms,
+        percent=times.percent,
+        percent_quartiles=times.percent_quartiles,
+        operations=operations,
+    )
+
+
+class Times(NamedTuple):
+    """Of two that run in turn: medians, and what the second takes more in pairs."""
+
+    first_ms: float
+    second_ms: float
+    percent: float  # median over the pairs of second / first - 1
+    percent_quartiles: tuple[float, float]
+
+
+def in_turn(first: Callable[[], object], second: Callable[[], object], pairs: int) -> Times:
+    """The times of both in pairs, of which every other begins with the second."""
+    times: dict[Callable[[], object], list[float]] = {first: [], second: []}
+    for pair in range(pairs):
+        for step in list(times)[:: 1 if pair % 2 else -1]:
+            began = time.perf_counter()
+            step()
+            times[step].append(time.perf_counter() - began)
+    a, b = times[first], times[second]
+    percents = sorted(100 * (y / x - 1) for x, y in zip(a, b, strict=True))
+    return Times(
+        first_ms=1000 * statistics.median(a),
+        second_ms=1000 * statistics.median(b),
         percent=statistics.median(percents),
         percent_quartiles=(percents[pairs // 4], percents[3 * pairs // 4]),
-        operations=operations,
     )
 
 

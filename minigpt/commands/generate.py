@@ -20,13 +20,21 @@ from minigpt import fast
 from minigpt.commands.allocator import witnessing
 from minigpt.commands.log import STDOUT, open_lines
 from minigpt.commands.options import ModelOptions
-from minigpt.commands.terminal import LiveText, can_show, console, progress
+from minigpt.commands.terminal import (
+    LiveText,
+    can_show,
+    console,
+    harmless,
+    has_room,
+    progress,
+)
 from minigpt.commands.times import Times
 from minigpt.errors import InputError, without_effect
 from minigpt.inference.device import witness
 from minigpt.inference.generate import EMPTY, Step, continuation, figures
 from minigpt.inference.load import LanguageModel, load
 from minigpt.inference.sample import Sampling
+from minigpt.models.config import Config
 from minigpt.models.paths import component
 from minigpt.notes import saying
 from minigpt.recording.write import recording
@@ -49,6 +57,7 @@ class Output:
     json: bool = False
     quiet: bool = False
     trace_allocator: bool = False
+    live: bool = False
 
     def __post_init__(self) -> None:
         trace = {"--trace-allocator": self.trace_allocator}
@@ -65,6 +74,9 @@ class Output:
             raise InputError(f"{self.log} cannot be both the log and the recording: choose another")
         if self.quiet:
             without_effect(trace, "--quiet")
+        for option, given in (printed | {"--quiet": self.quiet}).items():
+            if given:
+                without_effect({"--live": self.live}, option)
 
     @property
     def text(self) -> bool:
@@ -114,7 +126,7 @@ def run(
             witnessing(lm, allocations) as witnessed,
             open_lines(output.log, "log", lm) as write,
             _recording(lm, prompts, seeded, output, chat) as record,
-            _stream(texts, sampling.max_new_tokens, output) as show,
+            _stream(texts, sampling.max_new_tokens, output, lm.config) as show,
             _stop_asked() as stopped,
             suppress(KeyboardInterrupt),
         ):
@@ -188,7 +200,9 @@ def _stop_asked() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def _stream(texts: list[str], most: int, output: Output) -> Iterator[Callable[[Step], None]]:
+def _stream(
+    texts: list[str], most: int, output: Output, config: Config
+) -> Iterator[Callable[[Step], None]]:
     """What shows a step: live on a terminal, the bare text elsewhere, nothing beside JSON.
 
     Args:
@@ -196,26 +210,32 @@ def _stream(texts: list[str], most: int, output: Output) -> Iterator[Callable[[S
             the end.
         most: tokens that may come.
     """
+    bare = harmless if sys.stdout.isatty() else str
     if not output.text:
         yield lambda step: None
+    elif output.live and can_show() and has_room():
+        from minigpt.commands.live import live  # its panels take time to import
+
+        with live(texts, most, config) as show:
+            yield show
     elif len(texts) > 1:
         try:
             yield lambda step: None
         finally:
-            print("\n\n".join(texts))
+            print(bare("\n\n".join(texts)))
     elif output.quiet or not can_show():
-        print(texts[0], end="", flush=True)
+        print(bare(texts[0]), end="", flush=True)
         try:
-            yield lambda step: print(step.text, end="", flush=True)
+            yield lambda step: print(bare(step.text), end="", flush=True)
         finally:
             print()
     else:
-        live, number = LiveText(), count(1)
-        live.write(texts[0])
+        text, number = LiveText(), count(1)
+        text.write(texts[0])
         try:
-            yield lambda step: live.write(step.text, f"token {next(number)}/{most}", *_status(step))
+            yield lambda step: text.write(step.text, f"token {next(number)}/{most}", *_status(step))
         finally:
-            live.write("\n")
+            text.write("\n")
 
 
 def _status(step: Step) -> tuple[str, ...]:

@@ -10,7 +10,17 @@ from minigpt.recording.read import Recording, read
 from minigpt.storage.files import check_apart, written_whole
 from minigpt.views.options import ViewOptions
 
-VIEWS = {".csv": "frames"}
+VIEWS = {
+    ".csv": "frames",
+    ".folded": "folded",
+    ".html": "page",
+    ".pdf": "plots",
+    ".pftrace": "trace",
+    ".pickle": "memory_viz",
+    ".png": "plots",
+    ".speedscope.json": "speedscope",
+    ".svg": "plots",
+}
 """The module of `minigpt.views` that writes files whose names end so."""
 
 Write = Callable[[Recording, Path, ViewOptions], None]

@@ -14,6 +14,7 @@ from rich.console import Console
 _HARMLESS = dict.fromkeys((*range(32), *range(127, 160)), "\N{REPLACEMENT CHARACTER}")
 _HARMLESS |= {ord("\n"): "\n", ord("\t"): "    ", ord("\r"): ""}
 
+FEWEST = 40, 12  # columns and rows of a full screen
 WIDE = 10_000  # columns: more than a table has
 
 
@@ -44,9 +45,20 @@ def progress(title: str, show: bool = True) -> Iterator[Callable[[int, int], Non
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def harmless(text: str) -> str:
+    """What a terminal may be sent of a text that nobody has looked at."""
+    return text.translate(_HARMLESS)
+
+
 def can_show() -> bool:
     """Whether standard output is a terminal whose cursor can be moved."""
     return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def has_room() -> bool:
+    """Whether there is room for panels, and some text over them."""
+    columns, rows = get_terminal_size()
+    return columns >= FEWEST[0] and rows >= FEWEST[1]
 
 
 class LiveText:
@@ -62,7 +74,7 @@ class LiveText:
     def write(self, text: str, *status: str) -> None:
         """Adds `text`, and puts the parts of `status` under it in place of the last one."""
         columns, rows = get_terminal_size()
-        text = text.translate(_HARMLESS)
+        text = harmless(text)
         for char in text:
             wide = cell_len(char)
             if char == "\n" or self._column + wide > columns:

@@ -4,7 +4,7 @@ The model runs once on arrays whose dimensions are symbols, with one block that 
 layers of several kinds, one of each.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -74,17 +74,18 @@ def formulas(
     one_of("cache", cache or "compressed", ("compressed", "expanded"))
     of = symbolic(config)
     sizes = Pass(T, N, B, logits, dtype, cache)
-    whole = _executed(of, sizes, scores)
+    whole = of_pass(of, sizes, scores)
     # A window's ring takes one token in place, and several in order: other bytes.
     return (
-        replace(whole, model=model, of_one=_executed(of, replace(sizes, T=1), "full"))
+        replace(whole, model=model, of_one=of_pass(of, replace(sizes, T=1), "full"))
         if ("W" in of.legend)
         else replace(whole, model=model)
     )
 
 
 @lru_cache(maxsize=64)
-def _executed(of: Symbolic, sizes: Pass, scores: str) -> "Formulas":
+def of_pass(of: Symbolic, sizes: Pass, scores: str = "full") -> "Formulas":
+    """The closed forms of a pass of symbolic sizes; `formulas` knows the names of its options."""
     run, peak = _run(of, sizes)
     rows = {key: list(row) for key, row in run.items()}
     if scores == "causal":
@@ -116,7 +117,9 @@ def _run(of: Symbolic, sizes: Pass) -> tuple[Counts, Any]:
     """A pass, a line in A where a token meets A experts; and its peak, where no experts are met."""
     if "A" not in of.legend:
         run = forward(of.config, sizes)
-        return run.counts, _largest(run.peak["activations"])
+        peak = run.peak["activations"]
+        kept = largest(peak.args if isinstance(peak, sympy.Max) else [peak])
+        return run.counts, sympy.Max(*kept, evaluate=False) if len(kept) > 1 else kept[0]
     two, three, four = (forward(of.meeting(met), sizes).counts for met in (2, 3, 4))
     rows = {}
     for key in two:
@@ -160,15 +163,16 @@ def _over_queries(entry: Any) -> Any:
     return rest + through * keys
 
 
-def _largest(peak: Any) -> Any:
-    """A `Max` without the polynomials that never exceed another, whatever the sizes."""
-    above_one = {s: s + 1 for s in sympy.sympify(peak).free_symbols if s != N}
+def largest(candidates: Iterable[Any]) -> tuple[Any, ...]:
+    """Polynomials without those that never exceed another, whatever the sizes."""
+    apart = {sympy.sympify(candidate): None for candidate in candidates}
+    above_one = {s: s + 1 for candidate in apart for s in candidate.free_symbols if s != N}
     kept: list[Any] = []
-    for candidate in peak.args if isinstance(peak, sympy.Max) else (peak,):
+    for candidate in apart:
         kept = [k for k in kept if not _never_above(k, candidate, above_one)]
         if not any(_never_above(candidate, k, above_one) for k in kept):
             kept.append(candidate)
-    return sympy.Max(*kept, evaluate=False) if len(kept) > 1 else kept[0]
+    return tuple(kept)
 
 
 def _never_above(a: Any, b: Any, above_one: dict[Any, Any]) -> bool:

@@ -143,7 +143,7 @@ def symbolic(config: Config) -> Symbolic:
         block = replace(config, **sizes, n_layer=1, n_head=H, n_inner=width)
         return Symbolic(block, SYMBOLS, {"h.0": L}, config)
     assert isinstance(config, DecoderConfig)
-    _possible(config)
+    possible(config)
     named, times = values(config), numbers(config)
     stand_for = {f"{config.decoder['path']}.{i}": letter(word) for i, word in enumerate(times)}
     used = {s for value in named.values() for s in value.free_symbols}
@@ -198,7 +198,7 @@ def _joined(config: DecoderConfig) -> bool:
     return bool(wider["out"]["width"] != mixer["out"]["width"])
 
 
-def _possible(config: DecoderConfig) -> None:
+def possible(config: DecoderConfig) -> None:
     """Raises InputError where a model has no closed forms."""
     for mixer in (block["mixer"] for block in kinds(config)):
         if mixer.kind is GatedDeltaNet:
@@ -290,7 +290,7 @@ def sizes(config: Config) -> dict[str, Any]:
             "C": config.n_positions,
         }
     assert isinstance(config, DecoderConfig)
-    _possible(config)
+    possible(config)
     found: dict[str, Any] = dict(numbers(config))
     mixer = config.blocks[0]["mixer"]
     if mixer.kind is not LatentAttention:

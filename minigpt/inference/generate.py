@@ -80,6 +80,11 @@ class Step:
             f"{self.flops:,} FLOP, {1000 * self.seconds:.3g} ms)"
         )
 
+    def _repr_html_(self) -> str:
+        from minigpt.planning import notebook
+
+        return notebook.step(self)
+
     def record(self) -> dict[str, Any]:
         """The step as a JSON object, a line of a log."""
         return {

@@ -97,6 +97,18 @@ def read(path: Path) -> Config:
         values = document(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON: {error}") from None
+    return configuration(values, path)
+
+
+def configuration(values: Any, path: Path) -> Config:
+    """The configuration that the values of a config.json are.
+
+    Args:
+        path: the file that they are from, for errors.
+
+    Raises:
+        InputError: they are of an unknown architecture, or cannot be.
+    """
     kind = values.get("model_type") if isinstance(values, dict) else None
     if not isinstance(kind, str):
         raise InputError(f"{path}: model_type is {kind!r}, not the name of an architecture")

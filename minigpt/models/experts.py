@@ -59,7 +59,7 @@ class Experts(Module):
             return dispatch(np.array(chosen.tolist()))
         except TypeError:  # shapes only: nothing to read
             choice, (M, A) = self.router.choice, chosen.shape
-        if isinstance(M, int) and all(isinstance(n, int) for n in choice):
+        if all(isinstance(n, int) for n in choice):
             return self.assume(choice, M)
         pairs = chosen.reshape(M * A)
         return Dispatch("all to one", pairs, pairs, ((0, 0, M * A),))

@@ -27,22 +27,28 @@ def as_written(config: Config, sizes: Pass) -> int:
 @lru_cache(maxsize=256)
 def fused(config: Config, sizes: Pass, unstored: tuple[str, ...] = FUSED) -> int:
     """The same without the arrays that are made in scopes of the names `unstored`."""
+    return int(max(levels(config, sizes, unstored)))
+
+
+def levels(config: Config, sizes: Pass, unstored: tuple[str, ...] = FUSED) -> set[Any]:
+    """The bytes of activations alive at once, after each operation, without `unstored`."""
     ledger, run = ready(config.short()[0], sizes)
-    live = most = int(ledger.live_bytes["activations"])  # what the model keeps for itself
+    live = ledger.live_bytes["activations"]  # what the model keeps for itself
+    found = {live}
 
     def gone(nbytes: int) -> None:
         nonlocal live
         live -= nbytes
 
     def observe(path: str, charge: Charge, operands: Any, result: Any) -> None:
-        nonlocal live, most
+        nonlocal live
         if result is None or result.spec.category != "activations":
             return
         if path.rpartition(".")[2] not in unstored:
             live += result.nbytes
-            most = max(most, live)
+            found.add(live)
             weakref.finalize(result, gone, result.nbytes)
 
     with observing(ledger, observe):
         run()
-    return most
+    return found

@@ -54,6 +54,11 @@ class Count:
     peak_bytes: dict[str, int]
     experts: Experts | None
 
+    def _repr_html_(self) -> str:
+        from minigpt.planning import notebook
+
+        return notebook.count(self)
+
     @property
     def weight_bytes(self) -> int:
         return int(self.config.parameters * self.sizes.itemsize)

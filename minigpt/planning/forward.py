@@ -16,9 +16,11 @@ from counting import Counted, Counts, Ledger, ShapeArray, category
 from minigpt.checks import NAME, checked_fields, integer, optional, shown
 from minigpt.errors import InputError
 from minigpt.models.architectures import build
+from minigpt.models.cache import LayerCache
 from minigpt.models.config import Config
 from minigpt.models.paths import layer_number, layer_of
 from minigpt.models.routing import Assumption, expected
+from minigpt.models.state import State
 
 # A pass's dtype by name. bfloat16 is no NumPy dtype: a 16-bit one of the same size stands in.
 DTYPES = {"float16": np.float16, "bfloat16": np.float16, "float32": np.float32}
@@ -172,25 +174,32 @@ def _of_all(kinds: Counts, alike: tuple[int, ...]) -> Mapping[tuple[str, str], t
 
 def kv_bytes(config: Config, tokens: int, dtype: str = "float16", cache: str = "compressed") -> int:
     """Bytes of cache that a sequence of `tokens` tokens must hold: of a window, no more than it."""
-    return _kept(config, tokens, dtype, cache)["kv_cache"]
+    return held(config, tokens, dtype, cache)["kv_cache"]
 
 
 def state_bytes(config: Config, dtype: str = "float16") -> int:
     """Bytes of state that a sequence must hold, however many tokens it has."""
-    return _kept(config, 1, dtype, "compressed")["state"]
+    return held(config, 1, dtype, "compressed")["state"]
 
 
 @lru_cache(maxsize=1024)
-def _kept(config: Config, tokens: int, dtype: str, cache: str) -> Counter[str]:
+def held(config: Config, tokens: Any, dtype: str, cache: str) -> Counter[str]:
     """Bytes that a sequence keeps from pass to pass, by category."""
+    kept: Counter[str] = Counter()
+    for layer, n in cache_layers(config, tokens, dtype, cache):
+        kept[layer.CATEGORY] += n * layer.nbytes
+    return kept
+
+
+def cache_layers(
+    config: Config, capacity: Any, dtype: str = "float16", cache: str = "compressed"
+) -> list[tuple[LayerCache | State, int]]:
+    """What layers keep of a sequence, on shapes: each kind, and how many layers it stands for."""
     few, alike = config.short()
     with category("weights"):
         weights = {key: ShapeArray(shape, DTYPES[dtype]) for key, shape in few.shapes().items()}
-    kept: Counter[str] = Counter()
-    layers = build(few, weights, cache).new_cache(1, tokens).layers
-    for number, n in Counter(alike).items():
-        kept[layers[number].CATEGORY] += n * int(layers[number].nbytes)
-    return kept
+    layers = build(few, weights, cache).new_cache(1, capacity).layers
+    return [(layers[number], n) for number, n in Counter(alike).items()]
 
 
 def ready(config: Config, sizes: Pass, make: Make = ShapeArray) -> tuple[Ledger, Callable[[], Any]]:

@@ -29,6 +29,7 @@ OVERHEAD_RANGE = (400_000_000, 1_500_000_000)
 An assumption. A context takes 0.3 to 0.5 GB; what frameworks hold beside it varies most."""
 
 MOST = 2**20  # sequences, the largest batch looked for
+PROMPT = 1024  # tokens, of a longer context, that come at once unless said otherwise
 
 
 class Memory(NamedTuple):
@@ -98,6 +99,11 @@ class Plan:
     batch: int
     prompt: int
     overhead: int = OVERHEAD
+
+    def _repr_html_(self) -> str:
+        from minigpt.planning import notebook
+
+        return notebook.plan(self)
 
     # Memory
 
@@ -288,7 +294,7 @@ def plan(model: str, config: Config, gpu: Accelerator, asked: Options = Options(
     gpu.rate(dtype)
     most = config.n_positions
     context = min(most, 8192) if asked.context is None else asked.context
-    prompt = min(context, 1024) if asked.prompt is None else asked.prompt
+    prompt = min(context, PROMPT) if asked.prompt is None else asked.prompt
     for what, value, limit in (
         ("gpus", asked.gpus, 2**16),
         ("batch", asked.batch, MOST),

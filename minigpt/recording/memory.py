@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple
 
+from minigpt.planning.forward import kv_bytes
 from minigpt.recording.read import Line, Recording
 
 
@@ -42,6 +43,27 @@ def moments(recording: Recording) -> Iterator[Moment]:
         else:
             at = line["at"]
         yield Moment(at, line, live, alive)
+
+
+def reserved(recording: Recording) -> list[int]:
+    """Bytes of this run's KV cache after each pass, of all sequences."""
+    before = recording.header["live_bytes"]["kv_cache"]
+    return [one["live_bytes"]["kv_cache"] - before for one in recording.passes]
+
+
+def filled(recording: Recording) -> list[int]:
+    """Bytes of them that hold keys and values.
+
+    Of a layer that looks no further back than a window, no more than that many positions are.
+    """
+    config = recording.config
+    whole = kv_bytes(config, recording.header["context"])  # of one sequence, in any dtype
+    if not whole:
+        return [0 for _ in recording.passes]
+    return [
+        held * kv_bytes(config, one["position"]) // whole
+        for one, held in zip(recording.passes, reserved(recording), strict=True)
+    ]
 
 
 def _in_order(recording: Recording) -> Iterator[Line]:

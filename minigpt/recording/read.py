@@ -9,6 +9,8 @@ from typing import Any
 from counting import Counts, Ledger
 from minigpt.checks import checked
 from minigpt.errors import InputError
+from minigpt.models.architectures import configuration
+from minigpt.models.config import Config
 from minigpt.recording import VERSION
 from minigpt.recording.lines import FIELDS, LONGEST
 from minigpt.storage.reading import parsed, regular
@@ -52,6 +54,15 @@ class Recording:
                 for column, n in _amounts(line).items():
                     row[columns[column]] += n
         return Counts(columns, {key: tuple(row) for key, row in rows.items()})
+
+    @property
+    def config(self) -> Config:
+        """The configuration of the model that ran.
+
+        Raises:
+            InputError: it is of an architecture that is not known here.
+        """
+        return configuration(self.header["config"], self.path)
 
     @property
     def passes(self) -> list[Line]:

@@ -19,6 +19,7 @@ from minigpt.inference.load import LanguageModel
 from minigpt.models.cache import KVCache
 from minigpt.planning.forward import Pass, one_of
 from minigpt.stepping.stepper import check_path
+from minigpt.stepping.values import gives, giving
 
 
 class _Abandoned(Exception):
@@ -115,17 +116,18 @@ def run_with_cache(
         budget: the most bytes to keep.
 
     Raises:
-        InputError: an argument cannot be used, no path matches, or what does exceeds the budget.
+        InputError: an argument cannot be used, no path that gives anything matches, or what does
+            exceeds the budget.
     """
     checked("budget", budget, whole(0, 2**63 - 1))
     rows = _rows(lm, tokens, cache, logits)
-    check_path(lm, checked("names", names, NAME))
+    check_path(lm, checked("names", names, NAME), giving(lm.model))
     kept: dict[str, Counted] = {}
     nbytes = 0
 
     def observer(path: str, charge: Charge, inputs: tuple[Any, ...], output: Any) -> None:
         nonlocal nbytes
-        if output is None or not fnmatchcase(path, names):
+        if not gives(charge, output) or not fnmatchcase(path, names):
             return
         nbytes += output.nbytes - (kept[path].nbytes if path in kept else 0)
         if nbytes > budget:

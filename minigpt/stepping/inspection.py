@@ -124,23 +124,29 @@ class Expected(NamedTuple):
     formula: str
 
 
+def running(frame: FrameType) -> Pass | None:
+    """The sizes of the pass that runs; None if none does."""
+    for above in callers(frame):
+        found = above.f_locals
+        if isinstance(model := found.get("self"), Model) and "N" in found:
+            (B, T), N, logits = found["tokens"].shape, found["N"], found["logits"]
+            capacity = found["cache"].capacity
+            return Pass(T, N, B, logits, cache=_cache_of(model), capacity=capacity)
+    return None
+
+
 def expected(frame: FrameType, path: str) -> Expected | None:
     """What the pass that runs should cost at a path and below, found without running it.
 
     For GPT-2 it is its closed form (see `formulas`) at the sizes of this pass, for others a run on
     shapes. None if no pass runs.
     """
-    model = model_of(frame)
-    if model is None:
+    model, of = model_of(frame), running(frame)
+    if model is None or of is None:
         return None
-    variables = (above.f_locals for above in callers(frame))
-    seen = next((found for found in variables if "tokens" in found and "N" in found), None)
-    if seen is None:
-        return None
-    (B, T), N, logits = seen["tokens"].shape, seen["N"], seen.get("logits", "last")
     if not isinstance(model.config, GPT2Config):
         try:
-            run = on_shapes(model.config, Pass(T, N, B, logits, cache=_cache_of(model))).counts
+            run = on_shapes(model.config, of).counts
         except InputError:  # further than its context, in a cache of one's own making
             return None
         return Expected(flops(below(run, path) if path else run), "")
@@ -148,7 +154,7 @@ def expected(frame: FrameType, path: str) -> Expected | None:
 
     from minigpt.formulas.closed_forms import LETTERS
 
-    counts = _closed_forms(model.config, logits)
+    counts = _closed_forms(model.config, of.logits)
     layer = layer_of(path)
     if layer:
         path = path.replace(layer, "h.0", 1)
@@ -156,7 +162,7 @@ def expected(frame: FrameType, path: str) -> Expected | None:
     if layer:  # h.0 stands for all L
         closed = closed / LETTERS["L"]
     closed = sympy.factor_terms(sympy.expand(closed))
-    values = {"B": B, "T": T, "N": N, **sizes(model.config)}
+    values = {"B": of.B, "T": of.T, "N": of.N, **sizes(model.config)}
     at = {letter: values[name] for name, letter in LETTERS.items()}
     return Expected(int(closed.subs(at)), str(closed))
 

@@ -128,7 +128,8 @@ class ModelStepper(Stepper):
         Raises:
             InputError: as `generate`; or there is no such path or token.
         """
-        check_path(lm, at)
+        if at is not None:
+            check_path(lm, at, paths(lm.model))
         most = sampling.max_new_tokens
         if token is not None and not 1 <= token <= most:
             raise InputError(f"--token is {token}; it must be from 1 to {most}")
@@ -264,8 +265,7 @@ def nearest(wrong: str, known: list[str]) -> str:
     return f"perhaps {' or '.join(close)}" if close else f"there are {', '.join(known[:5])} …"
 
 
-def check_path(lm: LanguageModel, glob: str | None) -> None:
-    """Raises InputError unless a path of the model matches, or nothing was asked for."""
-    known = paths(lm.model) if glob is not None else []
-    if glob is not None and not any(fnmatchcase(path, glob) for path in known):
+def check_path(lm: LanguageModel, glob: str, known: list[str]) -> None:
+    """Raises InputError unless one of the paths that are known of a model matches."""
+    if not any(fnmatchcase(path, glob) for path in known):
         raise InputError(f"no path of {lm.name} matches {glob!r}: {nearest(glob, known)}")

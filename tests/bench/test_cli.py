@@ -8,7 +8,8 @@ from checkpoints import CONFIG, complaint, minigpt
 from minigpt.bench.engines import entries
 from minigpt.bench.measure import SWEEP, measure
 from minigpt.bench.operations import OPERATIONS, operations
-from minigpt.bench.overhead import overhead
+from minigpt.bench.overhead import in_turn, overhead
+from minigpt.bench.record import record
 from minigpt.bench.report import floor_bytes, markdown
 from minigpt.bench.worker import Case, Outcome, Timed
 from minigpt.checkpoint.synthetic import write_checkpoint
@@ -108,6 +109,39 @@ def test_overhead(folder):
     assert low <= found.percent <= high
     with pytest.raises(InputError, match="keys from 1 to 12 with 3 pairs"):
         overhead(str(folder), keys=13, pairs=3)
+
+
+def test_what_recording_adds(folder):
+    found = record(str(folder), pairs=3)
+    assert (found.model, found.dtype, found.pairs) == (str(folder), "float32", 3)
+    low, high = found.percent_quartiles
+    assert low <= found.percent <= high
+    assert min(found.counted_ms, found.recorded_ms) > 0
+    with pytest.raises(InputError, match="pairs must be at least 1: 0"):
+        record(str(folder), pairs=0)
+    with pytest.raises(InputError, match="do not fit the context"):
+        record(str(folder), pairs=1000)
+
+
+def test_times_in_turn_are_those_of_pairs(monkeypatch):
+    """On a clock that the two move on by what they take, each other pair the other way round."""
+    now, took = 0.0, []
+
+    def taking(name, seconds):
+        def step():
+            nonlocal now
+            took.append(name)
+            now += next(seconds)
+
+        return step
+
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    first, second = taking("a", iter([2.0, 4.0, 8.0])), taking("b", iter([3.0, 4.0, 10.0]))
+    times = in_turn(first, second, 3)
+    assert "".join(took) == "baabba"
+    assert (times.first_ms, times.second_ms) == (4000, 4000)
+    assert times.percent == 25
+    assert times.percent_quartiles == (0, 50)
 
 
 def test_what_counting_adds_to_single_operations(tmp_path):

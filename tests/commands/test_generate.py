@@ -225,7 +225,7 @@ BAD = {
         "--trace-allocator would do nothing",
     ),
     "no table": (("a", "--quiet", "--trace-allocator"), "do nothing beside --quiet"),
-    "two on one stream": (("a", "--json", "--log", "-"), "--log - and --json both print"),
+    "two on one stream": (("a", "--json", "--log", "-"), "--log - and --json print"),
     "an option without its value": (("a", "--log"), "'--log' requires an argument"),
     "one word too many": (("a", "b"), "unexpected extra argument"),
     "a prompt without quotes": (("hi", "there"), '; quote the prompt: minigpt generate "hi'),

@@ -5,6 +5,7 @@ import re
 from unittest import mock
 
 import pexpect
+import pytest
 from checkpoints import MINIGPT, PROMPT, SHORT, environment
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,6 +89,22 @@ def test_the_status_leaves_the_text_as_it_is(parts, status, columns):
 def test_control_characters_do_not_reach_the_terminal(capsys):
     LiveText().write("a\x1b[2Jb\x07\r\n\tc\x9b")
     assert capsys.readouterr().out == "\x1b[Ja\ufffd[2Jb\ufffd\n    c\ufffd"
+
+
+@pytest.mark.parametrize(
+    "more", [["--quiet"], ["--prompt", "a\x1b[2Jb\x07", "--quiet"], ["--live"]]
+)
+def test_no_control_character_of_a_text_reaches_the_terminal(here, more):
+    child = pexpect.spawn(
+        MINIGPT[0], [*MINIGPT[1:], "generate", "a\x1b[2Jb\x07", *SHORT, *more], cwd=str(here),
+        env=environment(TERM="xterm"), dimensions=(24, 80), encoding="utf-8", timeout=60,
+    )  # fmt: skip
+    sent = child.read()
+    child.close()
+    assert child.exitstatus == 0
+    assert "a\ufffd[2Jb\ufffd" in sent
+    assert "\x07" not in sent
+    assert "\x1b[2Jb" not in sent
 
 
 def test_a_terminal_shows_a_line_on_each_pass_and_is_left_clean(here, said):

@@ -50,7 +50,7 @@ def several(results):
 
 
 @pytest.mark.parametrize("function", COSTS, ids=lambda function: function.__name__)
-@settings(max_examples=50)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_a_counted_call_gives_numpys_result(function, data):
     drawn = data.draw(calls(function))

@@ -32,7 +32,7 @@ PUBLISHED = [f for f in COSTS if how_known(f) == "published"]
 @pytest.mark.parametrize(
     "function", [f for f in COSTS if f not in PUBLISHED], ids=lambda function: function.__name__
 )
-@settings(max_examples=50)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_a_row_is_what_executing_it_takes(function, data):
     args, options = data.draw(calls(function, FLOATS, masks=True))

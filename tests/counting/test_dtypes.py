@@ -145,7 +145,7 @@ PRICED = [f for f, rule in COSTS.items() if rule is not views and f not in BY_DA
 
 
 @pytest.mark.parametrize("function", PRICED, ids=lambda function: function.__name__)
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_every_view_of_every_cost_is_at_least_zero(function, data):
     args, options = data.draw(calls(function, ("f4", "i8", "?", "c8")))

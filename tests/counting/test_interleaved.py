@@ -142,7 +142,7 @@ PLANS = st.lists(
     min_size=1,
     max_size=4,
 )
-SLOW = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SLOW = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @SLOW

@@ -48,7 +48,7 @@ def spelling(draw, function, args, options):
 
 
 @pytest.mark.parametrize("function", CALLS, ids=lambda function: function.__name__)
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_a_price_is_that_of_a_ledger_that_remembers_nothing(function, data):
     ledger = Ledger()

@@ -37,7 +37,7 @@ def odd(draw, x):
     return made
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.data(), st.lists(st.integers(1, 4), min_size=1, max_size=4))
 def test_a_result_lies_as_numpy_lays_it(data, shape):
     operands = [data.draw(odd(np.zeros(shape))) for _ in range(data.draw(st.integers(1, 3)))]
@@ -47,7 +47,7 @@ def test_a_result_lies_as_numpy_lays_it(data, shape):
     assert alike(made.shape, [(x.shape, layout_of(x)) for x in operands]) == layout_of(made)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.data(), st.lists(st.integers(1, 4), min_size=1, max_size=4))
 def test_a_reshape_is_a_view_or_a_copy_as_numpy_has_it(data, shape):
     x, left, new = data.draw(odd(np.zeros(shape))), int(np.prod(shape)), []
@@ -72,7 +72,7 @@ LAID = [
 
 
 @pytest.mark.parametrize("function", LAID, ids=lambda function: function.__name__)
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_what_a_function_makes_lies_as_numpys_does(function, data):
     args, options = data.draw(calls(function, ("f4", "f8")))

@@ -27,7 +27,7 @@ def looks(x):
 
 
 @pytest.mark.parametrize("function", COSTS, ids=lambda function: function.__name__)
-@settings(max_examples=50)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_a_shape_rule_is_numpys(function, data):
     args, options = data.draw(calls(function))

@@ -69,7 +69,7 @@ def drawn(model, rng):
 def test_the_closed_form_evaluated_is_the_count(model, latents):
     """Of windows of any width; other families beside all models that have a name."""
     form, rng = closed(MODELS[model], latents), random.Random(0)
-    for _ in range(20):
+    for _ in range(10):
         config, (batch, new, cached) = drawn(model, rng)
         at = Pass(new, cached, batch, dtype="float32", cache=latents)
         told = figures(forward(config, at), at, config.parameters, form.of.roles)

@@ -31,6 +31,7 @@ def found():
     return verify(SMALL, "small", seed=1)
 
 
+@pytest.mark.peers
 def test_every_witness_agrees(found):
     assert found.agrees
     assert all(witness.agrees for witness in found.witnesses)

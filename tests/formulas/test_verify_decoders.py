@@ -28,6 +28,7 @@ LLAMA = BY_NAME["llama"](**SIZES)
 QWEN = BY_NAME["qwen3_moe"](**SIZES, num_experts=8, num_experts_per_tok=2, moe_intermediate_size=6)
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("config", [LLAMA, QWEN], ids=["llama", "qwen3-moe"])
 def test_every_witness_agrees(config):
     found = verify(config, "small", seed=1)

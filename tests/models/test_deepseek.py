@@ -63,7 +63,7 @@ CHUNKS = st.lists(st.integers(1, 3), min_size=1, max_size=3)
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(configs(), CACHES, CHUNKS, st.integers(1, 2), st.sampled_from(("last", "all")), SEEDS)
 def test_numbers_shapes_and_executed_scalars_give_one_record(
     config, cache, chunks, batch, logits, seed

@@ -238,7 +238,7 @@ def test_no_run_on_data_does_less(name, sizes, B, gpus, seed):
     B=st.integers(1, 300),
     gpu=st.sampled_from([H100, H100._replace(bandwidth=1e9, cache=0), GPUS["h200"]]),
 )
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_no_way_to_attend_to_latents_is_faster_than_the_floor(H, P, E, D, R, layers, N, B, gpu):
     sizes = {"qk_nope_head_dim": P, "qk_rope_head_dim": E, "v_head_dim": D, "kv_lora_rank": R}
     sizes |= {"num_hidden_layers": layers, "num_attention_heads": H}

@@ -1,56 +1,20 @@
 """Recordings: what is written is what ran, and what is read is what was written."""
 
-import json
 import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoints import CONFIG, checkpoint
-from families import small
-from helpers import numbers
+from recordings import FAMILIES, drawn, recorded
 
 from counting.views import flops
 from minigpt import InputError, generate, load
-from minigpt.inference.sample import Sampling
 from minigpt.models.architectures import READERS
 from minigpt.recording.memory import moments
 from minigpt.recording.read import read
-from minigpt.recording.write import recording
 
-FAMILIES = ("gpt2", "llama", "deepseek_v3", "mixtral", "gemma2", "qwen3_next")
 OLD = Path(__file__).with_name("version-1.jsonl")
-
-
-def recorded(lm, prompts, file, ops=False, **options):
-    """A generation, recorded to a file: its steps, and what is read of it."""
-    sampling = Sampling(seed=1, ignore_eos=True, **options)
-    with (
-        file.open("w") as out,
-        recording(
-            lambda line: out.write(json.dumps(line) + "\n"), lm, prompts, sampling, ops=ops
-        ) as record,
-    ):
-        steps = []
-        for step in generate(lm, prompts, seed=1, ignore_eos=True, **options):
-            record(step)
-            steps.append(step)
-    return steps, read(file)
-
-
-def drawn(seed, folder):
-    """A small model of a family, prompts of a batch, how many new tokens."""
-    rng = np.random.default_rng(seed)
-    family = FAMILIES[seed % len(FAMILIES)]
-    values = {"model_type": family} | small(family) | {"vocab_size": CONFIG.vocab_size}
-    shapes = READERS[values["model_type"]](values, "drawn").shapes()
-    make = numbers(seed, CONFIG.vocab_size)
-    weights = {key: make(shape, np.float32) for key, shape in shapes.items()}
-    lm = load(checkpoint(folder / "model", weights, **values))
-    length, batch = int(rng.integers(1, 6)), int(rng.integers(1, 4))
-    prompts = ["".join(rng.choice([*"abcdef"], length)) for _ in range(batch)]
-    return lm, prompts, int(rng.integers(1, 7))
 
 
 @pytest.mark.parametrize("ops", [False, True])

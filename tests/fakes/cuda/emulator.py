@@ -1,8 +1,12 @@
 """The kernels for a GPU, compiled for this CPU and run there: see `cpu.h`. No GPU code runs."""
 
+import atexit
 import ctypes
 import os
+import shutil
 import subprocess
+import tempfile
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,9 +19,16 @@ SHIM = Path(__file__).parent
 NUMBERS = numbers()
 
 
-def built(folder):
-    """A library of the kernels, made by g++."""
-    (folder / "kernels.cu").write_text(source())
+def built():
+    """A library of the kernels, made by g++ once for each source."""
+    return _built(source())
+
+
+@cache
+def _built(text):
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    (folder / "kernels.cu").write_text(text)
     file = folder / "kernels.so"
     flags = ["-std=c++20", "-O2", "-shared", "-fPIC", "-pthread", f"-I{SHIM}", f"-I{folder}"]
     flags += os.environ.get("MINIGPT_EMULATOR", "").split()

@@ -13,7 +13,7 @@ def _not_followed(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory):
+def library():
     if not shutil.which("g++"):
         pytest.skip("g++ is not installed")
-    return built(tmp_path_factory.mktemp("kernels"))
+    return built()

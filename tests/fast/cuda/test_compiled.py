@@ -41,6 +41,8 @@ def nvrtc():
     libraries = [file for f in folders for file in Path(f).glob("*/lib/libnvrtc.so.*")]
     if not libraries:
         pytest.skip("NVRTC's wheel is not installed: .[cupy]")
+    for file in libraries[0].parent.glob("libnvrtc-builtins.so.*"):
+        ctypes.CDLL(str(file))  # which it opens by name, wherever it lies itself
     return ctypes.CDLL(str(libraries[0]))
 
 

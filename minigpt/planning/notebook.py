@@ -1,0 +1,65 @@
+"""Counts, plans and steps in a notebook, as tables and bars. What they look like is counting's."""
+
+from typing import Any
+
+from counting.notebook import parts, stack, table, text
+from counting.views import flops, matmul
+from minigpt.models.paths import component
+
+
+def count(found: Any) -> str:
+    """A `Count`: what it is of, its components, its memory at the peak."""
+    sizes, counts = found.sizes, found.counts
+    what = (
+        f"{found.model}: {sizes.T:,} new token(s) after {sizes.N:,}, batch {sizes.B:,}, "
+        f"{sizes.dtype}: {flops(counts):,} FLOP, {matmul(counts):,} of matrix products"
+    )
+    peak = found.peak_bytes
+    return (
+        text(what, strong=True)
+        + parts("component", found.rows("component"), counts)
+        + text(f"{sum(peak.values()):,} B at the peak")
+        + stack(peak, sum(peak.values()))
+    )
+
+
+def plan(made: Any) -> str:
+    """A `Plan`: whether it fits, the memory of a GPU, the times of a token and of a prompt."""
+    fits = "fits" if made.fits else "may fit" if made.may_fit else "does not fit"
+    where = f"{made.gpus} x {made.gpu.name}" if made.gpus > 1 else made.gpu.name
+    memory, room = made.memory, made.gpu.memory
+    steps = [
+        ("a token at one key", made.first),
+        (f"a token at {made.context:,} keys", made.last),
+        (f"a prompt of {made.prompt:,}", made.prefill),
+    ]
+    times = [
+        [name, f"{1000 * of.seconds:.3g}", f"{1000 * of.estimate.seconds:.3g}", of.binds]
+        for name, of in steps
+    ]
+    room_for = (
+        f"at most {made.largest_batch:,} sequences of {made.context:,} tokens at once; "
+        f"at this batch, at most {made.largest_context:,} tokens each"
+    )
+    return (
+        text(f"{made.model} {fits} on {where} in {made.dtype}", strong=True)
+        + text(f"{memory.needed:,} of {room:,} B on each GPU, at batch {made.batch:,}")
+        + stack(memory._asdict(), max(room, memory.needed))
+        + table(("", "ms at least", "ms, estimate", "bound by"), times)
+        + (text(room_for) if made.fits else "")
+    )
+
+
+def step(of: Any) -> str:
+    """A `Step`: the token, and what its pass computed, moved and left in memory."""
+    what = (
+        f"{of.text!r}, token {of.token} at {of.position}: {of.phase} of {of.new_tokens} token(s), "
+        f"{of.keys:,} keys, {1000 * of.seconds:.3g} ms"
+    )
+    live = of.live_bytes
+    return (
+        text(what, strong=True)
+        + parts("component", of.counts.by(component).items(), of.counts)
+        + text(f"{sum(live.values()):,} B alive after the pass")
+        + stack(live, sum(live.values()) or 1)
+    )

@@ -1,0 +1,1 @@
+"""The panels of the page about a run: a file for each."""
