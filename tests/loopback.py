@@ -3,6 +3,8 @@
 import hashlib
 import http.server
 import re
+import socket
+import time
 from contextlib import suppress
 
 COMMIT = "a" * 40
@@ -17,12 +19,21 @@ class Hub(http.server.ThreadingHTTPServer):
         ranges: whether a Range is honoured.
         tokens: that open a repository which is private, by its name.
         gated: names of those that are.
+        status: that everything is answered with; none.
+        headers: that answers have in place of the right ones.
+        instead: content that comes in place of a file's, by its name; the ETag stays.
+        cut: after how many bytes of a file the line goes dead, once.
+        drip: seconds between two pieces of content.
+        large: names of files whose ETag is the SHA-256 of their content.
+        elsewhere: names of files that lie at another address.
     """
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.repos, self.asked, self.sent = {}, [], {}
         self.ranges, self.tokens, self.gated = True, {}, set()
+        self.status, self.headers, self.instead, self.cut = None, {}, {}, {}
+        self.drip, self.large, self.elsewhere = 0, set(), set()
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def fetched(self):
@@ -36,10 +47,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_HEAD(self):
-        repo, resolve, place = self.path[1:].partition("/resolve/")
+        repo, resolve, place = self.path[1:].removeprefix("other/").partition("/resolve/")
         if not resolve:  # huggingface_hub asks for lists of its own too
             return self.answer(404)
         self.server.asked.append((self.command, self.path))
+        if self.server.status:
+            return self.answer(self.server.status)
         revision, _, file = place.partition("/")
         if "/" not in repo and f"openai-community/{repo}" in self.server.repos:
             return self.answer(307, Location=f"/openai-community/{repo}/resolve/{place}")
@@ -53,11 +66,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(404, X_Error_Code="RevisionNotFound")
         commit, folder = self.server.repos[repo][revision]
         if not (folder / file).is_file():
-            return self.answer(404, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
+            about = {"X_Repo_Commit": commit} | self.server.headers
+            return self.answer(404, X_Error_Code="EntryNotFound", **about)
         size = (folder / file).stat().st_size
         with (folder / file).open("rb") as stream:
             tag = hashlib.sha1(stream.read(1 << 20) + str(size).encode()).hexdigest()
-        about = {"ETag": f'"{tag}"', "X_Repo_Commit": commit}
+        if file in self.server.large:
+            tag = hashlib.sha256((folder / file).read_bytes()).hexdigest()
+        about = {"ETag": f'"{tag}"', "X_Repo_Commit": commit} | self.server.headers
+        if file in self.server.elsewhere and not self.path.startswith("/other/"):
+            about["X_Linked_Etag"] = about.pop("ETag")
+            return self.answer(302, X_Linked_Size=str(size), Location=f"/other{self.path}", **about)
+        if file in self.server.instead:
+            folder = folder.parent / "instead"
+            folder.mkdir(exist_ok=True)
+            (folder / file).write_bytes(self.server.instead[file])
+            size = (folder / file).stat().st_size
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"] or "")
         if not (asked and self.server.ranges):
             return self.answer(200, folder / file, range(size), **about)
@@ -80,8 +104,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 stream.seek(part.start)
                 for begin in range(part.start, part.stop, 1 << 16):
                     data = stream.read(min(1 << 16, part.stop - begin))
+                    cut = self.server.cut.pop(file.name, None)
                     try:
-                        self.wfile.write(data)
+                        self.wfile.write(data[:cut])
+                        if cut is not None:
+                            return self.connection.shutdown(socket.SHUT_RDWR)
+                        time.sleep(self.server.drip)
                     except ConnectionError:  # whoever asked has read enough
                         return
                     self.server.sent[file.name] = self.server.sent.get(file.name, 0) + len(data)

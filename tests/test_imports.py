@@ -76,7 +76,7 @@ GROUND = ("minigpt.errors", "minigpt.harmless", "minigpt.schema", "minigpt.versi
 ORDER = (
     ("counting", *GROUND),
     ("minigpt.notes",),
-    ("minigpt.storage",),
+    ("minigpt.checks", "minigpt.storage"),
     ("minigpt.models",),
     ("minigpt.checkpoint",),
     ("minigpt.fast", "minigpt.planning"),

@@ -12,6 +12,7 @@ from minigpt.bench.engines import agreeing
 from minigpt.bench.rounds import start
 from minigpt.bench.subject import Subject, subject
 from minigpt.bench.worker import Case, Job
+from minigpt.checkpoint.tokenizer import decoded, encoded
 from minigpt.commands.terminal import console, doing
 from minigpt.errors import InputError
 from minigpt.fast.packed import DTYPES
@@ -19,6 +20,7 @@ from minigpt.inference.generate import encode, generate
 from minigpt.inference.load import LanguageModel, load
 from minigpt.planning.hardware import threads
 from minigpt.schema import SCHEMA
+from minigpt.storage import reading
 
 REFERENCE = next(iter(DTYPES))
 GENERATED = 256  # tokens of the text, if none is given
@@ -130,7 +132,7 @@ def accuracy(model: str, text: Path | None = None) -> Accuracy:
         say("greedy tokens of plain NumPy")
         ours, plain = (_greedy(about, engine) for engine in ("minigpt", "numpy"))
     predicted = sum(len(window) - 1 for window in windows)
-    texts = (lm.tokenizer.decode(window[1:], skip_special_tokens=False) for window in windows)
+    texts = (decoded(lm.tokenizer, window[1:]) for window in windows)
     characters = sum(map(len, texts))
     nats = sums[REFERENCE].nats
     rows = [
@@ -152,10 +154,10 @@ def accuracy(model: str, text: Path | None = None) -> Accuracy:
 
 def _read(lm: LanguageModel, file: Path) -> Text:
     try:
-        content = file.read_text(encoding="utf-8")
+        content = reading.text(file)
     except (OSError, UnicodeError) as error:
         raise InputError(f"{file} cannot be read as UTF-8 text: {error}") from None
-    tokens = lm.tokenizer.encode(content).ids
+    tokens = encoded(lm.tokenizer, content).ids
     if len(tokens) < 2:
         raise InputError(f"{file} has {len(tokens)} tokens: nothing to predict, give at least 2")
     return Text(str(file), tokens)

@@ -1,12 +1,12 @@
 """The files that a model is, wherever they are."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from minigpt.errors import InputError
 from minigpt.models.values import Values
+from minigpt.storage.reading import document
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 BESIDE = (  # what a model may have, and says more of its tokens; one without them is whole
@@ -52,8 +52,8 @@ class Checkpoint:
         if path is None:
             return Values({}, f"{self.name} has no {name}", dict.fromkeys(_SWITCHES))
         try:
-            given = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
+            given = document(path)
+        except (OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read as JSON: {error}") from None
         if not isinstance(given, dict):
             raise InputError(f"{path} is no JSON object: get it again")

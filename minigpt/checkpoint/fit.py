@@ -21,7 +21,7 @@ _NO_WEIGHT = re.compile(
     """,
     re.VERBOSE,
 )
-_LAYER = re.compile(r"(?:.+\.)?layers\.(\d+)\.(.+)")
+_LAYER = re.compile(r"(?:.+\.)?layers\.(\d{1,9})\.(.+)")
 _AHEAD = re.compile(r"(eh_proj|enorm|hnorm|shared_head\.\w+)\.weight")  # of such layers alone
 
 _WRAPPED = {  # what a key shows of how a model was saved, and the way out

@@ -5,7 +5,6 @@ or not the server honours that. `get_safetensors_metadata` of the hub's library 
 fewer are needed, and the whole of a file where a server knows no ranges.
 """
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from minigpt.checkpoint.tensors import Entry, entries, header_end
 from minigpt.errors import InputError
 from minigpt.models.architectures import PRESETS
 from minigpt.models.config import Config
+from minigpt.storage.reading import document
 
 CHUNK = 16_384  # bytes of an answer that are read at a time
 AT_ONCE = 8  # files that are asked for at once
@@ -76,7 +76,7 @@ def stored(model: str, config: Config) -> Stored | str | None:
     except InputError as error:
         return str(error)
     assert origin  # or there would be no `config`
-    said = json.loads(origin.read_text(encoding="utf-8"))
+    said = document(origin)
     how = method(said, found)
     wrong = None
     try:

@@ -1,6 +1,5 @@
 """Where a model's files are: in the package, in a folder, or on the Hugging Face hub."""
 
-import json
 import os
 import re
 import shutil
@@ -12,10 +11,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from minigpt.checkpoint.files import BESIDE, INDEX, SINGLE, Checkpoint
+from minigpt.checkpoint.received import forget, guarded, wrong
 from minigpt.errors import InputError, did_you_mean
 from minigpt.harmless import bare
 from minigpt.notes import note
 from minigpt.storage.files import check_apart, filled
+from minigpt.storage.reading import document
 
 SHIPPED = "shakespeare"
 WEIGHTS = (  # names whose weights are known to be on the hub, or here
@@ -30,19 +31,23 @@ _PICKLE = "pytorch_model.bin"
 _TOKENIZER, _VOCABULARY, _MERGES = "tokenizer.json", "vocab.json", "merges.txt"
 _ADAPTER, _PIECES = "adapter_config.json", "tokenizer.model"
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_ELSEWHERE = "where there is a network, run: minigpt download {} --to DIR, and copy DIR here"
 _REFUSED = "loading a pickle can run any code; save the model as safetensors"
 
 T = TypeVar("T")
 Fetch = Callable[[str], Path | None]  # a file of the model, by name; None where it has no such file
 
 
-def find(model: str, revision: str | None = None) -> Checkpoint:
+def find(model: str, revision: str | None = None, again: bool = False) -> Checkpoint:
     """The files of `model`; those of a hub name are downloaded unless they are in its cache.
+
+    Args:
+        again: look at those in the cache too, and download what is damaged.
 
     Raises:
         InputError: there is no such model, it has no safetensors, or the hub cannot be reached.
     """
-    fetch = source(model, revision)
+    fetch = source(model, revision, again)
     config = _fetched(model, "config.json", fetch)
     tokenizer, merges = _tokenizer(model, fetch)
     names = tensor_files(model, fetch, fetch)
@@ -60,8 +65,11 @@ def find_config(model: str) -> Path:
     return _fetched(model, "config.json", source(model))
 
 
-def source(model: str, revision: str | None = None) -> Fetch:
+def source(model: str, revision: str | None = None, again: bool = False) -> Fetch:
     """What fetches the files of a model.
+
+    Args:
+        again: see `find`.
 
     Raises:
         InputError: the name is none of a model, or `revision` of one on this machine.
@@ -79,7 +87,7 @@ def source(model: str, revision: str | None = None) -> Fetch:
     for known in WEIGHTS:
         if model.casefold() == known.rpartition("/")[2].casefold() and model != known:
             raise InputError(f"{model!r} is no name of any weights; did you mean {known}?")
-    return _on_hub(model, revision)
+    return _on_hub(model, revision, again)
 
 
 def here(model: str) -> Fetch | None:
@@ -106,16 +114,18 @@ def here(model: str) -> Fetch | None:
 def download(model: str, revision: str | None = None, to: Path | None = None) -> Path:
     """Fetches a model's files ahead of time; gives the folder they are in.
 
+    Those that are in the hub's cache are looked at, and fetched again where they are damaged.
+
     Raises:
         InputError: as `find`, or `to` cannot be written.
     """
     if to is None:
-        return find(model, revision).config.parent
+        return find(model, revision, again=True).config.parent
     made = not to.exists()
     try:
         to.mkdir(parents=True, exist_ok=True)  # or fail before the download
         try:
-            checkpoint = find(model, revision)
+            checkpoint = find(model, revision, again=True)
         except InputError:
             if made:
                 to.rmdir()
@@ -146,9 +156,9 @@ def _lacks(model: str, what: str, fetch: Fetch) -> InputError:
 def _adapter(path: Path) -> str:
     """What an adapter_config.json says of itself."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = document(path)
         kind, base = values["peft_type"], values["base_model_name_or_path"]
-    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError):
         return f"an adapter, as its {path.name} says"
     kind = "LoRA" if kind == "LORA" else kind
     return f"an adapter ({kind}) of {base or 'a model that it does not name'}"
@@ -185,8 +195,8 @@ def tensor_files(model: str, fetch: Fetch, has: Callable[[str], Any]) -> list[st
     if index is None:
         raise _lacks(model, f"{SINGLE} and no {INDEX}", fetch)
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        names = sorted(set(document(index)["weight_map"].values()))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         raise InputError(f"{index} is not a safetensors index: get it again") from None
     if not names:
         raise InputError(f"{index} names no file: get it again")
@@ -207,7 +217,7 @@ def _in_folder(folder: Path) -> Fetch:
     return lambda name: path if (path := folder / name).is_file() else None
 
 
-def _on_hub(model: str, revision: str | None) -> Fetch:
+def _on_hub(model: str, revision: str | None, again: bool) -> Fetch:
     from huggingface_hub import (
         _CACHED_NO_EXIST,
         file_exists,
@@ -226,19 +236,41 @@ def _on_hub(model: str, revision: str | None) -> Fetch:
         RevisionNotFoundError,
     )
 
+    known = (GatedRepoError, RevisionNotFoundError, RepositoryNotFoundError, EntryNotFoundError)
+
     @cache
     def unreachable() -> str:
         """Why the hub is, or "". Asked once: a download would try for half a minute, aloud."""
         try:
-            get_hf_file_metadata(hf_hub_url(model, "config.json", revision=revision))
-        except HfHubHTTPError as error:  # an answer
-            status = error.response.status_code if error.response is not None else 0
-            return first_line(error) if status >= 500 else ""
-        except HFValidationError:
+            with guarded():
+                get_hf_file_metadata(hf_hub_url(model, "config.json", revision=revision))
+        except (*known, HFValidationError):
             return ""
+        except HfHubHTTPError as error:  # another answer
+            return _answered(error)
+        except InputError:
+            raise
         except Exception as error:  # whatever the transport of this version raises
-            return first_line(error)
+            return f"the hub cannot be reached ({first_line(error)}): {_ELSEWHERE.format(model)}"
         return ""
+
+    def received(name: str, offline: bool) -> Path:
+        """A file in the cache, or as it comes, held to what was promised."""
+        there = try_to_load_from_cache(model, name, revision=revision)
+        cached = Path(there) if isinstance(there, str) else None
+        if cached and again and not offline and wrong(cached):
+            forget(cached)
+            cached = None
+        with guarded(), redirect_stderr(bare(sys.stderr)):  # its bar moves the cursor
+            got = hf_hub_download(model, name, revision=revision, local_files_only=offline)
+        path = Path(got)
+        if path != cached and (why := wrong(path)):
+            forget(path)
+            raise InputError(
+                f"{model}: what came as {name} is damaged, or something else: {why}; it was not "
+                "kept, so that running this again fetches it again"
+            )
+        return path
 
     @cache
     def fetch(name: str) -> Path | None:
@@ -246,10 +278,7 @@ def _on_hub(model: str, revision: str | None) -> Fetch:
             if name == _PICKLE:  # only asked whether it is there
                 there = not unreachable() and file_exists(model, name, revision=revision)
                 return Path(name) if there else None
-            offline = bool(unreachable())
-            with redirect_stderr(bare(sys.stderr)):  # its bar moves the cursor
-                found = hf_hub_download(model, name, revision=revision, local_files_only=offline)
-            return Path(found)
+            return received(name, offline=bool(unreachable()))
         except LocalEntryNotFoundError as error:
             if try_to_load_from_cache(model, name, revision=revision) is _CACHED_NO_EXIST:
                 return None
@@ -258,10 +287,10 @@ def _on_hub(model: str, revision: str | None) -> Fetch:
                 return None
             if name in (_ADAPTER, _PIECES):  # would only make an error clearer
                 return None
+            cause = error.__cause__
+            late = _answered(cause) if isinstance(cause, HfHubHTTPError) else first_line(error)
             raise InputError(
-                f"{model} is not on this machine and the hub cannot be reached "
-                f"({unreachable() or first_line(error)}): where there is a network, run: "
-                f"minigpt download {model} --to DIR, and copy DIR here"
+                f"{model} is not on this machine and {unreachable() or late}"
                 + ("" if "/" in model else did_you_mean(model, WEIGHTS))
             ) from None
         except EntryNotFoundError:
@@ -277,10 +306,24 @@ def _on_hub(model: str, revision: str | None) -> Fetch:
                 f"{model} is no file, no folder and no model on the hub"
                 + did_you_mean(model, WEIGHTS)
             ) from None
+        except InputError:
+            raise
         except Exception as error:  # the transport's, the disk's
             raise InputError(f"{model}: {name} cannot be fetched: {first_line(error)}") from None
 
     return fetch
+
+
+def _answered(error: Any) -> str:
+    """What the hub answered in place of a file, and the way out."""
+    status = error.response.status_code if error.response is not None else 0
+    ways = {
+        403: "your token may not read it: hf auth whoami says whose it is",
+        404: "nothing is there: is HF_ENDPOINT the address of a hub?",
+        429: "it was asked too often: wait, or set HF_TOKEN, which may ask more often",
+    }
+    usual = "it fails: try again later" if status >= 500 else "it says no more"
+    return f"the hub answers {status}: {ways.get(status, usual)}"
 
 
 def first_line(error: Exception) -> str:

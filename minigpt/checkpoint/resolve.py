@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from minigpt.checkpoint.hub import SHIPPED, find_config
+from minigpt.checks import NAME, checked
 from minigpt.errors import InputError, did_you_mean
 from minigpt.models.architectures import PRESETS, read
 from minigpt.models.config import Config
@@ -24,6 +25,7 @@ def resolve(model: str) -> Config:
     Raises:
         InputError: there is none, or it is of an unknown architecture.
     """
+    checked("model", model, NAME)
     if model in PRESETS:
         return PRESETS[model]
     path = os.path.expanduser(model)

@@ -15,6 +15,7 @@ from minigpt.checkpoint.tensors import Progress
 from minigpt.errors import InputError
 from minigpt.models.config import Config
 from minigpt.storage.files import filled
+from minigpt.storage.reading import text
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -75,7 +76,7 @@ def make_tokenizer(vocab_size: int, merges: Path | None = None) -> Tokenizer:
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
     pairs: list[Any] = []
     if merges:
-        lines = merges.read_text(encoding="utf-8").splitlines()
+        lines = text(merges).splitlines()
         pairs = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
     tokens = (symbols + ["".join(pair) for pair in pairs])[: vocab_size - 1]
     tokens += [f"<|filler{i}|>" for i in range(len(tokens), vocab_size - 1)] + [END_OF_TEXT]

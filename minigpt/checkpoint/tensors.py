@@ -4,7 +4,6 @@ A page of a mapped file counts as this process's memory once it has been touched
 here is let go of as reading goes on: a tensor and what it becomes are never both in memory.
 """
 
-import json
 import math
 import mmap
 import os
@@ -19,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from minigpt.checkpoint.dtypes import BY_CODE
 from minigpt.errors import InputError
+from minigpt.storage.reading import parsed
 
 FLOATS = {code: dtype for code, dtype in BY_CODE.items() if code != "I8"}
 _BITS = re.compile(r"(?:F|BF|I|U|C)(\d+)(?:_\w+)?")  # of a number, in the name of its dtype
@@ -171,7 +171,7 @@ def entries(file: Path, begin: bytes, size: int | None) -> Iterator[tuple[str, E
     Raises:
         ValueError: the header cannot be, or is not that of a file of this size.
     """
-    header, end = json.loads(begin[8:]), len(begin)
+    header, end = parsed(begin[8:].decode()), len(begin)
     header.pop("__metadata__", None)
     last = end
     for key, entry in header.items():

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tokenizers import (
+    Encoding,
     Regex,
     Tokenizer,
     decoders,
@@ -17,7 +18,9 @@ from tokenizers import (
 
 from minigpt.checkpoint.files import Checkpoint
 from minigpt.checkpoint.tokenizer_config import TokenizerConfig
+from minigpt.checkpoint.unsaid import unsaid
 from minigpt.errors import InputError
+from minigpt.storage.reading import regular
 
 _BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")  # a byte, where a vocabulary spells what it has not
 BAD = "\N{REPLACEMENT CHARACTER}"  # what stands for bytes that are no UTF-8
@@ -40,14 +43,39 @@ _QWEN2 = (
 def refusing(what: str) -> Iterator[None]:
     """A `with` block in which whatever goes wrong in the tokenizers library is an InputError.
 
-    The library raises bare Exceptions; a panic of its Rust code is not even one of these.
+    The library raises bare Exceptions; a panic of its Rust code is not even one of these, and would
+    say so, with its stack, on standard error before it is raised.
     """
     try:
-        yield
+        with unsaid():
+            yield
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise InputError(f"{what}: {error}") from None
+
+
+def encoded(tokenizer: Tokenizer, text: str, special: bool = True) -> Encoding:
+    """The tokens of a text, their numbers as `ids`.
+
+    Args:
+        special: with those that the tokenizer puts around a text.
+
+    Raises:
+        InputError: the tokenizer fails at it.
+    """
+    with refusing("the prompt cannot be made into tokens"):
+        return tokenizer.encode(text, add_special_tokens=special)
+
+
+def decoded(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """The text of tokens, special ones too.
+
+    Raises:
+        InputError: the tokenizer fails at them.
+    """
+    with refusing("the tokens cannot be made into text"):
+        return tokenizer.decode(ids, skip_special_tokens=False)
 
 
 def read_tokenizer(checkpoint: Checkpoint, config: TokenizerConfig) -> Tokenizer:
@@ -58,6 +86,9 @@ def read_tokenizer(checkpoint: Checkpoint, config: TokenizerConfig) -> Tokenizer
     """
     path = checkpoint.tokenizer
     with refusing(f"{path} is not a tokenizer"):
+        for file in filter(None, (path, checkpoint.merges)):
+            with regular(file):
+                pass
         if checkpoint.merges is None:
             tokenizer = Tokenizer.from_file(str(path))
             _prefix(tokenizer, config)
@@ -170,5 +201,4 @@ class TextStream:
         return new
 
     def _decode(self, ids: list[int]) -> str:
-        with refusing("the tokens cannot be made into text"):
-            return self._tokenizer.decode(ids, skip_special_tokens=False)
+        return decoded(self._tokenizer, ids)

@@ -8,8 +8,10 @@ from tokenizers import AddedToken
 
 from minigpt.checkpoint.chat import ChatTemplate
 from minigpt.checkpoint.files import Checkpoint
+from minigpt.checks import SWITCH
 from minigpt.errors import InputError
 from minigpt.models.values import Values
+from minigpt.storage.reading import text
 
 _ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # in the order that they are added in
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
@@ -60,9 +62,12 @@ class TokenizerConfig:
         given = {**values.given, **map_values.given}
         kind = str(given.get("tokenizer_class") or "").removesuffix("Fast")
         defaults = _DEFAULTS.get(kind or "GPT2Tokenizer", {}) if checkpoint.merges else {}
-        special = _special({**defaults, **given})
         more = given.get("additional_special_tokens") or given.get("extra_special_tokens")
-        extra = filter(None, map(_token, more if isinstance(more, list) else []))
+        try:
+            special = _special({**defaults, **given})
+            extra = [*filter(None, map(_token, more if isinstance(more, list) else []))]
+        except TypeError as error:
+            raise (map_values if map_values.given else values).error(str(error)) from None
         named = [*{repr(token): token for token in (*special.values(), *extra)}.values()]
         names = dict.fromkeys(token.content for token in named)
         if kind == "Qwen2Tokenizer" and checkpoint.merges:  # which adds them again, without flags
@@ -83,14 +88,19 @@ class TokenizerConfig:
 
 
 def _flags(token: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in token.items() if name in _FLAGS}
+    """Those that are said of a token. Raises TypeError where one is neither true nor false."""
+    flags = {name: value for name, value in token.items() if name in _FLAGS}
+    for name, value in flags.items():
+        if must := SWITCH(value):
+            raise TypeError(f"{name} of a token is {value!r}; it must be {must}")
+    return flags
 
 
 def _token(given: Any) -> AddedToken | None:
     """A special token, which stands there by itself or among its flags; None if it is none."""
     flags = _flags(given) if isinstance(given, dict) else {}
-    text = given.get("content") if isinstance(given, dict) else given
-    return AddedToken(text, **flags | {"special": True}) if isinstance(text, str) else None
+    content = given.get("content") if isinstance(given, dict) else given
+    return AddedToken(content, **flags | {"special": True}) if isinstance(content, str) else None
 
 
 def _special(given: Mapping[str, Any]) -> dict[str, AddedToken]:
@@ -131,7 +141,7 @@ def _chat(checkpoint: Checkpoint, values: Values, special: dict[str, str]) -> Ch
     """The chat_template.jinja, or else what the configuration says."""
     if path := checkpoint.beside.get("chat_template.jinja"):
         try:
-            return ChatTemplate(path.read_text(encoding="utf-8"), special, str(path))
+            return ChatTemplate(text(path), special, str(path))
         except (OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read as text: {error}") from None
     given = values.given.get("chat_template")

@@ -8,7 +8,8 @@ import numpy as np
 
 from counting import Counted, Counts, interval, scope
 from counting.views import flops, matmul
-from minigpt.checkpoint.tokenizer import TextStream, refusing
+from minigpt.checkpoint.tokenizer import TextStream, encoded
+from minigpt.checks import SWITCH, a, checked
 from minigpt.errors import InputError
 from minigpt.inference.device import to_host
 from minigpt.inference.load import LanguageModel
@@ -145,6 +146,7 @@ def generate(
         InputError: the prompt or an option cannot be used, before anything runs; or the weights
             give logits that are not finite.
     """
+    checked("prompt", prompt, a("a text, or a list of texts", str, list, tuple))
     prompts = [prompt] if isinstance(prompt, str) else prompt
     sampling = Sampling(max_new_tokens, temperature, top_k, top_p, seed, ignore_eos)
     return continuation(lm, prompts, sampling, chat)
@@ -154,6 +156,7 @@ def continuation(
     lm: LanguageModel, prompts: Sequence[str], sampling: Sampling, chat: bool = False
 ) -> Iterator[Step]:
     """As `generate`, which spells the options out for its callers."""
+    checked("chat", chat, SWITCH)
     tokens = encode(lm, prompts, chat)
     batch, length = tokens.shape
     _check(lm, length, sampling)
@@ -173,6 +176,9 @@ def encode(lm: LanguageModel, prompts: Sequence[str], chat: bool = False) -> np.
         InputError: there is none, one is empty or no text, their lengths differ, one has a token
             that the model does not know, or there is no chat template.
     """
+    checked("lm", lm, a("what load gives", LanguageModel))
+    for prompt in prompts:
+        checked("a prompt", prompt, a("a text", str))
     if chat:
         if lm.chat is None:
             raise InputError(
@@ -182,8 +188,7 @@ def encode(lm: LanguageModel, prompts: Sequence[str], chat: bool = False) -> np.
         prompts = [lm.chat.render(prompt) for prompt in prompts]
     for prompt in prompts:
         _require_short(lm, prompt)
-    with refusing("the prompt cannot be made into tokens"):
-        made = [lm.tokenizer.encode(prompt, add_special_tokens=not chat) for prompt in prompts]
+    made = [encoded(lm.tokenizer, prompt, special=not chat) for prompt in prompts]
     rows = [encoding.ids for encoding in made]
     if not rows or not all(rows):
         raise InputError(EMPTY)
@@ -208,8 +213,7 @@ def _require_short(lm: LanguageModel, prompt: str) -> None:
     context = lm.config.n_positions
     begin = prompt[: max(LONG, 16 * context)]
     if len(prompt) > len(begin):
-        with refusing("the prompt cannot be made into tokens"):
-            tokens = len(lm.tokenizer.encode(begin, add_special_tokens=False))
+        tokens = len(encoded(lm.tokenizer, begin, special=False))
         if tokens > 2 * context:  # what follows may change some of the last
             raise InputError(
                 f"the first {len(begin):,} of {len(prompt):,} characters of the prompt are "

@@ -17,6 +17,7 @@ from minigpt.checkpoint.hub import find
 from minigpt.checkpoint.tensors import Progress, tensors
 from minigpt.checkpoint.tokenizer import read_tokenizer
 from minigpt.checkpoint.tokenizer_config import TokenizerConfig
+from minigpt.checks import NAME, a, checked, function, optional
 from minigpt.errors import InputError
 from minigpt.fast.packed import DTYPES
 from minigpt.inference.device import Device, Forward, place
@@ -95,6 +96,12 @@ def load(
         InputError: the model cannot be found, is of no known architecture, or its files are not
             whole.
     """
+    checked("model", model, a("a name or a path", str, Path))
+    for what, name in (("dtype", dtype), ("device", device)):
+        checked(what, name, NAME)
+    for what, maybe in (("revision", revision), ("engine", engine)):
+        checked(what, maybe, optional(NAME))
+    checked("progress", progress, optional(function))
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}: {', '.join(DTYPES)}")
     target = place(device, dtype, engine)

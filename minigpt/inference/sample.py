@@ -12,7 +12,23 @@ from typing import Any
 import numpy as np
 
 from counting import Counted
-from minigpt.errors import InputError
+from minigpt.checks import SWITCH, checked_fields, number, optional, whole
+
+
+def share(value: Any) -> str | None:
+    """A part of the whole: never nothing."""
+    fits = type(value) in (int, float) and 0 < value <= 1
+    return None if fits else "a number above 0 and at most 1"
+
+
+CHECKS = {
+    "max_new_tokens": whole(),
+    "temperature": number(),
+    "top_k": optional(whole()),
+    "top_p": optional(share),
+    "seed": optional(whole(0, 2**64 - 1)),
+    "ignore_eos": SWITCH,
+}
 
 
 @dataclass(frozen=True)
@@ -31,16 +47,7 @@ class Sampling:
     ignore_eos: bool = False
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise InputError(f"max_new_tokens is {self.max_new_tokens}; it must be at least 1")
-        if not 0 <= self.temperature < float("inf"):
-            raise InputError(f"temperature is {self.temperature}; it must be 0 or more")
-        if self.top_k is not None and self.top_k < 1:
-            raise InputError(f"top_k is {self.top_k}; it must be at least 1")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise InputError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
-        if self.seed is not None and self.seed < 0:
-            raise InputError(f"seed is {self.seed}; it must be 0 or more")
+        checked_fields(self, CHECKS)
 
     def seeded(self) -> "Sampling":
         """The same with a seed, drawn if none was given, so that it can be run again."""

@@ -1,6 +1,5 @@
 """Every architecture by the name that a config.json gives it, and every model that has a name."""
 
-import json
 from collections import UserDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,6 +17,7 @@ from minigpt.models.gpt2_config import GPT2_SIZES, GPT2Config, gpt2_config
 from minigpt.models.latent import LatentAttention
 from minigpt.models.model import Model
 from minigpt.models.routing import Assumption, expected
+from minigpt.storage.reading import document
 
 FAMILIES = (
     *(llama.llama, llama.mistral, llama.qwen2, llama.qwen3, llama.smollm3, llama.granite),
@@ -94,8 +94,8 @@ def read(path: Path) -> Config:
         InputError: it is unreadable, of an unknown architecture, or has values that cannot be.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        values = document(path)
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON: {error}") from None
     return configuration(values, path)
 
@@ -112,9 +112,9 @@ def configuration(values: Any, path: Path) -> Config:
     kind = values.get("model_type") if isinstance(values, dict) else None
     if not isinstance(kind, str):
         raise InputError(f"{path}: model_type is {kind!r}, not the name of an architecture")
-    text = values.get("text_config")
-    if kind not in READERS and isinstance(text, dict):
-        return _text_part(kind, text, path)
+    part = values.get("text_config")
+    if kind not in READERS and isinstance(part, dict):
+        return _text_part(kind, part, path)
     if kind in REFUSED:
         raise InputError(f"{path}: model_type {kind!r} is not computed: it has {REFUSED[kind]}")
     if kind not in READERS:

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from counting.scope import at
+from minigpt.checks import NAME
 from minigpt.models.description import identity
 from minigpt.models.module import Module
 from minigpt.models.ops import Array, as_dtype_of, count_up, rope, rope_interleaved
 from minigpt.models.values import Values
-
-MOST = 2**16  # numbers of a head that turn: more are a mistake, and would be listed one by one
 
 
 def frequencies(theta: float, dim: int) -> list[float]:
@@ -142,6 +141,8 @@ def read_scaling(said: Values) -> Scaling:
         InputError: values are missing, or cannot be.
     """
     kind = said.given.get("rope_type", said.given.get("type", "default"))
+    if must := NAME(kind):
+        raise said.error(f"rope_type is {kind!r}; it must be {must}")
     match kind:
         case "default":
             return UNSCALED

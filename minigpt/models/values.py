@@ -1,49 +1,14 @@
 """The values of a config.json, each checked when it is asked for, by one table."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from minigpt.checks import NAME, OBJECT, SWITCH, Check, number, several, shown, whole
 from minigpt.errors import InputError
 
 MANY = 10_000  # layers: more are a mistake, and would be listed one by one
 EXPERTS = 1024  # of a layer; so are these, twice as many as any of these models has
-Check = Callable[[Any], str | None]  # a value -> None if it can be, else what it must be
-
-
-def whole(least: int = 1, most: int = 2**31 - 1) -> Check:
-    """Whole numbers; SymPy's expressions, for a run on symbols."""
-    what = "a positive whole number" if least else "a whole number from 0"
-
-    def check(value: Any) -> str | None:
-        fits = type(value) is int and least <= value <= most
-        return None if fits or hasattr(value, "free_symbols") else f"{what} up to {most}"
-
-    return check
-
-
-def number(least: float = 0, below: float = 1e30) -> Check:
-    """Numbers from `least` on, below a bound."""
-
-    def check(value: Any) -> str | None:
-        fits = type(value) in (int, float) and least <= value < below
-        return None if fits else f"a number from {least:g} to below {below:g}"
-
-    return check
-
-
-def of(what: str, *types: type) -> Check:
-    """Values of some types."""
-    return lambda value: None if type(value) in types else what
-
-
-def several(each: Check, what: str) -> Check:
-    """Lists."""
-
-    def check(value: Any) -> str | None:
-        fits = type(value) in (list, tuple) and all(each(one) is None for one in value)
-        return None if fits else what
-
-    return check
+TAPS = 64  # of a convolution, which are added up one by one; models have 4
 
 
 def tokens(value: Any) -> str | None:
@@ -53,9 +18,6 @@ def tokens(value: Any) -> str | None:
     return None if fits else "the number of a token, or several"
 
 
-SWITCH = of("true or false", bool)
-NAME = of("a name", str)
-OBJECT = of("an object", dict)
 NAMES = several(NAME, "a list of names")
 NUMBERS = several(whole(least=0), "a list of whole numbers")
 
@@ -65,7 +27,7 @@ kv_lora_rank q_lora_rank qk_nope_head_dim qk_rope_head_dim v_head_dim n_shared_e
 num_experts_per_tok n_group topk_group sliding_window sliding_window_pattern
 no_rope_layer_interval decoder_sparse_step query_pre_attn_scalar word_embed_proj_dim
 original_max_position_embeddings num_ln_in_parallel_attn shared_expert_intermediate_size
-full_attention_interval linear_conv_kernel_dim linear_key_head_dim linear_value_head_dim
+full_attention_interval linear_key_head_dim linear_value_head_dim
 linear_num_key_heads linear_num_value_heads"""
 _SWITCHES = """attention_bias mlp_bias use_bias bias enable_bias use_qkv_bias qk_layernorm
 tie_word_embeddings use_sliding_window norm_topk_prob scale_attn_weights alibi parallel_attn
@@ -82,6 +44,7 @@ CHECKS: dict[str, Check] = {
     **dict.fromkeys(_FACTORS.split(), number(1e-6)),
     **dict.fromkeys(("n_routed_experts", "num_experts"), whole(most=EXPERTS)),
     "num_hidden_layers": whole(most=MANY),
+    "linear_conv_kernel_dim": whole(most=TAPS),
     **dict.fromkeys(("first_k_dense_replace", "max_window_layers", "moe_layer_freq"), whole(0)),
     **dict.fromkeys(("rms_norm_eps", "layer_norm_eps"), number(below=1)),
     **dict.fromkeys(("rope_theta", "rope_local_base_freq"), number(2)),
@@ -194,7 +157,7 @@ class Values:
             value = usual
         none = name in NULLABLE or (name in self._defaults and usual is None)
         if not (value is None and none) and (must := CHECKS[name](value)):
-            raise self.error(f"{self.spelled(name)} is {value!r}; it must be {must}")
+            raise self.error(f"{self.spelled(name)} is {shown(value)}; it must be {must}")
         return tuple(value) if type(value) is list else value
 
     def takes(self, name: str) -> bool:

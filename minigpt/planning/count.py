@@ -7,6 +7,7 @@ from typing import NamedTuple
 from counting import Counts
 from counting.views import flops
 from minigpt.checkpoint.resolve import resolve
+from minigpt.checks import a, checked
 from minigpt.errors import InputError
 from minigpt.models.config import Config
 from minigpt.models.paths import component, layer
@@ -104,6 +105,7 @@ def count(model: str, sizes: Pass = Pass()) -> Count:  # noqa: B008
             the model does not have.
     """
     config = resolve(model)
+    checked("sizes", sizes, a("a Pass", Pass))
     if sizes.cache and not config.latent_cache:
         raise InputError(f"only DeepSeek's latent attention has a choice of --cache, not {model}")
     counts, peak = on_shapes(config, sizes)

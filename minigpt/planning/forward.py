@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from counting import Counted, Counts, Ledger, ShapeArray, category
+from minigpt.checks import NAME, checked_fields, integer, optional, shown
 from minigpt.errors import InputError
 from minigpt.models.architectures import build
 from minigpt.models.cache import LayerCache
@@ -26,6 +27,12 @@ DTYPES = {"float16": np.float16, "bfloat16": np.float16, "float32": np.float32}
 DTYPES["float64"] = np.float64
 MOST = 2**40  # sequences: a side of an array must fit NumPy's integers
 
+CHECKS = {
+    **dict.fromkeys(("T", "N", "B"), integer),
+    **dict.fromkeys(("logits", "dtype"), NAME),
+    "cache": optional(NAME),
+    "capacity": optional(integer),
+}
 Make = Callable[[tuple[Any, ...], Any], Any]  # shape, dtype -> an array
 
 
@@ -53,6 +60,9 @@ class Pass:
     assume: Assumption = expected
     capacity: Any = None
 
+    def __post_init__(self) -> None:
+        checked_fields(self, CHECKS)
+
     @property
     def itemsize(self) -> int:
         """Bytes of an element."""
@@ -63,14 +73,17 @@ class Pass:
         sizes = (("new tokens", self.T, 1), ("past", self.N, 0), ("batch", self.B, 1))
         for what, value, least in sizes:
             if value < least:
-                raise InputError(f"{what} is {value}; it must be {least} or more")
+                raise InputError(f"{what} is {shown(value)}; it must be {least} or more")
         if self.B > MOST:
-            raise InputError(f"batch is {self.B}; it must be {MOST} or less")
+            raise InputError(f"batch is {shown(self.B)}; it must be {MOST} or less")
         if config.n_positions < self.N + self.T:
             raise InputError(
                 f"{self.N} past and {self.T} new tokens are {self.N + self.T}; "
                 f"the model's context is {config.n_positions}"
             )
+        if self.capacity is not None and not self.N + self.T <= self.capacity <= MOST:
+            what = f"it must hold the {self.N + self.T} tokens there are, and {MOST} at most"
+            raise InputError(f"capacity is {shown(self.capacity)}; {what}")
         one_of("dtype", self.dtype, DTYPES)
         one_of("logits", self.logits, ("all", "last"))
         one_of("cache", self.cache or "compressed", ("compressed", "expanded"))
@@ -78,8 +91,8 @@ class Pass:
 
 def one_of(what: str, name: str, known: Collection[str]) -> None:
     """Raises InputError unless a name is known."""
-    if name not in known:
-        raise InputError(f"unknown {what} {name!r}: it is one of {', '.join(known)}")
+    if not isinstance(name, str) or name not in known:
+        raise InputError(f"unknown {what} {shown(name)}: it is one of {', '.join(known)}")
 
 
 class Forward(NamedTuple):

@@ -1,6 +1,5 @@
 """Hardware by name: the table of `accelerators`, files that describe more, and this machine."""
 
-import json
 import os
 import platform
 import re
@@ -9,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from timeit import repeat
 
+from minigpt.checks import NAME, SWITCH, a, checked, number, shown, whole
 from minigpt.errors import InputError, did_you_mean
-from minigpt.models.values import SWITCH, number
 from minigpt.planning.accelerators import GPUS, Accelerator
+from minigpt.storage.reading import document, text
 
 READ = 1 << 28  # bytes that are read to measure the speed of memory
+MOST = 1 << 60  # bytes of memory that hardware may be said to have
 
 
 def catalogue(file: Path | None = None) -> dict[str, Accelerator]:
@@ -30,6 +31,8 @@ def find(name: str, file: Path | None = None) -> Accelerator:
     Raises:
         InputError: there is none, or the file does not describe one.
     """
+    checked("name", name, NAME)
+    checked("file", file, a("a Path, or None", Path, type(None)))
     known, without = catalogue(file), {"cpu": None, **GPUS}
     if file and name in without and known.get(name) is without[name]:
         raise InputError(f"{file} would do nothing beside the GPU {name}: leave one of them out")
@@ -52,8 +55,7 @@ def read(path: Path) -> Accelerator:
         InputError: the file is unreadable, or says what cannot be.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        values = tomllib.loads(text(path)) if path.suffix == ".toml" else document(path)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as TOML or JSON: {error}") from None
     if not isinstance(values, dict) or not isinstance(values.get("flops"), dict):
@@ -71,14 +73,12 @@ def read(path: Path) -> Accelerator:
         (*item, SWITCH if item[0] == "measured" else number(least=1)) for item in given.items()
     ]
     checked += [(*item, number(least=1)) for item in values["flops"].items()]
-    for name, value, check in checked:
-        if must := check(value):
-            raise InputError(f"{path}: {name} is {value!r}; it must be {must}")
     sizes = {"memory": None, "nominal_memory": 0, "cache": 0}
     sizes |= {name: values[name] for name in sizes.keys() & values.keys()}
-    for name, size in sizes.items():
-        if type(size) is not int or size < (name == "memory"):
-            raise InputError(f"{path}: {name} is {size!r}; it must be a number of bytes")
+    checked += [(*item, whole(item[0] == "memory", MOST)) for item in sizes.items()]
+    for name, value, check in checked:
+        if must := check(value):
+            raise InputError(f"{path}: {name} is {shown(value)}; it must be {must}")
     return Accelerator(flops=values["flops"], **sizes, **texts, **given)  # type: ignore[arg-type]
 
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import cycle
 from typing import Any, NamedTuple
 
+from minigpt.checks import NAME, a, checked, checked_fields, integer, optional, shown
 from minigpt.errors import InputError
 from minigpt.models.config import Config
 from minigpt.models.routing import expected_experts
@@ -66,6 +67,16 @@ class Options:
     context: int | None = None
     batch: int = 1
     prompt: int | None = None
+
+    def __post_init__(self) -> None:
+        checked_fields(self, CHECKS)
+
+
+CHECKS = {
+    **dict.fromkeys(("gpus", "batch"), integer),
+    **dict.fromkeys(("dtype", "weights_dtype"), optional(NAME)),
+    **dict.fromkeys(("context", "prompt"), optional(integer)),
+}
 
 
 @dataclass(frozen=True)
@@ -271,6 +282,10 @@ def plan(model: str, config: Config, gpu: Accelerator, asked: Options = Options(
     Raises:
         InputError: a number or a name cannot be, or the hardware has no rate for the dtype.
     """
+    checked("model", model, NAME)
+    checked("config", config, a("what resolve gives", Config))
+    checked("gpu", gpu, a("what hardware.find gives", Accelerator))
+    checked("asked", asked, a("Options", Options))
     usual = "float16" if "float16/float32" in gpu.flops else "float32"
     dtype = usual if asked.dtype is None else asked.dtype
     weights = dtype if asked.weights_dtype is None else asked.weights_dtype
@@ -287,7 +302,7 @@ def plan(model: str, config: Config, gpu: Accelerator, asked: Options = Options(
         ("prompt", prompt, context),
     ):
         if not 1 <= value <= limit:
-            raise InputError(f"{what} is {value}; it must be from 1 to {limit}")
+            raise InputError(f"{what} is {shown(value)}; it must be from 1 to {limit}")
     if asked.gpus > 1 and not gpu.link_bandwidth:
         raise InputError(f"{gpu.name} has no link to others; its description can give one")
     return Plan(model, config, gpu, asked.gpus, dtype, weights, context, asked.batch, prompt)

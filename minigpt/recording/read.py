@@ -1,26 +1,21 @@
 """The reading of a recording, of one too that was cut off or is still being written."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from counting import Counts, Ledger
+from minigpt.checks import checked
 from minigpt.errors import InputError
 from minigpt.models.architectures import configuration
 from minigpt.models.config import Config
 from minigpt.recording import VERSION
+from minigpt.recording.lines import FIELDS, LONGEST
+from minigpt.storage.reading import parsed, regular
 
 Line = dict[str, Any]
-
-FIELDS = {  # what a line of each type has at least
-    "run": ("model", "config", "parameters", "dtype", "prompts", "context", "live_bytes"),
-    "token": ("pass", "token", "text", "position", "sequence", "phase", "flops", "seconds"),
-    "operation": ("number", "pass", "path", "operation", "kinds", "bytes", "freed", "seconds"),
-    "row": ("phase", "path", "operation", "calls", "dots", "kinds", "bytes_read", "bytes_written"),
-    "end": ("tokens", "seconds", "peak_bytes"),
-}
 
 
 @dataclass(frozen=True)
@@ -87,9 +82,10 @@ def read(path: Path) -> Recording:
     notes: list[str] = []
     lines: dict[str, list[Line]] = {kind: [] for kind in FIELDS}
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
+        with regular(path, longest=None) as stream:
+            file = TextIOWrapper(stream, encoding="utf-8", errors="replace")
             for number, line in enumerate(_lines(file, path, notes), start=1):
-                kind = line.get("type")
+                kind = str(line.get("type"))
                 if (number == 1) != (kind == "run"):
                     raise InputError(f"{path} is no recording: {_no_recording(number)}")
                 if number == 1 and line.get("recording") != VERSION:
@@ -97,13 +93,11 @@ def read(path: Path) -> Recording:
                         f"{path} is a recording of version {line.get('recording')!r}; this "
                         f"program reads version {VERSION}: record the run again"
                     )
-                if kind in lines:  # of what later versions add nothing is known here
-                    lacks = [name for name in FIELDS[kind] if name not in line]
-                    if lacks:
-                        raise InputError(f"{path}, line {number}: a {kind} without {lacks[0]!r}")
+                if kind in FIELDS:  # of what later versions add nothing is known here
+                    _check(line, kind, f"{path}, line {number}")
                     lines[kind].append(line)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
     if not lines["run"]:
         raise InputError(f"{path} is no recording: {_no_recording(1)}")
     if not lines["end"]:
@@ -117,6 +111,14 @@ def read(path: Path) -> Recording:
         end=lines["end"][-1] if lines["end"] else None,
         notes=tuple(notes),
     )
+
+
+def _check(line: Line, kind: str, place: str) -> None:
+    """Raises InputError unless a line has what lines of its type have."""
+    for name, check in FIELDS[kind].items():
+        if name not in line:
+            raise InputError(f"{place}: a {kind} without {name!r}")
+        checked(f"{place}: {name}", line[name], check)
 
 
 def _amounts(line: Line) -> Line:
@@ -134,10 +136,12 @@ def _no_recording(number: int) -> str:
 
 def _lines(file: Any, path: Path, notes: list[str]) -> Iterator[Line]:
     """The lines, but for a last one that is cut, of which a note is made."""
-    for number, text in enumerate(file, start=1):
+    for number, text in enumerate(iter(lambda: file.readline(LONGEST), ""), start=1):
+        if len(text) == LONGEST:
+            raise InputError(f"{path}, line {number}, has more than {LONGEST:,} characters")
         try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):
+            line = parsed(text)
+        except ValueError:
             line = None
         whole = isinstance(line, dict)
         if not whole and number > 1 and not text.endswith("\n"):

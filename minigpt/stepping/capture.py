@@ -12,10 +12,12 @@ import numpy as np
 from counting import Counted, interval, observing
 from counting.charge import Charge
 from counting.stepping.operation import Operation
+from minigpt.checks import NAME, a, checked, shown, whole
 from minigpt.errors import InputError
 from minigpt.inference.generate import encode
 from minigpt.inference.load import LanguageModel
 from minigpt.models.cache import KVCache
+from minigpt.planning.forward import Pass, one_of
 from minigpt.stepping.stepper import check_path
 from minigpt.stepping.values import gives, giving
 
@@ -39,9 +41,14 @@ def steps(
         logits: of the "last" position, or of "all".
 
     Raises:
-        InputError: the text cannot be used.
+        InputError: an argument cannot be used.
     """
-    rows = _rows(lm, tokens)
+    return _steps(lm, _rows(lm, tokens, cache, logits), cache, logits)
+
+
+def _steps(
+    lm: LanguageModel, rows: np.ndarray, cache: KVCache | None, logits: str
+) -> Iterator[Operation]:
     ready: SimpleQueue[Operation | BaseException | None] = SimpleQueue()
     go_on: SimpleQueue[bool] = SimpleQueue()
     number = 0
@@ -109,10 +116,12 @@ def run_with_cache(
         budget: the most bytes to keep.
 
     Raises:
-        InputError: no path that gives anything matches, or what does exceeds the budget.
+        InputError: an argument cannot be used, no path that gives anything matches, or what does
+            exceeds the budget.
     """
-    check_path(lm, names, giving(lm.model))
-    rows = _rows(lm, tokens)
+    checked("budget", budget, whole(0, 2**63 - 1))
+    rows = _rows(lm, tokens, cache, logits)
+    check_path(lm, checked("names", names, NAME), giving(lm.model))
     kept: dict[str, Counted] = {}
     nbytes = 0
 
@@ -133,5 +142,25 @@ def run_with_cache(
         return lm.model(rows, own, logits), kept
 
 
-def _rows(lm: LanguageModel, tokens: Any) -> np.ndarray:
-    return encode(lm, [tokens]) if isinstance(tokens, str) else np.atleast_2d(np.asarray(tokens))
+def _rows(lm: LanguageModel, tokens: Any, cache: KVCache | None, logits: str) -> np.ndarray:
+    """The numbers (B, T) of a pass. Raises InputError unless the model can run it."""
+    checked("lm", lm, a("what load gives", LanguageModel))
+    checked("cache", cache, a("what new_cache of a model gives, or None", KVCache, type(None)))
+    one_of("logits", logits, ("last", "all"))
+    if isinstance(tokens, str):
+        rows = encode(lm, [tokens])
+    else:
+        try:
+            rows = np.atleast_2d(np.asarray(tokens))
+        except (ValueError, OverflowError):  # of several lengths, or far too large
+            rows = np.array(None)
+    known = lm.config.vocab_size
+    fits = rows.ndim == 2 and rows.size and rows.dtype.kind in "iu"
+    if not fits or rows.min() < 0 or rows.max() >= known:
+        what = f"it must be a text, or whole numbers (B, T) below {known}, the vocabulary"
+        raise InputError(f"tokens is {shown(tokens)}; {what}")
+    B, T = rows.shape
+    Pass(T, cache.length if cache else 0, B, capacity=cache and cache.capacity).check(lm.config)
+    if cache and (made_for := getattr(cache[0], cache[0].HOLDS[0]).shape[0]) != B:
+        raise InputError(f"tokens are of {B} sequences, and cache is of {made_for}")
+    return rows

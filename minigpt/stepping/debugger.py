@@ -9,6 +9,7 @@ from counting import show
 from counting.stepping import debugger
 from counting.stepping.commands import below
 from counting.views import flops
+from minigpt.checkpoint.tokenizer import decoded
 from minigpt.commands.terminal import Shown
 from minigpt.models.module import Module
 from minigpt.models.paths import component, layer_of
@@ -226,7 +227,7 @@ class Debugger(ModelStepper, debugger.Debugger):
 
     def word(self, token: int) -> str:
         """A token as it is written."""
-        return repr(self.tokenizer.decode([token])) if self.tokenizer else f"token {token}"
+        return repr(decoded(self.tokenizer, [token])) if self.tokenizer else f"token {token}"
 
     def at_position(self, position: int) -> str:
         """The token at a position."""

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from counting.stepping.frames import callers
 from counting.stepping.stepper import Stepper
+from minigpt.checkpoint.tokenizer import encoded
 from minigpt.commands.options import ModelOptions
 from minigpt.errors import InputError
 from minigpt.inference.generate import Step, continuation, passes
@@ -138,7 +139,7 @@ class ModelStepper(Stepper):
         self._first(at, token or 1)
         while True:
             steps = continuation(lm, [prompt], sampling)
-            self.given = lm.tokenizer.encode(prompt).ids
+            self.given = encoded(lm.tokenizer, prompt).ids
             if self._run(steps):
                 return prompt + "".join(step.text for step in self.came)
             if self._back is None:

@@ -1,18 +1,24 @@
 """Tokenizers as folders have them: what lies beside them, and the ids that come of a prompt."""
 
 import json
+import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
-from checkpoints import checkpoint, make_tokenizer
+from checkpoints import checkpoint, complaint, make_tokenizer, minigpt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
+from minigpt import generate, load
 from minigpt.checkpoint.hub import find
-from minigpt.checkpoint.tokenizer import read_tokenizer
+from minigpt.checkpoint.tokenizer import TextStream, decoded, read_tokenizer
 from minigpt.checkpoint.tokenizer_config import TokenizerConfig
+from minigpt.checkpoint.unsaid import unsaid
 from minigpt.errors import InputError
+from minigpt.inference.generate import encode
 
 END = "<|endoftext|>"
 TEXTS = (
@@ -26,8 +32,7 @@ TEXTS = (
 
 
 def ids(folder, text):
-    made = find(str(folder))
-    return read_tokenizer(made, TokenizerConfig.read(made)).encode(text).ids
+    return load_tokenizer(folder).encode(text).ids
 
 
 def write(folder, name, values):
@@ -274,3 +279,90 @@ def test_ids_of_a_llama_tokenizer_are_those_of_transformers(folder, theirs, kind
     said |= {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": True}
     write(folder, "tokenizer_config.json", {k: v for k, v in said.items() if v is not None})
     assert [ids(folder, text) for text in TEXTS] == theirs(folder)
+
+
+# What a tokenizer may fail at.
+
+
+def broken(folder, **parts):
+    """Writes the tokenizer of a folder with other parts."""
+    made = json.loads((folder / "tokenizer.json").read_text())
+    write(folder, "tokenizer.json", made | parts)
+
+
+PATTERNS = ["(a+)+$", "(a|aa)+$", "(a*)*$"]  # each takes longer by a power with each letter
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("part", ["normalizer", "pre_tokenizer"])
+def test_a_pattern_that_takes_too_long_is_one_line(folder, tmp_path, part, pattern):
+    replaced = {"type": "Replace", "pattern": {"Regex": pattern}, "content": ""}
+    cut = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    broken(folder, **{part: cut if part == "pre_tokenizer" else replaced})
+    prompt = "a" * 60 + "!"
+    line = complaint(minigpt("generate", prompt, "--model", str(folder), cwd=tmp_path))
+    assert "the prompt cannot be made into tokens: " in line
+    assert "retry-limit-in-match over" in line
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_decoders_pattern_that_takes_too_long_is_an_error_that_says_so_alone(
+    folder, pattern, capfd
+):
+    replaced = {"type": "Replace", "pattern": {"Regex": pattern}, "content": ""}
+    fused = {"type": "Sequence", "decoders": [{"type": "Fuse"}, replaced]}
+    broken(folder, model=WORDS, decoder=fused)
+    tokenizer = load_tokenizer(folder)
+    stream = TextStream(tokenizer, [])
+    with pytest.raises(InputError, match=r"the tokens cannot be made into text: .*retry-limit"):
+        decoded(tokenizer, [0] * 60 + [1])
+    with pytest.raises(InputError, match="cannot be made into text"):
+        [stream.add(token) for token in [0] * 60 + [1] * 60]
+    assert capfd.readouterr() == ("", "")
+
+
+def load_tokenizer(folder):
+    made = find(str(folder))
+    return read_tokenizer(made, TokenizerConfig.read(made))
+
+
+WORDS = {"type": "WordLevel", "vocab": {"a": 0, "!": 1, "[UNK]": 2}, "unk_token": "[UNK]"}
+
+
+@pytest.mark.parametrize("beyond", [260, 2**31, 2**32 - 1])
+def test_a_token_beyond_the_models_vocabulary_is_named(folder, beyond):
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    token = {"id": beyond, "content": "<x>", "special": True, **flags}
+    broken(folder, model={**WORDS, "vocab": {"a": 0, "[UNK]": 2, "<x>": beyond}})
+    broken(folder, added_tokens=[token], pre_tokenizer={"type": "Whitespace"})
+    with pytest.raises(InputError, match=f"which is token {beyond}, but .* knows 260 tokens"):
+        encode(load(folder), ["a <x>"])
+
+
+def test_a_token_of_the_model_that_the_tokenizer_has_not_is_no_text(folder):
+    broken(folder, model=WORDS, decoder=None, pre_tokenizer=None, added_tokens=[])
+    steps = [*generate(load(folder), "a", max_new_tokens=8, seed=1, ignore_eos=True)]
+    known = {0: "a", 1: "!", 2: "[UNK]"}
+    assert all(step.text == "" or step.token in known for step in steps)
+    assert any(step.token not in known for step in steps)
+
+
+def test_what_a_library_writes_past_python_is_dropped_with_its_error_alone(capfd):
+    with unsaid():
+        os.write(2, b"first\n")
+    with suppress(KeyError), unsaid():
+        os.write(2, b"dropped\n")
+        raise KeyError
+    os.write(2, b"last\n")
+    assert capfd.readouterr().err == "first\nlast\n"
+
+
+def test_standard_error_is_itself_again_after_blocks_of_many_threads(capfd):
+    def inside(number):
+        for _ in range(50):
+            with unsaid():
+                os.write(2, b"x")
+
+    with ThreadPoolExecutor(8) as pool:
+        [*pool.map(inside, range(8))]
+    assert capfd.readouterr().err == "x" * 400

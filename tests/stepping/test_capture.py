@@ -69,8 +69,11 @@ def test_steps_that_are_left_end_their_thread():
 
 def test_steps_raise_what_the_pass_raises():
     lm = small(SMALL["gpt2"])
-    with pytest.raises(IndexError):
-        list(steps(lm, np.array([[10_000]])))
+    with pytest.raises(InputError, match=r"tokens is .*; it must be a text, or whole numbers"):
+        steps(lm, np.array([[10_000]]))
+    lm.model.wpe = None
+    with pytest.raises(AttributeError, match="NoneType"):
+        list(steps(lm, np.array([[1]])))
     with pytest.raises(InputError, match="the prompt is empty"):
         list(steps(load(), ""))
 

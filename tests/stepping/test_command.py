@@ -75,9 +75,9 @@ def test_ctrl_c_stops_a_model_that_runs(tmp_path):
         (["--token", "5"], "--token is 5; it must be from 1 to 4"),
         (["--token", "-1"], "--token is -1; it must be from 1 to 4"),
         (["--token", "x"], "Invalid value for '--token'"),
-        (["--max-new-tokens", "0"], "max_new_tokens is 0; it must be at least 1"),
+        (["--max-new-tokens", "0"], "max_new_tokens is 0; it must be a positive whole number"),
         (["--model", "no/such/model"], "no/such/model"),
-        (["--temperature", "-1"], "temperature is -1.0; it must be 0 or more"),
+        (["--temperature", "-1"], "temperature is -1.0; it must be a number from 0 to below 1e+30"),
     ],
 )
 def test_bad_input(tmp_path, options, said):

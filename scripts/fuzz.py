@@ -1,0 +1,166 @@
+"""Gives the program what a stranger could: mutated files, command lines, arguments.
+
+    python scripts/fuzz.py --minutes 10 [--kind config] [--seed 7]
+    python scripts/fuzz.py found/config-7-123     # again
+
+Each kind runs in a process of its own, of limited memory, 20 seconds for an input. What fails is
+printed and written to a folder, as KIND-SEED-NUMBER; a table says how many were tried. Exit status
+1 if anything failed.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any
+
+from fuzzing import NAMES
+
+SCRIPTS = Path(__file__).parent
+GRACE = 30  # seconds after which a process that has an alarm at 20 hears none
+START = 300  # seconds for a process to begin
+
+
+@dataclass
+class Trial:
+    """Inputs of a kind, and what became of them.
+
+    Attributes:
+        files: that are tried in place of drawn ones.
+        found: folder for what fails.
+        faults: the numbers of those that failed, by what happened.
+    """
+
+    kind: str
+    seed: int
+    seconds: float
+    most: int | None
+    files: list[Path]
+    found: Path
+    tried: int = 0
+    refused: int = 0
+    hangs: int = 0
+    memory: int = 0
+    faults: dict[str, list[int]] = field(default_factory=dict)
+    until: float | None = None  # the end, once the first has begun
+
+    def run(self) -> None:
+        """Has inputs tried; starts anew after one that kills, or hears no alarm."""
+        number: int | None = 0
+        while number is not None:
+            words = [sys.executable, "-m", "fuzzing.worker", self.kind, self.seed, number]
+            path = os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parent), *sys.path[1:]])
+            worker = subprocess.Popen(
+                [str(word) for word in (*words, *self.files)],
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+            number = self._listen(worker)
+            worker.kill()
+            worker.wait()
+
+    def _listen(self, worker: Any) -> int | None:
+        """Hears what a process says. Gives the number to go on with, None at the end."""
+        lines: SimpleQueue[bytes] = SimpleQueue()
+
+        def hear() -> None:
+            for line in worker.stdout:
+                lines.put(line)
+            lines.put(b"")
+
+        Thread(target=hear, daemon=True).start()
+        number = None
+        while True:
+            try:
+                line = lines.get(timeout=START if number is None else GRACE)
+            except Empty:
+                line = b""
+            if not line:
+                return self._gone(worker, number)
+            said = json.loads(line)
+            if "began" in said:
+                number = said["began"]
+                self.until = self.until or time.monotonic() + self.seconds
+                continue
+            self.refused += "refused" in said
+            self.memory = max(self.memory, said["grown"])
+            self._count(said["ended"], said.get("fault") or ("hang" if "hang" in said else ""))
+            if self._over():
+                return None
+
+    def _gone(self, worker: Any, number: int | None) -> int | None:
+        """A process said no more."""
+        try:
+            status = worker.wait(1)
+        except subprocess.TimeoutExpired:
+            status = None
+        if number is None:
+            raise SystemExit(f"{self.kind}: no input was tried")
+        if status == 0:  # those of files are over
+            return None
+        self._count(number, "hang" if status is None else f"ended with status {status}")
+        return None if self._over() else number + 1
+
+    def _over(self) -> bool:
+        enough = self.tried >= (len(self.files) or self.most or sys.maxsize)
+        return enough or (not self.files and time.monotonic() > (self.until or sys.maxsize))
+
+    def _count(self, number: int, fault: str) -> None:
+        """Counts an input; notes what failed, and writes the first that failed so."""
+        self.tried += 1
+        self.hangs += fault == "hang"
+        if not fault:
+            return
+        numbers = self.faults.setdefault(fault, [])
+        numbers.append(number)
+        if len(numbers) == 1:
+            what = self.files[number].name if self.files else f"{self.kind}-{self.seed}-{number}"
+            print(f"{what}: {fault}", file=sys.stderr)
+            if not self.files:
+                from fuzzing.worker import drawn
+
+                self.found.mkdir(parents=True, exist_ok=True)
+                (self.found / what).write_bytes(drawn(self.kind, self.seed, number))
+
+    def row(self) -> str:
+        faults = sum(map(len, self.faults.values())) - self.hangs
+        row = f"{self.kind:12}{self.tried:9,}{self.refused:9,}{faults:12,}{self.hangs:7,}"
+        return f"{row}{self.memory / 2**20:8,.0f}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="*", type=Path, help="inputs to try again, KIND-…")
+    parser.add_argument("--minutes", type=float, default=1, help="for all kinds together")
+    parser.add_argument("--inputs", type=int, help="of each kind, at most")
+    parser.add_argument("--kind", choices=NAMES, action="append", help="(repeatable)")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--found", type=Path, default=Path("found"), help="folder for what fails")
+    args = parser.parse_args()
+    files: dict[str, list[Path]] = {}
+    for file in args.files:
+        files.setdefault(file.name.partition("-")[0], []).append(file.absolute())
+    if files.keys() - {*NAMES}:
+        parser.error(f"a file's name begins with its kind, one of {', '.join(NAMES)}")
+    if not files:
+        print(f"seed {args.seed}")
+    print(f"{'kind':12}{'inputs':>9}{'refused':>9}{'tracebacks':>12}{'hangs':>7}{'MiB':>8}")
+    failed, kinds = False, [*files] or args.kind or NAMES
+    for kind in kinds:
+        seconds = 60 * args.minutes / len(kinds)
+        trial = Trial(kind, args.seed, seconds, args.inputs, files.get(kind, []), args.found)
+        trial.run()
+        print(trial.row(), flush=True)
+        failed |= bool(trial.faults)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Calls of public functions, each a Python expression: what is wrong is named before it runs."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from fractions import Fraction
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from minigpt import generate, load, run_with_cache, steps
+from minigpt.checkpoint.resolve import resolve
+from minigpt.inference.sample import Sampling
+from minigpt.planning.count import count
+from minigpt.planning.forward import Pass
+from minigpt.planning.hardware import find
+from minigpt.planning.plan import Options, plan
+
+RIGHT = ("3", "1", "None", "'ab'", "0.5", "np.int64(2)", "np.float32(0.5)", "True", "'float32'")
+ODD = (
+    *("'a'", "''", "b'ab'", "3.5", "-1", "0", "2**63", "10**400", "1e308", "float('nan')"),
+    *("float('inf')", "np.array([1, 2])", "np.array(3)", "[]", "{}", "()", "['ab', 3]", "object()"),
+    *("2 + 3j", "[[1, 2], [3]]", "range(3)", "'\\ud800'", "'\\0'", "Path('/dev/zero')"),
+    *("np.bool_(True)", "np.float64('nan')", "np.str_('ab')", "{1, 2}", "Decimal('2')", "'llama'"),
+    *("Fraction(1, 2)", "[1, 2, 999999]", "[[1.5]]", "iter('ab')", "lm", "[None]", "...", "False"),
+)
+# function: its arguments by name, and what is right for each; those that begin with _ by position
+FUNCTIONS: dict[str, dict[str, str]] = {
+    "generate": {
+        "_lm": "lm", "_prompt": "'ab'", "max_new_tokens": "2", "temperature": "0.5",
+        "top_k": "3", "top_p": "0.5", "seed": "1", "ignore_eos": "True", "chat": "False",
+    },
+    "load": {
+        "_model": "'shakespeare'", "dtype": "'float32'", "device": "'cpu'", "revision": "None",
+        "engine": "None", "progress": "None",
+    },
+    "steps": {"_lm": "lm", "_tokens": "'ab'", "cache": "None", "logits": "'last'"},
+    "run_with_cache": {
+        "_lm": "lm", "_tokens": "[[1, 2]]", "names": "'h.0.*'", "cache": "None",
+        "logits": "'all'", "budget": "10**6",
+    },
+    "count": {"_model": "'gpt2'", "_sizes": "Pass()"},
+    "Pass": {
+        "T": "2", "N": "1", "B": "3", "logits": "'all'", "dtype": "'float16'", "cache": "None",
+        "capacity": "None",
+    },
+    "plan": {"_model": "'gpt2'", "_config": "config", "_gpu": "gpu", "_asked": "Options()"},
+    "Options": {
+        "gpus": "1", "dtype": "None", "weights_dtype": "'int8'", "context": "100", "batch": "2",
+        "prompt": "10",
+    },
+    "Sampling": {
+        "max_new_tokens": "2", "temperature": "0.5", "top_k": "3", "top_p": "0.5", "seed": "1",
+        "ignore_eos": "False",
+    },
+    "resolve": {"_model": "'gpt2'"},
+    "find": {"_name": "'h100'", "_file": "None"},
+}  # fmt: skip
+INSIDE = {"Pass": "count('gpt2', {})", "Options": "plan('gpt2', config, gpu, {})"}
+
+
+def draw(rng: Random) -> bytes:
+    """A call, some of whose arguments may be wrong."""
+    name = rng.choice(list(FUNCTIONS))
+    wrong = rng.choice(list(FUNCTIONS[name]))
+    said = []
+    for argument, right in FUNCTIONS[name].items():
+        value = right
+        if argument == wrong or rng.random() < 0.1:
+            value = rng.choice(ODD if rng.random() < 0.8 else RIGHT)
+        if argument.startswith("_"):
+            said.append(value)
+        elif argument == wrong or rng.random() < 0.5:
+            said.append(f"{argument}={value}")
+    call = f"{name}({', '.join(said)})"
+    return INSIDE.get(name, "{}").format(call).encode()
+
+
+@cache
+def names() -> dict[str, Any]:
+    """What a call may name."""
+    known: list[Any] = [generate, load, run_with_cache, steps, resolve, find, count, plan]
+    known += [Pass, Options, Sampling, Path, Decimal, Fraction]
+    arrays = {"np": np, "lm": load(), "config": resolve("gpt2"), "gpu": find("h100")}
+    return {each.__name__: each for each in known} | arrays
+
+
+def run(made: bytes, folder: Path) -> None:
+    """Evaluates a call, and takes a few of what it gives."""
+    found = eval(made.decode(), dict(names()))
+    if isinstance(found, Iterator):
+        for _ in islice(found, 3):
+            pass
+        found.close()  # type: ignore[attr-defined]

@@ -1,0 +1,336 @@
+"""The kinds of input: how one is drawn, and what it is given to, as a user would."""
+
+import io
+import json
+import os
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from fuzzing import calls, commands
+from fuzzing.mutators import encoded, octets, text, tree
+from fuzzing.tokenizers_drawn import tokenizer
+from minigpt import generate, load
+from minigpt.checkpoint.hub import find
+from minigpt.checkpoint.synthetic import write_checkpoint
+from minigpt.commands import count, plan, report
+from minigpt.errors import InputError
+from minigpt.models.architectures import READERS
+from minigpt.models.gpt2_config import GPT2Config
+from minigpt.models.values import CHECKS
+from minigpt.planning.forward import Pass
+from minigpt.planning.plan import Options
+from minigpt.storage.files import cache_folder
+
+TINY = GPT2Config(vocab_size=260, n_positions=32, n_embd=8, n_layer=2, n_head=2, eos_token_id=259)
+PROMPTS = ("ab", "To be, or not", "a" * 40 + "!", " é🙂\n", "<s>[PAD]</s>")
+PRESET_FILES = sorted((Path(load.__code__.co_filename).parents[1] / "models/presets").glob("*"))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of input.
+
+    Attributes:
+        draw: makes one; the same of the same generator.
+        run: gives one to the program, in a folder that is empty at first and stays from one to the
+            next. Raises InputError where that refuses it; whatever else it raises is a fault.
+    """
+
+    draw: Callable[[Random], bytes]
+    run: Callable[[bytes, Path], None]
+
+
+def model(folder: Path) -> Path:
+    """A tiny model in a folder, made once."""
+    if not (folder / "m").exists():
+        write_checkpoint(TINY, folder / "m")
+        (folder / "m" / "first.safetensors").write_bytes(weights(folder))
+    return folder / "m"
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "m" / "model.safetensors").read_bytes()
+
+
+def quietly(run: Callable[..., Any], *args: Any, **options: Any) -> None:
+    with redirect_stdout(io.StringIO()):
+        run(*args, **options)
+
+
+def speak(folder: Path, prompt: str = "ab", **options: Any) -> list[int]:
+    """The tokens of a model that is in a folder."""
+    lm = load(folder, **options)
+    steps = generate(lm, prompt, max_new_tokens=4, temperature=0)
+    return [step.token for step in islice(steps, 4)]
+
+
+# config.json
+
+
+def drawn_config(rng: Random) -> bytes:
+    if rng.random() < 0.3:
+        given = TINY.values()
+    else:
+        given = json.loads(rng.choice(PRESET_FILES).read_text())
+    if rng.random() < 0.1:
+        given["model_type"] = rng.choice(list(READERS))
+    return encoded(rng, tree(rng, given, list(CHECKS)))
+
+
+def run_config(made: bytes, folder: Path) -> None:
+    alone = folder / "alone.json"
+    alone.write_bytes(made)
+    refused = 0
+    for run in (
+        lambda: quietly(count.run, str(alone), Pass(3, 1, 2), as_json=True),
+        lambda: quietly(count.run, str(alone), by="layer"),
+        lambda: quietly(plan.run, str(alone), "h100", Options(), as_json=True),
+        lambda: _with(folder, "config.json", made),
+    ):
+        try:
+            run()
+        except InputError:
+            refused += 1
+    if refused == 4:
+        raise InputError("refused by all")
+
+
+@cache
+def originals(folder: Path) -> dict[str, bytes]:
+    found = {p.name: p.read_bytes() for p in model(folder).iterdir()}
+    return {name: data for name, data in found.items() if name != "first.safetensors"}
+
+
+def _with(folder: Path, name: str, made: bytes, prompts: tuple[str, ...] = ("ab",)) -> None:
+    """Speaks with the tiny model, one of whose files is another one."""
+    there = originals(folder)
+    path = model(folder) / name
+    path.write_bytes(made)
+    try:
+        lm = load(model(folder))
+        for prompt in prompts:
+            try:
+                for _ in generate(lm, prompt, max_new_tokens=4, seed=1):
+                    pass
+            except InputError:
+                if prompt == prompts[-1]:
+                    raise
+    finally:
+        if name in there:
+            path.write_bytes(there[name])
+        else:
+            path.unlink()
+
+
+# tokenizer.json, and what lies beside it
+
+
+def run_tokenizer(made: bytes, folder: Path) -> None:
+    _with(folder, "tokenizer.json", made, PROMPTS)
+
+
+BESIDE = {
+    "tokenizer_class": "GPT2Tokenizer",
+    "add_prefix_space": True,
+    "add_bos_token": False,
+    "bos_token": "<s>",
+    "eos_token": {"content": "</s>", "lstrip": False, "normalized": True, "special": True},
+    "pad_token": None,
+    "legacy": True,
+    "additional_special_tokens": ["<x>", "<y>"],
+    "added_tokens_decoder": {"260": {"content": "<z>", "special": True, "lstrip": True}},
+    "chat_template": "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}",
+}
+
+
+def drawn_beside(rng: Random) -> bytes:
+    return encoded(rng, tree(rng, BESIDE, ("extra_special_tokens", "unk_token", "x_token")))
+
+
+def run_beside(made: bytes, folder: Path) -> None:
+    _with(folder, "tokenizer_config.json", made, PROMPTS[:2])
+
+
+# safetensors: the header, and what follows
+
+
+def drawn_safetensors(rng: Random) -> bytes:
+    """A header, mutated, with its length; the rest of the file is as it was."""
+    given, offset = {}, 0
+    for key, shape in TINY.shapes().items():
+        size = 4
+        for n in shape:
+            size *= n
+        given[key] = {"dtype": "F32", "shape": list(shape), "data_offsets": [offset, offset + size]}
+        offset += size
+    header = encoded(rng, tree(rng, given, ("__metadata__", "wte.weight")))
+    length = len(header) if rng.random() < 0.9 else rng.choice((0, 1, 2**31, 2**63, 2**64 - 1))
+    return length.to_bytes(8, "little") + header
+
+
+def run_safetensors(made: bytes, folder: Path) -> None:
+    model(folder)
+    first = originals(folder)["model.safetensors"]
+    rest = first[8 + int.from_bytes(first[:8], "little") :]
+    _with(folder, "model.safetensors", made + rest)
+
+
+# The index of shards
+
+
+def drawn_index(rng: Random) -> bytes:
+    shards = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+    given = {key: shards[i % 2] for i, key in enumerate(TINY.shapes())}
+    return encoded(rng, tree(rng, {"metadata": {"total_size": 1}, "weight_map": given}))
+
+
+def run_index(made: bytes, folder: Path) -> None:
+    there = folder / "sharded"
+    if not there.exists():
+        there.mkdir()
+        for name in ("config.json", "tokenizer.json"):
+            (there / name).write_bytes(originals(folder)[name])
+        for i in (1, 2):
+            shard = there / f"model-0000{i}-of-00002.safetensors"
+            shard.write_bytes(originals(folder)["model.safetensors"])
+    (there / "model.safetensors.index.json").write_bytes(made)
+    refused = 0
+    for run in (
+        lambda: find(str(there)),
+        lambda: quietly(count.run, str(there)),
+        lambda: speak(there),
+    ):
+        try:
+            run()
+        except InputError:
+            refused += 1
+    if refused == 3:
+        raise InputError("refused by all")
+
+
+# A file that describes a GPU
+
+GPU = {
+    "name": "mine",
+    "flops": {"float16/float32": 1e14, "float32/float32": 1e13},
+    "bandwidth": 1e12,
+    "memory": 2**34,
+    "source": "a data sheet",
+    "link": "none",
+    "link_bandwidth": 1e11,
+    "nominal_memory": 2**34,
+    "memory_source": "",
+    "cache": 2**20,
+    "measured": False,
+}
+
+
+def drawn_gpu(rng: Random) -> bytes:
+    if rng.random() < 0.2:
+        lines = [f"{k} = {json.dumps(v)}" for k, v in GPU.items() if not isinstance(v, dict)]
+        lines += ["[flops]", *(f'"{k}" = {v}' for k, v in GPU["flops"].items())]  # type: ignore[attr-defined]
+        return b"#" + text(rng, "\n" + "\n".join(lines)).encode(errors="replace")
+    return b" " + encoded(rng, tree(rng, GPU, ("flops", "float32", "x")))
+
+
+def run_gpu(made: bytes, folder: Path) -> None:
+    file = folder / ("gpu.toml" if made[:1] == b"#" else "gpu.json")
+    file.write_bytes(made)
+    for as_json in (True, False):
+        quietly(plan.run, "gpt2", str(file), as_json=as_json)
+        quietly(plan.run, "mixtral-8x7b", str(file), Options(batch=4), as_json=as_json)
+
+
+# A recording
+
+
+@cache
+def recorded(folder: Path) -> bytes:
+    from minigpt.inference.generate import continuation
+    from minigpt.inference.sample import Sampling
+    from minigpt.recording.write import recording
+
+    lines = list[str]()
+    lm = load(model(folder))
+    sampling = Sampling(max_new_tokens=3, seed=1)
+    with recording(lambda line: lines.append(json.dumps(line)), lm, ["ab"], sampling) as record:
+        for step in continuation(lm, ["ab"], sampling):
+            record(step)
+    return "\n".join(lines).encode() + b"\n"
+
+
+def drawn_recording(rng: Random) -> bytes:
+    """What is to be done with the lines of a recording: the seed of it."""
+    return str(rng.getrandbits(64)).encode()
+
+
+def run_recording(made: bytes, folder: Path) -> None:
+    file, lines = folder / "run.jsonl", recorded(folder).splitlines()
+    if made.isdigit():
+        rng = Random(int(made))
+        for at in {rng.choice((0, len(lines) - 1, rng.randrange(len(lines)))) for _ in range(3)}:
+            lines[at] = encoded(rng, tree(rng, json.loads(lines[at])))
+        made = b"\n".join(lines) + b"\n"
+    file.write_bytes(made)
+    quietly(report.run, file)
+
+
+# A pack of weights in the cache: whatever is done to it, the model says what it said.
+
+
+def drawn_pack(rng: Random) -> bytes:
+    return str(rng.getrandbits(64)).encode()
+
+
+@cache
+def packed(folder: Path) -> tuple[dict[str, bytes], list[int]]:
+    from minigpt.fast import store
+
+    store.SMALL = store.READ = 0
+    said = speak(model(folder), dtype="int8")
+    packs = cache_folder() / "packed"
+    return {p.name: p.read_bytes() for p in packs.iterdir() if p.is_file()}, said
+
+
+def run_pack(made: bytes, folder: Path) -> None:
+    there, said = packed(folder)
+    rng = Random(int(made))
+    packs = cache_folder() / "packed"
+    for name, data in there.items():
+        (packs / name).write_bytes(data)
+    name = rng.choice(sorted(there))
+    what = rng.random()
+    (packs / name).unlink()
+    if what < 0.1:
+        os.mkfifo(packs / name, 0o600)
+    elif what < 0.2:
+        (packs / name).symlink_to(rng.choice(("/dev/zero", "/nowhere", "/etc/passwd")))
+    elif what < 0.9:
+        (packs / name).write_bytes(octets(rng, there[name]))
+        (packs / name).chmod(rng.choice((0o600, 0o600, 0o666)))
+    if speak(model(folder), dtype="int8") != said:
+        raise AssertionError("other tokens than before")
+    for left in packs.iterdir():
+        if left.is_dir():
+            raise AssertionError(f"{left} was left")
+        left.unlink()
+
+
+KINDS = {
+    "config": Kind(drawn_config, run_config),
+    "tokenizer": Kind(tokenizer, run_tokenizer),
+    "beside": Kind(drawn_beside, run_beside),
+    "safetensors": Kind(drawn_safetensors, run_safetensors),
+    "index": Kind(drawn_index, run_index),
+    "gpu": Kind(drawn_gpu, run_gpu),
+    "recording": Kind(drawn_recording, run_recording),
+    "pack": Kind(drawn_pack, run_pack),
+    "command": Kind(commands.draw, commands.run),
+    "call": Kind(calls.draw, calls.run),
+}

@@ -1,0 +1,52 @@
+"""What a stranger could hand in: what once failed, and a few drawn anew at each run."""
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from checkpoints import ROOT, cache_in, environment
+from fuzzing import NAMES
+
+CORPUS = Path(__file__).parent / "corpus"
+SEED = random.SystemRandom().randrange(10**6)
+MOST = {"command": 30, "pack": 30}  # of others a hundred
+WORST = 1 << 10  # MiB that an input of a few kilobytes may take
+
+
+def fuzz(tmp_path, *words):
+    """The row of the table that `scripts/fuzz.py` prints, and all that it says."""
+    command = [sys.executable, ROOT / "scripts" / "fuzz.py", "--found", tmp_path / "found", *words]
+    cache = environment(XDG_CACHE_HOME=cache_in(tmp_path / "cache"))
+    result = subprocess.run(command, cwd=ROOT, env=cache, capture_output=True, text=True)
+    said = result.stdout + result.stderr
+    assert result.returncode == 0, said
+    _, tried, _, faults, hangs, memory = said.splitlines()[-1].split()
+    assert (faults, hangs) == ("0", "0")
+    assert int(memory.replace(",", "")) < WORST, said
+    return int(tried)
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_what_once_failed_does_not(tmp_path, kind):
+    files = sorted(CORPUS.glob(f"{kind}-*"))
+    if files:
+        assert fuzz(tmp_path, *files) == len(files)
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_whatever_is_handed_in_is_used_or_refused_in_a_line(tmp_path, kind):
+    print(f"seed {SEED}")
+    most = MOST.get(kind, 100)
+    inputs = ("--inputs", str(most), "--minutes", "0.1")
+    assert 0 < fuzz(tmp_path, "--kind", kind, "--seed", str(SEED), *inputs) <= most
+
+
+def test_a_fault_is_found_kept_and_found_again(tmp_path):
+    wrong = tmp_path / "call-wrong"
+    wrong.write_text("1 / 0")
+    command = [sys.executable, ROOT / "scripts" / "fuzz.py", wrong]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "call-wrong: ZeroDivisionError: division by zero" in result.stderr

@@ -1,0 +1,126 @@
+"""Files of text that others made: regular ones, of a size that can be read, JSON that is clear."""
+
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+from checkpoints import checkpoint, sharded
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minigpt import load
+from minigpt.errors import InputError
+from minigpt.models.architectures import read
+from minigpt.planning import hardware
+from minigpt.recording.read import read as recording
+from minigpt.storage.reading import LONGEST, document, parsed, text
+
+READERS = {  # what reads a file that a user names
+    "config.json": read,
+    "gpu.json": hardware.read,
+    "gpu.toml": hardware.read,
+    "run.jsonl": recording,
+}
+BESIDE = [  # what is read of a folder
+    *("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"),
+    *("special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
+]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_pipe_or_a_device_is_refused_at_once(tmp_path, name):
+    pipe, endless = tmp_path / f"pipe-{name}", tmp_path / f"endless-{name}"
+    os.mkfifo(pipe)
+    endless.symlink_to("/dev/zero")
+    for path in (pipe, endless):
+        with pytest.raises(InputError, match=f"{path} .*it is no regular file$"):
+            READERS[name](path)
+    with pytest.raises(InputError, match=r"Is a directory|it is no regular file"):
+        READERS[name](tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name in READERS if name != "run.jsonl"])
+def test_a_file_too_long_to_be_one_is_refused_unread(tmp_path, name):
+    path = tmp_path / name
+    path.touch()
+    os.truncate(path, LONGEST + random.Random(name).randrange(1, 1 << 40))
+    with pytest.raises(InputError, match=f"{path} .*, and {LONGEST:,} are read at most"):
+        READERS[name](path)
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_file_of_a_folder_that_is_too_long_is_refused_unread(tmp_path, name):
+    folder = checkpoint(tmp_path / "m")
+    (folder / name).touch()
+    os.truncate(folder / name, 1 << 40)
+    with pytest.raises(InputError, match=f"{folder / name} .*are read at most"):
+        load(folder)
+
+
+def test_an_index_that_is_too_long_is_refused_unread(tmp_path):
+    folder = sharded(tmp_path / "m")
+    os.truncate(folder / "model.safetensors.index.json", 1 << 40)
+    with pytest.raises(InputError, match="is not a safetensors index"):
+        load(folder)
+
+
+def test_a_line_of_a_recording_that_never_ends_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("minigpt.recording.read.LONGEST", 1000)
+    path = tmp_path / "run.jsonl"
+    path.write_text('{"type": "run", "model": "' + "x" * 2000)
+    with pytest.raises(InputError, match=r"line 1, has more than 1,000 characters"):
+        recording(path)
+
+
+def test_a_file_that_grows_while_it_is_read_is_bounded():
+    with pytest.raises(OSError, match="it has more than 10 bytes"):
+        text(Path("/proc/self/status"), longest=10)  # which has a size of 0
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
+def test_what_is_no_number_in_json_is_taken_for_none(tmp_path, number):
+    found = parsed(f'{{"a": [{number}]}}')
+    assert found == {"a": [number]}
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    given = json.dumps({**GPU, "bandwidth": 1}).replace('"bandwidth": 1', f'"bandwidth": {number}')
+    (tmp_path / "gpu.json").write_text(given)
+    with pytest.raises(InputError, match=f"bandwidth is '{number}'; it must be a number"):
+        hardware.read(tmp_path / "gpu.json")
+
+
+GPU = {"flops": {"float16/float32": 1e12}, "bandwidth": 1e12, "memory": 2**34}
+
+
+@given(st.dictionaries(st.text(), st.integers(), min_size=1), st.data())
+def test_a_key_that_is_said_twice_is_refused(values, data):
+    key = data.draw(st.sampled_from(sorted(values)))
+    inner = json.dumps(values)[:-1] + f", {json.dumps(key)}: 0}}"
+    with pytest.raises(ValueError, match="twice"):
+        parsed(f'{{"a": [{inner}]}}')
+    assert parsed(json.dumps(values)) == values
+
+
+def test_what_nests_too_deep_and_half_a_character_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="nested too deep"):
+        parsed("[" * 100_000)
+    path = tmp_path / "a.json"
+    path.write_text('{"name": "\\uD83D"}')
+    with pytest.raises(ValueError, match="half a character"):
+        document(path)
+    path.write_text('{"name": "\\uD83D\\uDE42"}')
+    assert document(path) == {"name": "🙂"}
+
+
+@pytest.mark.parametrize("digits", [19, 30, 400, 4000])
+@pytest.mark.parametrize("name", ["memory", "cache", "nominal_memory", "bandwidth"])
+def test_hardware_of_a_number_that_cannot_be_is_refused(tmp_path, name, digits):
+    number = digits if name != "bandwidth" else digits + 12
+    path = tmp_path / "gpu.json"
+    path.write_text(
+        json.dumps({**GPU, name: 1}).replace(f'"{name}": 1', f'"{name}": 9{"0" * number}')
+    )
+    with pytest.raises(InputError, match=f"{name} is 90000.*; it must be ") as error:
+        hardware.read(path)
+    assert len(str(error.value)) < 500
