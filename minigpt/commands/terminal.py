@@ -9,6 +9,8 @@ from textwrap import wrap
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.highlighter import ReprHighlighter
+from rich.text import Text
 
 # A model may say anything: control characters do not reach the terminal.
 _HARMLESS = dict.fromkeys((*range(32), *range(127, 160)), "\N{REPLACEMENT CHARACTER}")
@@ -16,6 +18,14 @@ _HARMLESS |= {ord("\n"): "\n", ord("\t"): "    ", ord("\r"): ""}
 
 FEWEST = 40, 12  # columns and rows of a full screen
 WIDE = 10_000  # columns: more than a table has
+
+
+class _Figures(ReprHighlighter):
+    """The colours of figures and names; none in a text so long that to find them takes minutes."""
+
+    def highlight(self, text: Text) -> None:
+        if len(text) <= WIDE:
+            super().highlight(text)
 
 
 def console(stderr: bool = False, prose: bool = False, markup: bool = True) -> Console:
@@ -26,7 +36,7 @@ def console(stderr: bool = False, prose: bool = False, markup: bool = True) -> C
         prose: tables of sentences, which fold in the width of a terminal; elsewhere nothing does.
         markup: whether text in brackets may be a style, which a name never is.
     """
-    made = Console(stderr=stderr, markup=markup)
+    made = Console(stderr=stderr, markup=markup, highlighter=_Figures())
     if not (prose and made.is_terminal):
         made.width = WIDE
     return made
