@@ -14,6 +14,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,14 +58,15 @@ class Trial:
         while number is not None:
             words = [sys.executable, "-m", "fuzzing.worker", self.kind, self.seed, number]
             path = os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parent), *sys.path[1:]])
-            worker = subprocess.Popen(
-                [str(word) for word in (*words, *self.files)],
-                stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": path},
-            )
-            number = self._listen(worker)
-            worker.kill()
-            worker.wait()
+            with tempfile.TemporaryDirectory() as place:  # which outlives a worker that is killed
+                worker = subprocess.Popen(
+                    [str(word) for word in (*words, *self.files)],
+                    stdout=subprocess.PIPE,
+                    env={**os.environ, "PYTHONPATH": path, "TMPDIR": place},
+                )
+                number = self._listen(worker)
+                worker.kill()
+                worker.wait()
 
     def _listen(self, worker: Any) -> int | None:
         """Hears what a process says. Gives the number to go on with, None at the end."""
@@ -103,8 +105,8 @@ class Trial:
             status = None
         if number is None:
             raise SystemExit(f"{self.kind}: no input was tried")
-        if status == 0:  # those of files are over
-            return None
+        if status == 0:  # of itself, after an input that was counted
+            return None if self._over() else number + 1
         self._count(number, "hang" if status is None else f"ended with status {status}")
         return None if self._over() else number + 1
 

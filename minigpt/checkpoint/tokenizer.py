@@ -1,8 +1,11 @@
 """Text to tokens and back: Hugging Face tokenizers, and text that comes a token at a time."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any
 
 from tokenizers import (
@@ -39,6 +42,11 @@ _QWEN2 = (
 )
 
 
+PATIENCE, SLOWEST = 10, 20_000  # seconds, and characters a second: a twentieth of the usual
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # or a process that forks is warned
+
+
 @contextmanager
 def refusing(what: str) -> Iterator[None]:
     """A `with` block in which whatever goes wrong in the tokenizers library is an InputError.
@@ -64,8 +72,26 @@ def encoded(tokenizer: Tokenizer, text: str, special: bool = True) -> Encoding:
     Raises:
         InputError: the tokenizer fails at it.
     """
+    found: SimpleQueue[Encoding | BaseException] = SimpleQueue()
+
+    def encode() -> None:
+        try:
+            [one] = tokenizer.encode_batch([text], add_special_tokens=special)
+            found.put(one)
+        except BaseException as error:
+            found.put(error)
+
     with refusing("the prompt cannot be made into tokens"):
-        return tokenizer.encode(text, add_special_tokens=special)
+        # Of a batch the library lets go of the interpreter, so that this can stop waiting for it.
+        Thread(target=encode, daemon=True).start()
+        seconds = PATIENCE + len(text) / SLOWEST
+        try:
+            encoding = found.get(timeout=seconds)
+        except Empty:
+            raise TimeoutError(f"its tokenizer is at it for more than {seconds:.0f} s") from None
+        if isinstance(encoding, BaseException):
+            raise encoding
+        return encoding
 
 
 def decoded(tokenizer: Tokenizer, ids: Sequence[int]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.highlighter import ReprHighlighter
 from rich.segment import Segment
 from rich.text import Text
 
@@ -17,6 +18,14 @@ from minigpt.harmless import bare, harmless
 
 FEWEST = 40, 12  # columns and rows of a full screen
 WIDE = 10_000  # columns: more than a table has
+
+
+class _Figures(ReprHighlighter):
+    """The colours of figures and names; none in a text so long that to find them takes minutes."""
+
+    def highlight(self, text: Text) -> None:
+        if len(text) <= WIDE:
+            super().highlight(text)
 
 
 class Shown(Console):
@@ -28,7 +37,8 @@ class Shown(Console):
     """
 
     def __init__(self, file: Any, **options: Any) -> None:
-        super().__init__(file=bare(file), markup=False, emoji=False, **options)
+        options = {"markup": False, "emoji": False, "highlighter": _Figures(), **options}
+        super().__init__(file=bare(file), **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(self._harmless(text), **options)

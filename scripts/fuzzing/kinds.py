@@ -28,6 +28,7 @@ from minigpt.planning.plan import Options
 from minigpt.storage.files import cache_folder
 
 TINY = GPT2Config(vocab_size=260, n_positions=32, n_embd=8, n_layer=2, n_head=2, eos_token_id=259)
+ABANDONED = "is at it for more than"  # what is said of a tokenizer that does not end
 PROMPTS = ("ab", "To be, or not", "a" * 40 + "!", " é🙂\n", "<s>[PAD]</s>")
 PRESET_FILES = sorted((Path(load.__code__.co_filename).parents[1] / "models/presets").glob("*"))
 
@@ -118,8 +119,8 @@ def _with(folder: Path, name: str, made: bytes, prompts: tuple[str, ...] = ("ab"
             try:
                 for _ in generate(lm, prompt, max_new_tokens=4, seed=1):
                     pass
-            except InputError:
-                if prompt == prompts[-1]:
+            except InputError as error:
+                if prompt == prompts[-1] or ABANDONED in str(error):
                     raise
     finally:
         if name in there:

@@ -63,6 +63,8 @@ def work(kind: str, seed: int, number: int, files: list[Path]) -> None:
             if others := [line for line in lines if line and not line.startswith("minigpt: ")]:
                 ended = {"fault": f"a library said: {others[0][:160]}"} | ended
             print(json.dumps({"ended": i, "grown": grown, **ended}), file=told)
+            if ended.get("abandoned"):  # its thread goes on: the next ones in a new process
+                return
 
 
 def _inputs(kind: str, seed: int, number: int, files: list[Path]) -> Iterator[tuple[int, bytes]]:
@@ -98,6 +100,8 @@ def _peak(anew: bool = False) -> int:
 
 
 def _tried(kind: Any, made: bytes, folder: Path) -> dict[str, Any]:
+    from fuzzing.kinds import ABANDONED
+
     def ring(*_: Any) -> None:
         raise Hang
 
@@ -105,8 +109,8 @@ def _tried(kind: Any, made: bytes, folder: Path) -> dict[str, Any]:
     signal.alarm(ALARM)
     try:
         kind.run(made, folder)
-    except InputError:
-        return {"refused": True}
+    except InputError as error:
+        return {"refused": True, "abandoned": ABANDONED in str(error)}
     except Hang:
         return {"hang": True}
     except BaseException as error:

@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
-from checkpoints import checkpoint, complaint, make_tokenizer, minigpt
+from checkpoints import ROOT, checkpoint, complaint, make_tokenizer, minigpt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
@@ -327,6 +329,30 @@ def load_tokenizer(folder):
 
 
 WORDS = {"type": "WordLevel", "vocab": {"a": 0, "!": 1, "[UNK]": 2}, "unk_token": "[UNK]"}
+
+
+ENDLESS = """
+import sys, time
+from minigpt.checkpoint import tokenizer as t
+from tokenizers import Tokenizer
+t.PATIENCE, began = 1, time.monotonic()
+try:
+    t.encoded(Tokenizer.from_file(sys.argv[1]), "a" * 40)
+except ValueError as error:
+    print(error, time.monotonic() - began < 10)
+"""
+
+
+def test_a_tokenizer_that_does_not_end_is_not_waited_for(folder):
+    longer = {"type": "Replace", "pattern": {"String": ""}, "content": "x" * 70_000}
+    cut = {"type": "Split", "pattern": {"Regex": r"[^\s]*?(a|aa)+$"}, "behavior": "Isolated"}
+    broken(folder, normalizer=longer, pre_tokenizer=cut | {"invert": False})
+    words = [sys.executable, "-c", ENDLESS, folder / "tokenizer.json"]
+    said = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert said.stdout == (
+        "the prompt cannot be made into tokens: its tokenizer is at it for more than 1 s True\n"
+    )
+    assert said.returncode == 0
 
 
 @pytest.mark.parametrize("beyond", [260, 2**31, 2**32 - 1])

@@ -2,6 +2,7 @@
 
 import io
 import re
+import time
 from unittest import mock
 
 import pexpect
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from minigpt.commands.terminal import LiveText
+from minigpt.commands.terminal import LiveText, console
 
 
 class Screen:
@@ -125,3 +126,10 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_the_bare_text(here, said):
         env=environment(TERM="dumb"), dimensions=(24, 80), encoding="utf-8", timeout=60,
     )  # fmt: skip
     assert child.read() == f"{said}\n".replace("\n", "\r\n")
+
+
+def test_a_long_text_is_printed_at_once(capsys):
+    began = time.process_time()
+    console(markup=False).print("x" * 70_000)  # rich's own colours of it would take a minute
+    assert time.process_time() - began < 5
+    assert "x" * 1000 in capsys.readouterr().out
