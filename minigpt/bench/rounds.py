@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from minigpt.bench.engines import ENGINES, Entry
 from minigpt.bench.worker import Job, Outcome, Timed
+from minigpt.commands.signals import finishing
 from minigpt.errors import InputError
 from minigpt.planning.hardware import READ, reading
 
@@ -108,14 +109,18 @@ def start(job: Job) -> tuple[Outcome, float]:
     command = [sys.executable, "-m", "minigpt.bench.worker", json.dumps(job._asdict())]
     with tempfile.TemporaryFile("w+", errors="replace") as said:
         began = time.perf_counter()
-        with subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            text=True,
-            env=environment | ENGINES[job.engine].environment,
-        ) as process:
+        with finishing() as asked:  # else it might have begun, and nobody know it
+            process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+                env=environment | ENGINES[job.engine].environment,
+            )
+        with process:
             try:
+                if asked():
+                    sys.exit(asked())
                 answer = process.stdout.readline() if process.stdout else ""
             except BaseException:  # nobody waits for the answer any more
                 process.kill()

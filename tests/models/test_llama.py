@@ -308,7 +308,7 @@ def test_a_config_json_of_transformers_is_read(torch, tmp_path, config):
         ({"rms_norm_eps": "tiny"}, "rms_norm_eps is 'tiny'"),
         ({"rope_theta": -1}, "rope_theta is -1"),
         ({"rope_scaling": {"type": "yarn", "factor": 2, "beta_fast": 0}}, "beta_fast is 0"),
-        ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps is 'NaN'"),
         ({"rope_theta": 10**400}, "rope_theta is 1000"),
         ({"rope_scaling": {"type": "llama3", "factor": 2}}, "low_freq_factor is missing"),
         ({"rope_scaling": {"type": "yarn", "factor": 0.5}}, "below 1"),
