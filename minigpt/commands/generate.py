@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from rich.console import Group
@@ -128,7 +129,12 @@ def run(
                 tokens[last.sequence].append(last.token)
                 times.add(last)
                 real = witnessed.look() if witnessed else None
-                show(last)
+                try:
+                    show(last)
+                except OSError:  # a terminal that goes refuses text before it sends SIGHUP
+                    sleep(0.1)
+                    if not stopped():
+                        raise
                 if stopped():
                     break
         if output.json:
