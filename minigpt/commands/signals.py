@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from threading import Timer
 from typing import Any
 
 from minigpt.harmless import one_line
@@ -21,14 +22,36 @@ ASKING = signal.SIGTERM, signal.SIGHUP
 
 @contextmanager
 def ending() -> Iterator[None]:
-    """A `with` block that SIGTERM and SIGHUP end with SystemExit."""
+    """A `with` block that SIGTERM and SIGHUP end with SystemExit.
+
+    Python raises it wherever it is, in a `__del__` too, as arrays have that are counted; these
+    swallow what is raised. The signal then comes once more, and so does Ctrl-C.
+    """
+    asked: list[tuple[int, Any]] = []
 
     def end(number: int, *_: Any) -> None:
-        signal.signal(number, signal.SIG_DFL)
+        asked.append((number, signal.signal(number, signal.SIG_DFL)))
         sys.exit(128 + number)
 
-    with _handled(_heard(ASKING), end):
-        yield
+    def swallowed(lost: Any) -> None:
+        number: int = signal.SIGINT
+        if asked and lost.exc_type is SystemExit:
+            number, handler = asked.pop()
+            signal.signal(number, handler)
+        elif lost.exc_type is not KeyboardInterrupt:
+            hook(lost)
+            return
+        again = Timer(0.01, os.kill, (os.getpid(), number))  # when that `__del__` has ended
+        again.daemon = True
+        again.start()
+
+    hook = sys.unraisablehook
+    sys.unraisablehook = swallowed
+    try:
+        with _handled(_heard(ASKING), end):
+            yield
+    finally:
+        sys.unraisablehook = hook
 
 
 @contextmanager

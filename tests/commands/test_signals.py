@@ -4,7 +4,9 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
+import weakref
 from pathlib import Path
 
 import pexpect
@@ -192,6 +194,36 @@ def test_handlers_are_as_they_were(number):
         os.kill(os.getpid(), number)
     assert ended.value.code == 128 + number
     assert signal.getsignal(number) == before
+
+
+class Sends:
+    """Sends a signal when it goes, from what swallows an exception."""
+
+    def __init__(self, number, finalizer):
+        self.number = None if finalizer else number
+        self.finalizer = finalizer and weakref.ref(self, lambda _: os.kill(os.getpid(), number))
+
+    def __del__(self):
+        if self.number:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("finalizer", [False, True], ids=["__del__", "finalizer"])
+def test_a_signal_in_what_swallows_it_comes_again(number, finalizer):
+    before, hook = signal.getsignal(number), sys.unraisablehook
+
+    def run():
+        sends = Sends(number, finalizer)
+        reference = sends.finalizer  # one that is gone first calls nothing
+        del sends
+        until(lambda: reference == "called")
+
+    with ending(), pytest.raises((SystemExit, KeyboardInterrupt)) as ended:
+        run()
+    assert ended.type is (KeyboardInterrupt if number == signal.SIGINT else SystemExit)
+    assert ended.type is KeyboardInterrupt or ended.value.code == 128 + number
+    assert (signal.getsignal(number), sys.unraisablehook) == (before, hook)
 
 
 # A file that is cut.

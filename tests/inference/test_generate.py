@@ -192,23 +192,26 @@ def test_what_cannot_be_done_is_refused_before_anything_runs(lm, case):
 def test_of_a_long_prompt_the_beginning_is_enough_to_refuse_it(lm, seed):
     rng = random.Random(seed)
     prompt = "".join(rng.choice("ab \nあ") for _ in range(LONG + 1)) * rng.randint(1, 20)
-    made, encode = [], lm.tokenizer.encode
+    made, encode_batch = [], lm.tokenizer.encode_batch
 
-    def watched(text, **options):
-        made.append(len(text))
-        return encode(text, **options)
+    def watched(texts, **options):
+        made.extend(map(len, texts))
+        return encode_batch(texts, **options)
 
-    watching = replace(lm, tokenizer=mock.Mock(encode=watched))
+    watching = replace(lm, tokenizer=mock.Mock(encode_batch=watched))
     with pytest.raises(InputError, match=f"first 100,000 of {len(prompt):,} characters") as error:
         generate(watching, prompt, max_new_tokens=2)
     assert made == [LONG]
     said = int(re.search("are ([0-9,]+) tokens", str(error.value))[1].replace(",", ""))
-    assert said == len(encode(prompt[:LONG]).ids)
+    assert said == len(lm.tokenizer.encode(prompt[:LONG]).ids)
 
 
 def test_a_long_prompt_of_few_tokens_is_not_refused_for_its_characters(lm):
     """Of a tokenizer that leaves characters out, only tokens tell."""
-    drops = mock.Mock(encode=lambda text, **_: lm.tokenizer.encode(text.replace("b", "")))
+    encode_batch = lm.tokenizer.encode_batch
+    drops = mock.Mock(
+        encode_batch=lambda texts, **_: encode_batch([t.replace("b", "") for t in texts])
+    )
     few = replace(lm, tokenizer=drops)
     assert encode(few, ["a" * 9 + "b" * 3 * LONG + "a"]).shape == (1, 10)
 
