@@ -60,7 +60,7 @@ def plan(
 ) -> None:
     """Say whether a model fits on a GPU, and how fast it can be there."""
     from minigpt.commands.plan import run
-    from minigpt.planning.plan import Options
+    from minigpt.planning.options import Options
 
     asked = Options(gpus, dtype, weights_dtype, context, batch, prompt)
     run(model, gpu, asked, gpu_file, as_json=json)
