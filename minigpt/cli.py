@@ -1,20 +1,14 @@
 """The `minigpt` command. Each command imports what it needs, so that starting is quick."""
 
-import io
-import os
-import re
-import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
-from typer.exceptions import TyperException
 
 from minigpt.bench.cli import app as bench
-from minigpt.commands import options
-from minigpt.commands.signals import ending, telling
+from minigpt.commands import options, process
+from minigpt.commands.planning import count, gpus, plan
 from minigpt.errors import InputError
-from minigpt.harmless import guarded, one_line
 from minigpt.stepping.cli import step
 
 app = typer.Typer(
@@ -154,80 +148,9 @@ def verify(
     raise typer.Exit(run(model, prompt, past, seed, peers, as_json=json))
 
 
-@app.command()
-def count(
-    model: Annotated[
-        str, typer.Argument(help="a preset, shakespeare, a config.json, a folder, or a hub name")
-    ],
-    new_tokens: Annotated[int, typer.Option(help="tokens of each sequence to run")] = 1,
-    past: Annotated[int, typer.Option(help="tokens of each that are cached already")] = 0,
-    batch: Annotated[int, typer.Option(help="sequences")] = 1,
-    dtype: Annotated[
-        str, typer.Option(help="float16, bfloat16, float32 or float64, of every array")
-    ] = "float16",
-    logits: Annotated[str, typer.Option(help="of all new positions, or of the last")] = "all",
-    cache: Annotated[
-        str | None, typer.Option(help="DeepSeek's: compressed, as if not given, or expanded")
-    ] = None,
-    by: Annotated[str | None, typer.Option(help="component, layer or op")] = None,
-    json: options.Json = False,
-) -> None:
-    """Say what a pass of any model costs, run on shapes: no weights."""
-    from minigpt.commands.count import run
-    from minigpt.planning.forward import Pass
-
-    run(model, Pass(new_tokens, past, batch, logits, dtype, cache), by, as_json=json)
-
-
-@app.command()
-def plan(
-    model: Annotated[
-        str, typer.Argument(help="a preset, a config.json, a folder, owner/name on the hub, or all")
-    ],
-    gpu: Annotated[
-        str, typer.Option(help="a name of minigpt gpus, cpu, a file that describes one, or all")
-    ],
-    gpus: Annotated[int, typer.Option(help="how many, in tensor parallel")] = 1,
-    gpu_file: Annotated[
-        Path | None, typer.Option(help="JSON or TOML that describes one more GPU")
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="of arithmetic and cache; float16 where there is a rate")
-    ] = None,
-    weights_dtype: Annotated[
-        str | None, typer.Option(help="of weights: as dtype, float8, int8, float4 or int4")
-    ] = None,
-    context: Annotated[
-        int | None, typer.Option(help="tokens a sequence may hold; the model's, at most 8192")
-    ] = None,
-    batch: Annotated[int, typer.Option(help="sequences at once")] = 1,
-    prompt: Annotated[
-        int | None, typer.Option(help="tokens of a prompt; the context, at most 1024")
-    ] = None,
-    json: options.Json = False,
-) -> None:
-    """Say whether a model fits on a GPU, and how fast it can be there."""
-    from minigpt.commands.plan import run
-    from minigpt.planning.plan import Options
-
-    asked = Options(gpus, dtype, weights_dtype, context, batch, prompt)
-    run(model, gpu, asked, gpu_file, as_json=json)
-
-
-@app.command()
-def gpus(
-    gpu_file: Annotated[
-        Path | None, typer.Option(help="JSON or TOML that describes one more")
-    ] = None,
-    measure_cpu: Annotated[
-        bool, typer.Option("--measure-cpu", help="measure this machine, and list it too")
-    ] = False,
-    json: options.Json = False,
-) -> None:
-    """List hardware: memory, bandwidth, dense peak rates, sources."""
-    from minigpt.commands.gpus import run
-
-    run(json, gpu_file, measure_cpu)
+app.command()(count)
+app.command()(plan)
+app.command()(gpus)
 
 
 @app.command()
@@ -304,74 +227,12 @@ def cache(
     raise typer.Exit(run(check, clear))
 
 
-def _fail(message: str) -> NoReturn:
-    """Says what is wrong in one line, whatever a file name or a file has put into it."""
-    print(f"minigpt: {one_line(message)}", file=sys.stderr)
-    sys.exit(2)
+def _debug(error: Exception) -> None:
+    from minigpt.stepping.command import post_mortem
+
+    post_mortem(error)
 
 
-def _about(error: TyperException, message: str) -> str:
-    """What is wrong with a word of the command, what may have been meant, and where to look."""
-    if near := getattr(error, "possibilities", None):  # of an option
-        message = f"{error.message}; did you mean {near[0]}?"
-    elif re.match("No such option: -[^-]", message):
-        message += "; text that begins with - comes after --"
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context else "minigpt"
-    prompt = getattr(context, "params", {}).get("prompt")
-    more = re.match(r"Got unexpected extra .*\((.*)\)", message)
-    if more and isinstance(prompt, str):
-        message += f'; quote the prompt: {command} "{prompt} {more[1]}"'
-    return f"{message.rstrip('.')} (see {command} --help)"
-
-
-def _open_streams() -> None:
-    """Gives a stream to whoever was started without, and guards terminals from what is printed."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
-    sys.stdout, sys.stderr = guarded(sys.stdout), guarded(sys.stderr)
-
-
-def _command() -> Any:
-    """Runs the command; if --pdb is said, before or after its name, errors open a debugger."""
-    words = [word for word in sys.argv[1:] if word != "--pdb"]
-    try:
-        return app(words, prog_name="minigpt", standalone_mode=False)
-    except Exception as error:
-        if len(words) < len(sys.argv) - 1 and not isinstance(error, TyperException | typer.Abort):
-            from minigpt.stepping.command import post_mortem
-
-            post_mortem(error)
-        raise
-
-
-def main() -> None:
+def main() -> NoReturn:
     """Runs the command. Bad input is one line on standard error and exit status 2."""
-    _open_streams()
-    # After a product OpenBLAS spins for 0.1 s, on cores that kernels want: 2**18 cycles are enough.
-    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "18")
-    try:
-        with ending(), telling():
-            status = _command()
-        sys.stdout.flush()
-    except InputError as error:
-        _fail(str(error))
-    except TyperException as error:  # an unknown command or option, a value of another type
-        message = error.format_message()
-        if not message.startswith("Usage: "):
-            _fail(_about(error, message))
-        print(message)  # no command: what may be said is the help
-        sys.exit(2)
-    except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)  # what a shell makes of SIGINT
-    except MemoryError:
-        _fail("there is not enough memory")
-    except OSError as error:  # standard output is full, or its reader has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            sys.exit(1)  # as typer does
-        _fail(str(error))
-    sys.exit(status)
+    process.run(app, _debug)

@@ -12,7 +12,8 @@ from minigpt.models.architectures import PRESETS
 from minigpt.planning.accelerators import GPUS
 from minigpt.planning.count import count
 from minigpt.planning.forward import Pass
-from minigpt.planning.plan import Options, plan
+from minigpt.planning.options import Options
+from minigpt.planning.plan import plan
 from minigpt.views.whatif import whatif
 
 OWN = "smollm2-135m"  # a run's model, offered for no other reason

@@ -9,6 +9,7 @@ from minigpt.models.values import Values
 from minigpt.storage.reading import document
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLE, ADAPTER, PIECES = "pytorch_model.bin", "adapter_config.json", "tokenizer.model"  # not read
 BESIDE = (  # what a model may have, and says more of its tokens; one without them is whole
     *("generation_config.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("added_tokens.json", "chat_template.jinja"),

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from minigpt.checkpoint.dtypes import CODES
+from minigpt.checkpoint.fetch import Fetch, first_line
 from minigpt.checkpoint.fit import fit
-from minigpt.checkpoint.hub import Fetch, first_line, here, part, source, tensor_files
+from minigpt.checkpoint.hub import here, part, source, tensor_files
 from minigpt.checkpoint.quantised import SCALE, Quantised, method
 from minigpt.checkpoint.tensors import Entry, entries, header_end
 from minigpt.errors import InputError

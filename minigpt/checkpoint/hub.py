@@ -3,18 +3,13 @@
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable
-from contextlib import redirect_stderr
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from minigpt.checkpoint.files import BESIDE, INDEX, SINGLE, Checkpoint
-from minigpt.checkpoint.received import forget, guarded, wrong
-from minigpt.errors import InputError, did_you_mean
-from minigpt.harmless import bare
-from minigpt.notes import note
+from minigpt.checkpoint.fetch import Fetch, on_hub
+from minigpt.checkpoint.files import ADAPTER, BESIDE, INDEX, PICKLE, PIECES, SINGLE, Checkpoint
+from minigpt.errors import InputError
 from minigpt.storage.files import check_apart, filled
 from minigpt.storage.reading import document
 
@@ -27,15 +22,11 @@ WEIGHTS = (  # names whose weights are known to be on the hub, or here
     *("deepseek-ai/DeepSeek-V3", "deepseek-ai/DeepSeek-R1"),
 )
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_PICKLE = "pytorch_model.bin"
 _TOKENIZER, _VOCABULARY, _MERGES = "tokenizer.json", "vocab.json", "merges.txt"
-_ADAPTER, _PIECES = "adapter_config.json", "tokenizer.model"
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
-_ELSEWHERE = "where there is a network, run: minigpt download {} --to DIR, and copy DIR here"
 _REFUSED = "loading a pickle can run any code; save the model as safetensors"
 
 T = TypeVar("T")
-Fetch = Callable[[str], Path | None]  # a file of the model, by name; None where it has no such file
 
 
 def find(model: str, revision: str | None = None, again: bool = False) -> Checkpoint:
@@ -87,7 +78,7 @@ def source(model: str, revision: str | None = None, again: bool = False) -> Fetc
     for known in WEIGHTS:
         if model.casefold() == known.rpartition("/")[2].casefold() and model != known:
             raise InputError(f"{model!r} is no name of any weights; did you mean {known}?")
-    return _on_hub(model, revision, again)
+    return on_hub(model, revision, again, WEIGHTS)
 
 
 def here(model: str) -> Fetch | None:
@@ -147,9 +138,9 @@ def _fetched(model: str, name: str, fetch: Fetch) -> Path:
 
 
 def _lacks(model: str, what: str, fetch: Fetch) -> InputError:
-    if adapter := fetch(_ADAPTER):
+    if adapter := fetch(ADAPTER):
         return InputError(f"{model} is {_adapter(adapter)}: merge it first, and save what comes")
-    pickled = f"; its {_PICKLE} is refused: {_REFUSED}" if fetch(_PICKLE) else ""
+    pickled = f"; its {PICKLE} is refused: {_REFUSED}" if fetch(PICKLE) else ""
     return InputError(f"{model} has no {what}{pickled}")
 
 
@@ -171,9 +162,9 @@ def _tokenizer(model: str, fetch: Fetch) -> tuple[Path, Path | None]:
     vocabulary, merges = fetch(_VOCABULARY), fetch(_MERGES)
     if vocabulary and merges:
         return vocabulary, merges
-    if fetch(_PIECES):
+    if fetch(PIECES):
         raise InputError(
-            f"{model} has no {_TOKENIZER}, only a {_PIECES} of SentencePiece: let transformers "
+            f"{model} has no {_TOKENIZER}, only a {PIECES} of SentencePiece: let transformers "
             "make the one of the other, AutoTokenizer.from_pretrained(...).save_pretrained(...)"
         )
     what = f"{_TOKENIZER}" + (f" and no {_MERGES}" if vocabulary else "")
@@ -215,116 +206,3 @@ def part(model: str, name: str, found: T | None) -> T:
 
 def _in_folder(folder: Path) -> Fetch:
     return lambda name: path if (path := folder / name).is_file() else None
-
-
-def _on_hub(model: str, revision: str | None, again: bool) -> Fetch:
-    from huggingface_hub import (
-        _CACHED_NO_EXIST,
-        file_exists,
-        get_hf_file_metadata,
-        hf_hub_download,
-        hf_hub_url,
-        try_to_load_from_cache,
-    )
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    known = (GatedRepoError, RevisionNotFoundError, RepositoryNotFoundError, EntryNotFoundError)
-
-    @cache
-    def unreachable() -> str:
-        """Why the hub is, or "". Asked once: a download would try for half a minute, aloud."""
-        try:
-            with guarded():
-                get_hf_file_metadata(hf_hub_url(model, "config.json", revision=revision))
-        except (*known, HFValidationError):
-            return ""
-        except HfHubHTTPError as error:  # another answer
-            return _answered(error)
-        except InputError:
-            raise
-        except Exception as error:  # whatever the transport of this version raises
-            return f"the hub cannot be reached ({first_line(error)}): {_ELSEWHERE.format(model)}"
-        return ""
-
-    def received(name: str, offline: bool) -> Path:
-        """A file in the cache, or as it comes, held to what was promised."""
-        there = try_to_load_from_cache(model, name, revision=revision)
-        cached = Path(there) if isinstance(there, str) else None
-        if cached and again and not offline and wrong(cached):
-            forget(cached)
-            cached = None
-        with guarded(), redirect_stderr(bare(sys.stderr)):  # its bar moves the cursor
-            got = hf_hub_download(model, name, revision=revision, local_files_only=offline)
-        path = Path(got)
-        if path != cached and (why := wrong(path)):
-            forget(path)
-            raise InputError(
-                f"{model}: what came as {name} is damaged, or something else: {why}; it was not "
-                "kept, so that running this again fetches it again"
-            )
-        return path
-
-    @cache
-    def fetch(name: str) -> Path | None:
-        try:
-            if name == _PICKLE:  # only asked whether it is there
-                there = not unreachable() and file_exists(model, name, revision=revision)
-                return Path(name) if there else None
-            return received(name, offline=bool(unreachable()))
-        except LocalEntryNotFoundError as error:
-            if try_to_load_from_cache(model, name, revision=revision) is _CACHED_NO_EXIST:
-                return None
-            if name in BESIDE:
-                note(f"{model}: whether it has a {name} is not known without the hub; none is used")
-                return None
-            if name in (_ADAPTER, _PIECES):  # would only make an error clearer
-                return None
-            cause = error.__cause__
-            late = _answered(cause) if isinstance(cause, HfHubHTTPError) else first_line(error)
-            raise InputError(
-                f"{model} is not on this machine and {unreachable() or late}"
-                + ("" if "/" in model else did_you_mean(model, WEIGHTS))
-            ) from None
-        except EntryNotFoundError:
-            return None
-        except GatedRepoError:
-            raise InputError(
-                f"{model} is gated: ask for access on its page, then: hf auth login"
-            ) from None
-        except RevisionNotFoundError:
-            raise InputError(f"{model} has no revision {revision!r} on the hub") from None
-        except (RepositoryNotFoundError, HFValidationError):
-            raise InputError(
-                f"{model} is no file, no folder and no model on the hub"
-                + did_you_mean(model, WEIGHTS)
-            ) from None
-        except InputError:
-            raise
-        except Exception as error:  # the transport's, the disk's
-            raise InputError(f"{model}: {name} cannot be fetched: {first_line(error)}") from None
-
-    return fetch
-
-
-def _answered(error: Any) -> str:
-    """What the hub answered in place of a file, and the way out."""
-    status = error.response.status_code if error.response is not None else 0
-    ways = {
-        403: "your token may not read it: hf auth whoami says whose it is",
-        404: "nothing is there: is HF_ENDPOINT the address of a hub?",
-        429: "it was asked too often: wait, or set HF_TOKEN, which may ask more often",
-    }
-    usual = "it fails: try again later" if status >= 500 else "it says no more"
-    return f"the hub answers {status}: {ways.get(status, usual)}"
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

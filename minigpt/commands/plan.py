@@ -19,7 +19,8 @@ from minigpt.errors import InputError
 from minigpt.models.architectures import COMPARED
 from minigpt.planning.assumptions import assumptions
 from minigpt.planning.hardware import catalogue, find
-from minigpt.planning.plan import OVERHEAD_RANGE, Memory, Options, Plan, plan
+from minigpt.planning.options import Options
+from minigpt.planning.plan import OVERHEAD_RANGE, Memory, Plan, plan
 from minigpt.planning.roofline import Work
 from minigpt.schema import SCHEMA
 

@@ -9,17 +9,18 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import cycle
 from typing import Any, NamedTuple
 
-from minigpt.checks import NAME, a, checked, checked_fields, integer, optional, shown
+from minigpt.checks import NAME, a, checked, shown
 from minigpt.errors import InputError
 from minigpt.models.config import Config
 from minigpt.models.routing import expected_experts
 from minigpt.planning.accelerators import BITS, GPUS, Accelerator
 from minigpt.planning.activations import as_written, fused
 from minigpt.planning.forward import DTYPES, Pass, kv_bytes, one_of
+from minigpt.planning.options import Options
 from minigpt.planning.roofline import Floor, Roofline
+from minigpt.planning.search import most_with_room
 
 HELD = [name for name in BITS if name != "tfloat32"]  # types that weights can be held in
 
@@ -44,39 +45,6 @@ class Memory(NamedTuple):
     @property
     def needed(self) -> int:
         return sum(self)
-
-
-@dataclass(frozen=True)
-class Options:
-    """What may be asked of a plan; `plan` fills in what is None.
-
-    Attributes:
-        gpus: how many, in tensor parallel.
-        dtype: of arithmetic, cache and activations: float16 where the hardware has a rate for it,
-            else float32.
-        weights_dtype: in which weights are held and read, bytes alone, scales not included: as
-            `dtype`.
-        context: tokens that each sequence may come to hold: the model's own, at most 8192.
-        batch: sequences at once.
-        prompt: tokens of it that come at once, one prompt after another: the context, at most 1024.
-    """
-
-    gpus: int = 1
-    dtype: str | None = None
-    weights_dtype: str | None = None
-    context: int | None = None
-    batch: int = 1
-    prompt: int | None = None
-
-    def __post_init__(self) -> None:
-        checked_fields(self, CHECKS)
-
-
-CHECKS = {
-    **dict.fromkeys(("gpus", "batch"), integer),
-    **dict.fromkeys(("dtype", "weights_dtype"), optional(NAME)),
-    **dict.fromkeys(("context", "prompt"), optional(integer)),
-}
 
 
 @dataclass(frozen=True)
@@ -196,12 +164,12 @@ class Plan:
 
     def most_sequences(self, room: Callable[["Plan"], int]) -> int:
         """The largest batch whose plan has `room`, a number that is not negative; 0 if none has."""
-        return _most(lambda batch: room(replace(self, batch=batch)), MOST)
+        return most_with_room(lambda batch: room(replace(self, batch=batch)), MOST)
 
     @cached_property
     def largest_context(self) -> int:
         """The longest context, up to the model's, at which the batch fits; 0 if none does."""
-        return _most(
+        return most_with_room(
             lambda n: replace(self, context=n, prompt=min(n, self.prompt)).room,
             self.config.n_positions,
         )
@@ -273,7 +241,7 @@ class Plan:
         return parameters * BITS[self.weights_dtype] // 8
 
 
-def plan(model: str, config: Config, gpu: Accelerator, asked: Options = Options()) -> Plan:
+def plan(model: str, config: Config, gpu: Accelerator, asked: Options = Options()) -> Plan:  # noqa: B008
     """A plan, its defaults filled in.
 
     Args:
@@ -306,24 +274,3 @@ def plan(model: str, config: Config, gpu: Accelerator, asked: Options = Options(
     if asked.gpus > 1 and not gpu.link_bandwidth:
         raise InputError(f"{gpu.name} has no link to others; its description can give one")
     return Plan(model, config, gpu, asked.gpus, dtype, weights, context, asked.batch, prompt)
-
-
-def _most(room: Callable[[int], int], limit: int) -> int:
-    """The largest n up to `limit` that leaves room, which it does if not negative; 0 if none does.
-
-    Larger ones leave less. Room is nearly a line, so each other guess is where that would cross 0.
-    """
-    low, high, left, lacks = 1, limit, room(1), room(limit)
-    if left < 0 or lacks >= 0:
-        return 0 if left < 0 else limit
-    for straight in cycle((True, False)):
-        if high - low == 1:
-            break
-        guess = low + (high - low) * left // (left - lacks) if straight else (low + high) // 2
-        guess = min(max(guess, low + 1), high - 1)
-        found = room(guess)
-        if found < 0:
-            high, lacks = guess, found
-        else:
-            low, left = guess, found
-    return low

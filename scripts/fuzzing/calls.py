@@ -17,7 +17,8 @@ from minigpt.inference.sample import Sampling
 from minigpt.planning.count import count
 from minigpt.planning.forward import Pass
 from minigpt.planning.hardware import find
-from minigpt.planning.plan import Options, plan
+from minigpt.planning.options import Options
+from minigpt.planning.plan import plan
 
 RIGHT = ("3", "1", "None", "'ab'", "0.5", "np.int64(2)", "np.float32(0.5)", "True", "'float32'")
 ODD = (

@@ -24,7 +24,7 @@ from minigpt.models.architectures import READERS
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.models.values import CHECKS
 from minigpt.planning.forward import Pass
-from minigpt.planning.plan import Options
+from minigpt.planning.options import Options
 from minigpt.storage.files import cache_folder
 
 TINY = GPT2Config(vocab_size=260, n_positions=32, n_embd=8, n_layer=2, n_head=2, eos_token_id=259)

@@ -307,7 +307,7 @@ def test_content_that_drips_and_lies_elsewhere_comes_whole(hub, there, command):
 
 def test_a_download_that_fails_leaves_no_folder_that_hides_the_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("minigpt.checkpoint.hub._on_hub", lambda *_: lambda name: None)
+    monkeypatch.setattr("minigpt.checkpoint.hub.on_hub", lambda *_: lambda name: None)
     with pytest.raises(InputError):
         download("gpt2-xl", to=Path("gpt2-xl"))
     assert not Path("gpt2-xl").exists()

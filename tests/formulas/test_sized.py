@@ -12,7 +12,8 @@ from minigpt.models.routing import expected
 from minigpt.planning.accelerators import GPUS
 from minigpt.planning.count import count
 from minigpt.planning.forward import Pass
-from minigpt.planning.plan import Options, plan
+from minigpt.planning.options import Options
+from minigpt.planning.plan import plan
 
 NONE = "qwen3-next-80b-a3b"  # has no closed forms
 FAMILIES = {PRESETS[name].values().get("model_type"): name for name in PRESETS if name != NONE}

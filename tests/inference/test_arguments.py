@@ -14,7 +14,8 @@ from minigpt.inference.sample import Sampling
 from minigpt.planning.count import count
 from minigpt.planning.forward import Pass
 from minigpt.planning.hardware import find
-from minigpt.planning.plan import Options, plan
+from minigpt.planning.options import Options
+from minigpt.planning.plan import plan
 
 
 @pytest.fixture(scope="module")

@@ -277,7 +277,7 @@ def test_an_index_that_leads_nowhere_is_named(tmp_path, index):
 )
 def test_a_name_that_is_no_model_is_refused_without_a_network(monkeypatch, tmp_path, model):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("minigpt.checkpoint.hub._on_hub", lambda *_: pytest.fail("asked the hub"))
+    monkeypatch.setattr("minigpt.checkpoint.hub.on_hub", lambda *_: pytest.fail("asked the hub"))
     refused(model)
 
 

@@ -162,7 +162,7 @@ def test_what_is_like_nothing_known_is_not_meant():
 
 
 def test_another_spelling_does_not_ask_the_hub(monkeypatch):
-    monkeypatch.setattr("minigpt.checkpoint.hub._on_hub", lambda *_: pytest.fail("asked the hub"))
+    monkeypatch.setattr("minigpt.checkpoint.hub.on_hub", lambda *_: pytest.fail("asked the hub"))
     for ask in (resolve, named):
         with pytest.raises(InputError, match=r"unknown model .* did you mean llama-3.1-8b\?$"):
             ask("Llama-3.1-8B")

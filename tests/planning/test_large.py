@@ -16,7 +16,8 @@ from minigpt.planning.accelerators import GPUS
 from minigpt.planning.activations import as_written
 from minigpt.planning.count import count
 from minigpt.planning.forward import MOST, Pass, by_kind
-from minigpt.planning.plan import _most, plan
+from minigpt.planning.plan import plan
+from minigpt.planning.search import most_with_room
 
 SWITCHED = {"layer_types", "mlp_only_layers", "no_rope_layers"}  # said of each layer: left out
 FAMILIES = {kind(name): name for name in CASES}
@@ -90,7 +91,7 @@ def test_the_most_that_leaves_room_is_found(limit, at, power):
     def room(n):
         return (at - n) ** power if n <= at else -((n - at) ** power)
 
-    assert _most(room, limit) == min(at, limit)
+    assert most_with_room(room, limit) == min(at, limit)
 
 
 def test_a_batch_of_experts_takes_no_array_of_its_pairs():

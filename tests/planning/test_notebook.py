@@ -12,7 +12,8 @@ from minigpt.checkpoint.resolve import resolve
 from minigpt.planning.accelerators import GPUS
 from minigpt.planning.count import count
 from minigpt.planning.forward import Pass
-from minigpt.planning.plan import Options, plan
+from minigpt.planning.options import Options
+from minigpt.planning.plan import plan
 
 MODELS = ("gpt2", "llama-3.1-8b", "mixtral-8x7b", "qwen3-next-80b-a3b")
 

@@ -23,7 +23,8 @@ from minigpt.planning.accelerators import Accelerator
 from minigpt.planning.activations import as_written, fused
 from minigpt.planning.forward import Pass, on_shapes
 from minigpt.planning.hardware import GPUS
-from minigpt.planning.plan import Options, plan
+from minigpt.planning.options import Options
+from minigpt.planning.plan import plan
 
 XL, RTX = PRESETS["gpt2-xl"], GPUS["rtx-3060-12gb"]
 TIGHT = GPUS["rtx-4060"]

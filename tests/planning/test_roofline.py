@@ -10,7 +10,8 @@ from minigpt.models.architectures import PRESETS
 from minigpt.models.families.llama import llama
 from minigpt.planning.accelerators import BITS, GPUS
 from minigpt.planning.forward import Pass, on_shapes
-from minigpt.planning.plan import HELD, Options, plan
+from minigpt.planning.options import Options
+from minigpt.planning.plan import HELD, plan
 from minigpt.planning.roofline import Roofline
 
 LLAMA_2_7B = llama(

@@ -12,7 +12,8 @@ from minigpt.models.architectures import PRESETS
 from minigpt.models.ops import forward_substitution
 from minigpt.planning.forward import Pass, on_shapes, state_bytes
 from minigpt.planning.hardware import GPUS
-from minigpt.planning.plan import Options, plan
+from minigpt.planning.options import Options
+from minigpt.planning.plan import plan
 
 NAME = "qwen3-next-80b-a3b"
 NEXT = PRESETS[NAME]

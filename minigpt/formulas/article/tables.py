@@ -6,7 +6,8 @@ from minigpt.formulas.published import ARTICLE
 from minigpt.models.architectures import PRESETS
 from minigpt.planning.count import count
 from minigpt.planning.forward import Pass
-from minigpt.planning.plan import Options, plan
+from minigpt.planning.options import Options
+from minigpt.planning.plan import plan
 
 Row = tuple[str, ...]
 
