@@ -35,6 +35,8 @@ def operator(function: np.ufunc) -> Callable[[Any, Any], Any]:
                 charge = None
             bare = other
         if charge is None:
+            if getattr(type(other), "__array_ufunc__", self) is None:
+                return NotImplemented  # as NumPy has it
             return self.__array_ufunc__(function, "__call__", self, other)
         data = charge.run(self.data, bare)
         ledger.paths.append(path)

@@ -14,7 +14,8 @@ def whole(least: int = 1, most: int = 2**31 - 1) -> Check:
     what = "a positive whole number" if least else "a whole number from 0"
 
     def check(value: Any) -> str | None:
-        fits = type(value) is int and least <= value <= most
+        number = getattr(value, "total", value)  # of a part that a device has, of all of them
+        fits = type(number) is int and least <= number <= most
         return None if fits or hasattr(value, "free_symbols") else f"{what} up to {most}"
 
     return check

@@ -61,8 +61,13 @@ class Joined(Module):
 
     def __init__(self, w: Tensors, heads: Heads, name: str, bias: bool = False) -> None:
         super().__init__(w.path)
-        self.heads = C, K, G, D = heads
-        self.qkv = Projection(w / name, C, (K * G + 2 * K) * D, bias)
+        self.heads = heads
+        self.qkv = Projection(w / name, heads.C, self.out(heads), bias)
+
+    def out(self, heads: Heads) -> Any:
+        """Numbers that the matrix gives, said in the order in which they lie."""
+        _, K, G, D = heads
+        return (K * G + 2 * K) * D
 
     def forward(self, x: Array) -> tuple[Array, Array, Array]:
         (B, T, _), (_, K, G, D) = x.shape, self.heads
@@ -73,6 +78,10 @@ class Joined(Module):
 
 class JoinedByGroup(Joined):
     """One matrix, group after group: the queries to a key, the key, its value."""
+
+    def out(self, heads: Heads) -> Any:
+        _, K, G, D = heads
+        return K * (G + 2) * D
 
     def forward(self, x: Array) -> tuple[Array, Array, Array]:
         (B, T, _), (_, K, G, D) = x.shape, self.heads

@@ -4,7 +4,7 @@ M  tokens to route, B * T        E  experts                 C  width of the mode
 T  new tokens of each sequence   A  that a token meets      F  width of an expert
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from minigpt.models.module import Module
 from minigpt.models.ops import Array, clamped_swiglu, probabilities, sigmoid, top_k
 from minigpt.models.parts import Projection
 from minigpt.models.routing import Assumption, Dispatch, dispatch, expected
+from minigpt.models.shard import Shard
 
 
 class Choice(NamedTuple):
@@ -30,6 +31,7 @@ class Experts(Module):
     Attributes:
         assume: which experts are met where arrays have no data, see `routing`.
         dispatch: which tokens met which experts in the last pass.
+        total: of what devices found that have experts each, the sum; as it is, on one.
     """
 
     def __init__(self, w: Tensors, router: Part, experts: Part) -> None:
@@ -37,6 +39,7 @@ class Experts(Module):
         self.router, self.experts = router(w), experts(w)
         self.assume: Assumption = expected
         self.dispatch: Dispatch | None = None
+        self.total: Callable[[Array], Array] = identity
 
     def forward(self, x: Array) -> Array:  # (B, T, C) -> same
         B, T, C = x.shape
@@ -45,13 +48,14 @@ class Experts(Module):
         with scope("dispatch"):
             self.dispatch = self._dispatch(chosen)
             pairs = x[self.dispatch.tokens]  # (M * A, C), those of one expert side by side
-            y = np.empty_like(pairs)
+            y = (np.empty_like if self.total is identity else np.zeros_like)(pairs)
         for expert, start, stop in self.dispatch.segments:
-            y[start:stop] = self.experts[expert](pairs[start:stop])
+            if expert in self.experts:
+                y[start:stop] = self.experts[expert](pairs[start:stop])
         with scope("combine"):
             y = y[self.dispatch.back].reshape(B * T, chosen.shape[1], C)
             y = (y * shares[..., None]).sum(axis=1)  # (M, C)
-        return y.reshape(B, T, C)
+        return self.total(y.reshape(B, T, C))
 
     def _dispatch(self, chosen: Array) -> Dispatch:
         """The pairs to make: read from the data, or assumed; of symbols, all for one expert."""
@@ -89,9 +93,16 @@ class Opened(Module):
             return y * sigmoid(part)
 
 
-def apart(w: Tensors, count: Any, each: Part) -> list[Module]:
-    """An expert under each number; of a symbolic count, one that stands for all."""
-    return [each(w / str(i)) for i in range(count if isinstance(count, int) else 1)]
+def numbers(count: Any) -> Iterable[int]:
+    """Which experts a device has; of a symbolic count, one that stands for all."""
+    if isinstance(count, Shard):
+        return count.indices()
+    return range(count if isinstance(count, int) else 1)
+
+
+def apart(w: Tensors, count: Any, each: Part) -> dict[int, Module]:
+    """An expert under each number."""
+    return {i: each(w / str(i)) for i in numbers(count)}
 
 
 class ClampedExpert(Module):
@@ -112,18 +123,18 @@ class ClampedExpert(Module):
 
 def stacked(
     w: Tensors, count: Any, C: Any, F: Any, alpha: float, limit: float
-) -> list[ClampedExpert]:
+) -> dict[int, ClampedExpert]:
     """Experts whose tensors are stored as one."""
     stack = [
-        w("gate_up_proj", count, C, 2 * F),
-        w("gate_up_proj_bias", count, 2 * F),
+        w("gate_up_proj", count, C, F * 2),
+        w("gate_up_proj_bias", count, F * 2),
         w("down_proj", count, F, C),
         w("down_proj_bias", count, C),
     ]
-    return [
-        ClampedExpert(f"{w.path}.{i}", [tensor[i] for tensor in stack], alpha, limit)
-        for i in range(count if isinstance(count, int) else 1)
-    ]
+    return {
+        i: ClampedExpert(f"{w.path}.{i}", [tensor[at] for tensor in stack], alpha, limit)
+        for at, i in enumerate(numbers(count))
+    }
 
 
 # Routers: (M, C) -> the experts of each token and their shares, (M, A) twice.

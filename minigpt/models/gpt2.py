@@ -31,10 +31,10 @@ class Attention(Module):
 
     def __init__(self, config: GPT2Config, w: Tensors, layer: int) -> None:
         super().__init__(w.path)
-        C = config.n_embd
-        self.n_head, self.head_dim, self.scale = config.n_head, config.head_dim, config.scale(layer)
-        self.c_attn = Linear(w / "c_attn", C, 3 * C)
-        self.c_proj = Linear(w / "c_proj", C, C)
+        C, H, D = config.n_embd, config.n_head, config.head_dim
+        self.n_head, self.head_dim, self.scale = H, D, config.scale(layer)
+        self.c_attn = Linear(w / "c_attn", C, 3 * H * D)
+        self.c_proj = Linear(w / "c_proj", H * D, C)
 
     def forward(self, x: Array, mask: Array, cache: LayerCache) -> Array:  # (B, T, C) -> same
         B, T, _ = x.shape
@@ -45,7 +45,7 @@ class Attention(Module):
             k, v = cache.append(k, v)  # (B, H, S, D) each
         y = attention(q, k, v, mask, self.scale)  # (B, H, T, D)
         with scope("av"):
-            y = merge_heads(y)  # (B, T, C)
+            y = merge_heads(y)  # (B, T, H * D)
         return self.c_proj(y)
 
 
@@ -114,8 +114,8 @@ class GPT2(Model):
         numbers = isinstance(capacity, int) and isinstance(config.n_positions, int)
         if numbers and capacity > config.n_positions:
             raise ValueError(f"{capacity} tokens exceed the context of {config.n_positions}")
-        shape = (batch, config.n_head, capacity, config.head_dim)
-        return KVCache([LayerCache(self.wte.weight, shape) for _ in self.h], capacity)
+        like, heads = self.wte.weight, [(b.attn.n_head, b.attn.head_dim) for b in self.h]
+        return KVCache([LayerCache(like, (batch, H, capacity, D)) for H, D in heads], capacity)
 
     def forward(
         self, tokens: Array, cache: KVCache, logits: Literal["last", "all"] = "last"

@@ -69,12 +69,12 @@ class GPT2Config(Config):
         return replace(self, n_layer=1), (0,) * self.n_layer  # how scores are scaled costs alike
 
     def shapes(self) -> Shapes:
-        C, F = self.n_embd, self.ffn_dim
+        C, F, H, D = self.n_embd, self.ffn_dim, self.n_head, self.head_dim
         shapes: Shapes = {"wte.weight": (self.vocab_size, C), "wpe.weight": (self.n_positions, C)}
         block: Shapes = {
             "ln_1": (C,),
-            "attn.c_attn": (C, 3 * C),
-            "attn.c_proj": (C, C),
+            "attn.c_attn": (C, 3 * H * D),
+            "attn.c_proj": (H * D, C),
             "ln_2": (C,),
             "mlp.c_fc": (C, F),
             "mlp.c_proj": (F, C),

@@ -67,7 +67,7 @@ def glm4(c: Values) -> Part:
 def grouped(c: Values, name: str, h: Heads, bias: bool) -> Part:
     """Attention of GPT-NeoX and Falcon: one matrix, group after group."""
     qkv = part(JoinedByGroup, heads=h, name="query_key_value", bias=bias)
-    out = part(Projection, "dense", width=h.C, out=h.C, bias=bias)
+    out = part(Projection, "dense", width=h.K * h.G * h.D, out=h.C, bias=bias)
     attend = part(Attend, scale=h.D**-0.5)
     turned = read_rope(c, h.D)
     return part(Attention, name, heads=h, qkv=qkv, attend=attend, out=out, rope=turned)
@@ -208,7 +208,8 @@ def opt(c: Values) -> Part:
     C, bias, at = c.hidden_size, c.enable_bias, "model.decoder"
     c.only(_remove_final_layer_norm=False, do_layer_norm_before=True)
     c.only(layer_norm_elementwise_affine=True, word_embed_proj_dim=C)
-    out = part(Projection, "out_proj", width=C, out=C, bias=bias)
+    _, K, G, D = sizes(c)
+    out = part(Projection, "out_proj", width=K * G * D, out=C, bias=bias)
     block = part(
         Block,
         before_mixer=layer_norm(c, "self_attn_layer_norm"),

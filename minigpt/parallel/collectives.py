@@ -1,0 +1,70 @@
+"""Sums and rows over all devices, as a ring computes them (Patarasuk and Yuan, 2009).
+
+Nothing is priced by a formula: chunks are added as any arrays are, and a chunk that is passed on is
+one operation, which reads what it sends and writes what it receives in memory of category "wire".
+Each chunk of a sum is added up in one order only, so all devices find the same bits.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from counting import Cost, category, register, scope
+from minigpt.models.ops import Array
+from minigpt.models.shard import Shard
+from minigpt.parallel.communicators import Alone, Communicator
+
+
+def pass_on(x: Any, width: int, communicator: Communicator) -> Any:
+    """Sends x (n,) to the next device, and gives what comes from the one before (width,)."""
+    return communicator.exchange(x, width)
+
+
+_passed = register(
+    pass_on,
+    lambda out, x, **given: Cost(),
+    example=(np.ones(3), 3, Alone()),
+    shape=lambda x, width, communicator: (width,),
+)
+
+
+def all_reduce(x: Array, communicator: Communicator) -> Array:
+    """The sum of every device's x, each of one shape: in 2 (P - 1) steps, a P-th of x in each."""
+    rank, P = communicator.rank, communicator.size
+    if P == 1:
+        return x
+    with scope("all_reduce"), category("wire"):
+        flat = x.reshape(-1)
+        ends = [slice(*Shard.of(math.prod(x.shape), i, P).pieces[0]) for i in range(P)]
+        chunks = [flat[end] for end in ends]
+        for step in range(P - 1):  # so that each device has the sum of one chunk
+            sent, received = (rank - step) % P, (rank - step - 1) % P
+            width = chunks[received].shape[0]
+            other = _passed(chunks[sent], width, communicator)
+            chunks[received] = chunks[received] + other
+        for step in range(P - 1):  # which goes round
+            sent, received = (rank + 1 - step) % P, (rank - step) % P
+            width = chunks[received].shape[0]
+            chunks[received] = _passed(chunks[sent], width, communicator)
+        return np.concatenate(chunks).reshape(x.shape)
+
+
+def all_gather(x: Array, widths: Sequence[int], communicator: Communicator) -> Array:
+    """What all devices have, along the last axis, in the order of their ranks, in P - 1 steps.
+
+    Args:
+        widths: of the last axis on each device.
+    """
+    rank, P = communicator.rank, communicator.size
+    if P == 1:
+        return x
+    with scope("all_gather"), category("wire"):
+        rows = x.shape[:-1]
+        parts = {rank: x.reshape(-1)}
+        for step in range(P - 1):
+            sent, received = (rank - step) % P, (rank - step - 1) % P
+            width = math.prod(rows) * widths[received]
+            parts[received] = _passed(parts[sent], width, communicator)
+        return np.concatenate([parts[i].reshape(*rows, widths[i]) for i in range(P)], axis=-1)

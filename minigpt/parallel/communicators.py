@@ -1,0 +1,78 @@
+"""What joins the devices that share a model: each passes arrays on to the next, in a ring."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from counting import ShapeArray
+from minigpt.errors import InputError
+
+
+class Communicator(Protocol):
+    """A device's place in the ring.
+
+    Attributes:
+        rank: its number.
+        size: how many there are.
+    """
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def exchange(self, x: Any, width: int) -> Any:
+        """Sends `x` (n,) to the next device; gives what the one before sends (width,)."""
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A ring of one."""
+
+    rank = 0
+    size = 1
+
+    def exchange(self, x: Any, width: int) -> Any:
+        return x.copy()
+
+
+@dataclass(frozen=True)
+class OnPaper:
+    """A device of a ring of which no other runs: arrays are shapes alone."""
+
+    rank: int
+    size: int
+
+    def exchange(self, x: Any, width: int) -> ShapeArray:
+        return ShapeArray((width,), x.dtype)
+
+
+class MPI:
+    """Processes that mpiexec started, by the buffers of mpi4py.
+
+    Raises:
+        InputError: mpi4py or an MPI is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from mpi4py.MPI import COMM_WORLD
+        except (ImportError, RuntimeError) as error:
+            line = str(error).splitlines()[0]
+            raise InputError(
+                f"several processes need MPI: pip install -e '.[parallel]' in the clone ({line})"
+            ) from None
+        self.world = COMM_WORLD
+        self.rank, self.size = COMM_WORLD.Get_rank(), COMM_WORLD.Get_size()
+
+    def exchange(self, x: np.ndarray, width: int) -> np.ndarray:
+        received = np.empty(width, x.dtype)
+        after, before = (self.rank + 1) % self.size, (self.rank - 1) % self.size
+        self.world.Sendrecv(np.ascontiguousarray(x), after, recvbuf=received, source=before)
+        return received
+
+    def abort(self, status: int) -> None:
+        """Ends all processes."""
+        self.world.Abort(status)

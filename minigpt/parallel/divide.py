@@ -1,0 +1,123 @@
+"""Which part of a model each of several devices has: heads, widths, experts, rows of the tables.
+
+Columns of the matrices into heads and feed-forwards are divided, rows of those out of them
+(Shoeybi et al., 2019); experts whole; tables by their rows. What has no part that goes by itself
+is on every device: norms, biases of a sum, routers, latents, recurrent states.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from minigpt.errors import InputError
+from minigpt.models.architectures import build
+from minigpt.models.config import Config
+from minigpt.models.decoder import MLP, Gated, GatedJoined
+from minigpt.models.decoder_config import DecoderConfig
+from minigpt.models.description import Part
+from minigpt.models.experts import Experts
+from minigpt.models.gpt2_config import GPT2Config
+from minigpt.models.model import Model
+from minigpt.models.ops import Array
+from minigpt.models.parts import Embedding, HeadsNorm
+from minigpt.models.shard import Shard, Vocabulary
+from minigpt.parallel.arrays import sharded
+from minigpt.parallel.collectives import all_reduce
+from minigpt.parallel.communicators import Communicator
+
+
+def divided(config: Config, rank: int, size: int) -> Config:
+    """The configuration of what one of `size` devices has: sizes that are divided are Shards.
+
+    Raises:
+        InputError: it has parts that cannot be divided so.
+    """
+    if config.vocab_size < size:
+        raise InputError(f"{size} devices cannot share a vocabulary of {config.vocab_size} tokens")
+    if isinstance(config, GPT2Config):
+        return replace(
+            config,
+            n_head=Shard.of(config.n_head, rank, size),
+            n_inner=Shard.of(config.ffn_dim, rank, size),
+            vocab_size=Vocabulary.of(config.vocab_size, rank, size),
+        )
+    assert isinstance(config, DecoderConfig)
+    found = config.but(**_heads(config, rank, size))
+    return replace(found, decoder=_divided(found.decoder, rank, size))
+
+
+def _heads(config: DecoderConfig, rank: int, size: int) -> dict[str, Shard]:
+    """By key: which heads a device has; of few keys and values several have the same one."""
+    c = config.family.values(config.given, config.source)
+    H = c.num_attention_heads
+    K = (c.num_key_value_heads if c.takes("num_key_value_heads") else None) or H
+    if size <= K:
+        keys = Shard.of(K, rank, size)
+        queries = keys * (H // K)
+    else:
+        mine = rank * K // size
+        of_it = [r for r in range(size) if r * K // size == mine]
+        start, stop = Shard.of(H // K, of_it.index(rank), len(of_it)).pieces[0]
+        keys, first = Shard(K, (mine, mine + 1)), mine * (H // K)
+        queries = Shard(H, *([(first + start, first + stop)] if stop > start else []))
+    heads = {c.spelled("num_attention_heads"): queries}
+    if c.takes("num_key_value_heads") and c.num_key_value_heads:
+        heads[c.spelled("num_key_value_heads")] = keys
+    return heads
+
+
+def _divided(part: Any, rank: int, size: int) -> Any:
+    """A description in which widths of feed-forwards, experts and tables are Shards too."""
+    if isinstance(part, tuple) and not hasattr(part, "_fields"):
+        return tuple(_divided(one, rank, size) for one in part)
+    if not isinstance(part, Part):
+        return part
+    if part.kind is HeadsNorm and isinstance(part["width"], Shard):
+        what = "a norm over the heads of all devices would need a sum of its own"
+        raise InputError(f"{part.name}: {what}, which is not computed")
+    if part.kind is Experts:
+        experts = part["experts"]
+        return part.but(experts=experts.but(count=Shard.of(experts["count"], rank, size)))
+    found = {key: _divided(value, rank, size) for key, value in part.settings}
+    if part.kind in (MLP, Gated, GatedJoined):
+        found["F"] = Shard.of(found["F"], rank, size)
+    elif part.kind is Embedding:
+        found["rows"] = Vocabulary.of(found["rows"], rank, size)
+    return Part(part.kind, part.name, tuple(found.items()))
+
+
+def cut(array: Array, shape: tuple[Any, ...]) -> Array:
+    """The part of a whole tensor that a shape with Shards asks for, as an array of its own."""
+    for axis, size in enumerate(shape):
+        if isinstance(size, Shard):
+            runs = [slice(*piece) for piece in size.pieces] or [slice(0)]
+            before = (slice(None),) * axis
+            array = np.concatenate([array[(*before, run)] for run in runs], axis)
+    return array
+
+
+def build_part(
+    config: Config, part: Config, weights: Mapping[str, Array], of: Communicator, **options: Any
+) -> Model:
+    """The model of one device.
+
+    Args:
+        config: of the whole.
+        part: what `divided` gives.
+        weights: the tensors of `part.shapes()` by key.
+        options: of `architectures.build`.
+    """
+    shapes = part.shapes()
+    held = {
+        key: sharded(array, shapes[key], part.layout(key, len(shapes[key])), of)
+        for key, array in weights.items()
+    }
+    model = build(part, held, **options)
+    model.config = config
+    for module in model.modules():
+        if isinstance(module, Experts):
+            module.total = partial(all_reduce, communicator=of)
+    return model
