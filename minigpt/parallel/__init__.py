@@ -1,1 +1,1 @@
-"""One model on several devices: each runs the same code on its part, and all add up what they find."""
+"""One model on several devices: each runs the same code on its part, and all add up."""

@@ -5,7 +5,7 @@ no longer than a few.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from counting import Counted, Counts, Ledger, ShapeArray, category
+from counting.ledger import CATEGORIES
 from minigpt.checks import NAME, checked_fields, integer, optional, shown
 from minigpt.errors import InputError
 from minigpt.models.architectures import build
 from minigpt.models.cache import LayerCache
 from minigpt.models.config import Config
+from minigpt.models.model import Model
 from minigpt.models.paths import layer_number, layer_of
 from minigpt.models.routing import Assumption, expected
 from minigpt.models.state import State
@@ -202,9 +204,20 @@ def cache_layers(
     return [(layers[number], n) for number, n in Counter(alike).items()]
 
 
-def ready(config: Config, sizes: Pass, make: Make = ShapeArray) -> tuple[Ledger, Callable[[], Any]]:
-    """A ledger that holds weights and cache, and the pass of `forward` that is still to run."""
-    ledger, dtype = Ledger(), np.dtype(DTYPES[sizes.dtype])
+def ready(
+    config: Config,
+    sizes: Pass,
+    make: Make = ShapeArray,
+    build: Callable[..., Model] = build,
+    categories: Iterable[str] = CATEGORIES,
+) -> tuple[Ledger, Callable[[], Any]]:
+    """A ledger that holds weights and cache, and the pass of `forward` that is still to run.
+
+    Args:
+        build: what makes the model of `config`, as `architectures.build` does.
+        categories: of the ledger.
+    """
+    ledger, dtype = Ledger(categories), np.dtype(DTYPES[sizes.dtype])
     with category("weights"):
         weights = {k: Counted(make(s, dtype), ledger) for k, s in config.shapes().items()}
     options: dict[str, Any] = {}
