@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from minigpt.commands import options
+from minigpt.errors import without_effect
 
 
 def count(
@@ -23,13 +24,29 @@ def count(
         str | None, typer.Option(help="DeepSeek's: compressed, as if not given, or expanded")
     ] = None,
     by: Annotated[str | None, typer.Option(help="component, layer or op")] = None,
+    tensor_parallel: Annotated[
+        int | None, typer.Option(help="devices that have a part of each layer: what each does")
+    ] = None,
+    pipeline: Annotated[
+        int | None, typer.Option(help="stages of devices, each with a run of layers")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Say what a pass of any model costs, run on shapes: no weights."""
-    from minigpt.commands.count import run
     from minigpt.planning.forward import Pass
 
-    run(model, Pass(new_tokens, past, batch, logits, dtype, cache), by, as_json=json)
+    sizes = Pass(new_tokens, past, batch, logits, dtype, cache)
+    if tensor_parallel is None and pipeline is None:
+        from minigpt.commands.count import run
+
+        run(model, sizes, by, as_json=json)
+    else:
+        from minigpt.commands.devices import run as run_devices
+        from minigpt.planning.devices import Split
+
+        without_effect({"--by": by}, "--tensor-parallel and --pipeline")
+        split = Split(*(1 if n is None else n for n in (tensor_parallel, pipeline)))
+        run_devices(model, sizes, split, as_json=json)
 
 
 def plan(

@@ -275,8 +275,8 @@ class Decoder(Model):
         self.after_embedding = after_embedding(w)
         self.layers = [layer(w / f"{path}.{i}") for i, layer in enumerate(layers)]
         self.last_norm, self.after_head = norm(w), after_head(w)
-        table = self.embedding.weight
-        self.lm_head = Head(table if head is None else (w / head).rows("weight", *table.shape))
+        table, shape = self.embedding.weight, (embedding["rows"], embedding["width"])
+        self.lm_head = Head(table if head is None else (w / head).rows("weight", *shape))
         mixers = [block.mixer for block in self.layers]  # what is alike is found once a pass
         self.reaches = dict.fromkeys(mixer.reach for mixer in mixers)
         ropes = dict.fromkeys(mixer.rope for mixer in mixers)

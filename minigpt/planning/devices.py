@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from math import prod
-from operator import mul
 from typing import Any
 
 from counting import Counts
@@ -17,7 +16,7 @@ from counting.ledger import CATEGORIES
 from minigpt.checks import shown
 from minigpt.errors import InputError
 from minigpt.models.config import Config
-from minigpt.models.paths import layer_number
+from minigpt.models.paths import component, layer_number
 from minigpt.models.routing import Assumption, Dispatch
 from minigpt.parallel.collectives import pass_on
 from minigpt.parallel.communicators import OnPaper
@@ -61,7 +60,7 @@ class Device:
     Attributes:
         stage, rank: which one it is: the stage, and the device of those that share it.
         layers: the stage's.
-        parameters: that it holds.
+        parameters: that it holds, by component.
         counts: of the pass.
         held: bytes at rest and at most: weights, KV cache, state; activations and "wire", what
             is sent and received, at the peak.
@@ -71,7 +70,7 @@ class Device:
     stage: int
     rank: int
     layers: range
-    parameters: int
+    parameters: Counter[str]
     counts: Counts
     held: Mapping[str, int]
     sent: Mapping[str, int]
@@ -144,18 +143,20 @@ class _Part:
             return [kinds[at] if isinstance(at, int) else int(ends[at]) for at in where]
 
         rows = {}
-        for key, n in zip(self.counts, times(path for path, _ in self.counts), strict=True):
+        for row, n in zip(self.counts, times(path for path, _ in self.counts), strict=True):
             if n:
-                rows[key] = tuple(n * entry for entry in self.counts[key])
+                rows[row] = tuple(n * entry for entry in self.counts[row])
         counts = Counts(self.counts.columns, rows)
         each = [prod(shape) for shape in self.shapes.values()]
-        parameters = sum(map(mul, times(self.shapes), each))
+        parameters: Counter[str] = Counter()
+        for key, n, size in zip(self.shapes, times(self.shapes), each, strict=True):
+            parameters[component(key)] += n * size
         if config.tie_word_embeddings and ends[LAST] and not ends[FIRST]:
-            parameters += each[0]  # the table, which is the head
-        held = Counter({"weights": parameters * sizes.itemsize})
+            parameters[component(next(iter(self.shapes)))] += each[0]  # the table is the head
+        held = Counter({"weights": parameters.total() * sizes.itemsize})
         for number, (category, nbytes) in enumerate(self.kept):
             held[category] += kinds[number] * nbytes
-        held |= Counter({name: self.peak[name] for name in ("activations", "wire")})
+        held.update({name: self.peak[name] for name in ("activations", "wire")})
         passes = counts.where(operation=SENT).by(lambda path: path.rpartition(".")[2])
         sent = Counter({what: sum(part.bytes_read.values()) for what, part in passes.items()})
         if not ends[LAST]:

@@ -1,0 +1,102 @@
+"""`minigpt count --tensor-parallel N --pipeline S`: what each of several devices has of a pass."""
+
+import json
+from collections import Counter
+from typing import Any
+
+from counting.table import table
+from counting.views import flops, matmul
+from minigpt.checkpoint.resolve import resolve
+from minigpt.commands.terminal import console
+from minigpt.planning.devices import Device, Split, on_devices
+from minigpt.planning.forward import Pass
+from minigpt.schema import SCHEMA
+
+
+def run(model: str, sizes: Pass, split: Split, as_json: bool = False) -> None:
+    """Prints what each device holds, computes and sends.
+
+    Raises:
+        InputError: there is no such model, a size cannot be, or it cannot be divided so.
+    """
+    config = resolve(model)
+    devices = on_devices(config, sizes, split)
+    [alone] = on_devices(config, sizes, Split())
+    held = sum((device.parameters for device in devices), Counter[str]())
+    more = held - alone.parameters  # of what several devices have
+    if as_json:
+        told = {
+            "schema": SCHEMA,
+            "model": model,
+            "new_tokens": sizes.T,
+            "past": sizes.N,
+            "batch": sizes.B,
+            "dtype": sizes.dtype,
+            "logits": sizes.logits,
+            "tensor_parallel": split.tensor,
+            "pipeline": split.pipeline,
+            "parameters": config.parameters,
+            "parameters_replicated": dict(more),
+            "matmul_flops_alone": matmul(alone.counts),
+            "devices": [_document(device) for device in devices],
+        }
+        print(json.dumps(told))
+        return
+    out = console()
+    out.print(
+        f"{model}: {sizes.T} new token(s) after {sizes.N}, batch {sizes.B}, {sizes.dtype}, "
+        f"{sizes.logits} logits, on {len(devices)} device(s)\n"
+    )
+    shown = table(
+        "device", "layers", "parameters", "KV cache", "peak activations", "FLOP", "2mnp", "sent"
+    )
+    for first, last in _alike(devices):
+        names = dict.fromkeys(f"{d.stage}.{d.rank}" for d in (first, last))
+        figures = _figures(first)
+        shown.add_row(" to ".join(names), f"{first.layers.start} to {first.layers[-1]}", *figures)
+    out.print(shown, "")
+    whole, total = config.parameters, held.total()
+    out.print(f"{total:,} parameters on all devices = {whole:,} of the model + {total - whole:,}")
+    if more:
+        several = (f"{name} {n:,}" for name, n in more.most_common())
+        out.print(f"that several have: {', '.join(several)}")
+    products = sum(matmul(device.counts) for device in devices)
+    once = matmul(alone.counts)
+    out.print(
+        f"{products:,} FLOP of matrix products = {once:,} of one device + {products - once:,}"
+    )
+    for what, n in devices[0].sent.items():
+        out.print(f"the first sends {n:,} bytes, {what}")
+
+
+def _figures(device: Device) -> list[str]:
+    held, sent = device.held, sum(device.sent.values())
+    peak = held["activations"] + held.get("wire", 0)
+    numbers = device.parameters.total(), held["kv_cache"], peak, flops(device.counts)
+    return [f"{n:,}" for n in (*numbers, matmul(device.counts), sent)]
+
+
+def _alike(devices: tuple[Device, ...]) -> list[tuple[Device, Device]]:
+    """The first and the last of each run of devices that have the same figures."""
+    found: list[tuple[Device, Device]] = []
+    for device in devices:
+        same = found and found[-1][0].stage == device.stage
+        if same and _figures(found[-1][0]) == _figures(device):
+            found[-1] = found[-1][0], device
+        else:
+            found.append((device, device))
+    return found
+
+
+def _document(device: Device) -> dict[str, Any]:
+    return {
+        "stage": device.stage,
+        "rank": device.rank,
+        "layers": [device.layers.start, device.layers.stop],
+        "parameters": device.parameters.total(),
+        "bytes_held": dict(device.held),
+        "flops": flops(device.counts),
+        "matmul_flops": matmul(device.counts),
+        "kinds": device.counts.cost.by_kind(),
+        "bytes_sent": dict(device.sent),
+    }
