@@ -78,6 +78,7 @@ ORDER = (
     ("minigpt.notes",),
     ("minigpt.checks", "minigpt.storage"),
     ("minigpt.models",),
+    ("minigpt.parallel",),
     ("minigpt.checkpoint",),
     ("minigpt.fast", "minigpt.planning"),
     ("minigpt.inference", "minigpt.formulas"),

@@ -83,7 +83,7 @@ def test_several_devices_find_what_one_finds(family, seed):
     tokens = np.random.default_rng(seed).integers(0, config.vocab_size, (2, 5))
     one = passes(build(config, weights), tokens, lambda x: x)
     found = on_all(config, weights, tokens, size)
-    for logits, _, held in found:
+    for logits, _, _ in found:
         np.testing.assert_allclose(logits, one, atol=1e-4 * max(1, np.abs(one).max()))
         assert np.array_equal(logits, found[0][0])  # to the bit
     sent, received = ([] for _ in range(2))
