@@ -16,6 +16,7 @@ from fuzzing import calls, commands
 from fuzzing.mutators import encoded, octets, text, tree
 from fuzzing.tokenizers_drawn import tokenizer
 from minigpt import generate, load
+from minigpt.checkpoint import tokenizer as tokens
 from minigpt.checkpoint.hub import find
 from minigpt.checkpoint.resolve import resolve
 from minigpt.checkpoint.synthetic import write_checkpoint
@@ -29,6 +30,7 @@ from minigpt.planning.options import Options
 from minigpt.storage.files import cache_folder
 
 TINY = GPT2Config(vocab_size=260, n_positions=32, n_embd=8, n_layer=2, n_head=2, eos_token_id=259)
+tokens.PATIENCE = 3  # seconds: all prompts together stay within those of an input
 ABANDONED = "is at it for more than"  # what is said of a tokenizer that does not end
 PROMPTS = ("ab", "To be, or not", "a" * 40 + "!", " é🙂\n", "<s>[PAD]</s>")
 EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")
