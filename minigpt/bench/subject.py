@@ -1,5 +1,6 @@
 """The checkpoint that every engine of a benchmark runs."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -36,7 +37,7 @@ def subject(model: str) -> Subject:
     """
     if model in PRESETS:
         return Subject(model, _random(model, PRESETS[model]), PRESETS[model])
-    if model != SHIPPED and "/" not in model and not Path(model).exists():
+    if model != SHIPPED and "/" not in model and not os.path.exists(model):
         names = ", ".join(NAMES)
         raise InputError(
             f"unknown model {model!r}: {names}, a folder, or owner/name on the hub"

@@ -112,7 +112,7 @@ def download(model: str, revision: str | None = None, to: Path | None = None) ->
     """
     if to is None:
         return find(model, revision, again=True).config.parent
-    made = not to.exists()
+    made = not os.path.exists(to)
     try:
         to.mkdir(parents=True, exist_ok=True)  # or fail before the download
         try:

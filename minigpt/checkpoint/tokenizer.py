@@ -2,11 +2,11 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
-from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 
 from tokenizers import (
     Encoding,
@@ -42,6 +42,7 @@ _QWEN2 = (
 )
 
 
+Found = TypeVar("Found")
 PATIENCE, SLOWEST = 10, 20_000  # seconds, and characters a second: a twentieth of the usual
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # or a process that forks is warned
@@ -72,26 +73,12 @@ def encoded(tokenizer: Tokenizer, text: str, special: bool = True) -> Encoding:
     Raises:
         InputError: the tokenizer fails at it.
     """
-    found: SimpleQueue[Encoding | BaseException] = SimpleQueue()
 
-    def encode() -> None:
-        try:
-            [one] = tokenizer.encode_batch([text], add_special_tokens=special)
-            found.put(one)
-        except BaseException as error:
-            found.put(error)
+    def encode() -> Encoding:
+        return tokenizer.encode_batch([text], add_special_tokens=special)[0]
 
     with refusing("the prompt cannot be made into tokens"):
-        # Of a batch the library lets go of the interpreter, so that this can stop waiting for it.
-        Thread(target=encode, daemon=True).start()
-        seconds = PATIENCE + len(text) / SLOWEST
-        try:
-            encoding = found.get(timeout=seconds)
-        except Empty:
-            raise TimeoutError(f"its tokenizer is at it for more than {seconds:.0f} s") from None
-        if isinstance(encoding, BaseException):
-            raise encoding
-        return encoding
+        return _watched(encode, PATIENCE + len(text) / SLOWEST)
 
 
 def decoded(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
@@ -100,8 +87,34 @@ def decoded(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     Raises:
         InputError: the tokenizer fails at them.
     """
+
+    def decode() -> str:
+        return tokenizer.decode_batch([ids], skip_special_tokens=False)[0]
+
     with refusing("the tokens cannot be made into text"):
+        if "Regex" in repr(tokenizer.decoder):  # nothing else of a decoder takes long
+            return _watched(decode, PATIENCE)
         return tokenizer.decode(ids, skip_special_tokens=False)
+
+
+def _watched(run: Callable[[], Found], seconds: float) -> Found:
+    """What `run` gives or raises; raises TimeoutError if that takes too long.
+
+    It lets go of the interpreter, as the library does where it is given a batch.
+    """
+    found: Future[Found] = Future()
+
+    def watched() -> None:
+        try:
+            found.set_result(run())
+        except BaseException as error:
+            found.set_exception(error)
+
+    Thread(target=watched, daemon=True).start()
+    try:
+        return found.result(seconds)
+    except TimeoutError:
+        raise TimeoutError(f"its tokenizer is at it for more than {seconds:.0f} s") from None
 
 
 def read_tokenizer(checkpoint: Checkpoint, config: TokenizerConfig) -> Tokenizer:

@@ -46,8 +46,10 @@ class Shown(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        for text, style, control in super().render(renderable, options):
-            yield Segment(text if control else self._harmless(text), style, control)
+        segments = super().render(renderable, options)
+        if not self.is_terminal:
+            return segments
+        return (Segment(s.text if s.control else harmless(s.text), *s[1:]) for s in segments)
 
     def _harmless(self, text: str) -> str:
         return harmless(text) if self.is_terminal else text

@@ -1,9 +1,9 @@
 """The `verify` command: what was found as tables for a terminal, and as JSON."""
 
 import json
+import os
 from collections.abc import Iterable
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -42,7 +42,7 @@ def run(
     Raises:
         InputError: there is no such model, or an option cannot be used.
     """
-    if model.endswith(".py") and Path(model).is_file():
+    if model.endswith(".py") and os.path.isfile(model):
         if not peers:
             raise InputError(f"{model} is a program: --peers tells who else counts what it does")
         without_effect({"--prompt": prompt, "--past": past, "--seed": seed}, "a program")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -188,17 +189,16 @@ def encode(lm: LanguageModel, prompts: Sequence[str], chat: bool = False) -> np.
         prompts = [lm.chat.render(prompt) for prompt in prompts]
     for prompt in prompts:
         _require_short(lm, prompt)
-    made = [encoded(lm.tokenizer, prompt, special=not chat) for prompt in prompts]
-    rows = [encoding.ids for encoding in made]
+    rows = [encoded(lm.tokenizer, prompt, special=not chat).ids for prompt in prompts]
     if not rows or not all(rows):
         raise InputError(EMPTY)
-    for encoding in made:
-        for token, text in zip(encoding.ids, encoding.tokens, strict=True):
-            if token >= lm.config.vocab_size:
-                raise InputError(
-                    f"the prompt has {text!r}, which is token {token}, but {lm.name} knows "
-                    f"{lm.config.vocab_size} tokens: leave it out"
-                )
+    for token in chain.from_iterable(rows):
+        if token >= lm.config.vocab_size:
+            text = lm.tokenizer.id_to_token(token)  # none, where it is put around all prompts
+            raise InputError(
+                f"the prompt has {text!r}, which is token {token}, but {lm.name} knows "
+                f"{lm.config.vocab_size} tokens: leave it out"
+            )
     lengths = [len(row) for row in rows]
     if len(set(lengths)) > 1:
         raise InputError(

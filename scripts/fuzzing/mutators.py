@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -24,7 +25,7 @@ VALUES = (*NUMBERS, *TEXTS, None, True, False, [], {}, [[]], [None], {"": 0}, ["
 def value(rng: Random, like: Any = None) -> Any:
     """Any JSON value; half the time one of the type of `like`, close to it."""
     if isinstance(like, bool) or rng.random() < 0.5:
-        return rng.choice(VALUES)
+        return deepcopy(rng.choice(VALUES))  # or what is done to it is done to the next one too
     if isinstance(like, int | float):
         return rng.choice((like + 1, like - 1, -like, like * 2, like * 10**6, like // 3, str(like)))
     if isinstance(like, str):

@@ -122,7 +122,7 @@ def part(rng: Random, parts: tuple[Any, ...], several: str) -> Any:
         behavior = rng.choice(("Isolated", "Removed", "MergedWithNext", "Contiguous"))
         pattern = rng.choice(PATTERNS)
         return {"type": "Split", "pattern": pattern, "behavior": behavior, "invert": False}
-    if several == "normalizers" and rng.random() < 0.2:
+    if several != "pretokenizers" and rng.random() < 0.2:
         content = rng.choice(TEXTS[:12])
         return {"type": "Replace", "pattern": rng.choice(PATTERNS), "content": content}
     if rng.random() < 0.3:

@@ -17,7 +17,8 @@ from typing import Any
 from minigpt.errors import InputError
 from minigpt.storage.files import cache_folder
 
-ALARM = 20  # seconds for an input
+ALARM = 20  # seconds for an input, of the process's own: others may keep the machine busy
+WAIT = 4 * ALARM  # seconds by the clock, for one that waits
 MEMORY = 4 << 30  # bytes of addresses beyond those that there are before the first input
 
 
@@ -105,8 +106,10 @@ def _tried(kind: Any, made: bytes, folder: Path) -> dict[str, Any]:
     def ring(*_: Any) -> None:
         raise Hang
 
+    signal.signal(signal.SIGPROF, ring)
     signal.signal(signal.SIGALRM, ring)
-    signal.alarm(ALARM)
+    signal.setitimer(signal.ITIMER_PROF, ALARM)
+    signal.alarm(WAIT)
     try:
         kind.run(made, folder)
     except InputError as error:
@@ -119,6 +122,7 @@ def _tried(kind: Any, made: bytes, folder: Path) -> dict[str, Any]:
         at = f" at {Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else ""
         return {"fault": f"{type(error).__name__}{at}: {str(error)[:160]}"}
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
     return {}
 

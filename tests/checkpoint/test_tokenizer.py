@@ -336,8 +336,12 @@ import sys, time
 from minigpt.checkpoint import tokenizer as t
 from tokenizers import Tokenizer
 t.PATIENCE, began = 1, time.monotonic()
+tokenizer = Tokenizer.from_file(sys.argv[1])
 try:
-    t.encoded(Tokenizer.from_file(sys.argv[1]), "a" * 40)
+    if sys.argv[2] == "encoded":
+        t.encoded(tokenizer, "a" * 40)
+    else:
+        t.decoded(tokenizer, ([0] * 28 + [1]) * 100)
 except ValueError as error:
     print(error, time.monotonic() - began < 10)
 """
@@ -347,11 +351,20 @@ def test_a_tokenizer_that_does_not_end_is_not_waited_for(folder):
     longer = {"type": "Replace", "pattern": {"String": ""}, "content": "x" * 70_000}
     cut = {"type": "Split", "pattern": {"Regex": r"[^\s]*?(a|aa)+$"}, "behavior": "Isolated"}
     broken(folder, normalizer=longer, pre_tokenizer=cut | {"invert": False})
-    words = [sys.executable, "-c", ENDLESS, folder / "tokenizer.json"]
+    _is_not_waited_for(folder, "encoded", "the prompt cannot be made into tokens")
+
+
+def test_a_decoder_that_does_not_end_is_not_waited_for(folder):
+    slow = {"type": "Replace", "pattern": {"Regex": "(a|aa)+$"}, "content": "x"}
+    together = {"type": "Sequence", "decoders": [{"type": "Fuse"}, slow]}
+    broken(folder, model=WORDS, added_tokens=[], decoder=together)
+    _is_not_waited_for(folder, "decoded", "the tokens cannot be made into text")
+
+
+def _is_not_waited_for(folder, what, error):
+    words = [sys.executable, "-c", ENDLESS, folder / "tokenizer.json", what]
     said = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert said.stdout == (
-        "the prompt cannot be made into tokens: its tokenizer is at it for more than 1 s True\n"
-    )
+    assert said.stdout == f"{error}: its tokenizer is at it for more than 1 s True\n"
     assert said.returncode == 0
 
 
