@@ -22,17 +22,23 @@ BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=la
 PATIENCE = 60  # seconds for a start on a machine that is busy
 
 
+@pytest.fixture(autouse=True)
+def as_a_terminal_starts_it():
+    """Signals as a shell gives them to what it runs; a job in the background may ignore some."""
+    usual = {signal.SIGINT: signal.default_int_handler}
+    usual |= dict.fromkeys((signal.SIGTERM, signal.SIGHUP), signal.SIG_DFL)
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def started(here, *args, **options):
     """A command that runs, and hears the signals of this test."""
-
-    def heard():
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
         [*MINIGPT, *args], cwd=here, env=environment(HOME=home(here)), bufsize=0,
-        **{"preexec_fn": heard} | pipes | options,
+        **pipes | options,
     )  # fmt: skip
 
 
