@@ -116,6 +116,7 @@ def spawned(here, *words, columns=80, rows=24, term="xterm"):
     return pexpect.spawn(
         MINIGPT[0], [*MINIGPT[1:], "generate", *words, "--live"], cwd=str(here),
         env=environment(TERM=term), dimensions=(rows, columns), encoding="utf-8", timeout=60,
+        codec_errors="replace",  # a terminal drops what waits on Ctrl-C, half a character too
     )  # fmt: skip
 
 
