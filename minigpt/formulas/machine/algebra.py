@@ -19,9 +19,17 @@ from minigpt.fast.kernels.job import STORED
 ADDING_UP = {16: 16 + 4 + 4 + 1 + 1, 8: 4 + 4 + 1 + 1}
 # The same of four vectors at once: three of neighbours, then halves.
 ADDING_UP_FOUR = {16: 3 * 16 + 8 + 4, 8: 3 * 8 + 4}
+CHOOSING = {16: 1, 8: 2}  # comparisons that two choices by one condition take: a mask serves both
 EXP = 24  # operations of `pointwise.exp` a lane: 8 fused, 3 products, 1 sum, 3 comparisons, 1 round
 
-_ARRAYS = "to", "a", "b"
+
+def _by_rows(arrays: int) -> str:
+    """The words of `rows.by_rows`: strides of an array are its name's with a number, or `step`."""
+    names = ("to", "a", "b")[:arrays]
+    strides = [f"{name}_{at}" for name in names for at in (*range(rows.AXES), "step")]
+    return " ".join([*names, "d", *(f"length_{axis}" for axis in range(1, rows.AXES)), *strides])
+
+
 WORDS = {  # of a job, in order
     "product": "w scale x factors y d out n share segment",
     "product_by_columns": "w x y d out n",
@@ -32,9 +40,17 @@ WORDS = {  # of a job, in order
     "shorts": "x y factors d",
     "gathered": "w scale index to d",
     "position": "to n",
-    **{name: " ".join([*_ARRAYS[: 1 + n], "d"]) for name, (_, n, _) in rows.FORMULAS.items()},
+    **{name: _by_rows(1 + operands) for name, (_, operands, _) in rows.FORMULAS.items()},
 }
 ELEMENTWISE = "x y"
+
+
+LETTERS = (
+    "L lanes of a vector; R, F lanes that adding up one vector, or four, takes; E operations of an "
+    "exp; of a product of n rows: out sums of d products each, in G segments, J vectors joined; of "
+    "attention: Q queries, S keys, N with the last block filled up, B blocks, V of them not masked "
+    "in all, A tiles of L queries; n elsewhere: elements, of rows of d, v of them in whole vectors"
+)
 
 
 class Call(NamedTuple):
@@ -79,19 +95,24 @@ def read(kernel: str, words: int | bytes, total: int, lanes: int) -> Call:
     names = WORDS.get(family(kernel), ELEMENTWISE).split()
     data = words if isinstance(words, bytes) else ctypes.string_at(words, 8 * len(names))
     named = dict(zip(names, np.frombuffer(data, np.int64).tolist(), strict=False))
-    common = {"L": lanes, "R": ADDING_UP[lanes], "F": ADDING_UP_FOUR[lanes], "E": EXP}
+    common = {"L": lanes, "E": EXP, "M": CHOOSING[lanes]}
+    common |= {"R": ADDING_UP[lanes], "F": ADDING_UP_FOUR[lanes]}
     made = _SIZES.get(family(kernel), _elements)
     return Call(kernel, named, total, lanes, common | made(kernel, named, total, lanes))
 
 
 def _elements(kernel: str, words: Mapping[str, int], total: int, lanes: int) -> dict[str, int]:
-    return {"n": total * words.get("d", lanes), "rows": total, "d": words.get("d", lanes)}
+    d = words.get("d", lanes)
+    dense = all(words.get(f"{name}_step", 1) == 1 for name in ("to", "a", "b"))
+    return {"n": total * d, "v": total * (d // lanes * lanes) * dense, "rows": total, "d": d}
 
 
 def _product(kernel: str, words: Mapping[str, int], total: int, lanes: int) -> dict[str, int]:
     d, out, n, segment = (words.get(name, 0) for name in ("d", "out", "n", "segment"))
     segments = -(-d // segment) if segment and n > 1 else 1
-    return {"d": d, "out": out, "n": n, "G": segments, "W": _passes(kernel, n, lanes)}
+    joined = matmul.CHAINS - 1 if d >= matmul.CHAINS * lanes else 1  # vectors of sums, to the first
+    sizes = {"d": d, "out": out, "n": n, "G": segments, "J": joined}
+    return sizes | {"W": _passes(kernel, n, lanes)}
 
 
 def _passes(kernel: str, n: int, lanes: int) -> int:
@@ -122,16 +143,15 @@ def _attention(kernel: str, words: Mapping[str, int], total: int, lanes: int) ->
     blocks = -(-S // lanes)
     seen = np.zeros((T, blocks * lanes), bool)
     seen[:, :S] = np.frombuffer(ctypes.string_at(words["mask"], T * S), bool).reshape(T, S)
-    each = seen.reshape(T, blocks, lanes).any(-1)
+    each = np.any(seen.reshape(T, blocks, lanes), axis=-1)
     sizes = {"S": S, "D": D, "N": blocks * lanes, "B": blocks}
     sizes |= {"capped": int(words["cap"] != 0), "sunk": int(words["sinks"] != 0)}
     if not kernel.endswith("_together"):
         return sizes | {"Q": total, "V": total // T * int(each.sum())}
     heads = total // -(-T // lanes)
-    met = [each[i : i + lanes].any(0) for i in range(0, T, lanes)]
-    for one in met:
-        one[-1] |= S % lanes != 0  # of the last block that is not full nobody asks
-    visited = heads * sum(int(one.sum()) for one in met)
+    if S % lanes:  # whether it is masked is not asked of a block that is not full
+        each[:, -1] = True
+    visited = heads * sum(int(each[i : i + lanes].any(0).sum()) for i in range(0, T, lanes))
     return sizes | {"Q": heads * T, "A": total, "V": visited}
 
 
@@ -141,7 +161,7 @@ _SIZES: dict[str, Callable[[str, Mapping[str, int], int, int], dict[str, int]]] 
     "attention": _attention,
 }
 
-_ALONE = Term("each sum ends by adding up the lanes of 4 vectors", "out*(3*L + R)")
+_ALONE = Term("each sum ends by adding up vectors, then lanes", "out*(J*L + R)")
 _SEVERAL = Term("each sum ends by adding up its lanes", "n*G*(out//4*(F + 4) + out%4*(R + 1))")
 _KEYS = "blocks of {L} keys, the last one filled up"
 _LESS = "blocks that are all masked, passed over"
@@ -149,35 +169,33 @@ _COUNTED = "counted of softmax: S-1 each to compare and to sum, S each to scale,
 _ONE_BY_ONE = (
     Term(_KEYS, "4*Q*(N - S)*D"),
     Term(_LESS, "-2*(Q*B - V)*L*D"),
-    Term(
-        "exp of each score and of what is kept, one of its products once", "V*(2*E*L - L + 1) - Q*S"
-    ),
+    Term("exp of each score, and of what is kept", "V*(2*E*L - L + 1) - Q*S"),
     Term("what was found is rescaled after each block", "V*D + Q*(D + 1)"),
     Term("lanes are added up and compared", "Q*B*L*R + V*R + Q*B*(2*(L - 1) + 2)"),
     Term("scaled, subtracted; the largest and the sum kept up", "Q*B*L + V*(L + 5)"),
     Term(_COUNTED, "-Q*(5*S - 2)"),
-    Term("scores capped by exp", "capped*(Q*B*L*(E + 19) - 3*Q*S)"),
+    Term("scores capped by exp", "capped*(Q*B*L*(E + 18) - 3*Q*S)"),
     Term("a sink begins the sum", "-4*sunk*Q"),
 )
 _TOGETHER = (
     Term(_KEYS + ", of {L} queries too", "4*V*L*L*D - 4*Q*S*D"),
     Term("exp of each score and of what is kept", "V*E*(L + 1)*L - Q*S"),
     Term("what was found is rescaled after each block", "V*D*L + A*(D + 1)*L"),
-    Term("scaled, compared, subtracted, added up", "V*(5*L*L + 3*L)"),
+    Term("scaled, compared, subtracted, added up", "V*(5*L*L + 3*L + L//8)"),
     Term(_COUNTED, "-Q*(5*S - 2)"),
-    Term("scores capped by exp", "capped*(V*L*L*(E + 19) - 3*Q*S)"),
+    Term("scores capped by exp", "capped*(V*L*L*(E + 18) - 3*Q*S)"),
     Term("a sink begins the sum", "-4*sunk*Q"),
 )
 _TERMS: dict[str, tuple[Term, ...]] = {
     "gelu": (Term("gelu by exp: 22 more an element", "22*n"),),
     "silu": (Term("silu by exp: 22 more an element", "22*n"),),
     "gelu_exact": (Term("gelu by exp, its tail fused: 21 more an element", "21*n"),),
-    "tanh": (Term("tanh by exp and a polynomial: 40 more an element", "40*n"),),
-    "copy_bfloat16": (Term("rounding asks whether it is NaN", "n"),),
-    "narrow": (Term("x made bfloat16 asks whether it is NaN", "L*rows"),),
-    "shorts": (
-        Term("x made int16, which is not counted", "rows*(7*d + 2*(L - 1) + R + 1 + 2 + 1)"),
+    "tanh": (
+        Term("tanh by exp and a polynomial, in fours what fills no vector", "39*v + 62*(n - v)"),
     ),
+    "copy_bfloat16": (Term("rounding asks whether it is NaN", "n"),),
+    "narrow": (Term("x made bfloat16 asks whether it is NaN", "n"),),
+    "shorts": (Term("x made int16, which is not counted", "rows*(7*d + 2*L + R + M + 1)"),),
     "mean": (Term("lanes are added up", "rows*(R + 1)"),),
     "layer_norm": (
         Term("x less the mean twice, no division: a product", "rows*(d + 3)"),
@@ -200,7 +218,7 @@ _NONE = (
 def terms(call: Call) -> tuple[Term, ...] | None:
     """Why a job executes other than what is counted; None if nobody has said that of its kernel."""
     kind, n = family(call.kernel), call.sizes.get("n", 0)
-    if kind in _NONE or kind in ("gathered", "product_by_columns"):
+    if kind in (*_NONE, "product_by_columns"):
         return ()
     if kind == "attention":
         return _TOGETHER if call.kernel.endswith("_together") else _ONE_BY_ONE

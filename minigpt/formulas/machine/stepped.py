@@ -5,6 +5,7 @@ An executor and one more kind of array under a model's code, both of which step 
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
+from types import MethodDescriptorType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from minigpt.fast.kernels.machine import Machine
 from minigpt.fast.packed import PackedMatrix
 from minigpt.fast.replay import Replayed
 from minigpt.formulas.machine.algebra import Call, read
+from minigpt.models.model import Model
 
 # All of a job at once, past the threads: what they do to share it is many times what it does.
 _JOB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
@@ -107,15 +109,15 @@ class ReplayedInSteps(Replayed):
 
     Args:
         steps: what runs them.
-        given: those of `Replayed`, without the machine.
+        model, weights: see `Replayed`.
 
     Attributes:
         replayed: whether there was a recorded pass.
     """
 
-    def __init__(self, steps: Steps, *given: Any) -> None:
+    def __init__(self, steps: Steps, model: Model, weights: Mapping[str, Any]) -> None:
         assert steps.machine
-        super().__init__(*given, steps.machine)
+        super().__init__(model, weights, steps.machine)
         self._steps_of, self.replayed = steps, False
 
     def replay(self, jobs: np.ndarray, paths: Sequence[str]) -> None:
@@ -205,17 +207,19 @@ def bare(x: Any) -> Any:
 
 def price(function: Callable[..., Any], args: Sequence[Any], options: Mapping[str, Any]) -> Cost:
     """What a function of bare arrays is counted to take, found on their shapes."""
-    ledger = Ledger()
+    if function is np.ndarray.__setitem__:  # a write, which costs bytes alone
+        return Cost()
+    ledger, given, code = Ledger(), list[Any](), None
 
     def shaped(x: Any) -> Any:
-        if isinstance(x, np.ndarray):
-            return Counted(ShapeArray(x.shape, x.dtype), ledger)
-        return x
+        known = isinstance(x, np.ndarray | PackedMatrix)
+        return Counted(ShapeArray(x.shape, x.dtype), ledger) if known else x
 
-    if function is np.ndarray.__setitem__:
-        return Cost()
-    if function is np.matmul and isinstance(args[1], PackedMatrix):
-        n, scaled = args[0].size // args[1].shape[0] * args[1].shape[1], args[1].scale is not None
-        return Cost(fma=n * args[1].shape[0], mul=n * scaled)
-    function(*map(shaped, args), **{name: shaped(x) for name, x in options.items()})
+    for x in args:
+        code = code or (isinstance(x, PackedMatrix) and x.reference(function)) or None
+        given += x.parts if code and isinstance(x, PackedMatrix) else [x]
+    operands = [*map(shaped, given)]
+    if isinstance(function, MethodDescriptorType):  # of `np.ndarray`, which asks for its own
+        code, operands = getattr(operands[0], function.__name__), operands[1:]
+    (code or function)(*operands, **{name: shaped(x) for name, x in options.items()})
     return ledger.snapshot().cost
