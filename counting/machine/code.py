@@ -20,7 +20,7 @@ REGISTERS = (
 )
 ADDRESS = (1 << 47) - 1  # of a header
 MASKED, CHANGED = 47, 48  # bits of a header
-FULL, BLOCKED = 1, 2  # why stepping stopped before the end
+FULL, TAKEN = 1, 2  # why stepping stopped before the end
 
 
 class State(ctypes.Structure):
@@ -32,7 +32,7 @@ class State(ctypes.Structure):
         ("headers", ctypes.c_uint64),  # 0x10: where their room ends
         ("value", ctypes.c_uint64),  # 0x18: where the next value goes
         ("values", ctypes.c_uint64),  # 0x20: where there is no room for 24 more
-        ("stopped", ctypes.c_uint64),  # 0x28: 0, FULL or BLOCKED
+        ("stopped", ctypes.c_uint64),  # 0x28: 0, FULL or TAKEN
         ("registers", ctypes.c_uint64 * 16),  # 0x30: as last noted
         ("masks", ctypes.c_uint64 * 8),  # 0xb0: as last noted
         ("none", ctypes.c_uint64 * 8),  # 0xf0: masks that are all 0
@@ -43,23 +43,27 @@ class State(ctypes.Structure):
 # The context has registers at 0x28, rip at 0xa8, flags at 0xb0, a pointer to the rest at 0xe0.
 HANDLER = """
     83 7e 08 02                | cmp dword ptr [rsi + 8], 2           | from the trap flag?
-    0f 85 c4 00 00 00          | jne over                             | somebody else's: let it be
+    0f 85 d9 00 00 00          | jne over                             | somebody else's: let it be
     49 b9 {state}              | movabs r9, state                     |
     49 8b 41 08                | mov rax, qword ptr [r9 + 8]          | where the header goes
     4d 8b 41 18                | mov r8, qword ptr [r9 + 0x18]        | where values go
     b9 01 00 00 00             | mov ecx, 1                           | FULL, should it stop now
     49 3b 41 10                | cmp rax, qword ptr [r9 + 0x10]       |
-    0f 83 c3 00 00 00          | jae stop                             | no room for a header
+    0f 83 d8 00 00 00          | jae stop                             | no room for a header
     4d 3b 41 20                | cmp r8, qword ptr [r9 + 0x20]        |
-    0f 87 b9 00 00 00          | ja stop                              | no room for values
+    0f 87 ce 00 00 00          | ja stop                              | no room for values
     4c 8b 92 a8 00 00 00       | mov r10, qword ptr [rdx + 0xa8]      | rip: the header
     41 80 3a 0f                | cmp byte ptr [r10], 0xf              | is it 0f 05, syscall,
-    75 17                      | jne note                             |
+    75 2c                      | jne note                             |
     41 80 7a 01 05             | cmp byte ptr [r10 + 1], 5            |
-    75 10                      | jne note                             |
-    ff c1                      | inc ecx                              | (BLOCKED, should it stop)
+    75 25                      | jne note                             |
+    ff c1                      | inc ecx                              | (TAKEN, should it stop)
     48 83 ba 90 00 00 00 0e    | cmp qword ptr [rdx + 0x90], 0xe      | rax: rt_sigprocmask? A trap
-    0f 84 95 00 00 00          | je stop                              | that is blocked would kill
+    0f 84 aa 00 00 00          | je stop                              | that is blocked would kill
+    48 83 ba 90 00 00 00 0d    | cmp qword ptr [rdx + 0x90], 0xd      | rt_sigaction,
+    75 0b                      | jne note                             |
+    48 83 7a 68 05             | cmp qword ptr [rdx + 0x68], 5        | of SIGTRAP?
+    0f 84 95 00 00 00          | je stop                              |
 note:
     48 8d 72 28                | lea rsi, [rdx + 0x28]                | registers now
     49 8d 79 30                | lea rdi, [r9 + 0x30]                 | registers as last noted

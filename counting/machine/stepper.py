@@ -131,8 +131,8 @@ def stepped(function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) 
     except OSError:
         raise Unavailable(f"executed() needs {sum(_ROOM) >> 20} MiB of address space") from None
     headers, values = (np.frombuffer(room, np.uint64) for room in rooms)
-    ours, before, after = _Action(machine.handler, flags=_SA_SIGINFO), _Action(), _Action()
-    calls = _calls(ours, before, after)
+    ours, before = _Action(machine.handler, flags=_SA_SIGINFO), _Action()
+    calls = _calls(ours, before)
     threads = _threads()
     first = headers.ctypes.data, values.ctypes.data
     if state.busy:
@@ -147,28 +147,24 @@ def stepped(function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) 
         raise Unavailable(
             f"executed() has no room for more than {len(headers):,} instructions: step a part of it"
         )
-    if state.stopped == code.BLOCKED:
+    if state.stopped == code.TAKEN:
         raise Unavailable(
-            "executed() cannot step what starts a thread or a process, or blocks signals"
+            "executed() cannot step what starts a thread or a process, or else blocks or takes "
+            "signals: let it do so before"
         )
-    if after.handler != machine.handler:
-        raise Unavailable("executed() needs the signal SIGTRAP, which the function took for itself")
     if not len(headers):
         raise Unavailable("executed() needs the trap flag, which this system ignores")
     return Stepped(result, headers, values[: (state.value - first[1]) // 8], meanwhile)
 
 
-def _calls(ours: _Action, before: _Action, after: _Action) -> Any:
+def _calls(ours: _Action, before: _Action) -> Any:
     """What C is called with before and after, for `code.RUN`: all that changes, and back again."""
 
     def at(function: Any) -> int:
         return ctypes.cast(function, ctypes.c_void_p).value or 0
 
-    act, new, old, seen = (
-        at(ctypes.CDLL(None).sigaction),
-        *map(ctypes.addressof, (ours, before, after)),
-    )
-    first, last = [[act, signal.SIGTRAP, new, old]], [[act, signal.SIGTRAP, old, seen]]
+    act, new, old = at(ctypes.CDLL(None).sigaction), *map(ctypes.addressof, (ours, before))
+    first, last = [[act, signal.SIGTRAP, new, old]], [[act, signal.SIGTRAP, old, 0]]
     if gc.isenabled():
         first.append([at(ctypes.pythonapi.PyGC_Disable), 0, 0, 0])
         last.append([at(ctypes.pythonapi.PyGC_Enable), 0, 0, 0])
