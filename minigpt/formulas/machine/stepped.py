@@ -33,12 +33,13 @@ class Step(NamedTuple):
         path: where in the model.
         call: the job; None of a function of NumPy.
         counted: what such a function is counted to take.
+        ran: None of a function that was not stepped.
     """
 
     path: str
     call: Call | None
     counted: Cost
-    ran: Ran
+    ran: Ran | None
 
 
 class Steps:
@@ -46,6 +47,8 @@ class Steps:
 
     Args:
         machine: whose kernels they are, of one thread; None if there are none.
+        numpy: whether what NumPy does beside kernels is stepped too; else it is taken to execute
+            what is counted of it.
 
     Attributes:
         machine: the same, its jobs stepped here.
@@ -55,8 +58,9 @@ class Steps:
         said: called after each step with their number.
     """
 
-    def __init__(self, machine: Machine | None) -> None:
+    def __init__(self, machine: Machine | None, numpy: bool = True) -> None:
         self.machine = machine and machine.on(self)
+        self.numpy = numpy
         self.arrays: dict[str, np.ndarray] = {}
         self.watching = False
         self.done: list[Step] = []
@@ -88,8 +92,11 @@ class Steps:
         """A function of bare arrays, stepped."""
         if not self.watching:
             return function(*args, **options)
-        result, ran = executed(function, *args, arrays=self.arrays, **options)
         counted = price(function, args, options) if self.machine else Cost()
+        if self.numpy:
+            result, ran = executed(function, *args, arrays=self.arrays, **options)
+        else:
+            result, ran = function(*args, **options), None
         self._note(Step(here().path, None, counted, ran))
         return result
 
@@ -172,7 +179,9 @@ class Stepped(NDArrayOperatorsMixin):
         args, options = bare(args), {name: bare(x) for name, x in options.items()}
         own = args[-1] if args and isinstance(args[-1], PackedMatrix) else None
         if function is np.matmul and own is not None and own.machine:
-            return self._of(function(*args))  # its jobs are stepped, or the fallback is
+            if own.machine.product(own.stored, own.scale, own.turned):
+                return self._of(function(*args))  # its jobs are stepped
+            args = *args[:-1], PackedMatrix(own.stored, own.scale, own.turned)
         return self._of(self.steps.do(function, *args, **options))
 
     def _of(self, data: Any) -> Any:

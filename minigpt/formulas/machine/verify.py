@@ -23,6 +23,7 @@ from minigpt.formulas.machine.stepped import ReplayedInSteps, Step, Stepped, Ste
 from minigpt.models.architectures import build
 from minigpt.models.cache import KVCache
 from minigpt.models.config import Config
+from minigpt.models.model import Model
 from minigpt.models.paths import component
 
 C_LIBRARY = "cos", "sin"  # kernels that leave their numbers to it
@@ -128,12 +129,19 @@ class Watched:
     """A model of random weights whose passes are stepped.
 
     Args:
-        machine: the kernels, of one thread; None for NumPy alone.
+        machine, numpy: see `Steps`.
     """
 
-    def __init__(self, config: Config, dtype: str, machine: Machine | None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        config: Config,
+        dtype: str,
+        machine: Machine | None,
+        seed: int = 0,
+        numpy: bool = True,
+    ) -> None:
         self.config, self.dtype = config, dtype
-        self.steps = Steps(machine)
+        self.steps = Steps(machine, numpy)
         self._random = np.random.default_rng(seed)
         self.weights = {key: self._weight(key) for key in config.shapes()}
         for key, weight in self.weights.items():
@@ -162,30 +170,37 @@ class Watched:
         assert found
         return found
 
-    def _recorded(self, ledger: Ledger) -> Any:
+    def _recorded(self, ledger: Ledger) -> tuple[Model, ReplayedInSteps | None]:
         with category("weights"):
             weights = {key: Counted(w, ledger) for key, w in self.weights.items()}
-        return ReplayedInSteps(self.steps, build(self.config, weights), weights)
+        model = build(self.config, weights)
+        return model, ReplayedInSteps(self.steps, model, weights)
 
-    def _as_written(self, ledger: Ledger) -> Any:
+    def _as_written(self, ledger: Ledger) -> tuple[Model, ReplayedInSteps | None]:
         machine = self.steps.machine
         kernels = fused_kernels(machine) if machine else {}
         with category("weights"):
             stepped = {k: Stepped(w, self.steps, kernels) for k, w in self.weights.items()}
             weights = {key: Counted(w, ledger) for key, w in stepped.items()}
-        return build(self.config, weights)
+        return build(self.config, weights), None
 
-    def _pass(self, T: int, N: int, prepared: Callable[[Ledger], Any]) -> Compared | None:
+    def _pass(
+        self,
+        T: int,
+        N: int,
+        prepared: Callable[[Ledger], tuple[Model, ReplayedInSteps | None]],
+    ) -> Compared | None:
+        """The pass by what is prepared for a ledger; None if it should be recorded and is not."""
         ledger, steps = Ledger(), self.steps
-        forward = prepared(ledger)
-        model = getattr(forward, "model", forward)
+        model, replayed = prepared(ledger)
+        forward: Any = replayed or model
         cache = model.new_cache(1, min(N + T + 2 * FEW, self.config.n_positions))
         given = self._random.integers(0, self.config.vocab_size, (1, N + T))
         if N:
             forward(given[:, :N], cache)
-        if forward is not model:  # once as ever: is it recorded?
+        if replayed:  # once as ever: is it recorded?
             forward(given[:, N:], cache)
-            if not forward.replayed:
+            if not replayed.replayed:
                 return None
             for layer in cache.layers:
                 layer.length = N
@@ -198,30 +213,32 @@ class Watched:
         finally:
             steps.watching, kept, steps.arrays = False, _arrays(cache), own
         seconds, counts = perf_counter() - start, ledger.snapshot() - before
-        way = "recorded" if forward is not model else "kernels" if steps.machine else "reference"
+        way = "recorded" if replayed else "kernels" if steps.machine else "reference"
         parts = {part.path for part in model.modules()}
         rows = tuple(_rows(counts, steps.done, parts, T if way == "recorded" else 0))
         held = tuple(self._held(counts, kept, way == "recorded" and T == 1))
-        done = sum(step.ran.instructions for step in steps.done)
+        done = sum(step.ran.instructions for step in steps.done if step.ran)
         return Compared(self.dtype, T, N, way, done, seconds, rows, held)
 
     def _held(self, counts: Counts, kept: Mapping[str, Any], whole: bool) -> Iterable[Held]:
         done, names = self.steps.done, {address(x): k for k, x in self.steps.arrays.items()}
         products = [s for s in done if s.call and _is_product(s.call)]
         if products:
-            said = sum(_loaded(step.call) for step in products if step.call)
-            loaded = sum(
-                step.ran.moved[names[step.call.words["w"]]].read for step in products if step.call
+            said = sum(loaded(step.call) for step in products if step.call)
+            read = sum(
+                step.ran.moved[names[step.call.words["w"]]].read
+                for step in products
+                if step.call and step.ran
             )
-            yield Held("weights of products loaded, each tile's again", Pair(said, loaded), True)
+            yield Held("weights of products loaded, each tile's again", Pair(said, read), True)
         read = _moved(done, self.steps.arrays, "read")
         yield Held("weights loaded", Pair(counts.bytes_read["weights"], read), whole)
         for kind in ("kv_cache", "state"):
             if counted := counts.bytes_written[kind]:
                 stored = _moved(done, kept, "written")
                 yield Held(f"{kind} stored", Pair(counted, stored), whole and kind == "kv_cache")
-        loaded = _moved(done, kept, "read")
-        yield Held("kv_cache loaded", Pair(counts.bytes_read["kv_cache"], loaded), False)
+        read = _moved(done, kept, "read")
+        yield Held("kv_cache loaded", Pair(counts.bytes_read["kv_cache"], read), False)
 
 
 def _arrays(cache: KVCache) -> dict[str, np.ndarray]:
@@ -233,7 +250,7 @@ def _arrays(cache: KVCache) -> dict[str, np.ndarray]:
 
 
 def _moved(done: Iterable[Step], names: Iterable[str], way: str) -> int:
-    moved = [step.ran.moved for step in done]
+    moved = [step.ran.moved for step in done if step.ran]
     return sum(getattr(each[name], way) for each in moved for name in names)
 
 
@@ -241,7 +258,7 @@ def _is_product(call: Call) -> bool:
     return family(call.kernel) in ("product", "product_by_columns")
 
 
-def _loaded(call: Call) -> int:
+def loaded(call: Call) -> int:
     """Bytes of its weight that a product loads, scales apart."""
     size = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "pairs": 2, "shorts": 1}
     itemsize = size[call.kernel.rpartition("_")[2]]
@@ -275,21 +292,24 @@ def _rows(counts: Counts, done: list[Step], parts: set[str], recorded: int) -> I
 
 
 def _row(name: str, cost: Cost, steps: list[Step]) -> Row:
-    own, others_executed, masked, fused = 0, 0, 0, 0
+    own, others_executed, masked, added = 0, 0, 0, 0
     others, products, attends = Cost(), False, False
     sums: dict[tuple[str, str], int] = {}
     unsaid = set[str]()
     for step in steps:
         call = step.call
+        if step.ran is None:
+            others, others_executed = others + step.counted, others_executed + step.counted.flops
+            continue
         masked += sum(step.ran.masked(COMPILED).values())
         if call is None or call.kernel in C_LIBRARY:
             others += step.counted if call is None else Cost({call.kernel: call.sizes["n"]})
             others_executed += _others(step.ran)
             continue
-        own += _own(step.ran)
+        own += operations(step.ran)
         attends |= family(call.kernel) == "attention"
         if _is_product(call):
-            products, fused = True, fused + _fused(step.ran)
+            products, added = True, added + fused(step.ran)
         reasons = terms(call)
         if reasons is None:
             unsaid.add(call.kernel)
@@ -304,13 +324,13 @@ def _row(name: str, cost: Cost, steps: list[Step]) -> Row:
         Pair(cost.flops, own + others_executed),
         masked,
         Pair(others.flops, others_executed),
-        Pair(ledgers, fused) if products and not attends else None,
+        Pair(ledgers, added) if products and not attends else None,
         tuple(Reason(*key, n) for key, n in sums.items() if n),
         tuple(sorted(unsaid)),
     )
 
 
-def _own(ran: Ran) -> int:
+def operations(ran: Ran) -> int:
     """FLOP of kernels: in each lane, whether a mask kept it or not, and products of integers."""
     found = 0
     for by_kind in (ran.lanes(COMPILED), ran.masked(COMPILED)):
@@ -320,7 +340,7 @@ def _own(ran: Ran) -> int:
     return found
 
 
-def _fused(ran: Ran) -> int:
+def fused(ran: Ran) -> int:
     """Products that kernels added up: fused, or in pairs."""
     return sum(
         n for (kind, _), n in ran.lanes(COMPILED).items() if kind in ("fma", "dot", "int dot")
