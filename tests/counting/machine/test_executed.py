@@ -204,7 +204,7 @@ def test_two_runs_add_up_and_go_out_as_json():
 def test_it_prints_as_a_table():
     ran = Ran(
         (
-            Line("NumPy", "vfmadd231ps zmm0, zmm1, zmm2", "fma", 32, 10, 150, 10),
+            Line("NumPy", "vfmadd231ps zmm0, zmm1, [rax]", "fma", 32, 10, 150, 10),
             Line("libc", "mov rax, rbx", "", 0, 4, 0, 0),
         ),
         {"x": Moved(1000, 0), ELSEWHERE: Moved(8, 16), SCATTERED: Moved(4, 0)},
@@ -225,8 +225,8 @@ def test_it_prints_as_a_table():
         "elsewhere             8            16",
         "gathered              4             0",
         "",
-        "most executed                 times     in",
-        "vfmadd231ps zmm0, zmm1, zmm2     10  NumPy",
+        "most executed                  times     in",
+        "vfmadd231ps zmm0, zmm1, [rax]     10  NumPy",
         "",
         "not counted: the thread worker (7), which ran 2.5 ms meanwhile",
         "not counted: the thread gone (8), which ended meanwhile",
