@@ -30,6 +30,7 @@ class Memory(NamedTuple):
         lanes: lanes that a mask chooses from, each with its part of the bytes; 0 for no choice.
         read, written: whether it is loaded, stored.
         repeated: whether rcx says if it runs at all (`rep movsb`).
+        some: whether a vector that is not noted chooses lanes (`vmaskmovps`).
         scattered: whether each lane has an address of its own, which is not noted.
     """
 
@@ -42,6 +43,7 @@ class Memory(NamedTuple):
     read: bool
     written: bool
     repeated: bool
+    some: bool
     scattered: bool
 
 
@@ -143,6 +145,7 @@ def _memory(
             read=read,
             written=written,
             repeated="rep" in found.mnemonic,
+            some="maskmov" in name,
             scattered=scattered,
         )
 

@@ -53,6 +53,16 @@ class Places:
             counted += int(n.sum())
         total[-2] += int(size.sum()) - counted
 
+    def within(self, where: np.ndarray, size: np.ndarray) -> np.ndarray:
+        """Sizes (n,) of accesses cut off where the array, or the gap, that they begin in ends."""
+        if not len(self._starts):
+            return size
+        ends = np.sort(np.concatenate([self._starts, self._ends]))
+        following = np.searchsorted(ends, where, "right")
+        inside = following < len(ends)
+        left = ends[np.where(inside, following, 0)] - where
+        return np.where(inside, np.minimum(size, left.astype(np.int64)), size)
+
     def scatter(self, way: str, size: int) -> None:
         """Counts bytes whose addresses are not known."""
         self._bytes[way][-1] += size

@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.console import Console, Group
+
+from counting.table import table
+
 COMPILED = "compiled"  # the library of machine code that lies in no file: kernels made at run time
 ELSEWHERE = "elsewhere"  # bytes that belong to none of the arrays asked about
 SCATTERED = "gathered"  # bytes of gathers and scatters, whose addresses are not noted
 FLOATING = ("fma", "add", "mul", "div", "sqrt", "cmp", "other", "dot", "x87")
 INTEGER = ("int add", "int mul", "int cmp", "int dot")
 TWICE = ("fma", "dot", "int dot")  # a product and a sum a lane
+MOST = 10  # instructions that a table shows
 UNKNOWN = "unknown"  # the kind of what nobody could decode
 
 
@@ -134,6 +139,59 @@ class Ran:
         return json.dumps(asdict(self), indent=1)
 
     def __str__(self) -> str:
-        from counting.machine.tables import text
+        parts: list[Any] = [f"{self.instructions:,} instructions", "", _operations(self)]
+        if len(self.moved) > 1:
+            parts += ["", _moved(self)]
+        parts += ["", _most(self)]
+        parts += ["", *notes] if (notes := _said(self)) else []
+        console = Console(width=120, highlight=False, markup=False, emoji=False)
+        with console.capture() as shown:
+            console.print(Group(*parts))
+        return "\n".join(line.rstrip() for line in shown.get().splitlines())
 
-        return text(self)
+
+def _operations(ran: Ran) -> Any:
+    """Rows by library, kind and width: lanes computed, lanes off, floating-point operations."""
+    made = table("library", "instructions", "operation", "bits", "lanes", "masked off", "FLOP")
+    for library, n in ran.libraries.items():
+        lanes, masked = ran.lanes(library), ran.masked(library)
+        first: tuple[str, str] = library, f"{n:,}"
+        for kind, bits in sorted(lanes | masked, key=lambda key: -(lanes | masked)[key]):
+            did = lanes[kind, bits]
+            flop = f"{did * (1 + (kind in TWICE)):,}" if kind in FLOATING else ""
+            off = f"{masked[kind, bits]:,}" if masked[kind, bits] else ""
+            made.add_row(*first, kind, str(bits), f"{did:,}", off, flop)
+            first = "", ""
+        if first[0]:
+            made.add_row(*first)
+    made.add_section()
+    made.add_row("total", f"{ran.instructions:,}", "", "", "", "", f"{ran.flops():,}", style="bold")
+    return made
+
+
+def _moved(ran: Ran) -> Any:
+    """Bytes by array."""
+    made = table("memory", "bytes loaded", "bytes stored")
+    for name, n in ran.moved.items():
+        made.add_row(name, f"{n.read:,}", f"{n.written:,}")
+    return made
+
+
+def _most(ran: Ran) -> Any:
+    """The instructions that ran most, of those that compute."""
+    made = table("most executed", "times", "in")
+    computing = [line for line in ran.lines if line.kind]
+    for line in (computing or list(ran.lines))[:MOST]:
+        made.add_row(line.text, f"{line.times:,}", line.library)
+    return made
+
+
+def _said(ran: Ran) -> list[str]:
+    """What the numbers leave out, a line each."""
+    lines = []
+    if ran.unknown:
+        lines.append(f"not counted: {ran.unknown:,} instructions that could not be decoded")
+    for name, spent in ran.threads.items():
+        how_long = "ended meanwhile" if spent is None else f"ran {spent / 1e6:,.1f} ms meanwhile"
+        lines.append(f"not counted: the thread {name}, which {how_long}")
+    return lines

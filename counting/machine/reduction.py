@@ -93,7 +93,7 @@ def _touch(chunk: Chunk, here: list[Instruction], which: np.ndarray, places: Pla
         of = (np.cumsum(has) - 1)[which[rows]]
         known = [at for at in chosen if at is not None]
         masks = np.array([what.mask for what, at in zip(here, chosen, strict=True) if at])
-        where, size = _accesses(chunk, rows, of, known, masks)
+        where, size = _accesses(chunk, rows, of, known, masks, places)
         scattered = np.array([at.scattered for at in known])[of]
         for way in ("read", "written"):
             does = np.array([getattr(at, way) for at in known])[of]
@@ -102,10 +102,15 @@ def _touch(chunk: Chunk, here: list[Instruction], which: np.ndarray, places: Pla
 
 
 def _accesses(
-    chunk: Chunk, rows: np.ndarray, of: np.ndarray, known: Iterable[Memory], masks: np.ndarray
+    chunk: Chunk,
+    rows: np.ndarray,
+    of: np.ndarray,
+    known: Iterable[Memory],
+    masks: np.ndarray,
+    places: Places,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Addresses and sizes of accesses: `of` says which operand each of `rows` has."""
-    base, index, scale, offset, size, lanes, _, _, repeated, _ = (
+    base, index, scale, offset, size, lanes, _, _, repeated, some, _ = (
         np.array(column)[of] for column in zip(*known, strict=True)
     )
     where = np.where(base == RIP, chunk.addresses[rows], chunk.registers[rows, base])
@@ -115,5 +120,6 @@ def _accesses(
     if len(chosen):
         on = _bits(chunk, rows[chosen], masks[of[chosen]], lanes[chosen].astype(np.uint64))
         size[chosen] = size[chosen] // lanes[chosen] * on
+    size[some] = places.within(where[some], size[some])
     size[repeated & (chunk.registers[rows, _RCX] == 0)] = 0
     return where, size

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,7 +117,9 @@ def _status(name: str) -> str:
     raise Unavailable(f"executed() needs {name} in /proc/self/status, which is not there")
 
 
-def stepped(function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Stepped:
+def stepped(
+    function: Callable[..., Any], args: Iterable[Any], kwargs: Mapping[str, Any]
+) -> Stepped:
     """Calls a function under the trap flag, the garbage collector off, OpenBLAS on one thread.
 
     Raises:
@@ -140,7 +142,7 @@ def stepped(function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) 
     ctypes.memset(ctypes.addressof(state), 0, ctypes.sizeof(state))
     state.header, state.headers = first[0], first[0] + headers.nbytes
     state.value, state.values = first[1], first[1] + values.nbytes - 24 * 8
-    result = machine.run(ctypes.addressof(calls), function, args, kwargs)
+    result = machine.run(ctypes.addressof(calls), function, tuple(args), dict(kwargs))
     meanwhile = _meanwhile(threads)
     headers = headers[: (state.header - first[0]) // 8]
     if state.stopped == code.FULL:

@@ -152,6 +152,20 @@ def test_a_repeated_instruction_moves_as_many_bytes_as_rcx_says():
         assert (ran.moved["to"], ran.moved["of"]) == (Moved(0, n), Moved(n, 0))
 
 
+def test_a_masked_load_of_avx2_reads_no_further_than_the_array_it_begins_in():
+    from counting.machine import executed
+
+    if "avx2" not in features():
+        pytest.skip("this processor has no AVX2")
+    # vpxor ymm0, ymm0, ymm0; vmaskmovps ymm1, ymm0, [rdi]; vzeroupper; ret
+    call, _memory = function(bytes.fromhex("c5fdefc0c4e27d2c0fc5f877c3"))
+    whole = np.zeros(100, np.uint8)
+    for n in (5, 32, 40):
+        arrays = {"x": whole[:n], "next": whole[n:]}
+        _, ran = executed(call, whole.ctypes.data, 0, arrays=arrays)
+        assert (ran.moved["x"], ran.moved["next"]) == (Moved(min(n, 32), 0), Moved())
+
+
 def test_a_gather_has_bytes_and_no_address():
     from counting.machine import executed
     from counting.machine.ran import SCATTERED
