@@ -43,9 +43,9 @@ def test_a_result(before):
     assert state() == before
 
 
-def test_100_exceptions_at_random_depths(before):
+def test_50_exceptions_at_random_depths(before):
     rng = random.Random(1)
-    for seed in range(100):
+    for seed in range(50):
 
         def fails(n, seed=seed):
             if not n:
@@ -57,10 +57,11 @@ def test_100_exceptions_at_random_depths(before):
         assert state() == before
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_100_interrupts_at_random_moments(before, seed):
+# A file of /proc that was just opened is closed by its destructor, which warns.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_50_interrupts_at_random_moments(before):
     """At most of them the function runs; at others, what is before or after it."""
-    rng, inside = random.Random(seed), []
+    rng, inside = random.Random(1), []
     earlier = signal.signal(signal.SIGALRM, signal.default_int_handler)
 
     def long():

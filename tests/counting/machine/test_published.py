@@ -10,10 +10,13 @@ def test_every_row_has_both_counts(capsys, monkeypatch):
     spec = importlib.util.spec_from_file_location("executed", path)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    rows = [*script.rows(6)]
-    assert len(rows) == len(script.calls()) > 10
+    few = [call for call in script.calls(6) if call[0].startswith(("solve", "chol", "fft", "sort"))]
+    monkeypatch.setattr(script, "calls", lambda n: few)
+    rows = [*script.rows()]
+    assert len(rows) == len(few) == 5
     assert all(row.published > 0 and row.executed > 0 for row in rows)
-    linear = [row for row in rows if row.call.startswith(("solve", "inv", "cholesky"))]
+    linear = [row for row in rows if row.call.startswith(("solve", "cholesky"))]
+    assert len(linear) == 2
     assert all(row.published / 2 < row.executed < 4 * row.published for row in linear)
     monkeypatch.setattr(script, "rows", lambda: rows)
     script.main()
