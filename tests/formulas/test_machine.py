@@ -18,6 +18,7 @@ from llvmlite.binding import get_host_cpu_features
 from counting import executed
 from counting.costs import COSTS
 from counting.machine import Unavailable
+from counting.scope import scope
 from minigpt.commands import verify_machine
 from minigpt.fast.fused import fused_kernels
 from minigpt.fast.kernels import matmul, threads
@@ -25,7 +26,7 @@ from minigpt.fast.kernels.llvm import Code, Target
 from minigpt.fast.kernels.machine import Machine
 from minigpt.fast.packed import PackedMatrix, narrowed
 from minigpt.formulas.machine.algebra import terms, tiles, value
-from minigpt.formulas.machine.stepped import Steps, price
+from minigpt.formulas.machine.stepped import Stepped, Steps, price
 from minigpt.formulas.machine.verify import Watched, fused, loaded, operations
 from minigpt.models import ops
 from minigpt.models.families.llama import llama
@@ -223,10 +224,18 @@ def test_a_fault_in_the_ledger_is_found(kernels, monkeypatch):
     assert {row.component for row in found.rows if not row.agrees} >= {"attn.c_attn", "lm_head"}
 
 
-def test_numpy_alone_is_shown_and_not_judged():
-    found = Watched(GPT2Config(5, 32, 8, 1, 1, 8), "float32", None).compare(1, 1)
+def test_numpy_alone_is_stepped_operation_by_operation_and_not_judged():
+    found = Watched(TINY, "int8", None, numpy=False).compare(2, 1)
     assert (found.way, found.agrees) == ("reference", True)
-    assert all(row.all.executed >= row.all.counted > 0 for row in found.rows if row.others.counted)
+    steps = Steps(None)
+    x = Stepped(np.ones((2, 24), np.float32), steps, {})
+    steps.watching = True
+    with scope("here"):
+        y = ops.layer_norm(x, x[0], x[1], 1e-5)
+    assert {step.path for step in steps.done} == {"here"}
+    assert y.shape == x.shape
+    ran = sum(step.ran.flops("NumPy") for step in steps.done)
+    assert ran >= price(ops.layer_norm.function, (x.data, x.data[0], x.data[0], 1e-5), {}).flops
 
 
 def test_the_command_shows_a_line_a_component_and_ends_with_0(command, here, monkeypatch):
@@ -234,6 +243,7 @@ def test_the_command_shows_a_line_a_component_and_ends_with_0(command, here, mon
         return Watched(config, dtype, MACHINES[8], seed, numpy=False)
 
     monkeypatch.setattr(verify_machine, "Watched", small)  # NumPy alone takes ten times as long
+    monkeypatch.setenv("MINIGPT_FAST", "0")
     sizes = {"vocab_size": 7, "n_positions": 64, "n_embd": 16, "n_layer": 1, "n_head": 1}
     (here / "config.json").write_text(json.dumps({"model_type": "gpt2", **sizes, "n_inner": 16}))
     given = "--machine", "--dtype", "float32", "--past", "2", "--prompt", "2", "--json"

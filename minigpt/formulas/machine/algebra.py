@@ -203,22 +203,14 @@ _TERMS: dict[str, tuple[Term, ...]] = {
     ),
     "rms_norm": (Term("lanes are added up; 1 / sqrt once", "rows*(R + 2)"),),
 }
-_NONE = (
-    "add",
-    "subtract",
-    "multiply",
-    "divide",
-    "relu",
-    "position",
-    "copy_float32",
-    "copy_float16",
-)
+_NONE = ["add", "subtract", "multiply", "divide", "relu", "position", "gathered"]
+_NONE += ["copy_float32", "copy_float16", "product_by_columns"]
 
 
 def terms(call: Call) -> tuple[Term, ...] | None:
     """Why a job executes other than what is counted; None if nobody has said that of its kernel."""
     kind, n = family(call.kernel), call.sizes.get("n", 0)
-    if kind in (*_NONE, "product_by_columns"):
+    if kind in _NONE:
         return ()
     if kind == "attention":
         return _TOGETHER if call.kernel.endswith("_together") else _ONE_BY_ONE

@@ -287,7 +287,7 @@ def _rows(counts: Counts, done: list[Step], parts: set[str], recorded: int) -> I
             why = "positions are counted up once, when the pass is recorded"
             reason = Reason(why, "-(2*T - 1)", -ups * (2 * recorded - 1))
             row = replace(row, reasons=(*row.reasons, reason))
-        if any(row.all) or row.reasons:
+        if any(row.all) or row.reasons or row.unsaid:
             yield row
 
 
