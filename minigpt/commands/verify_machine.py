@@ -19,7 +19,8 @@ from minigpt.errors import InputError
 from minigpt.fast import enabled, missing
 from minigpt.formulas.figures import named
 from minigpt.formulas.machine.algebra import LETTERS
-from minigpt.formulas.machine.verify import Compared, Row, Watched
+from minigpt.formulas.machine.compared import Compared, Row
+from minigpt.formulas.machine.verify import Watched
 from minigpt.models.config import Config
 from minigpt.planning.forward import Pass, on_shapes, one_of
 from minigpt.schema import SCHEMA
