@@ -1,5 +1,6 @@
 """An instrument for any NumPy program: arrays that count every operation and track every byte."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # These fill tables.
@@ -18,6 +19,7 @@ from counting.shapes import ShapeArray
 from counting.stepping.operation import uncounted
 
 if TYPE_CHECKING:
+    from counting.machine.executed import executed
     from counting.stepping.debugger import stop_at
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Uncounted",
     "category",
     "counted",
+    "executed",
     "interval",
     "observing",
     "register",
@@ -44,13 +47,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Imports `stop_at` when it is asked for: pdb takes longer to import than all the rest."""
-    if name != "stop_at":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from counting.stepping.debugger import stop_at
+_LATER = {"executed": "counting.machine.executed", "stop_at": "counting.stepping.debugger"}
 
-    return stop_at
+
+def __getattr__(name: str) -> Any:
+    """Imports what is asked for rarely: pdb takes longer to import than all the rest."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -8,7 +8,7 @@ import typer
 from minigpt.bench.cli import app as bench
 from minigpt.commands import options, process
 from minigpt.commands.planning import count, gpus, plan
-from minigpt.errors import InputError
+from minigpt.errors import InputError, without_effect
 from minigpt.stepping.cli import step
 
 app = typer.Typer(
@@ -132,6 +132,12 @@ def verify(
     model: Annotated[
         str, typer.Argument(help=f"{NAMED}; with --peers, a Python file with `program` too")
     ] = "gpt2",
+    machine: Annotated[
+        bool, typer.Option("--machine", help="hold a pass against what the processor executes")
+    ] = False,
+    dtype: Annotated[
+        str | None, typer.Option(help="of --machine: float32, bfloat16 or int8; all of them")
+    ] = None,
     prompt: Annotated[int | None, typer.Option(help="new tokens of the pass")] = None,
     past: Annotated[int | None, typer.Option(help="tokens in the cache before it")] = None,
     seed: Annotated[int | None, typer.Option(help="of the configurations drawn")] = None,
@@ -141,8 +147,16 @@ def verify(
     """Hold every witness and published formula against execution.
 
     Exit status 1 if a witness disagrees. With --peers, a Python file that defines a function
-    `program` and a tuple `arguments` of arrays is counted beside JAX and flopscope.
+    `program` and a tuple `arguments` of arrays is counted beside JAX and flopscope. With --machine,
+    the processor is stepped through a decode step and a short prompt, of random weights, and is to
+    execute what is counted, or what algebra says more. It takes a second for 100,000 instructions.
     """
+    if machine:
+        from minigpt.commands.verify_machine import run as step_through
+
+        without_effect({"--peers": peers}, "--machine")
+        raise typer.Exit(step_through(model, dtype, prompt, past, seed, as_json=json))
+    without_effect({"--dtype": dtype}, "a verification without --machine")
     from minigpt.commands.verify import run
 
     raise typer.Exit(run(model, prompt, past, seed, peers, as_json=json))

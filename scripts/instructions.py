@@ -93,9 +93,8 @@ class Step:
         self.cache = self.model.model.new_cache(batch, 2 * PAST)
         for n in (PAST, 1):
             self.model(np.ones((batch, n), np.int64), self.cache)
-        names = {address: name for name, address in self.machine._code.items()}
         self.tape = watched.tape
-        self.kernels = [names[job] for job in self.tape[:, 0].tolist()]
+        self.kernels = [self.machine.kernel(job) for job in self.tape[:, 0].tolist()]
 
     def _weight(self, config: Any, key: str, dtype: str) -> Any:
         shape = config.shapes()[key]

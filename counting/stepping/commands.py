@@ -25,7 +25,9 @@ class Commands(Stepper, pdb.Pdb):
         always: a glob; `continue` runs to the next path that matches.
     """
 
-    own_commands: tuple[str, ...] = ("op", "at", "stop", "cost", "ledger", "mem", "look", "source")
+    own_commands: tuple[str, ...] = (
+        *("op", "at", "stop", "cost", "executed", "ledger", "mem", "look", "source"),
+    )
     commands_resuming: ClassVar = [*pdb.Pdb.commands_resuming, "do_op", "do_at", "do_stop"]
 
     def __init__(self, own: Callable[[str], bool] | None = None, **options: Any) -> None:
@@ -125,6 +127,19 @@ class Commands(Stepper, pdb.Pdb):
         self.costs("since the last stop", self.stretch)
         self.costs(f"line {number} itself", line)
         self.costs(path or "(top)", below(counts, path) if path else counts)
+
+    def do_executed(self, arg: str) -> None:
+        """executed
+
+        What the processor executes of this operation, run once more, beside what it was charged.
+        """
+        if self.operation is None:
+            return self.error("this is no operation: op runs to the next one")
+        try:
+            ran = self.operation.executed()
+        except (RuntimeError, TypeError, ValueError) as error:
+            return self.error(str(error))
+        self.message(f"charged {self.operation.flops:,} FLOP: {dict(self.operation.cost)}\n{ran}")
 
     def do_look(self, arg: str) -> None:
         """look EXPR

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from counting.charge import Charge
 from counting.cost import Cost
 from counting.leaving import leaving
 from counting.ledger import Ledger
+
+if TYPE_CHECKING:
+    from counting.machine import Ran
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,23 @@ class Operation:
     def allocation(self) -> Any:
         """Bytes that it allocated: its result, or the most that it held if that is more."""
         return self.charge.grows + self.charge.over
+
+    def executed(self) -> "Ran":
+        """What the processor executes of it, run once more, every instruction stepped.
+
+        Raises:
+            Unavailable: nothing can be stepped here.
+            ValueError: it wrote in place.
+        """
+        from counting.machine import executed
+
+        if self.output is None:
+            raise ValueError(f"{self.name} writes in place: it is not run once more")
+        bare = [x.data if type(x) is Counted else x for x in self.inputs]
+        prices = self.output.ledger.charges.items()  # by all that a price depends on, options too
+        key = next((key for key, charge in prices if charge is self.charge), ())
+        named = [part for part in key if type(part) is tuple and type(part[0]) is str]
+        return executed(self.charge.run, *bare, **dict(named))[1]
 
     def __repr__(self) -> str:
         made = f" -> {self.output!r}" if self.output is not None else ""

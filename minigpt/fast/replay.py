@@ -8,7 +8,7 @@ by the arrays that count everywhere.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from math import prod
 from operator import is_
@@ -96,6 +96,15 @@ class Replayed:
         """The model's own code, fused kernels in the place of composites."""
         with fused(self.kernels):
             return self.model(tokens, cache, logits)
+
+    def replay(self, jobs: np.ndarray, paths: Sequence[str]) -> None:
+        """Runs the jobs of a pass one after another.
+
+        Args:
+            jobs: (n, ENTRY) of int64, as `Pool.replay` takes them.
+            paths: where in the model each was recorded.
+        """
+        self.machine.pool.replay(jobs)
 
     def _fits(self, tokens: Any, cache: KVCache) -> bool:
         """Whether this is an ordinary pass: nothing for the code to refuse or to do otherwise."""
@@ -205,7 +214,7 @@ class Pass:
 
     def _numbers(self, jobs: list[Job], result: np.ndarray) -> np.ndarray:
         """Jobs as `Pool.replay` takes them, then their words, counted in bytes from the first."""
-        self._count = len(jobs)
+        self._count, self._paths = len(jobs), [job.path for job in jobs]
         words = b"".join(job.words for job in jobs)
         ends = np.cumsum([0, *(len(job.words) for job in jobs)]).tolist()
         entries = [(j.address, at, j.total, j.chunk) for j, at in zip(jobs, ends, strict=False)]
@@ -223,7 +232,7 @@ class Pass:
         """Runs the jobs at position n; gives the logits."""
         self._now[self._moving] = self._origin + n * self._slope
         self._tokens[...] = tokens
-        self._of.machine.pool.replay(self._jobs)
+        self._of.replay(self._jobs, self._paths)
         return self._logits.copy()  # the next ones are written into the same slot
 
     def is_for(self, cache: KVCache, shape: tuple[int, ...]) -> bool:

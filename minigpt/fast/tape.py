@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from counting.scope import here
 from minigpt.fast.fused import fused_kernels
 from minigpt.fast.kernels.machine import SOME, Machine, address
 from minigpt.fast.kernels.threads import fitting
@@ -22,12 +23,17 @@ class Unrecordable(Exception):
 
 
 class Job(NamedTuple):
-    """A call of `Pool.run`."""
+    """A call of `Pool.run`.
+
+    Attributes:
+        path: where in the model it was recorded.
+    """
 
     address: int
     words: bytes
     total: int
     chunk: int
+    path: str
 
 
 class Tape:
@@ -75,7 +81,7 @@ class Tape:
 
     def run(self, job: int, words: bytes, total: int, chunk: int) -> None:
         """Records a job."""
-        self._jobs.append(Job(job, words, total, fitting(total, chunk)))
+        self._jobs.append(Job(job, words, total, fitting(total, chunk), here().path))
 
     def empty(self, shape: tuple[int, ...], dtype: Any, kept: bool = False) -> np.ndarray:
         """An array in a slot, which is never another's if it is to be kept.

@@ -28,7 +28,7 @@ class Debugger(ModelStepper, debugger.Debugger):
 
     own_commands = (
         *("op", "layer", "token", "at", "stop", "back", "run"),
-        *("cost", "ledger", "mem", "kv", "look", "attn", "lens", "source"),
+        *("cost", "executed", "ledger", "mem", "kv", "look", "attn", "lens", "source"),
     )
     commands_resuming: ClassVar[list[str]] = [
         *debugger.Debugger.commands_resuming,

@@ -5,7 +5,8 @@ import pytest
 from checkpoints import PROMPT
 from stepped import columns
 
-from counting import Counted, Ledger, trace
+from counting import Counted, Ledger, executed, trace
+from counting.machine import Unavailable
 from counting.stepping.operation import condition, uncounted
 from minigpt import load, steps
 
@@ -18,6 +19,23 @@ def test_an_operation_is_a_thing():
     assert (op.flops, op.allocation) == (2 * 8 * 7 * 7 * 32, 8 * 7 * 32 * 4)
     assert op.counts["written", "activations"] == op.output.nbytes
     assert repr(op).startswith(f"<operation {op.number}, matmul at h.3.attn.av -> Counted((1, 8")
+
+
+def test_what_the_processor_executes_of_an_operation():
+    pytest.importorskip("capstone")
+    try:
+        executed(len, ())
+    except Unavailable as error:
+        pytest.skip(str(error))
+    ops = {(op.path, op.name): op for op in steps(load(), PROMPT)}
+    most = ops["h.3.attn.softmax", "max"]
+    assert most.executed().lanes("NumPy")["cmp", 32] >= most.cost["cmp"]
+    product = ops["h.3.attn.av", "matmul"]
+    did = product.executed().lanes("OpenBLAS")
+    assert did["fma", 32] >= product.cost["fma"]
+    written = next(op for op in steps(load(), PROMPT) if op.output is None)
+    with pytest.raises(ValueError, match="writes in place"):
+        written.executed()
 
 
 def test_conditions():

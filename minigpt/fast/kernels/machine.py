@@ -122,6 +122,10 @@ class Machine:
 
         return call
 
+    def kernel(self, job: int) -> str:
+        """The kernel that lies at the address of a job."""
+        return next(name for name, address in self._code.items() if address == job)
+
     def product(
         self, stored: np.ndarray, scale: np.ndarray | None, turned: bool
     ) -> Multiply | None:

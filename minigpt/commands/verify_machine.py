@@ -1,0 +1,171 @@
+"""`verify --machine`: what a pass is counted to cost beside what the processor executed of it."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from itertools import product
+from time import perf_counter
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from counting.machine import Unavailable, executed
+from counting.table import table
+from counting.views import flops
+from minigpt.commands.terminal import console, doing
+from minigpt.errors import InputError
+from minigpt.fast import enabled, missing
+from minigpt.formulas.figures import named
+from minigpt.formulas.machine.algebra import LETTERS
+from minigpt.formulas.machine.compared import Compared, Row
+from minigpt.formulas.machine.verify import Watched
+from minigpt.models.config import Config
+from minigpt.planning.forward import Pass, on_shapes, one_of
+from minigpt.schema import SCHEMA
+
+DTYPES = "float32", "bfloat16", "int8"
+PROMPT, PAST = 5, 16  # tokens of a short prompt, and before a decode step
+LONG = 60  # seconds from which on it is said before
+WAYS = {
+    "recorded": "recorded jobs of kernels",
+    "kernels": "kernels and NumPy",
+    "reference": "NumPy alone, which is not judged",
+}
+
+
+def run(
+    model: str,
+    dtype: str | None = None,
+    prompt: int | None = None,
+    past: int | None = None,
+    seed: int | None = None,
+    as_json: bool = False,
+) -> int:
+    """Steps the processor through passes of a model of random weights and prints what it executed.
+
+    A decode step and a prompt, in each dtype, with kernels and in NumPy alone.
+
+    Args:
+        model: see `figures.named`.
+        dtype: of weights, one of `DTYPES`, or all.
+        prompt, past: tokens of the prompt, and before the decode step.
+        seed: of weights and tokens.
+        as_json: the last line is a JSON document.
+
+    Returns:
+        The exit status: 1 if kernels executed otherwise than is counted and said.
+
+    Raises:
+        InputError: there is no such model, a number cannot be, or nothing can be stepped here.
+    """
+    config = named(model)
+    if dtype is not None:
+        one_of("dtype", dtype, DTYPES)
+    passes = (1, PAST if past is None else past), (PROMPT if prompt is None else prompt, 0)
+    for T, N in passes:
+        Pass(T, N).check(config)
+    said, found = console(), list[Compared]()
+    try:
+        with doing("stepping") as say:
+            _forewarn(config, passes, (dtype,) if dtype else DTYPES)
+            for one in _passes(config, passes, (dtype,) if dtype else DTYPES, seed or 0, say):
+                found.append(one)
+                said.print(shown(one))
+    except Unavailable as error:
+        raise InputError(str(error)) from None
+    agree = all(one.agrees for one in found)
+    said.print(Text(LETTERS))
+    said.print(
+        Text("what was executed is what was counted, and the algebra" if agree else "DIFFERS")
+    )
+    if as_json:
+        document = {"model": model, "agrees": agree, "passes": [asdict(one) for one in found]}
+        print(json.dumps({"schema": SCHEMA} | document))
+    return 0 if agree else 1
+
+
+def _passes(
+    config: Config,
+    passes: tuple[tuple[int, int], ...],
+    dtypes: tuple[str, ...],
+    seed: int,
+    say: Callable[[str], None],
+) -> Iterator[Compared]:
+    from minigpt.fast.kernels.llvm import Target
+    from minigpt.fast.kernels.machine import Machine
+
+    machines: list[Machine | None] = [None]
+    if enabled() and (target := Target()).fits:
+        machines.insert(0, Machine(target, cores=1))
+    elif what := missing():
+        print(f"NumPy alone: {what}", file=sys.stderr)
+    for machine, dtype in product(machines, dtypes):
+        watched = Watched(config, dtype, machine, seed)
+        what = f"stepping {'kernels' if machine else 'NumPy'}, {dtype}"
+        watched.steps.said = lambda n, what=what: say(f"{what}: {n} operations")  # type: ignore[misc]
+        for T, N in passes:
+            yield watched.compare(T, N)
+
+
+def _forewarn(config: Config, passes: tuple[tuple[int, int], ...], dtypes: tuple[str, ...]) -> None:
+    """Says how long it takes, if that is long, by the pace of this machine."""
+    start = perf_counter()
+    _, ran = executed(np.add, np.ones(5000, np.float32), 1)
+    pace = (perf_counter() - start) / ran.instructions
+    work = sum(flops(on_shapes(config, Pass(T, N)).counts) for T, N in passes)
+    # Instructions a FLOP: of kernels, of NumPy, and of NumPy that makes 16 or 8 bits float32 first.
+    each = {"float32": 0.15 + 0.6, "bfloat16": 0.15 + 4, "int8": 0.15 + 4}
+    seconds = pace * work * sum(each[dtype] for dtype in dtypes)
+    if seconds > LONG:
+        minutes = f"{seconds / 60:,.0f} minutes"
+        print(f"this takes about {minutes}: --dtype float32 takes less", file=sys.stderr)
+
+
+def shown(one: Compared) -> Table:
+    """A pass as a table."""
+    columns = "component", "counted", "executed", "difference", "fma counted", "executed", "why"
+    made = table(*columns, justify="right")
+    made.columns[0].justify = made.columns[-1].justify = "left"
+    what = "decode step" if one.tokens == 1 else f"prompt of {one.tokens} tokens"
+    made.title = Text(
+        f"{what}, {one.past} before it, {one.dtype}, {WAYS[one.way]}: "
+        f"{one.instructions:,} instructions of the processor in {one.seconds:.1f} s"
+    )
+    made.title_justify = "left"
+    for row in one.rows:
+        fma = [f"{n:,}" for n in row.fma] if row.fma else ["", ""]
+        difference = f"{row.all.executed - row.all.counted:+,}"
+        cells = f"{row.all.counted:,}", f"{row.all.executed:,}", difference
+        made.add_row(row.component, *cells, *fma, Text("\n".join(_why(row, one.way))))
+    for held in one.held:
+        counted, executed = held.bytes
+        verdict = "not judged" if not held.judged else "equal" if held.agrees else "DIFFERS"
+        made.add_row(
+            f"B: {held.what}",
+            f"{counted:,}",
+            f"{executed:,}",
+            f"{executed - counted:+,}",
+            "",
+            "",
+            verdict,
+        )
+    return made
+
+
+def _why(row: Row, way: str) -> Iterator[str]:
+    counted, executed = row.others
+    if way == "reference":
+        yield "not judged"
+        return
+    if not row.agrees:
+        yield f"DIFFERS: {row.difference:+,}, said {sum(r.value for r in row.reasons):+,}"
+    if row.unsaid:
+        yield f"no algebra of {', '.join(row.unsaid)}"
+    for reason in row.reasons:
+        yield f"{reason.why}: {reason.formula} = {reason.value:,}"
+    if executed != counted:
+        yield f"NumPy's own, not judged: {executed - counted:+,}"
+    if row.agrees and row.all.counted == row.all.executed:
+        yield "equal"

@@ -1,0 +1,190 @@
+"""The process before and after: signals, the garbage collector, threads."""
+
+import ctypes
+import gc
+import random
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from counting.machine import Unavailable, executed
+
+
+def state():
+    """What stepping changes: the action of SIGTRAP in C and in Python, the collector, threads."""
+    action = ctypes.create_string_buffer(152)  # struct sigaction: the handler, its mask, flags
+    assert ctypes.CDLL(None).sigaction(signal.SIGTRAP, None, action) == 0
+    flags = int.from_bytes(action.raw[136:140], "little") & ~0x04000000  # of the C library's own
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    python = signal.getsignal(signal.SIGTRAP)
+    return action.raw[:16], flags, python, blocked, gc.isenabled(), threading.active_count()
+
+
+@pytest.fixture(params=["as Python starts", "a handler, no collector"])
+def before(request):
+    if request.param == "as Python starts":
+        yield state()
+        return
+    handler = signal.signal(signal.SIGTRAP, lambda *_: None)
+    gc.disable()
+    yield state()
+    gc.enable()
+    signal.signal(signal.SIGTRAP, handler)
+
+
+def test_a_result(before):
+    x = np.arange(30.0)
+    found, _ = executed(np.cumsum, x)
+    assert np.array_equal(found, np.cumsum(x))
+    assert state() == before
+
+
+def test_50_exceptions_at_random_depths(before):
+    rng = random.Random(1)
+    for seed in range(50):
+
+        def fails(n, seed=seed):
+            if not n:
+                raise LookupError(seed)
+            return fails(n - 1)
+
+        with pytest.raises(LookupError, match=f"^{seed}$"):
+            executed(fails, rng.randrange(5))
+        assert state() == before
+
+
+# A file of /proc that was just opened is closed by its destructor, which warns.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_50_interrupts_at_random_moments(before):
+    """At most of them the function runs; at others, what is before or after it."""
+    rng, inside = random.Random(1), []
+    earlier = signal.signal(signal.SIGALRM, signal.default_int_handler)
+
+    def long():
+        inside[-1] = True
+        for _ in range(10**9):
+            np.add(1, 1)
+
+    def interrupted(seconds):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        executed(long)
+
+    try:
+        for _ in range(50):
+            inside.append(False)
+            with pytest.raises(KeyboardInterrupt):
+                interrupted(rng.choice([0.003, 0.03]) * rng.random() + 1e-6)
+            assert state() == before
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, earlier)
+    assert any(inside)
+    assert executed(sum, [1, 2])[0] == 3
+
+
+def test_a_signal_that_is_somebody_elses_is_no_instruction():
+    def signals():
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTRAP)
+
+    _, plain = executed(signals)
+    assert {line.text for line in plain.lines}
+    assert plain.unknown == 0
+
+
+def test_a_call_inside_of_a_call_is_refused():
+    before = state()
+    with pytest.raises(Unavailable, match="is stepping a call already"):
+        executed(executed, len, ())
+    assert state() == before
+
+
+def test_a_call_in_another_thread_is_refused_and_the_first_one_goes_on():
+    said, begun = [], threading.Event()
+
+    def beside():
+        begun.wait()
+        try:
+            executed(len, ())
+        except Unavailable as error:
+            said.append(str(error))
+
+    def long():
+        begun.set()
+        while not said:
+            np.add(1, 1)
+
+    thread = threading.Thread(target=beside)
+    thread.start()
+    _, ran = executed(long)
+    thread.join()
+    assert said == ["executed() is stepping a call already"]
+    assert ran.instructions > 100
+
+
+@pytest.mark.parametrize("starts", ["thread", "process", "handler"])
+def test_what_cannot_be_stepped_runs_to_its_end_and_is_refused(starts):
+    done = []
+
+    def function():
+        if starts == "thread":
+            thread = threading.Thread(target=done.append, args=[1])
+            thread.start()
+            thread.join()
+        elif starts == "process":
+            done.append(subprocess.run([sys.executable, "-c", ""]).returncode == 0)
+        else:
+            done.append(signal.signal(signal.SIGTRAP, signal.SIG_IGN) != signal.SIG_IGN)
+
+    before = state()
+    handler = signal.getsignal(signal.SIGTRAP)
+    with pytest.raises(Unavailable, match="cannot step what starts a thread or a process"):
+        executed(function)
+    assert done == [True]
+    if starts == "handler":
+        signal.signal(signal.SIGTRAP, handler)
+    assert state() == before
+
+
+def test_other_threads_that_ran_are_told():
+    done, begun = [], threading.Event()
+
+    def beside():
+        while not done:
+            begun.set()
+            np.ones(10**5).sum()
+
+    thread = threading.Thread(target=beside)
+    thread.start()
+    try:
+        _, ran = executed(begun.wait)
+        (spent,) = (n for name, n in ran.threads.items() if f"({thread.native_id})" in name)
+        assert spent > 0
+        assert f"({thread.native_id}), which ran" in str(ran)
+    finally:
+        done.append(1)
+        thread.join()
+
+
+def test_openblas_is_held_to_one_thread_and_has_its_threads_back():
+    code = """
+import numpy as np
+from counting.machine import executed, stepper
+threads = [n for _, n in stepper._openblas()]
+x = np.ones((80, 90), np.float32)
+y = np.ones((90, 70), np.float32)
+_, ran = executed(np.matmul, x, y)
+print(ran.lanes()["fma", 32] + ran.lanes()["mul", 32] >= 80 * 90 * 70, list(ran.threads))
+print(threads == [n for _, n in stepper._openblas()], threads)
+"""
+    env = {"OPENBLAS_NUM_THREADS": "2", "PYTHONPATH": ":".join(sys.path)}
+    told = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120
+    )
+    whole, same = told.stdout.splitlines() or [told.stderr, ""]
+    assert whole == "True []"
+    assert same in ("True [2]", "True []")  # [] of another BLAS, or of one processor
