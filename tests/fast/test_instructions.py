@@ -7,7 +7,6 @@ is meant to move them; the commit says why they moved.
 import json
 import platform
 import runpy
-import shutil
 
 import pytest
 from checkpoints import ROOT
@@ -19,6 +18,7 @@ from llvmlite.binding import get_host_cpu_features
 
 script = runpy.run_path(str(ROOT / "scripts" / "instructions.py"))
 KEPT = json.loads(script["KEPT"].read_text())
+STEPPED = {"instructions", "flops"}
 WITHIN = 0.005  # more is slower; so much less is worth keeping
 
 pytestmark = pytest.mark.skipif(
@@ -29,21 +29,21 @@ pytestmark = pytest.mark.skipif(
 
 
 def moved(found, kept):
-    """Lines about instructions that are not within `WITHIN` of those that are kept."""
+    """Lines about figures that are not within `WITHIN` of those that are kept."""
     lines = []
     for step, rows in kept.items():
         for kernel, row in rows.items():
-            before = row.get("instructions")
-            now = found[step][kernel].get("instructions")
-            if before and abs(now / before - 1) > WITHIN:
-                lines.append(f"{step}, {kernel}: {now:,} instructions, not {before:,}")
+            for what in STEPPED & row.keys():
+                before, now = row[what], found[step][kernel][what]
+                if abs(now - before) > WITHIN * before:
+                    lines.append(f"{step}, {kernel}: {now:,} {what}, not {before:,}")
     return lines
 
 
-def without_instructions(steps):
+def unstepped(steps):
     return {
         step: {
-            kernel: {what: n for what, n in row.items() if what != "instructions"}
+            kernel: {what: n for what, n in row.items() if what not in STEPPED}
             for kernel, row in rows.items()
         }
         for step, rows in steps.items()
@@ -52,12 +52,12 @@ def without_instructions(steps):
 
 def test_jobs_tiles_and_bytes_of_a_step_are_those_that_are_kept():
     found = script["figures"](count=False)["steps"]
-    assert found == without_instructions(KEPT["steps"])
+    assert found == unstepped(KEPT["steps"])
 
 
-def test_instructions_of_a_step_are_those_that_are_kept():
-    if not shutil.which("valgrind"):
-        pytest.skip("valgrind is not installed")
+@pytest.mark.once
+def test_instructions_and_flops_of_a_step_are_those_that_are_kept():
+    pytest.importorskip("capstone")
     if llvmlite.__version__ != KEPT["llvmlite"]:
         pytest.skip(f"kept of llvmlite {KEPT['llvmlite']}, this is {llvmlite.__version__}")
     found = script["figures"](count=True)["steps"]
