@@ -65,7 +65,6 @@ class Trial:
                     env={**os.environ, "PYTHONPATH": path, "TMPDIR": place},
                 )
                 number = self._listen(worker)
-                worker.kill()
                 worker.wait()
 
     def _listen(self, worker: Any) -> int | None:
@@ -83,9 +82,9 @@ class Trial:
             try:
                 line = lines.get(timeout=START if number is None else GRACE)
             except Empty:
-                line = b""
-            if not line:
-                return self._gone(worker, number)
+                return self._gone(number, "hang")
+            if not line:  # it ends; a thread that it left behind may hold it up a little
+                return self._gone(number, worker.wait(GRACE))
             said = json.loads(line)
             if "began" in said:
                 number = said["began"]
@@ -97,17 +96,13 @@ class Trial:
             if self._over():
                 return None
 
-    def _gone(self, worker: Any, number: int | None) -> int | None:
-        """A process said no more."""
-        try:
-            status = worker.wait(1)
-        except subprocess.TimeoutExpired:
-            status = None
+    def _gone(self, number: int | None, status: int | str) -> int | None:
+        """A process said no more: it ended with a status, or hangs."""
         if number is None:
             raise SystemExit(f"{self.kind}: no input was tried")
         if status == 0:  # of itself, after an input that was counted
             return None if self._over() else number + 1
-        self._count(number, "hang" if status is None else f"ended with status {status}")
+        self._count(number, status if isinstance(status, str) else f"ended with status {status}")
         return None if self._over() else number + 1
 
     def _over(self) -> bool:
