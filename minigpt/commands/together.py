@@ -6,7 +6,7 @@ from minigpt.commands.generate import Output, run
 from minigpt.commands.options import ModelOptions
 from minigpt.errors import without_effect
 from minigpt.inference.sample import Sampling
-from minigpt.notes import note
+from minigpt.notes import note, saying
 from minigpt.parallel.communicators import MPI
 
 
@@ -21,8 +21,9 @@ def together(
     without_effect({"--trace-allocator": output.trace_allocator}, "--tensor-parallel")
     ring = MPI()
     with ring.together():
-        if ring.size == 1:
-            note("one process has all of the model: mpiexec -n 2 minigpt generate … divides it")
+        with saying(output.tables):
+            if ring.size == 1:
+                note("one process has all of the model: mpiexec -n 2 minigpt … divides it")
         if ring.rank:
-            output = Output(silent=True)
+            prompts, output = [], Output(silent=True)  # what the first one reads goes to all
         return run(prompts, options, sampling, output, chat, ring)
