@@ -80,6 +80,9 @@ def generate(
     live: Annotated[
         bool, typer.Option("--live", help="the text over panels of its cost, on the whole screen")
     ] = False,
+    tensor_parallel: Annotated[
+        bool, typer.Option("--tensor-parallel", help="each process of mpiexec -n N has a part")
+    ] = False,
 ) -> None:
     """Continue a text and count what it costs."""
     from minigpt.commands.generate import Output, run
@@ -88,6 +91,10 @@ def generate(
     sampling = options.sampling(max_new_tokens, temperature, top_k, top_p, seed, ignore_eos)
     given = [text for text in [prompt, *(prompts or [])] if text is not None]
     chosen = options.ModelOptions(model, revision, device, dtype, engine)
+    if tensor_parallel:
+        from minigpt.commands.together import together
+
+        raise typer.Exit(together(given, chosen, sampling, output, chat))
     raise typer.Exit(run(given, chosen, sampling, output, chat))
 
 

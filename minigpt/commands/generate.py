@@ -27,10 +27,12 @@ from minigpt.errors import InputError, without_effect
 from minigpt.inference.device import witness
 from minigpt.inference.generate import EMPTY, Step, continuation, figures
 from minigpt.inference.load import LanguageModel, load
+from minigpt.inference.rank import of_rank
 from minigpt.inference.sample import Sampling
 from minigpt.models.config import Config
 from minigpt.models.paths import component
 from minigpt.notes import saying
+from minigpt.parallel.communicators import MPI
 from minigpt.recording.write import recording
 from minigpt.schema import SCHEMA
 
@@ -38,6 +40,9 @@ from minigpt.schema import SCHEMA
 @dataclass(frozen=True)
 class Output:
     """What is told of a generation: the options of `minigpt generate` that are called so.
+
+    Attributes:
+        silent: nothing at all, for another process speaks.
 
     Raises:
         InputError: one would do nothing beside another.
@@ -50,6 +55,7 @@ class Output:
     quiet: bool = False
     trace_allocator: bool = False
     live: bool = False
+    silent: bool = False
 
     def __post_init__(self) -> None:
         trace = {"--trace-allocator": self.trace_allocator}
@@ -73,12 +79,12 @@ class Output:
     @property
     def text(self) -> bool:
         """Whether standard output has the text."""
-        return not (self.json or STDOUT in (self.log, self.record))
+        return not (self.silent or self.json or STDOUT in (self.log, self.record))
 
     @property
     def tables(self) -> bool:
         """Whether standard error tells what it cost."""
-        return not (self.quiet or self.json)
+        return not (self.silent or self.quiet or self.json)
 
 
 def run(
@@ -87,25 +93,28 @@ def run(
     sampling: Sampling,
     output: Output,
     chat: bool = False,
+    ring: MPI | None = None,
 ) -> int:
     """Generates, shows and logs; gives the exit status, 0 or that of the signal that ended it.
 
     Args:
         chat: the prompts are messages, and their answers alone are shown.
+        ring: of processes that share the model, and do all this at once.
     """
     times = Times()
-    prompts = [_read_prompt(prompt) for prompt in prompts]
+    everyone = ring.everyone if ring else lambda value: [value]
+    prompts = everyone([_read_prompt(prompt) for prompt in prompts])[0]
     if not prompts:
         raise InputError("the prompt is empty: give a text to continue, or - to read one")
     if "" in prompts:
         raise InputError(EMPTY)
-    seeded = sampling.seeded()
+    seeded = everyone(sampling.seeded())[0]
     with witness(options.device) if output.trace_allocator else nullcontext() as allocations:
         with saying(output.tables), progress(f"loading {options.model}", output.tables) as report:
-            lm = load(**options._asdict(), progress=report)
+            lm = load(**options._asdict(), ring=ring, progress=report)
         times.loaded()
         errors = console(stderr=True)
-        if options.device == "cpu" and output.tables and (advice := fast.missing()):
+        if options.device == "cpu" and output.tables and not ring and (advice := fast.missing()):
             errors.print(f"NumPy multiplies: {advice}")
         steps = continuation(
             lm, prompts, seeded, chat
@@ -120,10 +129,12 @@ def run(
             _recording(lm, prompts, seeded, output, chat) as record,
             _stream(texts, sampling.max_new_tokens, output, lm.config) as show,
             finishing() as stopped,
-            suppress(KeyboardInterrupt),
+            suppress(*([] if ring else [KeyboardInterrupt])),  # one alone cannot end in peace
         ):
             for last in steps:
-                write(last.record())
+                mine = of_rank(last.counts, last.live_bytes, last.peak_bytes) if ring else {}
+                ranks = {"ranks": everyone(mine)} if ring else {}
+                write(last.record() | ranks)
                 record(last)
                 texts[last.sequence] += last.text
                 tokens[last.sequence].append(last.token)
@@ -135,10 +146,12 @@ def run(
                     sleep(0.1)
                     if not stopped():
                         raise
-                if stopped():
+                if any(everyone(stopped())):
                     break
+        mine = of_rank(lm.ledger.snapshot(), lm.ledger.live_bytes, lm.ledger.peak_bytes)
+        ranks = {"ranks": everyone(mine)} if ring else {}
         if output.json:
-            document = _summary(lm, texts, tokens, last) | {"seed": seeded.seed}
+            document = _summary(lm, texts, tokens, last) | {"seed": seeded.seed} | ranks
             print(json.dumps(document | times.document()))
         elif output.tables:
             errors.print()
@@ -147,7 +160,7 @@ def run(
                 errors.print(f"drawn with --seed {seeded.seed}")
             if witnessed and last:
                 errors.print(witnessed.report())
-    return stopped()
+    return max(everyone(stopped()))
 
 
 def _read_prompt(prompt: str) -> str:

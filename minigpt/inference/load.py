@@ -11,6 +11,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from counting import Counted, Ledger, category
+from counting.ledger import CATEGORIES
 from minigpt.checkpoint.chat import ChatTemplate
 from minigpt.checkpoint.fit import fit
 from minigpt.checkpoint.hub import find
@@ -22,10 +23,12 @@ from minigpt.errors import InputError
 from minigpt.fast.packed import DTYPES
 from minigpt.inference.device import Device, Forward, place
 from minigpt.inference.memory import Sizes, require
+from minigpt.inference.rank import Rank
 from minigpt.models.architectures import build, read
 from minigpt.models.config import Config
 from minigpt.models.model import Model
 from minigpt.models.values import Values
+from minigpt.parallel.communicators import Communicator
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def load(
     device: str = "cpu",
     revision: str | None = None,
     engine: str | None = None,
+    ring: Communicator | None = None,
     progress: Progress | None = None,
 ) -> LanguageModel:
     """A model ready to run and to count: GPT-2, Llama 3 or DeepSeek V3.
@@ -90,6 +94,8 @@ def load(
         device: "cpu" or "cuda".
         revision: branch, tag or commit on the hub.
         engine: what runs a pass on cuda, "reference" (as usual) or "fast": see `device.Cuda`.
+        ring: of devices that share the model, each with a part in float32 on its cpu; what they
+            pass on is in category "wire" of the ledger. The configuration stays the whole model's.
         progress: called with the bytes loaded so far and the bytes in all.
 
     Raises:
@@ -104,7 +110,7 @@ def load(
     checked("progress", progress, optional(function))
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}: {', '.join(DTYPES)}")
-    target = place(device, dtype, engine)
+    target = Rank(ring, device, dtype, engine) if ring else place(device, dtype, engine)
     checkpoint = find(str(model), revision)
     config = read(checkpoint.config)
     if config.uncomputed:
@@ -116,12 +122,12 @@ def load(
     config, stored = fit(config, found, checkpoint.config, checkpoint.values("config.json").given)
     require(target, config, dtype, Sizes())
     said = progress or (lambda done, total: None)
-    ledger = Ledger()
+    ledger = Ledger((*CATEGORIES, "wire") if ring else CATEGORIES)
     weights = {}
     with category("weights"):
         for key, array in target.hold(config, stored, dtype, said):
             weights[key] = Counted(array, ledger)
-    built = build(config, weights)
+    built = target.build(config, weights) if isinstance(target, Rank) else build(config, weights)
     forward = target.forward(built, weights)
     return LanguageModel(
         name=checkpoint.name,

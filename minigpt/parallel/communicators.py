@@ -1,7 +1,13 @@
 """What joins the devices that share a model: each passes arrays on to the next, in a ring."""
 
+import atexit
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from time import sleep
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
@@ -73,6 +79,31 @@ class MPI:
         self.world.Sendrecv(np.ascontiguousarray(x), after, recvbuf=received, source=before)
         return received
 
-    def abort(self, status: int) -> None:
-        """Ends all processes."""
+    def everyone(self, value: Any) -> list[Any]:
+        """What each process says, in the order of ranks; it is no part of what is counted."""
+        return self.world.allgather(value)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """A `with` block that ends all processes, if an error ends it in one that then ends too.
+
+        The error goes on, so that what is wrong is said first. Most errors come to all processes:
+        the first one says them, others wait a second before they do.
+        """
+        try:
+            yield
+        except BaseException as error:
+            code = error.code if isinstance(error, SystemExit) else None
+            stopped = 130 if isinstance(error, KeyboardInterrupt) else 2
+            atexit.register(self.abort, code if isinstance(code, int) else stopped)
+            if self.rank and isinstance(error, Exception):
+                sleep(1)
+            raise
+
+    def abort(self, status: int) -> NoReturn:
+        """Ends all processes, without a line of MPI's own."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         self.world.Abort(status)
+        os._exit(status)

@@ -28,6 +28,12 @@ SENT = f"{pass_on.__module__}.{pass_on.__name__}"
 FIRST, LAST, EACH = "first", "last", "each"
 
 
+def sent_by(counts: Counts) -> Counter[str]:
+    """Bytes that were passed on, by the operation that they were a part of."""
+    passes = counts.where(operation=SENT).by(lambda path: path.rpartition(".")[2])
+    return Counter({what: sum(part.bytes_read.values()) for what, part in passes.items()})
+
+
 @dataclass(frozen=True)
 class Split:
     """How a model is divided.
@@ -157,8 +163,7 @@ class _Part:
         for number, (category, nbytes) in enumerate(self.kept):
             held[category] += kinds[number] * nbytes
         held.update({name: self.peak[name] for name in ("activations", "wire")})
-        passes = counts.where(operation=SENT).by(lambda path: path.rpartition(".")[2])
-        sent = Counter({what: sum(part.bytes_read.values()) for what, part in passes.items()})
+        sent = sent_by(counts)
         if not ends[LAST]:
             sent["to the next stage"] = sizes.B * sizes.T * config.width * sizes.itemsize
         return Device(stage, self.rank, layers, parameters, counts, dict(held), dict(sent))

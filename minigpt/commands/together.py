@@ -1,0 +1,29 @@
+"""`mpiexec -n N minigpt generate --tensor-parallel`: processes that share a model."""
+
+from collections.abc import Sequence
+
+from minigpt.commands.generate import Output, run
+from minigpt.commands.options import ModelOptions
+from minigpt.errors import without_effect
+from minigpt.inference.sample import Sampling
+from minigpt.notes import note, saying
+from minigpt.parallel.communicators import MPI
+
+
+def together(
+    prompts: Sequence[str],
+    options: ModelOptions,
+    sampling: Sampling,
+    output: Output,
+    chat: bool = False,
+) -> int:
+    """As `run`, in one process of several, of which the first speaks; see there."""
+    without_effect({"--trace-allocator": output.trace_allocator}, "--tensor-parallel")
+    ring = MPI()
+    with ring.together():
+        with saying(output.tables):
+            if ring.size == 1:
+                note("one process has all of the model: mpiexec -n 2 minigpt … divides it")
+        if ring.rank:
+            prompts, output = [], Output(silent=True)  # what the first one reads goes to all
+        return run(prompts, options, sampling, output, chat, ring)
