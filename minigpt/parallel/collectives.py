@@ -1,8 +1,9 @@
 """Sums and rows over all devices, as a ring computes them (Patarasuk and Yuan, 2009).
 
 Nothing is priced by a formula: chunks are added as any arrays are, and a chunk that is passed on is
-one operation, which reads what it sends and writes what it receives in memory of category "wire".
-Each chunk of a sum is added up in one order only, so all devices find the same bits.
+one operation, which reads what it sends and writes what it receives, and nothing else is written,
+in memory of category "wire": the ledger of counted arrays must have it. Each chunk of a sum is
+added up in one order only, so all devices find the same bits.
 """
 
 import math
@@ -13,11 +14,10 @@ import numpy as np
 
 from counting import Cost, category, register, scope
 from minigpt.models.ops import Array
-from minigpt.models.shard import Shard
 from minigpt.parallel.communicators import Alone, Communicator
 
 
-def pass_on(x: Any, width: int, communicator: Communicator) -> Any:
+def pass_on(x: Any, width: Any, communicator: Communicator) -> Any:
     """Sends x (n,) to the next device, and gives what comes from the one before (width,)."""
     return communicator.exchange(x, width)
 
@@ -30,24 +30,28 @@ passed = register(
 )
 
 
+def _next(x: Array, width: Any, communicator: Communicator) -> Array:
+    with category("wire"):
+        return passed(x, width, communicator)
+
+
 def all_reduce(x: Array, communicator: Communicator) -> Array:
     """The sum of every device's x, each of one shape: in 2 (P - 1) steps, a P-th of x in each."""
     rank, P = communicator.rank, communicator.size
     if P == 1:
         return x
-    with scope("all_reduce"), category("wire"):
+    with scope("all_reduce"):
         flat = x.reshape(-1)
-        ends = [slice(*Shard.of(math.prod(x.shape), i, P).pieces[0]) for i in range(P)]
-        chunks = [flat[end] for end in ends]
+        n = flat.shape[0]
+        chunks = [flat[n * i // P : n * (i + 1) // P] for i in range(P)]
         for step in range(P - 1):  # so that each device has the sum of one chunk
             sent, received = (rank - step) % P, (rank - step - 1) % P
             width = chunks[received].shape[0]
-            other = passed(chunks[sent], width, communicator)
-            chunks[received] = chunks[received] + other
+            chunks[received] = chunks[received] + _next(chunks[sent], width, communicator)
         for step in range(P - 1):  # which goes round
             sent, received = (rank + 1 - step) % P, (rank - step) % P
             width = chunks[received].shape[0]
-            chunks[received] = passed(chunks[sent], width, communicator)
+            chunks[received] = _next(chunks[sent], width, communicator)
         return np.concatenate(chunks).reshape(x.shape)
 
 
@@ -60,11 +64,11 @@ def all_gather(x: Array, widths: Sequence[int], communicator: Communicator) -> A
     rank, P = communicator.rank, communicator.size
     if P == 1:
         return x
-    with scope("all_gather"), category("wire"):
+    with scope("all_gather"):
         rows = x.shape[:-1]
         parts = {rank: x.reshape(-1)}
         for step in range(P - 1):
             sent, received = (rank - step) % P, (rank - step - 1) % P
             width = math.prod(rows) * widths[received]
-            parts[received] = passed(parts[sent], width, communicator)
+            parts[received] = _next(parts[sent], width, communicator)
         return np.concatenate([parts[i].reshape(*rows, widths[i]) for i in range(P)], axis=-1)
