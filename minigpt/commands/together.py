@@ -8,6 +8,7 @@ from minigpt.errors import without_effect
 from minigpt.inference.sample import Sampling
 from minigpt.notes import note, saying
 from minigpt.parallel.communicators import MPI
+from minigpt.parallel.processes import watched
 
 
 def together(
@@ -19,6 +20,7 @@ def together(
 ) -> int:
     """As `run`, in one process of several, of which the first speaks; see there."""
     without_effect({"--trace-allocator": output.trace_allocator}, "--tensor-parallel")
+    watched()
     ring = MPI()
     with ring.together():
         with saying(output.tables):

@@ -2,9 +2,8 @@
 
 import atexit
 import os
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import sleep
 from typing import Any, NoReturn, Protocol
@@ -13,6 +12,7 @@ import numpy as np
 
 from counting import ShapeArray
 from minigpt.errors import InputError
+from minigpt.parallel.processes import said
 
 
 class Communicator(Protocol):
@@ -102,9 +102,9 @@ class MPI:
             raise
 
     def abort(self, status: int) -> NoReturn:
-        """Ends all processes, without a line of MPI's own."""
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        """Ends all processes, without a line of MPI's own, once what this one said is read."""
+        with suppress(OSError):
+            said()
+            os.close(2)
         self.world.Abort(status)
         os._exit(status)

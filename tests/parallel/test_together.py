@@ -193,7 +193,8 @@ def started(here, size):
         assert process.poll() is None
         assert time.monotonic() < end + PATIENCE
         time.sleep(0.02)
-    ranks = [rank for proxy in children(process.pid) for rank in children(proxy)]
+    parents = [parent for proxy in children(process.pid) for parent in children(proxy)]
+    ranks = [rank for parent in parents for rank in children(parent)]
     assert len(ranks) == size
     return process, ranks
 
@@ -208,9 +209,15 @@ def test_a_rank_that_is_killed_ends_all(tmp_path, seed):
     process, ranks = started(tmp_path, size := rng.randint(2, 3))
     time.sleep(rng.random())
     os.kill(ranks[rng.randrange(size)], signal.SIGKILL)
-    process.communicate(timeout=PATIENCE)
-    assert process.returncode != 0
-    assert not [rank for rank in ranks if Path(f"/proc/{rank}").exists()]
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 137
+    assert re.fullmatch(r"minigpt: rank \d was ended by SIGKILL\n", err)
+    text = "".join(line["text"] for line in lines_of(tmp_path / "log"))
+    assert ("O" + text).startswith(out) or out.startswith("O" + text)
+    end = time.monotonic() + PATIENCE
+    while any(Path(f"/proc/{rank}").exists() for rank in ranks):
+        assert time.monotonic() < end
+        time.sleep(0.02)
     assert 0 < len(lines_of(tmp_path / "log")) < 250
 
 
