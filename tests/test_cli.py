@@ -47,7 +47,7 @@ def test_a_shell_completes_commands_and_options(here):
 
     assert completed("minigpt", "gen") == ["generate"]
     assert completed("minigpt", "bench", "dec") == ["decode"]
-    assert completed("minigpt", "generate", "--te") == ["--temperature"]
+    assert completed("minigpt", "generate", "--tem") == ["--temperature"]
 
 
 @pytest.mark.peers

@@ -123,6 +123,7 @@ def run(
         tokens = [list[int]() for _ in prompts]
         last: Step | None = None
         real: dict[str, int] | None = None
+        ranks: dict[str, list[Any]] = {}
         with (
             witnessing(lm, allocations) as witnessed,
             open_lines(output.log, "log", lm) as write,
@@ -132,10 +133,11 @@ def run(
             suppress(*([] if ring else [KeyboardInterrupt])),  # one alone cannot end in peace
         ):
             for last in steps:
-                mine = of_rank(last.counts, last.live_bytes, last.peak_bytes) if ring else {}
-                ranks = {"ranks": everyone(mine)} if ring else {}
+                if ring:
+                    mine = of_rank(last.counts, last.live_bytes, last.peak_bytes)
+                    ranks = {"ranks": everyone(mine)}
                 write(last.record() | ranks)
-                record(last)
+                record(last, **ranks)
                 texts[last.sequence] += last.text
                 tokens[last.sequence].append(last.token)
                 times.add(last)
@@ -148,14 +150,17 @@ def run(
                         raise
                 if any(everyone(stopped())):
                     break
-        mine = of_rank(lm.ledger.snapshot(), lm.ledger.live_bytes, lm.ledger.peak_bytes)
-        ranks = {"ranks": everyone(mine)} if ring else {}
+        if ring:
+            mine = of_rank(lm.ledger.snapshot(), lm.ledger.live_bytes, lm.ledger.peak_bytes)
+            ranks = {"ranks": everyone(mine)}
         if output.json:
             document = _summary(lm, texts, tokens, last) | {"seed": seeded.seed} | ranks
             print(json.dumps(document | times.document()))
         elif output.tables:
             errors.print()
             errors.print(_tables(lm, last, real, times))
+            if ring:
+                errors.print(_of_all(**ranks))
             if sampling != seeded and sampling.temperature:
                 errors.print(f"drawn with --seed {seeded.seed}")
             if witnessed and last:
@@ -176,10 +181,10 @@ def _read_prompt(prompt: str) -> str:
 @contextmanager
 def _recording(
     lm: LanguageModel, prompts: Sequence[str], sampling: Sampling, output: Output, chat: bool
-) -> Iterator[Callable[[Step], None]]:
+) -> Iterator[Callable[..., None]]:
     """What records a step, if that is asked for."""
     if output.record is None:
-        yield lambda step: None
+        yield lambda step, **more: None
         return
     with (
         open_lines(output.record, "recording", lm, output.log) as write,
@@ -253,6 +258,16 @@ def _tables(
     if sampling.total("exp"):  # else the most likely token was taken, without a sort
         note += "\nsample, beside the total, is without its sort: comparisons depend on data"
     return Group(tables, "", times.table(), "", note)
+
+
+def _of_all(ranks: list[dict[str, Any]]) -> str:
+    """What all devices did, under the tables of the first."""
+    products = sum(rank["matmul_flops"] for rank in ranks)
+    sent = sum(sum(rank["bytes_sent"].values()) for rank in ranks)
+    return (
+        f"that is rank 0; all {len(ranks)} did {products:,} FLOP of matrix products, "
+        f"and sent {sent:,} bytes"
+    )
 
 
 def _summary(

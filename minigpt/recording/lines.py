@@ -4,23 +4,23 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from counting import Ledger
+from counting.ledger import CATEGORIES
 from minigpt.checks import NAME, OBJECT, SWITCH, Check, number, optional, several, whole
 
 LONGEST = 1 << 26  # characters of a line: the prompts stand in one
 
-_COLUMNS = Ledger().columns
-_KINDS = [name for name in _COLUMNS if isinstance(name, str)]
-_CATEGORIES = [name[1] for name in _COLUMNS if isinstance(name, tuple) and name[0] == "read"]
+_KINDS = [name for name in Ledger().columns if isinstance(name, str)]
+_CATEGORIES = (*CATEGORIES, "wire")  # of one of several devices
 _AMOUNT = whole(0, 10**40)
 
 
-def _amounts(known: Collection[Any], all_of_them: bool = False) -> Check:
-    """Whole numbers by name."""
-    what = f"whole numbers by {'' if all_of_them else 'some of '}{', '.join(map(str, known))}"
+def _amounts(known: Collection[Any], needed: Collection[Any] = ()) -> Check:
+    """Whole numbers by name, some of which must be there."""
+    what = f"whole numbers by {'' if needed else 'some of '}{', '.join(needed or known)}"
 
     def check(value: Any) -> str | None:
         names = value.keys() if type(value) is dict else None
-        fits = names is not None and (names == {*known} if all_of_them else names <= {*known})
+        fits = names is not None and {*needed} <= names <= {*known}
         return None if fits and not any(map(_AMOUNT, value.values())) else what
 
     return check
@@ -44,7 +44,7 @@ def _among(*names: str) -> Check:
 
 _WHOLE, _SECONDS = whole(0, 2**63), number(0)
 _NUMBERS = several(_WHOLE, "a list of whole numbers")
-_MEMORY = _amounts(_CATEGORIES, all_of_them=True)
+_MEMORY = _amounts(_CATEGORIES, needed=CATEGORIES)
 _PASS = {
     "kinds": _amounts(_KINDS),
     "bytes_read": _amounts(_CATEGORIES),

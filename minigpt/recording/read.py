@@ -47,7 +47,7 @@ class Recording:
             phase: "cache", which is its making, "prefill" or "decode".
         """
         rows: dict[tuple[str, str], list[int]] = {}
-        columns = Ledger().columns
+        columns = Ledger(self.header["live_bytes"]).columns
         for line in self.rows:
             if phase in (None, line["phase"]):
                 row = rows.setdefault((line["path"], line["operation"]), [0] * len(columns))

@@ -36,8 +36,10 @@ def recording(
     *,
     chat: bool = False,
     ops: bool = False,
-) -> Iterator[Callable[[Step], None]]:
+) -> Iterator[Callable[..., None]]:
     """A `with` block in which a generation is recorded: yields what records a step of it.
+
+    What is given beside a step, by name, stands in its line too.
 
     Lines are written as things happen; those of what each phase did when the block ends without an
     exception.
@@ -59,7 +61,7 @@ def recording(
     passes, tokens, position = 0, 0, None
     operations = Operations(lm.ledger, write, began)
 
-    def record(step: Step) -> None:
+    def record(step: Step, **more: Any) -> None:
         nonlocal passes, tokens, position, prefill, prefilled, live
         if step.position != position:  # other sequences tell of the same pass
             passes, position = passes + 1, step.position
@@ -69,7 +71,7 @@ def recording(
         about = {"type": "token", "pass": passes - 1, "at": perf_counter() - began}
         if ops:
             about["freed"] = operations.freed()
-        write(about | step.record())
+        write(about | step.record() | more)
         operations.begin(passes)
 
     with observing(lm.ledger, operations) if ops else nullcontext():

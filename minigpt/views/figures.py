@@ -37,6 +37,7 @@ LOOKS = {
     "kv_cache": Look("KV cache", ORANGE, "////"),
     "state": Look("state", PINK, "xxxx"),
     "activations": Look("activations", GREEN, "...."),
+    "wire": Look("wire", COLOURS[3], "++++"),
 }
 
 
@@ -45,7 +46,9 @@ def memory(axes: Any, recording: Recording, options: ViewOptions) -> None:
     times, levels, alive = _levels(recording)
     weights = alive["weights"]
     still = min(weights) == max(weights)
-    names = [name for name in LOOKS if any(alive[name]) and not (still and name == "weights")]
+    names = [
+        name for name in LOOKS if any(alive.get(name, ())) and not (still and name == "weights")
+    ]
     # Of operations what is alive from then on; of passes alone what is so at their ends.
     where = "post" if recording.operations else "pre"
     below, labels = [0] * len(times), []

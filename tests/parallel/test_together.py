@@ -15,12 +15,13 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from checkpoints import MINIGPT, environment, lines_of
+from checkpoints import MINIGPT, environment, lines_of, minigpt
 from safetensors.numpy import save_file
 
 from minigpt import generate, load
 from minigpt.checkpoint.hub import find
 from minigpt.models.architectures import configuration
+from minigpt.recording.read import read
 
 pytest.importorskip("mpi4py", reason="mpi4py is not installed")
 MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
@@ -163,7 +164,8 @@ def test_what_is_wrong_for_all_is_said_once(tmp_path, args):
 
 
 def test_one_prompt_and_one_seed_go_to_all(tmp_path):
-    ran = run(2, "-", "--prompt", "I", "--max-new-tokens", "4", "--json", cwd=tmp_path, given="A")
+    asked = "--prompt", "I", "--max-new-tokens", "4", "--json", "--record", "recording"
+    ran = run(2, "-", *asked, cwd=tmp_path, given="A")
     assert ran.returncode == 0, ran.stderr
     told = json.loads(ran.stdout)
     tokens = [[], []]
@@ -172,6 +174,11 @@ def test_one_prompt_and_one_seed_go_to_all(tmp_path):
     assert told["tokens"] == tokens
     assert len(told["ranks"]) == 2
     assert told["ranks"][0]["flops"] == told["flops"]
+    recording = read(tmp_path / "recording")
+    assert recording.counts().bytes_read == told["bytes_read"]
+    assert [len(token["ranks"]) for token in recording.tokens] == [2] * 8
+    for to in ("page.html", "run.csv"):
+        assert minigpt("report", "recording", "--to", to, cwd=tmp_path).returncode == 0
 
 
 # Ends.

@@ -27,8 +27,20 @@ from minigpt.views.panel import Panel
 HEIGHT = 240
 LEVELS = 400  # that are drawn of a pass
 ARRAYS = 10  # that are named at the peak
-COLOURS = {"weights": "blue", "kv_cache": "orange", "state": "pink", "activations": "green"}
-DASHES = {"weights": [], "kv_cache": [8, 3], "state": [8, 3, 2, 3], "activations": [3, 2]}
+COLOURS = {
+    "weights": "blue",
+    "kv_cache": "orange",
+    "state": "pink",
+    "activations": "green",
+    "wire": "note",
+}
+DASHES = {
+    "weights": [],
+    "kv_cache": [8, 3],
+    "state": [8, 3, 2, 3],
+    "activations": [3, 2],
+    "wire": [1, 2],
+}
 
 
 def memory(recording: Recording) -> Panel:
