@@ -36,6 +36,9 @@ class State(ctypes.Structure):
         ("registers", ctypes.c_uint64 * 16),  # 0x30: as last noted
         ("masks", ctypes.c_uint64 * 8),  # 0xb0: as last noted
         ("none", ctypes.c_uint64 * 8),  # 0xf0: masks that are all 0
+        ("thread", ctypes.c_uint64),  # 0x130: the number of the thread that is stepped
+        ("process", ctypes.c_uint64),  # 0x138: and of its process
+        ("python", ctypes.c_uint64),  # 0x140: what Python handles signals with in C
     )
 
 
@@ -173,6 +176,25 @@ next:
     eb e0                      | jmp next                             |
 done:
     5d                         | pop rbp                              |
+    c3                         | ret                                  |
+"""
+
+# A handler of signals that Python handles, while its main thread is stepped: (edi: signal, …). The
+# system gives a signal to another thread where that one has a trap waiting, as it mostly has; and
+# Python up to 3.12, told in another thread, does not look at it before the next wait for its lock.
+FORWARD = """
+    49 b9 {state}              | movabs r9, state                     |
+    b8 ba 00 00 00             | mov eax, 0xba                        | gettid
+    0f 05                      | syscall                              |
+    41 3b 81 30 01 00 00       | cmp eax, dword ptr [r9 + 0x130]      | the thread that is stepped?
+    75 07                      | jne send                             |
+    41 ff a1 40 01 00 00       | jmp qword ptr [r9 + 0x140]           | as ever
+send:
+    89 fa                      | mov edx, edi                         | the signal
+    41 8b b1 30 01 00 00       | mov esi, dword ptr [r9 + 0x130]      | to that thread
+    41 8b b9 38 01 00 00       | mov edi, dword ptr [r9 + 0x138]      |
+    b8 ea 00 00 00             | mov eax, 0xea                        | tgkill
+    0f 05                      | syscall                              |
     c3                         | ret                                  |
 """
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from counting.machine import code
+from counting.machine import code, signals
 from counting.machine.libraries import Mapped
 from counting.machine.unavailable import Unavailable
 
@@ -24,7 +24,6 @@ MOST = 1 << 25  # instructions of one call: 6 minutes of them
 _ROOM = 8 * MOST, 8 * MOST  # bytes for headers and values; what is not used takes no memory
 _SLOT = 512  # bytes of the page of machine code for each of its functions
 _NORESERVE = 0x4000
-_SA_SIGINFO = 4
 
 
 class Stepped(NamedTuple):
@@ -40,17 +39,6 @@ class Stepped(NamedTuple):
     headers: np.ndarray
     values: np.ndarray
     threads: Mapping[str, int | None]
-
-
-class _Action(ctypes.Structure):
-    """C's `struct sigaction`."""
-
-    _fields_ = (
-        ("handler", ctypes.c_void_p),
-        ("mask", ctypes.c_ubyte * 128),
-        ("flags", ctypes.c_int),
-        ("restorer", ctypes.c_void_p),
-    )
 
 
 class _Code:
@@ -78,6 +66,9 @@ class _Code:
         page.write(code.assembled(code.RUN, state=state, call=called.to_bytes(8, "little")))
         form = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, *3 * [ctypes.py_object])
         self.run = form(self.handler + _SLOT)
+        self.forward = self.handler + 3 * _SLOT
+        page.seek(3 * _SLOT)
+        page.write(code.assembled(code.FORWARD, state=state))
         self._page = page
 
     def owns(self, addresses: np.ndarray) -> np.ndarray:
@@ -133,8 +124,8 @@ def stepped(
     except OSError:
         raise Unavailable(f"executed() needs {sum(_ROOM) >> 20} MiB of address space") from None
     headers, values = (np.frombuffer(room, np.uint64) for room in rooms)
-    ours, before = _Action(machine.handler, flags=_SA_SIGINFO), _Action()
-    calls = _calls(ours, before)
+    handlers = signals.Handlers(machine.handler, machine.forward)
+    calls = _calls(handlers)
     threads = _threads()
     first = headers.ctypes.data, values.ctypes.data
     if state.busy:
@@ -142,6 +133,8 @@ def stepped(
     ctypes.memset(ctypes.addressof(state), 0, ctypes.sizeof(state))
     state.header, state.headers = first[0], first[0] + headers.nbytes
     state.value, state.values = first[1], first[1] + values.nbytes - 24 * 8
+    state.thread, state.process = threading.get_native_id(), os.getpid()
+    state.python = handlers.python
     result = machine.run(ctypes.addressof(calls), function, tuple(args), dict(kwargs))
     meanwhile = _meanwhile(threads)
     headers = headers[: (state.header - first[0]) // 8]
@@ -159,14 +152,15 @@ def stepped(
     return Stepped(result, headers, values[: (state.value - first[1]) // 8], meanwhile)
 
 
-def _calls(ours: _Action, before: _Action) -> Any:
+def _calls(handlers: signals.Handlers) -> Any:
     """What C is called with before and after, for `code.RUN`: all that changes, and back again."""
 
     def at(function: Any) -> int:
         return ctypes.cast(function, ctypes.c_void_p).value or 0
 
-    act, new, old = at(ctypes.CDLL(None).sigaction), *map(ctypes.addressof, (ours, before))
-    first, last = [[act, signal.SIGTRAP, new, old]], [[act, signal.SIGTRAP, old, 0]]
+    act = at(ctypes.CDLL(None).sigaction)
+    first = [[act, number, new, 0] for number, new, _ in handlers.addresses()]
+    last = [[act, number, old, 0] for number, _, old in handlers.addresses()]
     if gc.isenabled():
         first.append([at(ctypes.pythonapi.PyGC_Disable), 0, 0, 0])
         last.append([at(ctypes.pythonapi.PyGC_Enable), 0, 0, 0])

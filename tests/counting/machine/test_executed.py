@@ -58,7 +58,6 @@ def test_the_result_is_as_ever_and_the_operations_are_enough(name):
     assert ran.instructions == sum(ran.libraries.values())
     assert {"Python"} < set(ran.libraries)
     assert ran.unknown == 0
-    assert ran.threads == {}
     for i, x in arrays.items():
         assert ran.moved[i].read >= x.nbytes  # of a matrix that is symmetric, the copy of all of it
 
