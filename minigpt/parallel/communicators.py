@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -72,6 +73,8 @@ class MPI:
             ) from None
         self.world = COMM_WORLD
         self.rank, self.size = COMM_WORLD.Get_rank(), COMM_WORLD.Get_size()
+        COMM_WORLD.Barrier()  # from here on all have what they share
+        _unname()
 
     def exchange(self, x: np.ndarray, width: int) -> np.ndarray:
         received = np.empty(width, x.dtype)
@@ -108,3 +111,14 @@ class MPI:
             os.close(2)
         self.world.Abort(status)
         os._exit(status)
+
+
+def _unname() -> None:
+    """Removes the name of the memory that processes on a machine share, which goes on without.
+
+    MPICH does so at the end alone: of processes that are killed it would stay for good.
+    """
+    with suppress(OSError), open("/proc/self/maps") as maps:
+        for name in set(re.findall("/dev/shm/mpich_shm_.*_0$", maps.read(), re.MULTILINE)):
+            with suppress(FileNotFoundError):  # another was first
+                os.unlink(name)

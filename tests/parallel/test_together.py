@@ -215,6 +215,8 @@ def test_a_rank_that_is_killed_ends_all(tmp_path, seed):
     rng = random.Random(seed)
     process, ranks = started(tmp_path, size := rng.randint(2, 3))
     time.sleep(rng.random())
+    maps = Path(f"/proc/{ranks[0]}/maps").read_text()
+    shared = re.findall(r"/dev/shm/\S+$", maps, re.MULTILINE)
     os.kill(ranks[rng.randrange(size)], signal.SIGKILL)
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 137
@@ -225,6 +227,7 @@ def test_a_rank_that_is_killed_ends_all(tmp_path, seed):
     while any(Path(f"/proc/{rank}").exists() for rank in ranks):
         assert time.monotonic() < end
         time.sleep(0.02)
+    assert not [name for name in shared if Path(name).exists()]
     assert 0 < len(lines_of(tmp_path / "log")) < 250
 
 
