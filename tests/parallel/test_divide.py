@@ -59,15 +59,20 @@ def passes(model, tokens, counted, n=3):
     return np.stack(found)
 
 
+def part_of(config, weights, ring):
+    """The model of one device, its ledger, and its weights by key."""
+    part, ledger = divided(config, ring.rank, ring.size), Ledger((*CATEGORIES, "wire"))
+    shapes = part.shapes()
+    with category("weights"):
+        held = {key: Counted(cut(weights[key], shapes[key]), ledger) for key in shapes}
+    return build_part(config, part, held, ring), ledger, held
+
+
 def on_all(config, weights, tokens, size):
     """Of each device: the logits, the counts of all passes, the elements it holds by component."""
 
     def run(ring):
-        part, ledger = divided(config, ring.rank, ring.size), Ledger((*CATEGORIES, "wire"))
-        shapes = part.shapes()
-        with category("weights"):
-            held = {key: Counted(cut(weights[key], shapes[key]), ledger) for key in shapes}
-        model = build_part(config, part, held, ring)
+        model, ledger, held = part_of(config, weights, ring)
         logits = passes(model, tokens, lambda x: Counted(x, ledger))
         return logits, ledger.snapshot(), {key: x.size for key, x in held.items()}
 
@@ -119,11 +124,7 @@ def test_on_shapes_it_costs_what_it_costs_on_data(family, seed):
     paper = on_devices(config, sizes, Split(size))
 
     def run(ring):
-        part, ledger = divided(config, ring.rank, ring.size), Ledger((*CATEGORIES, "wire"))
-        shapes = part.shapes()
-        with category("weights"):
-            held = {key: Counted(cut(weights[key], shapes[key]), ledger) for key in shapes}
-        model = build_part(config, part, held, ring)
+        model, ledger, held = part_of(config, weights, ring)
         cache = model.new_cache(1, 2)
         before = ledger.snapshot()
         model(tokens, cache, "last")
