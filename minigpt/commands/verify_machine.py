@@ -120,7 +120,8 @@ def _forewarn(config: Config, passes: tuple[tuple[int, int], ...], dtypes: tuple
     seconds = pace * work * sum(each[dtype] for dtype in dtypes)
     if seconds > LONG:
         minutes = f"{seconds / 60:,.0f} minutes"
-        print(f"this takes about {minutes}: --dtype float32 takes less", file=sys.stderr)
+        less = "" if dtypes == ("float32",) else ": --dtype float32 takes less"
+        print(f"this takes about {minutes}{less}", file=sys.stderr)
 
 
 def shown(one: Compared) -> Table:

@@ -104,7 +104,7 @@ def _roles(model: Any) -> Iterator[tuple[str, str]]:
         for part in block.feed_forward.modules():
             if isinstance(part, Experts):
                 yield from _all(part.router, "router")
-                for expert in part.experts:
+                for expert in part.experts.values():
                     yield from _all(expert, "experts")
             if isinstance(part, Beside):
                 yield from _all(part.other, "shared")
