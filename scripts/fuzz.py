@@ -65,6 +65,7 @@ class Trial:
                     env={**os.environ, "PYTHONPATH": path, "TMPDIR": place},
                 )
                 number = self._listen(worker)
+                worker.kill()  # it goes on, where this has enough
                 worker.wait()
 
     def _listen(self, worker: Any) -> int | None:
