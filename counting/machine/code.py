@@ -36,7 +36,7 @@ class State(ctypes.Structure):
         ("registers", ctypes.c_uint64 * 16),  # 0x30: as last noted
         ("masks", ctypes.c_uint64 * 8),  # 0xb0: as last noted
         ("none", ctypes.c_uint64 * 8),  # 0xf0: masks that are all 0
-        ("thread", ctypes.c_uint64),  # 0x130: the number of the thread that is stepped
+        ("native_id", ctypes.c_uint64),  # 0x130: the number of the thread that is stepped
         ("process", ctypes.c_uint64),  # 0x138: and of its process
         ("python", ctypes.c_uint64),  # 0x140: what Python handles signals with in C
     )

@@ -133,7 +133,7 @@ def stepped(
     ctypes.memset(ctypes.addressof(state), 0, ctypes.sizeof(state))
     state.header, state.headers = first[0], first[0] + headers.nbytes
     state.value, state.values = first[1], first[1] + values.nbytes - 24 * 8
-    state.thread, state.process = threading.get_native_id(), os.getpid()
+    state.native_id, state.process = threading.get_native_id(), os.getpid()
     state.python = handlers.python
     result = machine.run(ctypes.addressof(calls), function, tuple(args), dict(kwargs))
     meanwhile = _meanwhile(threads)

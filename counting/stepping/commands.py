@@ -131,7 +131,7 @@ class Commands(Stepper, pdb.Pdb):
     def do_executed(self, arg: str) -> None:
         """executed
 
-        What the processor executes of this operation, run once more, beside what it was charged.
+        What the processor executes of this operation, run again, beside its charge.
         """
         if self.operation is None:
             return self.error("this is no operation: op runs to the next one")

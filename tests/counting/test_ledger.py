@@ -190,7 +190,7 @@ def test_nobody_else_sets_what_a_ledger_holds():
     files = {file for folder in folders for file in folder.rglob("*.py")}
     state = {*vars(Ledger()), *Usage.__slots__}
     assert state & assigned(own)
-    wrong = {file.name: state & assigned(file) for file in files - {own}}
+    wrong = {str(file): state & assigned(file) for file in files - {own}}
     assert not {name: names for name, names in wrong.items() if names}
 
 

@@ -9,7 +9,7 @@ from sessions import LINEAR, PARTS, SHORT, STEP, Session, ends, operations, sess
 from minigpt.stepping.debugger import Debugger
 
 OWN = {"layer", "op", "token", "at", "stop", "ledger", "mem", "kv", "cost", "look", "lens"}
-OWN |= {"attn", "back", "source", "run"}
+OWN |= {"attn", "back", "source", "run", "executed"}
 
 
 def test_a_session(tmp_path, said):
