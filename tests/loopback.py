@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import os
 import re
 import socket
 import time
@@ -65,7 +66,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if revision not in self.server.repos[repo]:
             return self.answer(404, X_Error_Code="RevisionNotFound")
         commit, folder = self.server.repos[repo][revision]
-        if not (folder / file).is_file():
+        if not os.path.isfile(folder / file):
             about = {"X_Repo_Commit": commit} | self.server.headers
             return self.answer(404, X_Error_Code="EntryNotFound", **about)
         size = (folder / file).stat().st_size

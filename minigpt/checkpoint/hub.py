@@ -205,4 +205,5 @@ def part(model: str, name: str, found: T | None) -> T:
 
 
 def _in_folder(folder: Path) -> Fetch:
-    return lambda name: path if (path := folder / name).is_file() else None
+    # os.path's isfile is False of a name that no file can have, where Path.is_file raises OSError
+    return lambda name: path if os.path.isfile(path := folder / name) else None

@@ -68,6 +68,16 @@ def test_a_model_in_shards_comes_with_its_index(hub, command, tmp_path):
     assert speaks(command(*generate("d"), HF_HUB_OFFLINE="1"))
 
 
+@pytest.mark.parametrize("length", [250, 300, 4096])
+def test_a_shard_of_a_name_that_no_file_can_have_is_one_line(hub, command, tmp_path, length):
+    there = sharded(tmp_path / "there")
+    name = "x" * length + ".safetensors"
+    (there / INDEX).write_text(json.dumps({"weight_map": {"wte.weight": name}}))
+    assert complaint(command(*generate(there))).startswith(f"minigpt: {there} has no xxx")
+    hub.repos["owner/name"] = {"main": (COMMIT, there)}
+    assert complaint(command(*generate("owner/name"))).startswith("minigpt: owner/name: xxx")
+
+
 def test_what_lies_beside_comes_along_and_serves_without_the_network(hub, there, command, tmp_path):
     beside = {
         "generation_config.json": '{"eos_token_id": 7}',
