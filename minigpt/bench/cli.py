@@ -27,6 +27,7 @@ PromptTokens = Annotated[int, typer.Option(help="tokens before the first new one
 DTYPES = ["float32", "bfloat16", "int8"]
 ALONE = [1]  # sequences together
 MODELS = ["gpt2"]
+PROCESSES = [1, 2, 4]
 
 
 @app.command()
@@ -192,6 +193,33 @@ def record(
         f"recording adds {result.percent:.1f} % in the median of {result.pairs} pairs "
         f"(quartiles {low:.1f} % to {high:.1f} %)"
     )
+
+
+@app.command()
+def scaling(
+    model: Annotated[
+        str, typer.Argument(help="a name, a config.json, a folder; weights are random")
+    ] = "smollm2-135m",
+    tensor_parallel: Annotated[
+        list[int], typer.Option(help="processes that share it (repeatable), beside one alone")
+    ] = PROCESSES,
+    strong: Annotated[
+        bool, typer.Option("--strong", help="the model itself, not one that grows with them")
+    ] = False,
+    rounds: Annotated[int, typer.Option(help="runs of each number of processes, in turn")] = 5,
+    passes: Annotated[int, typer.Option(help="tokens to time in a run")] = 20,
+    keys: Annotated[int, typer.Option(help="tokens in the cache")] = 128,
+    markdown: Annotated[bool, typer.Option("--markdown", help="the table in Markdown")] = False,
+    json: JsonLast = False,
+) -> None:
+    """Time per token of processes of mpiexec that share a model.
+
+    It grows with them, so that each has as much to do as one alone.
+    """
+    from minigpt.bench.scaling import scaling as measure
+    from minigpt.bench.scaling import show
+
+    show(measure(model, tensor_parallel, rounds, passes, keys, strong), json, markdown)
 
 
 @app.command()

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from minigpt.bench.engines import ENGINES, Entry
 from minigpt.bench.worker import Job, Outcome, Timed
@@ -105,31 +105,50 @@ def start(job: Job) -> tuple[Outcome, float]:
     Raises:
         InputError: it failed, with the last line that it said.
     """
-    environment = {**os.environ, **dict.fromkeys(_POOLS, str(job.threads))}
     command = [sys.executable, "-m", "minigpt.bench.worker", json.dumps(job._asdict())]
+    more = pools(job.threads) | ENGINES[job.engine].environment
+    (cases, peak_bytes), seconds = answer(command, more, f"{job.engine} {job.dtype}")
+    return Outcome([Timed(*case) for case in cases], peak_bytes), seconds
+
+
+def pools(threads: int) -> dict[str, str]:
+    """What is set in the environment of a process that is to compute with so many threads."""
+    return dict.fromkeys(_POOLS, str(threads))
+
+
+def answer(command: Sequence[str], more: Mapping[str, str], name: str) -> tuple[Any, float]:
+    """The line of JSON that a program answers with, and the seconds from its start to that.
+
+    Args:
+        more: of its environment.
+        name: of what runs, for errors.
+
+    Raises:
+        InputError: it failed, with the last line that it said.
+    """
     with tempfile.TemporaryFile("w+", errors="replace") as said:
         began = time.perf_counter()
         with finishing() as asked:  # else it might have begun, and nobody know it
             process = subprocess.Popen(
                 command,
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=said,
                 text=True,
-                env=environment | ENGINES[job.engine].environment,
+                env={**os.environ, **more},
             )
         with process:
             try:
                 if asked():
                     sys.exit(asked())
-                answer = process.stdout.readline() if process.stdout else ""
+                line = process.stdout.readline() if process.stdout else ""
             except BaseException:  # nobody waits for the answer any more
                 process.kill()
                 raise
             seconds = time.perf_counter() - began
-        if process.returncode or not answer:
+        if process.returncode or not line:
             said.seek(0)
             lines = said.read().split("\n")
             last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
-            raise InputError(f"{job.engine} {job.dtype} failed ({process.returncode}): {last}")
-    cases, peak_bytes = json.loads(answer)
-    return Outcome([Timed(*case) for case in cases], peak_bytes), seconds
+            raise InputError(f"{name} failed ({process.returncode}): {last}")
+    return json.loads(line), seconds

@@ -95,7 +95,7 @@ def this_cpu() -> Accelerator:
     product = np.empty_like(a)
     rate = 2 * n**3 / min(repeat(lambda: np.matmul(a, a, out=product), number=1, repeat=4))
     bandwidth = READ / min(reading(threads()))
-    memory, told_by = _memory()
+    memory, told_by = memory_here()
     said = (
         f"measured here and now, {threads()} threads: float32 matmul of {n} x {n}, read of 256 MiB"
     )
@@ -132,7 +132,7 @@ def processor_name() -> str:
     return named[1] if named else platform.machine()
 
 
-def _memory(groups: Path = Path("/sys/fs/cgroup")) -> tuple[int, str]:
+def memory_here(groups: Path = Path("/sys/fs/cgroup")) -> tuple[int, str]:
     """Bytes that this process may have, and where that is from; 0 where the system does not tell.
 
     Args:

@@ -8,7 +8,7 @@ import pytest
 
 from minigpt.commands.gpus import run
 from minigpt.errors import InputError
-from minigpt.planning.hardware import GPUS, _memory, find, read, this_cpu
+from minigpt.planning.hardware import GPUS, find, memory_here, read, this_cpu
 
 # cores, boost clock in GHz, width of the memory bus in bits, Gbit a second on each of its lines
 CHIPS = {
@@ -91,13 +91,13 @@ def test_the_cpu_is_measured_by_as_many_threads_as_the_process_may_use(monkeypat
     [("1073741824", True), ("max", False), ("9223372036854771712", False), (None, False)],
 )
 def test_a_container_has_no_more_memory_than_its_limit(tmp_path, name, limit, counts):
-    whole = _memory(tmp_path)[0]
+    whole = memory_here(tmp_path)[0]
     if whole < 2**30:
         pytest.skip("this system does not tell its memory")
     (tmp_path / name).parent.mkdir(exist_ok=True)
     if limit is not None:
         (tmp_path / name).write_text(limit + "\n")
-    memory, source = _memory(tmp_path)
+    memory, source = memory_here(tmp_path)
     assert memory == (2**30 if counts else whole)
     assert ("container" in source) is counts
 
