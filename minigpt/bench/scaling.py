@@ -59,7 +59,9 @@ def scaling(
         shared[P] = config if strong else grown(config, P)
         devices = on_devices(shared[P], sizes, Split(P))
         share = matmul(alone.counts), alone.parameters
-        if not strong and any((matmul(d.counts), d.parameters) != share for d in devices):
+        alike = all((matmul(device.counts), device.parameters) == share for device in devices)
+        chosen = P > 1 and config.experts  # by tokens, so that devices have more or less to do
+        if not strong and (chosen or not alike):
             raise InputError(
                 f"of {P} times the heads, feed-forward columns and vocabulary of {model}, each of "
                 f"{P} processes has another share than one alone: take a dense model whose heads "
@@ -67,7 +69,8 @@ def scaling(
             )
         needed = sum(device.held["weights"] for device in devices)
         if needed > most > 0:
-            raise InputError(f"{P} processes hold {needed:,} bytes of weights; {told_by} {most:,}")
+            room = f"more than {most:,}, {told_by}"
+            raise InputError(f"with {P} of them the weights take {needed:,} bytes, {room}")
     jobs = {P: Job(one.values(), P, keys, passes) for P, one in shared.items()}
     runs, speeds = _run(jobs, rounds)
     return {
@@ -93,9 +96,8 @@ def grown(config: Config, times: int) -> Config:
         return config
     c = config.family.values(config.given, config.source)
     grow = ["num_attention_heads", "intermediate_size", "vocab_size"]
-    if c.takes("num_key_value_heads") and c.num_key_value_heads:
-        grow.append("num_key_value_heads")
-    values = {c.spelled(name): times * getattr(c, name) for name in grow}
+    grow += ["num_key_value_heads"] * c.takes("num_key_value_heads")
+    values = {c.spelled(name): times * n for name in grow if (n := getattr(c, name))}
     return config.but(**values, head_dim=c.head_dim or config.width // c.num_attention_heads)
 
 
