@@ -1,6 +1,7 @@
 """Time per token of processes that share a model: of one that grows with them, or as it is."""
 
 import json
+import os
 import shutil
 import statistics
 import sys
@@ -72,6 +73,7 @@ def scaling(
             room = f"more than {most:,}, {told_by}"
             raise InputError(f"with {P} of them the weights take {needed:,} bytes, {room}")
     jobs = {P: Job(one.values(), P, keys, passes) for P, one in shared.items()}
+    load = os.getloadavg()[0]
     runs, speeds = _run(jobs, rounds)
     return {
         "schema": SCHEMA,
@@ -84,6 +86,7 @@ def scaling(
         "bandwidth_gb_s": {str(n): statistics.median(found) for n, found in speeds.items()},
         "processor": processor_name(),
         "cores": threads(),
+        "load_before": load,
     }
 
 
@@ -215,9 +218,13 @@ def notes(document: Mapping[str, Any]) -> list[str]:
     if cores < P:
         found.append(
             f"more than {cores} processes take turns on {cores} cores, and MPI waits by asking "
-            "again and again: such rows show that they run, and no scaling"
+            "again and again: such rows show that they run, and no scaling; at best efficiency "
+            f"would be {cores / P:.2f} of {P}"
         )
-    found.append("all are on one machine and share its memory: no network is in these times")
+    found.append(
+        "all are on one machine and share its memory: no network is in these times; its load "
+        f"average of the minute before was {document['load_before']:.1f}"
+    )
     return found
 
 

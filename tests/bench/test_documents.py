@@ -1,4 +1,4 @@
-"""The table of `minigpt bench all --markdown` in the documents is what it is made of."""
+"""The tables of `minigpt bench` in the documents are what they are made of."""
 
 import json
 import re
@@ -6,6 +6,7 @@ import re
 from checkpoints import ROOT
 from documents import DOCUMENTS
 
+from minigpt.bench import scaling
 from minigpt.bench.report import markdown
 
 TABLE = markdown(json.loads((ROOT / "docs" / "speed.json").read_text()))
@@ -21,3 +22,8 @@ def test_no_document_has_other_rows():
     assert rows
     for path in DOCUMENTS:
         assert {*ROW.findall(path.read_text())} <= {*rows}, path.name
+
+
+def test_the_table_of_processes_is_that_of_its_document():
+    document = json.loads((ROOT / "docs" / "scaling.json").read_text())
+    assert f"\n{scaling.markdown(document)}\n" in (ROOT / "docs" / "parallel.md").read_text()
