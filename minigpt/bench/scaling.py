@@ -51,27 +51,7 @@ def scaling(
     for what, number in (("rounds", rounds), ("passes", passes)):
         if number < 1:
             raise InputError(f"{what} is {number}; it must be at least 1")
-    config, sizes = resolve(model), Pass(N=keys, logits="last", dtype="float32")
-    [alone] = on_devices(config, sizes, Split())
-    most, told_by = memory_here()
-    shared = {}
-    for P in sorted({1, *processes}):
-        Split(P).check(config)
-        shared[P] = config if strong else grown(config, P)
-        devices = on_devices(shared[P], sizes, Split(P))
-        share = matmul(alone.counts), alone.parameters
-        alike = all((matmul(device.counts), device.parameters) == share for device in devices)
-        chosen = P > 1 and config.experts  # by tokens, so that devices have more or less to do
-        if not strong and (chosen or not alike):
-            raise InputError(
-                f"of {P} times the heads, feed-forward columns and vocabulary of {model}, each of "
-                f"{P} processes has another share than one alone: take a dense model whose heads "
-                "have a width of their own, or --strong"
-            )
-        needed = sum(device.held["weights"] for device in devices)
-        if needed > most > 0:
-            room = f"more than {most:,}, {told_by}"
-            raise InputError(f"with {P} of them the weights take {needed:,} bytes, {room}")
+    shared = _shared(model, sorted({1, *processes}), keys, strong)
     jobs = {P: Job(one.values(), P, keys, passes) for P, one in shared.items()}
     load = os.getloadavg()[0]
     runs, speeds = _run(jobs, rounds)
@@ -88,6 +68,32 @@ def scaling(
         "cores": threads(),
         "load_before": load,
     }
+
+
+def _shared(model: str, processes: Sequence[int], keys: int, strong: bool) -> dict[int, Config]:
+    """What each number of processes is to share, once it is known that it can."""
+    config, sizes = resolve(model), Pass(N=keys, logits="last", dtype="float32")
+    [alone] = on_devices(config, sizes, Split())
+    most, told_by = memory_here()
+    shared = {}
+    for P in processes:
+        Split(P).check(config)
+        shared[P] = config if strong else grown(config, P)
+        devices = on_devices(shared[P], sizes, Split(P))
+        share = matmul(alone.counts), alone.parameters
+        alike = all((matmul(device.counts), device.parameters) == share for device in devices)
+        chosen = P > 1 and config.experts  # by tokens, so that devices have more or less to do
+        if not strong and (chosen or not alike):
+            raise InputError(
+                f"of {P} times the heads, feed-forward columns and vocabulary of {model}, each of "
+                f"{P} processes has another share than one alone: take a dense model whose heads "
+                "have a width of their own, or --strong"
+            )
+        needed = sum(device.held["weights"] for device in devices)
+        if needed > most > 0:
+            room = f"more than {most:,}, {told_by}"
+            raise InputError(f"with {P} of them the weights take {needed:,} bytes, {room}")
+    return shared
 
 
 def grown(config: Config, times: int) -> Config:
