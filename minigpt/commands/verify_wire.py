@@ -70,7 +70,9 @@ def run(
 
 def _legend(form: Wire) -> dict[str, str]:
     known = {name: what for name, what in form.of.legend.items() if name in form.letters}
-    known |= {"L": f"{one} + {other}" for one, other in KINDS if {one, other} <= known.keys()}
+    for one, other in KINDS:
+        if {one, other} <= known.keys():
+            known["L"] = f"{one} + {other}"
     return known | SYMBOLS
 
 

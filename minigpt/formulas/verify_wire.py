@@ -32,6 +32,7 @@ WHAT = {  # by role, whose result is summed, or for the head gathered
     "embed": "embedding rows",
     "out": "attention",
     "mlp": "feed-forward",
+    "experts": "experts",
     "shared": "shared experts",
     "head": "logits",
 }

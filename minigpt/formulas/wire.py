@@ -103,9 +103,11 @@ def _executed(operation: str, rank: int, size: int) -> Work:
     ledger, ring = Ledger(WIRE), OnPaper(rank, size)
     if operation == "all_reduce":
         all_reduce(Counted(ShapeArray((n,), np.float16), ledger), ring)
-    else:
+    elif operation == "all_gather":
         widths = [chunk(n, i, size) for i in range(size)]
         all_gather(Counted(ShapeArray((widths[rank],), np.float16), ledger), widths, ring)
+    else:
+        raise ValueError(f"{operation} has no closed form here")
     counts = ledger.snapshot()
     passed = counts.where(operation=SENT)
     return Work(sum(passed.bytes_read.values()) / 2, counts.cost.flops)
