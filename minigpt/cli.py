@@ -160,6 +160,8 @@ def verify(
     `program` and a tuple `arguments` of arrays is counted beside JAX and flopscope. With --machine,
     the processor is stepped through a decode step and a short prompt, of random weights, and is to
     execute what is counted, or what algebra says more. It takes a second for 100,000 instructions.
+    With --tensor-parallel, closed forms of what devices send each other are held against their
+    parts of the model, and what is published of it against both.
     """
     if machine:
         from minigpt.commands.verify_machine import run as step_through

@@ -13,9 +13,10 @@ from minigpt.commands.terminal import console, doing
 from minigpt.commands.verify import document, published, title, witnesses
 from minigpt.formulas.figures import named
 from minigpt.formulas.notation import KINDS, plain
+from minigpt.formulas.ring import SYMBOLS, r
 from minigpt.formulas.symbols import sizes
 from minigpt.formulas.verify_wire import WHAT, verify_wire
-from minigpt.formulas.wire import SYMBOLS, Wire, r, wire
+from minigpt.formulas.wire import Wire, wire
 from minigpt.models.config import Config
 from minigpt.planning.forward import Pass
 

@@ -35,7 +35,14 @@ SOURCES_OF_THE_WIRE = {
 
 UNITS_OF_THE_WIRE = {"numbers sent": "", "bytes sent": "B", "additions": "FLOP", "sums": ""}
 
-LAYER = ("out", "mlp", "experts", "shared")  # of the parts of a model, those that a layer sums
+LAYER = (
+    "norms",
+    "out",
+    "mlp",
+    "experts",
+    "shared",
+    "residual",
+)  # of the parts of a model, those that a layer sums
 
 # A source's rows, in the terms that all of them share.
 _kipply = partial(Published, "kipply", of="numbers sent", scope="token")

@@ -18,9 +18,10 @@ from minigpt.formulas.layers import one_of_each
 from minigpt.formulas.notation import plain
 from minigpt.formulas.published import Published
 from minigpt.formulas.published_wire import OF_THE_WIRE
+from minigpt.formulas.ring import P, r
 from minigpt.formulas.symbols import B, T, sizes
 from minigpt.formulas.verify import Case, Verification, Witness
-from minigpt.formulas.wire import Collective, P, Wire, r, wire
+from minigpt.formulas.wire import Collective, Wire, wire
 from minigpt.models.config import Config
 from minigpt.models.decoder_config import DecoderConfig
 from minigpt.parallel.divide import divided
@@ -30,10 +31,12 @@ from minigpt.planning.forward import Pass
 CASES, MOST = 8, 5  # models that are drawn, and devices of theirs
 WHAT = {  # by role, whose result is summed, or for the head gathered
     "embed": "embedding rows",
+    "norms": "norms over all heads",
     "out": "attention",
     "mlp": "feed-forward",
     "experts": "experts",
     "shared": "shared experts",
+    "residual": "attention and feed-forward at once",
     "head": "logits",
 }
 MEASURES: dict[str, Callable[[Collective], Any]] = {  # what a published formula is of

@@ -2,12 +2,11 @@
 
 Parts of small models of the architecture, of sizes that are drawn, run on shapes, those of all
 devices: sequences, tokens and what is cached are symbols, widths and devices numbers. What is
-summed or gathered at a place is so many B T numbers; it must be the width of the model or its
-vocabulary in each of the models drawn. What a device sends of n numbers is read off the ring
-alone, which each of P devices runs on a symbol n, whether P divides it or not.
+summed or gathered at a place is so many B T numbers: one, the width of the model or its vocabulary,
+as two models must say. What a device sends of n numbers is read off the ring alone, see `ring`.
 
-So at each P that is run the forms are proved for every B, T, N and n. That widths and the number
-of devices enter as said is tried: on several models, and at several P, see `law`.
+So the forms are proved for every B, T and N, of the models and at the P that are run; that widths
+and the number of devices enter as said is tried, on other models and at other P.
 """
 
 import random
@@ -21,96 +20,20 @@ import numpy as np
 import sympy
 from sympy import Expr, Symbol
 
-from counting import Counted, Counts, Ledger, ShapeArray
-from counting.ledger import CATEGORIES
-from minigpt.formulas.drawn import draw
+from counting import Counts, ShapeArray
+from minigpt.formulas.drawn import draw, with_sizes
 from minigpt.formulas.layers import one_of_each
+from minigpt.formulas.ring import WIRE, Work, law, n, of_device, r
 from minigpt.formulas.symbols import B, N, Symbolic, T, V, symbolic
 from minigpt.models.config import Config
 from minigpt.models.decoder_config import DecoderConfig
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.models.paths import layer_of
 from minigpt.models.routing import Dispatch, Experts
-from minigpt.parallel.collectives import all_gather, all_reduce
 from minigpt.parallel.communicators import OnPaper
 from minigpt.parallel.divide import build_part, divided
 from minigpt.planning.devices import SENT
 from minigpt.planning.forward import Pass, ready
-
-SYMBOLS = {"P": "devices that share each layer", "r": "(P - 1)/P"}
-P = Symbol("P", integer=True, positive=True)
-r = Symbol("r", positive=True)
-n = Symbol("n", integer=True, positive=True)
-WIRE = (*CATEGORIES, "wire")
-FOUND, HELD = (2, 3), (4, 5)  # devices that a line in P is found from, and held against
-
-
-def chunk(n: Any, i: int, size: int) -> Any:
-    """How many of n numbers the i-th of `size` devices has, as whole numbers can be divided."""
-    i %= size
-    return n * (i + 1) // size - n * i // size
-
-
-class Work(NamedTuple):
-    """What a device sends of n numbers, and how many of them it adds."""
-
-    sent: Any
-    added: Any
-
-
-def of_device(operation: str, n: Any, rank: int, size: int) -> Work:
-    """What one device does in an "all_reduce" or "all_gather" of n numbers, also of uneven chunks.
-
-    A device sends what it has or has been given, but for what the next one has, or has last.
-    """
-    after = chunk(n, rank + 1, size)
-    if operation == "all_gather":
-        return Work(n - after, n * 0)
-    return Work(2 * n - after - chunk(n, rank + 2, size), n - chunk(n, rank, size))
-
-
-@lru_cache
-def law(operation: str) -> Work:
-    """What a device does of n numbers on average, in n and r: exactly so where P divides n.
-
-    All devices together do so many times n as is a line in P, found from two P and held against
-    others; each device what `of_device` says.
-
-    Raises:
-        ValueError: it is no line, or a device does something else.
-    """
-    of_all = {}
-    for size in (*FOUND, *HELD):
-        ring = [_executed(operation, rank, size) for rank in range(size)]
-        if any(
-            sympy.expand(one - other) != 0
-            for rank, work in enumerate(ring)
-            for one, other in zip(work, of_device(operation, n, rank, size), strict=True)
-        ):
-            raise ValueError(f"{operation} on {size} devices is not what it is said to be")
-        of_all[size] = [sympy.expand(sum(each)) / n for each in zip(*ring, strict=True)]
-    lines = []
-    for number, (one, two) in enumerate(zip(*(of_all[size] for size in FOUND), strict=True)):
-        slope = (two - one) / (FOUND[1] - FOUND[0])
-        start = one - slope * FOUND[0]
-        if any(of_all[size][number] != start + slope * size for size in HELD):
-            raise ValueError(f"{operation} is no line in P")
-        lines.append(sympy.expand(n * (slope + start * (1 - r))))
-    return Work(*lines)
-
-
-def _executed(operation: str, rank: int, size: int) -> Work:
-    ledger, ring = Ledger(WIRE), OnPaper(rank, size)
-    if operation == "all_reduce":
-        all_reduce(Counted(ShapeArray((n,), np.float16), ledger), ring)
-    elif operation == "all_gather":
-        widths = [chunk(n, i, size) for i in range(size)]
-        all_gather(Counted(ShapeArray((widths[rank],), np.float16), ledger), widths, ring)
-    else:
-        raise ValueError(f"{operation} has no closed form here")
-    counts = ledger.snapshot()
-    passed = counts.where(operation=SENT)
-    return Work(sum(passed.bytes_read.values()) / 2, counts.cost.flops)
 
 
 class Collective(NamedTuple):
@@ -177,6 +100,7 @@ class Wire:
 
     @property
     def letters(self) -> dict[str, Symbol]:
+        """The symbols that it has, by name."""
         used = {s for c in self.collectives for e in c[2:] for s in sympy.sympify(e).free_symbols}
         return {str(s): s for s in used}
 
@@ -195,7 +119,7 @@ def wire(config: Config, logits: str = "all") -> Wire:
     """
     of = symbolic(config)
     first, second = (
-        _found(of, _small(config, random.Random(seed), size), size, logits, dtype)
+        _found(of, _small(config, random.Random(seed)), size, logits, dtype)
         for seed, size, dtype in ((0, 2, "float16"), (1, 3, "float32"))
     )
     if first != second:
@@ -203,19 +127,19 @@ def wire(config: Config, logits: str = "all") -> Wire:
     return Wire(of, first)
 
 
-def _small(config: Config, rng: random.Random, size: int) -> Config:
-    """A small model of the same architecture, a layer of each kind; all its widths differ."""
-    while True:
-        if isinstance(config, GPT2Config):
-            C, D, H, V = (rng.randint(1, 9) for _ in range(4))
-            small: Config = replace(
-                config, n_embd=H * D, n_layer=1, n_head=H, n_positions=C, vocab_size=size + V
-            )
-        else:
-            assert isinstance(config, DecoderConfig)
-            small = one_of_each(draw(one_of_each(config), rng).config)
-        if small.vocab_size >= size and small.vocab_size != small.width:
-            return small
+def _small(config: Config, rng: random.Random) -> Config:
+    """A small model of the same architecture, a layer of each kind.
+
+    Its vocabulary is larger than all else, and its width, where it is no product, than all but it.
+    """
+    C, D, H = (rng.randint(2, 9) for _ in range(3))
+    V, d = rng.randint(400, 500), rng.randint(200, 300)
+    if isinstance(config, GPT2Config):
+        return replace(config, n_embd=H * D, n_layer=1, n_head=H, n_positions=C, vocab_size=V)
+    assert isinstance(config, DecoderConfig)
+    few = one_of_each(config)
+    values = dict(draw(few, rng).values) | {"V": V}
+    return one_of_each(with_sizes(few, values | ({"d": d} if "d" in values else {})))
 
 
 def _found(
@@ -227,7 +151,7 @@ def _found(
     for rank in range(size):
         for path, counts in _passed(small, sizes, rank, size).by(str).items():
             sent[path] += sum(counts.bytes_read.values())
-    widths = {small.width: of.config.width, small.vocab_size: V}
+    widths = {1: sympy.Integer(1), small.width: of.config.width, small.vocab_size: V}
     found = []
     for path, nbytes in sent.items():
         module, _, operation = path.rpartition(".")
