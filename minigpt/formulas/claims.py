@@ -213,7 +213,8 @@ def explain(said: Expr, parts: Parts, idle: Parts, per_key: Expr = n) -> list[st
         return [f"execution gives {plain(_sum(parts))}"]
     lines = []
     for other in [m for m in theirs if m not in ours and not _who(m, idle)]:
-        for mine in [m for m in ours if m not in theirs and ours[m] == theirs[other]]:
+        alike = [m for m in ours if m not in theirs and ours[m] == theirs[other]]
+        for mine in sorted(alike, key=lambda m: len((other / m).free_symbols)):
             if wrong := _factors(other / mine):
                 lines.append(f"{_both(theirs.pop(other) * other, ours.pop(mine) * mine)}: {wrong}")
                 break
