@@ -149,6 +149,9 @@ def verify(
     past: Annotated[int | None, typer.Option(help="tokens in the cache before it")] = None,
     seed: Annotated[int | None, typer.Option(help="of the configurations drawn")] = None,
     peers: Annotated[bool, typer.Option("--peers", help="run the counters installed too")] = False,
+    tensor_parallel: Annotated[
+        int | None, typer.Option(help="instead, what so many devices send each other")
+    ] = None,
     json: options.JsonLast = False,
 ) -> None:
     """Hold every witness and published formula against execution.
@@ -157,13 +160,20 @@ def verify(
     `program` and a tuple `arguments` of arrays is counted beside JAX and flopscope. With --machine,
     the processor is stepped through a decode step and a short prompt, of random weights, and is to
     execute what is counted, or what algebra says more. It takes a second for 100,000 instructions.
+    With --tensor-parallel, closed forms of what devices send each other are held against their
+    parts of the model, and what is published of it against both.
     """
     if machine:
         from minigpt.commands.verify_machine import run as step_through
 
-        without_effect({"--peers": peers}, "--machine")
+        without_effect({"--peers": peers, "--tensor-parallel": tensor_parallel}, "--machine")
         raise typer.Exit(step_through(model, dtype, prompt, past, seed, as_json=json))
     without_effect({"--dtype": dtype}, "a verification without --machine")
+    if tensor_parallel is not None:
+        from minigpt.commands.verify_wire import run as verify_wire
+
+        without_effect({"--peers": peers}, "--tensor-parallel")
+        raise typer.Exit(verify_wire(model, tensor_parallel, prompt, past, seed, as_json=json))
     from minigpt.commands.verify import run
 
     raise typer.Exit(run(model, prompt, past, seed, peers, as_json=json))

@@ -20,8 +20,18 @@ from minigpt.formulas.notation import si
 from minigpt.formulas.other_counters import INSTALL, Reported
 from minigpt.formulas.published import SOURCES, Published
 from minigpt.formulas.published_decoders import SOURCES_OF_DECODERS
+from minigpt.formulas.published_wire import SOURCES_OF_THE_WIRE, UNITS_OF_THE_WIRE
 from minigpt.formulas.verify import Verification, Witness, verify
 from minigpt.schema import SCHEMA
+
+EVERY_SOURCE = SOURCES_OF_DECODERS | SOURCES | SOURCES_OF_THE_WIRE
+TERMS = (
+    "each is held in the terms of its source. matmul: 2mnp alone; all: every operation once, a "
+    "multiply-add as two. token: decoded at n keys; mean: of a sequence of n, on average. full: "
+    "every query against all keys; causal: against those it may see. training: 3 forward passes, "
+    "the backward pass as two; recomputed: the blocks run forward once more\n"
+    f"seconds and tokens on an {GPU.name}"
+)
 
 
 def run(
@@ -82,17 +92,22 @@ def _ratio(ratio: float | None) -> str:
 
 def tables(found: Verification) -> Group:
     """The witnesses, the published formulas, and the peers if they were asked."""
-    parts: list[RenderableType] = [_witnesses(found.witnesses), "", _claims(found.claims)]
+    parts: list[RenderableType] = [witnesses(found.witnesses), "", published(found.claims)]
     if found.peers:
         parts += ["", _peers(found.peers)]
+    return Group(Text(title(found)), "", *parts)
+
+
+def title(found: Verification) -> str:
+    """Of what the verdict is, and which."""
     verdict = "every witness agrees" if found.agrees else "A WITNESS DIFFERS"
-    title = f"{found.model}: {verdict}; configurations drawn with seed {found.seed}"
-    return Group(Text(title), "", *parts)
+    return f"{found.model}: {verdict}; configurations drawn with seed {found.seed}"
 
 
-def _witnesses(witnesses: list[Witness]) -> Table:
+def witnesses(found: list[Witness]) -> Table:
+    """Each claim, on how many cases it was tried, and what was found."""
     made = table("witnesses", "cases", "", justify="left")
-    for witness in witnesses:
+    for witness in found:
         if witness.skipped:
             verdict = f"skipped: {witness.skipped}"
         elif witness.smallest is None:
@@ -104,8 +119,14 @@ def _witnesses(witnesses: list[Witness]) -> Table:
     return made
 
 
-def _claims(claims: list[Claim]) -> Table:
-    made = table("published, and how it differs", "n", "published", "executed", "%")
+def published(claims: list[Claim], at_each: str = "n", terms: str = TERMS) -> Table:
+    """What is published beside execution, at each n that it was held at, with its sources.
+
+    Args:
+        at_each: the name of n.
+        terms: in which formulas are held, to be said below.
+    """
+    made = table("published, and how it differs", at_each, "published", "executed", "%")
     for column in made.columns[1:]:
         column.no_wrap = True
     made.leading = 1
@@ -113,7 +134,7 @@ def _claims(claims: list[Claim]) -> Table:
         at = list(held)
         if len({(claim.value, claim.executed) for claim in at}) == 1:
             del at[1:]  # the same whatever n is
-        unit = UNITS[row.of]
+        unit = (UNITS | UNITS_OF_THE_WIRE)[row.of]
         formula = row.formula.replace("**2", "²").replace("*", "·")
         head = f"{row.source}, {row.where}"
         made.add_row(
@@ -124,19 +145,13 @@ def _claims(claims: list[Claim]) -> Table:
             _lines(_percent(claim.deviation) for claim in at),
         )
     named_in = {claim.published.source for claim in claims}
-    of_all = {k: s for k, s in SOURCES_OF_DECODERS.items() if k in named_in} | SOURCES
+    of_all = {key: source for key, source in EVERY_SOURCE.items() if key in named_in}
     sources = "\n".join(f"{key}: {', '.join(map(str, s))}" for key, s in of_all.items())
-    made.caption = f"{TERMS}\nseconds and tokens on an {GPU.name}\n{sources}"
+    made.caption = f"{terms}\n{sources}"
     made.caption_justify = "left"
     return made
 
 
-TERMS = (
-    "each is held in the terms of its source. matmul: 2mnp alone; all: every operation once, a "
-    "multiply-add as two. token: decoded at n keys; mean: of a sequence of n, on average. full: "
-    "every query against all keys; causal: against those it may see. training: 3 forward passes, "
-    "the backward pass as two; recomputed: the blocks run forward once more"
-)
 SCOPES = {
     "token": "a decoded token",
     "mean": "a mean token of a sequence",
@@ -200,7 +215,7 @@ def _claim(claim: Claim) -> dict[str, Any]:
     del row["model"]  # the one that is verified
     return {
         "source": row["source"],
-        "title": (SOURCES | SOURCES_OF_DECODERS)[row["source"]].title,
+        "title": EVERY_SOURCE[row["source"]].title,
         **row,
         "n": claim.n,
         "value": claim.value,

@@ -43,6 +43,7 @@ class Claim(NamedTuple):
     What is executed is a forward pass; training is so many of them, see `PASSES`.
 
     Attributes:
+        n: keys; or devices, of what is published of the arrays that they send.
         value, executed: in FLOP, bytes, parameters, seconds or tokens; exact where whole.
         executed_form: what execution gives as a formula.
         deviation: of `value` from `executed` in percent; None where nothing is executed.
@@ -100,7 +101,7 @@ def rows_of(config: Config) -> list[Published]:
     """What is published of such models: of decoders, that of a whole pass in letters they have."""
     if isinstance(config, GPT2Config):
         return [*PUBLISHED]
-    known = _letters(symbolic(config)).keys() | {"P", "n"}
+    known = in_sources(symbolic(config)).keys() | {"P", "n"}
     return [
         row
         for row in (*OF_DECODERS, *PUBLISHED)
@@ -111,8 +112,8 @@ def rows_of(config: Config) -> list[Published]:
     ]
 
 
-def _letters(of: Symbolic) -> dict[str, Any]:
-    """What a source calls the sizes of a model, in its symbols."""
+def in_sources(of: Symbolic) -> dict[str, Any]:
+    """What sources call the sizes of a model, in its symbols."""
     own = of.letters
     heads = own["H"] if "H" in own else own["K"] * own.get("G", 1)
     layers = sympy.Add(*of.times.values())
@@ -122,7 +123,7 @@ def _letters(of: Symbolic) -> dict[str, Any]:
 
 def claimed(row: Published, forms: Formulas) -> Expr:
     """A published formula in the symbols of `formulas`, n, and the hardware's A, W and M."""
-    known = {str(s): s for s in (n, A, W, M)} | _letters(forms.of) | {"P": _sum(forms.tensors)}
+    known = {str(s): s for s in (n, A, W, M)} | in_sources(forms.of) | {"P": _sum(forms.tensors)}
     return sympy.expand(sympy.sympify(row.formula, locals=known))
 
 
@@ -212,7 +213,8 @@ def explain(said: Expr, parts: Parts, idle: Parts, per_key: Expr = n) -> list[st
         return [f"execution gives {plain(_sum(parts))}"]
     lines = []
     for other in [m for m in theirs if m not in ours and not _who(m, idle)]:
-        for mine in [m for m in ours if m not in theirs and ours[m] == theirs[other]]:
+        alike = [m for m in ours if m not in theirs and ours[m] == theirs[other]]
+        for mine in sorted(alike, key=lambda m: len((other / m).free_symbols)):
             if wrong := _factors(other / mine):
                 lines.append(f"{_both(theirs.pop(other) * other, ours.pop(mine) * mine)}: {wrong}")
                 break

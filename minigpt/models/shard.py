@@ -81,7 +81,7 @@ class Shard(int):
         if not self.pieces:
             return Shard(each)
         if self == few * each and self.pieces == (few * each).pieces:
-            return each
+            return each if isinstance(groups, Shard) else Shard(each, (0, each))
         first = few.pieces[0][0] * each
         if len(few.pieces) == len(self.pieces) == 1 and few == 1:
             [(start, stop)] = self.pieces

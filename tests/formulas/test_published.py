@@ -112,6 +112,8 @@ def test_explain_names_every_term_of_a_difference():
         "extra 5 L: layers",
     ]
     assert explain(sum(parts.values()), parts, {}) == []
+    parts = {"values": L * V, "scores": L * d * n}  # what differs in one letter comes first
+    assert explain(L * d, parts, {})[0].startswith("L d should be L d n: a factor n is missing")
 
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: f"{row.source} {row.where}")
