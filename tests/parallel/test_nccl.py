@@ -16,13 +16,20 @@ import numpy as np
 import pytest
 from checkpoints import MINIGPT, ROOT, checkpoint, environment
 from gpu import FAKES, stand_in  # noqa: F401
+from helpers import numbers
 from rings import on_each
+from safetensors.numpy import save_file
 from worlds import in_processes
 
 from counting import Counted, Ledger
 from counting.ledger import CATEGORIES
 from minigpt import InputError, generate, load
+from minigpt.checkpoint.tensors import tensors
+from minigpt.formulas.drawn import draw
+from minigpt.inference.rank import Rank
+from minigpt.models.architectures import PRESETS, build
 from minigpt.parallel.collectives import all_gather, all_reduce
+from minigpt.parallel.divide import divided
 
 DTYPES = ("float32", "float64", "float16", "int8", "int64", "bool", ml_dtypes.bfloat16)
 
@@ -126,6 +133,45 @@ def test_the_shipped_model_on_several_gpus_says_what_it_says_on_one(nccl, cupy, 
             assert a.counts.bytes_read["wire"] == b.counts.bytes_read["wire"]
             assert a.counts.bytes_written["wire"] == b.counts.bytes_written["wire"]
     assert sorted(cupy.cuda.USED) == list(range(size))
+
+
+FAMILIES = "cohere2", "deepseek_v3", "gemma3_text", "gpt_neox", "gpt_oss", "mixtral", "qwen3"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_find_on_two_gpus_what_numpy_finds(nccl, tmp_path, family):
+    rng = random.Random(family)
+    preset = next(x for x in PRESETS.values() if x.values()["model_type"] == family)
+    config = draw(preset, rng).config
+    while config.vocab_size < 2 or any(0 in shape for shape in shapes_of(config, 2)):
+        config = draw(preset, rng).config
+    make, file = numbers(0, config.vocab_size), tmp_path / "model.safetensors"
+    weights = {key: make(shape, "f4") for key, shape in config.shapes().items()}
+    save_file(weights, file)
+    prompts = [make((2, T), int) for T in (3, 2, 1)]
+
+    def logits(forward, model):
+        cache = model.new_cache(2, 6)
+        return [forward(tokens, cache, "all") for tokens in prompts]
+
+    def run(world):
+        rank, ledger = Rank(world, "cuda", "float32", None), Ledger((*CATEGORIES, "wire"))
+        held = rank.hold(config, dict(tensors(file)), "float32", lambda *_: None)
+        held = {key: Counted(array, ledger) for key, array in held}
+        model = rank.build(config, held)
+        return [x.data.get() for x in logits(rank.forward(model, held), model)]
+
+    one = build(config, weights)
+    here, ranks = logits(one, one), in_processes(2, run)
+    for found in ranks:
+        for x, y, z in zip(found, here, ranks[0], strict=True):
+            np.testing.assert_allclose(x, y, atol=1e-4 * max(1, np.abs(y).max()))
+            assert np.array_equal(x, z)
+
+
+def shapes_of(config, size):
+    """Of every tensor, of every part."""
+    return [x for rank in range(size) for x in divided(config, rank, size).shapes().values()]
 
 
 # What is wrong.
