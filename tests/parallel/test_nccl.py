@@ -3,12 +3,14 @@
 No GPU code runs. `tests/inference/test_cupy.py` binds each call to the installed library's.
 """
 
+import gc
 import json
 import random
 import re
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import ml_dtypes
@@ -87,6 +89,15 @@ def test_a_message_without_the_other_would_wait(nccl, cupy):
     nccl.groupStart()
     with pytest.raises(nccl.NcclError, match="invalid argument"):
         one.send(0, 0, 1, 0, 0)
+
+
+def test_a_ring_is_kept_until_the_process_ends(nccl):
+    """To let go of it, as where an error ends a process, waits for GPUs that wait for it."""
+    from minigpt.parallel.nccl import NCCL
+
+    kept = [weakref.ref(ring._ring) for ring in in_processes(2, NCCL)]
+    gc.collect()
+    assert all(ring() for ring in kept)
 
 
 @pytest.mark.parametrize("seed", range(4))
