@@ -10,6 +10,7 @@ written: what each function of the stand-in takes, and what numbers it has by CU
 import inspect
 import json
 import sys
+import threading
 from functools import wraps
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ import cupy
 import numpy as np
 from families import CASES, read, tiny
 from helpers import numbers
+from worlds import in_processes
 
 from counting import Counted, Ledger
 from minigpt.checkpoint.dtypes import NUMPY
@@ -24,7 +26,7 @@ from minigpt.inference.device import DTYPES, place
 from minigpt.models.architectures import build
 
 FOUND = {}  # calls, each once: a dictionary keeps the order
-INSIDE = []  # the stand-in calls itself too
+INSIDE = threading.local()  # `name` is of the call that runs: the stand-in calls itself too
 
 
 def kind(x):
@@ -47,14 +49,14 @@ def kind(x):
 def recorded(name, function):
     @wraps(function)
     def call(*args, **options):
-        if INSIDE:
+        if getattr(INSIDE, "name", None):
             return function(*args, **options)
         said = [kind(x) for x in args], {key: kind(x) for key, x in options.items()}
-        INSIDE.append(name)
+        INSIDE.name = name
         try:
             result = function(*args, **options)
         finally:
-            INSIDE.pop()
+            INSIDE.name = None
         FOUND.setdefault(json.dumps([name, *said, kind(result)]))
         return result
 
@@ -120,7 +122,8 @@ def parameters():
 
 def constants():
     """Numbers that the stand-in has by CUDA's names."""
-    spaces = {"cupy.cuda.cublas": cupy.cuda.cublas, "cupy.cuda.runtime": cupy.cuda.runtime}
+    libraries = ("cublas", "runtime", "nccl")
+    spaces = {f"cupy.cuda.{name}": getattr(cupy.cuda, name) for name in libraries}
     return {
         f"{name}.{key}": value
         for name, space in spaces.items()
@@ -159,6 +162,17 @@ def generated():
         pool.now()
 
 
+def in_parts():
+    """Tokens of the shipped model, on two GPUs."""
+    from minigpt import generate, load
+
+    def run(world):
+        list(generate(load(device="cuda", dtype="float16", ring=world), "To", max_new_tokens=2))
+
+    cupy.cuda.MACHINE["devices"] = 2
+    in_processes(2, run)
+
+
 def stages():
     """What a visit runs in this process."""
     from importlib import import_module
@@ -183,5 +197,6 @@ if __name__ == "__main__":
     passes()
     generated()
     stages()
+    in_parts()
     said["calls"] = [json.loads(call) for call in FOUND]
     json.dump(said, sys.stdout, indent=1)

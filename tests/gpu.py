@@ -14,6 +14,7 @@ ROOMS = (
     "minigpt.fast.cuda.launch",
     "minigpt.fast.cuda.prompts",
     "minigpt.fast.cuda.step",
+    "minigpt.parallel.nccl",
 )
 
 

@@ -24,8 +24,8 @@ from minigpt.models.gpt2_config import GPT2Config
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 SCRIPT = SCRIPTS / "gpu_check.py"
 STAGES = ["environment", "ceilings", "barriers", "alone", "jobs", "correctness", "counted"]
-STAGES += ["memory", "decode", "prefill", "compiled", "operations", "calls", "counters"]
-STAGES += ["sanitizer"]
+STAGES += ["memory", "decode", "prefill", "compiled", "operations", "calls", "ring"]
+STAGES += ["counters", "sanitizer"]
 
 NCU = """#!{python}
 import subprocess, sys
@@ -508,6 +508,26 @@ def test_the_fast_step_decodes_beside_the_reference(fast, gpu_visit):
     visit.rounds = 1
     _, *found = gpu_visit("speed").decode(visit)
     assert {"fast", "fast, kernel", "fast, graph"} <= found[-1]["39 keys"]["times"].keys()
+
+
+def test_all_gpus_are_a_ring_of_nccl(cupy, gpu_visit, monkeypatch):
+    stage = gpu_visit("ring")
+    monkeypatch.setitem(cupy.cuda.MACHINE, "devices", 3)
+    [found] = stage.ring(tiny(gpu_visit))
+    assert found["size"] == 3
+    assert found["rows"][0][:2] == ("NCCL 0.0, a ring of 3", "all arrives as it was sent")
+    own = stage.NCCL.exchange
+
+    def broken(self, x, width):
+        came = own(self, x, width)
+        return cupy.zeros(width, x.dtype) if x.dtype == np.float16 else came
+
+    monkeypatch.setattr(stage.NCCL, "exchange", broken)
+    [found] = stage.ring(tiny(gpu_visit))
+    assert found["error"] == "WRONG: 1 of float16, 1000 of float16, 1000003 of float16"
+    monkeypatch.setattr(cupy.cuda.nccl, "available", False)
+    [found] = stage.ring(tiny(gpu_visit))
+    assert found == {"missing": "nccl", "rows": [("NCCL", "not run", "CuPy finds no NCCL")]}
 
 
 def test_pinned_memory_is_measured_in_a_block_that_cupy_does_not_round(cupy, gpu_visit):

@@ -67,6 +67,7 @@ GPU = (
     "minigpt/fast/**/*.py",
     "counting/cupy_memory.py",
     "minigpt/inference/device.py",
+    "minigpt/parallel/nccl.py",
     "scripts/gpu_check.py",
     "scripts/gpu_visit/*.py",
 )

@@ -79,24 +79,31 @@ class Host:
 
 
 class Cuda:
-    """The current NVIDIA GPU. See `Device`.
+    """An NVIDIA GPU. See `Device`.
 
     Args:
         dtype: of matrices and KV cache.
         engine: what runs a pass: the model's own code, "reference", or in its place, "fast", one
             kernel for a decode step where it knows all of a step. No GPU has run that kernel yet.
+        among: which of how many processes of this machine it is for: each takes the GPU of its
+            number. Without, it is the current one.
 
     Attributes:
         name: what its driver calls it.
         capability: of its instruction set, 86 for 8.6.
 
     Raises:
-        InputError: CuPy, its libraries, the driver or the GPU is missing or too old; or the dtype
+        InputError: CuPy, its libraries, the driver or a GPU is missing or too old; or the dtype
             is none of `DTYPES`, or not of this GPU; or there is no such engine, or not for this
             dtype.
     """
 
-    def __init__(self, dtype: str = "float16", engine: str = "reference") -> None:
+    def __init__(
+        self,
+        dtype: str = "float16",
+        engine: str = "reference",
+        among: tuple[int, int] | None = None,
+    ) -> None:
         if dtype not in DTYPES:
             raise InputError(
                 f"--device cuda holds weights in {', '.join(DTYPES)}, not in {dtype}: "
@@ -108,7 +115,7 @@ class Cuda:
             raise InputError(f"--engine fast multiplies float16, not {dtype}")
         if engine == "fast" and not find_spec("llvmlite"):
             raise InputError("--engine fast records a step: pip install -e '.[fast]' in the clone")
-        self._cupy, self.engine = _cupy(), engine
+        self._cupy, self.engine = _cupy(among), engine
         properties = self._cupy.cuda.runtime.getDeviceProperties(self._cupy.cuda.get_device_id())
         self.name = properties["name"].decode()
         self.capability = int(self._cupy.cuda.Device().compute_capability)
@@ -124,11 +131,9 @@ class Cuda:
 
         total, done = sum(tensor.nbytes for tensor in stored.values()), 0
         for key, tensor in stored.items():
-            # What is cut before it multiplies, a view of these can do too.
-            way = config.layout(key, len(tensor.shape))
-            matrix = way is not None or key.endswith("kv_b_proj.weight")
+            matrix = multiplies(config, key, len(tensor.shape))
             held = self.put(tensor.read(NUMPY[dtype if matrix else "float32"]), matrix)
-            if self.engine == "fast" and way == "columns":
+            if self.engine == "fast" and config.layout(key, len(tensor.shape)) == "columns":
                 held.data = held.data.T.copy(order="C").T  # its rows one after another, (out, in)
             yield key, held
             done += tensor.nbytes
@@ -197,6 +202,14 @@ def place(device: str, dtype: str = "float32", engine: str | None = None) -> Hos
     raise InputError(f"unknown device {device!r}: cpu or cuda")
 
 
+def multiplies(config: Any, key: str, axes: int) -> bool:
+    """Whether a tensor of so many axes is held as a matrix on a GPU.
+
+    What is cut before it multiplies is one: a view of these can do too.
+    """
+    return config.layout(key, axes) is not None or key.endswith("kv_b_proj.weight")
+
+
 def witness(device: str) -> AbstractContextManager[Any]:
     """What is told of every allocation on `device` in a `with` block: `Allocations` or `Pool`.
 
@@ -218,8 +231,8 @@ def to_host(array: Any) -> np.ndarray:
     return array.get() if hasattr(array, "get") else array
 
 
-def _cupy() -> Any:
-    """CuPy, once it is known to work here.
+def _cupy(among: tuple[int, int] | None = None) -> Any:
+    """CuPy, once it is known to work here, on the GPU that `Cuda` says.
 
     Raises:
         InputError: it does not, and what to do.
@@ -250,6 +263,14 @@ def _cupy() -> Any:
         raise InputError(f"--device cuda finds no GPU: {_line(error)}") from None
     if not found:
         raise InputError("--device cuda needs an NVIDIA GPU: the driver finds none")
+    if among:
+        number, processes = among
+        if processes > found:
+            raise InputError(
+                f"each of {processes} processes on a machine needs a GPU of its own, and it has "
+                f"{found}: mpiexec -n {found}, or more machines"
+            )
+        cupy.cuda.Device(number).use()
     capability = int(cupy.cuda.Device().compute_capability)
     least = 75 if wheel >= 13000 else 53  # what CUDA 13 compiles for; what multiplies float16
     if capability < least:

@@ -94,8 +94,9 @@ def load(
         device: "cpu" or "cuda".
         revision: branch, tag or commit on the hub.
         engine: what runs a pass on cuda, "reference" (as usual) or "fast": see `device.Cuda`.
-        ring: of devices that share the model, each with a part in float32 on its cpu; what they
-            pass on is in category "wire" of the ledger. The configuration stays the whole model's.
+        ring: of devices that share the model, each with a part, in float32 on its cpu; on cuda,
+            of processes of MPI, each with a GPU. What they pass on is in category "wire" of the
+            ledger. The configuration stays the whole model's.
         progress: called with the bytes loaded so far and the bytes in all.
 
     Raises:

@@ -6,38 +6,60 @@ import numpy as np
 
 from counting import Counts
 from counting.views import flops, matmul
+from minigpt.checkpoint.dtypes import NUMPY
 from minigpt.checkpoint.tensors import Held, Progress, Stored, Tensor
 from minigpt.errors import InputError
-from minigpt.inference.device import Host
+from minigpt.inference.device import Cuda, Forward, Host, multiplies
 from minigpt.models.config import Config
 from minigpt.models.model import Model
 from minigpt.models.shard import Shard
-from minigpt.parallel.communicators import Communicator
+from minigpt.parallel.communicators import MPI, Communicator
 from minigpt.parallel.divide import build_part, cut, divided
 from minigpt.planning.devices import SENT, sent_by
 
 
-class Rank(Host):
-    """A device that runs the model's own code, without kernels, on its part in float32.
+class Rank:
+    """A device that runs the model's own code, without kernels, on its part. See `Device`.
+
+    On the CPU matrices are float32, on GPUs as `Cuda` has them; each process takes a GPU.
 
     Raises:
-        InputError: another device, dtype or engine was asked for.
+        InputError: another device, dtype or engine was asked for, or cannot be had.
     """
 
     def __init__(self, ring: Communicator, device: str, dtype: str, engine: str | None) -> None:
-        if (device, dtype, engine) != ("cpu", "float32", None):
+        self.ring, self._gpu = ring, None
+        if device == "cuda" and engine != "fast" and isinstance(ring, MPI):
+            self._gpu = Cuda(dtype, among=ring.on_machine())
+            from minigpt.parallel.nccl import NCCL  # it imports CuPy
+
+            self.ring = NCCL(ring)
+        elif (device, dtype, engine) != ("cpu", "float32", None):
             asked = " ".join(filter(None, (device, dtype, engine)))
-            raise InputError(f"parts of a model run on cpu in float32 alone, not on {asked}")
-        self.ring = ring
+            raise InputError(
+                "parts of a model run on cpu in float32, or in processes of MPI on cuda by the "
+                f"reference, not on {asked}"
+            )
+        on = self._gpu or Host()
+        self.name, self.stopwatch = on.name, on.stopwatch
 
     def _part(self, config: Config) -> Config:
         return divided(config, self.ring.rank, self.ring.size)
 
     def hold(self, config: Config, stored: Stored, dtype: str, progress: Progress) -> Held:
         """The parts of the tensors of a checkpoint, cut as they are read."""
+        part, gpu = self._part(config), self._gpu
+        if gpu:
+            _require_some(config, self.ring.size)
         total, done = sum(tensor.nbytes for tensor in stored.values()), 0
-        for key, shape in self._part(config).shapes().items():
-            yield key, read_part(stored[key], shape)
+        for key, shape in part.shapes().items():
+            held = read_part(stored[key], shape)
+            if gpu:
+                matrix = multiplies(part, key, len(shape))
+                with np.errstate(over="ignore"):  # infinities show in the logits
+                    held = held.astype(NUMPY[dtype if matrix else "float32"], copy=False)
+                held = gpu.put(held, matrix)
+            yield key, held
             done += stored[key].nbytes
             progress(done, total)
 
@@ -45,9 +67,22 @@ class Rank(Host):
         """The model of these parts, which adds up what all devices find."""
         return build_part(config, self._part(config), weights, self.ring)
 
-    def forward(self, model: Model, weights: Any) -> Model:
-        """The model itself."""
-        return model
+    def forward(self, model: Model, weights: Any) -> Forward:
+        """The model itself; on a GPU, tokens are taken there, where rows of parts are chosen."""
+        gpu = self._gpu
+        if gpu is None:
+            return model
+        return lambda tokens, cache, logits="last": model(gpu.put(tokens), cache, logits)
+
+    def free(self) -> None:
+        """It is not known what a part needs, so nothing is asked for."""
+
+
+def _require_some(config: Config, size: int) -> None:
+    """Raises InputError if one of so many GPUs, which multiply no empty matrix, would have one."""
+    for part in (divided(config, rank, size) for rank in range(size)):
+        if empty := [key for key, shape in part.shapes().items() if 0 in shape]:
+            raise InputError(f"of {size} GPUs one would have no part of {empty[0]}: take fewer")
 
 
 def read_part(tensor: Tensor, shape: tuple[Any, ...]) -> np.ndarray:

@@ -87,6 +87,13 @@ class MPI:
         """What each process says, in the order of ranks; it is no part of what is counted."""
         return self.world.allgather(value)
 
+    def on_machine(self) -> tuple[int, int]:
+        """Which of how many processes of one machine it is, from 0 on."""
+        from mpi4py.MPI import COMM_TYPE_SHARED
+
+        here = self.world.Split_type(COMM_TYPE_SHARED)
+        return here.Get_rank(), here.Get_size()
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """A `with` block that ends all processes, if an error ends it in one that then ends too.

@@ -59,9 +59,10 @@ STAGES = {
     "memory": Stage("truth", 10, "ledger, pool and driver; what operations hide"),
     "decode": Stage("speed", 60, "tokens a second at 1, half and all keys, in turn", True),
     "prefill": Stage("speed", 40, "half a context at once", True),
-    "compiled": Stage("speed", 80, "decode steps beside transformers, compiled"),
+    "compiled": Stage("speed", 75, "decode steps beside transformers, compiled"),
     "operations": Stage("speed", 20, "seconds of each operation of a step and of a prefill"),
     "calls": Stage("ceilings", 10, "what a call costs on the host and on the device"),
+    "ring": Stage("ring", 5, "arrays passed on by NCCL between all GPUs here, or by one to itself"),
     "counters": Stage("counters", 90, "FLOP and DRAM bytes by Nsight Compute, 4 layers"),
     "sanitizer": Stage("sanitizer", 40, "compute-sanitizer on a step of a tiny model"),
 }

@@ -60,7 +60,7 @@ def test_the_shipped_model_in_parts_says_what_it_says():
 
 @pytest.mark.parametrize("asked", [{"dtype": "int8"}, {"device": "cuda"}, {"engine": "fast"}])
 def test_parts_are_of_float32_on_the_cpu(asked):
-    with pytest.raises(InputError, match="parts of a model run on cpu in float32 alone, not"):
+    with pytest.raises(InputError, match=r"parts of a model run on cpu in float32, or .*, not on"):
         load(ring=Alone(), **asked)
 
 

@@ -211,6 +211,7 @@ UFUNCS = {
     for name in (
         *("add", "subtract", "multiply", "divide", "negative", "exp", "log", "tanh", "sqrt"),
         *("sin", "cos", "maximum", "minimum", "equal", "not_equal"),
+        *("greater_equal", "less", "bitwise_and"),
     )
 } | {"matmul": matmul}
 
@@ -219,6 +220,7 @@ def _operators():
     """Operators as CuPy's: with its own kind at once, with others by NumPy's protocol."""
     names = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide"}
     names |= {"matmul": "matmul", "eq": "equal", "ne": "not_equal"}
+    names |= {"ge": "greater_equal", "lt": "less", "and": "bitwise_and"}
 
     def forward(ufunc):
         return lambda self, other: ufunc(self, other)
@@ -229,7 +231,7 @@ def _operators():
     for short, name in names.items():
         ufunc = getattr(np, name)
         setattr(ndarray, f"__{short}__", forward(ufunc))
-        if short not in ("eq", "ne"):
+        if short not in ("eq", "ne", "ge", "lt"):
             setattr(ndarray, f"__r{short}__", backward(ufunc))
     ndarray.__neg__ = lambda self: np.negative(self)
 
@@ -243,6 +245,10 @@ def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0):
 
 def asarray(a, dtype=None, order=None):
     return a if isinstance(a, ndarray) and dtype is None else array(a, dtype)
+
+
+def ascontiguousarray(a, dtype=None):
+    return a if a.flags.c_contiguous else a.copy()
 
 
 def empty(shape, dtype=float, order="C"):
@@ -262,6 +268,12 @@ def empty_like(prototype, dtype=None, order="K", subok=None, shape=None):
     if subok is not None:
         raise TypeError("subok is not supported yet")
     return empty(prototype.shape if shape is None else shape, dtype or prototype.dtype)
+
+
+def zeros_like(a, dtype=None, order="K", subok=None, shape=None):
+    made = empty_like(a, dtype, order, subok, shape)
+    made.fill(0)
+    return made
 
 
 def ones_like(a, dtype=None, order="K", subok=None, shape=None):
@@ -306,6 +318,10 @@ def cumsum(a, axis=None, dtype=None, out=None):
     return result
 
 
+def concatenate(tup, axis=0):
+    return _new(np.concatenate([_bare(a) for a in tup], axis))
+
+
 def copy(a, order="K"):
     return a.copy(order)
 
@@ -324,7 +340,8 @@ add = UFUNCS["add"]
 FUNCTIONS = {
     **{name: globals()[name] for name in ("sum", "max", "mean", "argmax", "where", "tril")},
     **{name: globals()[name] for name in ("take", "take_along_axis", "cumsum", "copy", "copyto")},
-    **{name: globals()[name] for name in ("empty_like", "ones_like", "may_share_memory")},
+    **{name: globals()[name] for name in ("empty_like", "zeros_like", "ones_like")},
+    **{name: globals()[name] for name in ("concatenate", "may_share_memory")},
 }
 
 

@@ -1,8 +1,8 @@
 """The parts of `cupy.cuda` that are used: runtime, pool, hooks, streams, events, cuBLAS.
 
 `FAKE_CUDA` says what machine it is: a JSON object with `driver`, `wheel`, `devices`,
-`capability`, `memory` in bytes, `libraries`, and `kernels`: those that end in an error, a crash or
-never, by name. As on a GPU an error is raised by the next call, and by all that follow.
+`capability`, `memory` in bytes, `libraries`, `nccl`, and `kernels`: those that end in an error, a
+crash or never, by name. As on a GPU an error is raised by the next call, and by all that follow.
 """
 
 import ctypes
@@ -15,6 +15,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from cupy.nccl import nccl
+
 MACHINE = {
     "driver": 13000,
     "wheel": 13000,
@@ -22,9 +24,11 @@ MACHINE = {
     "capability": "86",
     "memory": 12 * 2**30,
     "libraries": True,
+    "nccl": True,
     "kernels": {},
 } | json.loads(os.environ.get("FAKE_CUDA", "{}"))
 
+nccl.available = MACHINE["nccl"]
 NAME = b"stand-in for a GPU (no GPU code ran)"
 CONTEXT = 300_000_000  # bytes that the driver takes for itself
 
@@ -242,6 +246,7 @@ def get_elapsed_time(start_event, end_event):
 
 class Stream:
     null = None
+    ptr = 0
 
     def __init__(self, null=False, non_blocking=False):
         pass
@@ -266,11 +271,17 @@ def get_current_stream():
 # The device and its libraries
 
 
+USED = []  # numbers of devices that were made the current one
+
+
 class Device:
     def __init__(self, device=0):
         self.id = device
 
     compute_capability = property(lambda self: MACHINE["capability"])
+
+    def use(self):
+        USED.append(self.id)
 
     def synchronize(self):
         pass
