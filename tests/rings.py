@@ -13,7 +13,7 @@ class Ring:
         """The ring of some devices, this one among them."""
         return Ring(self.me, devices, self.queues)
 
-    def exchange(self, x, width, distance):
+    def exchange(self, x, width, distance=1):
         after, before = (self.devices[(self.rank + d) % self.size] for d in (distance, -distance))
         self.queues[self.me, after].put(x.copy())
         received = self.queues[before, self.me].get(timeout=60)

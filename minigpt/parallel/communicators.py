@@ -30,7 +30,7 @@ class Communicator(Protocol):
     @property
     def size(self) -> int: ...
 
-    def exchange(self, x: Any, width: int, distance: int) -> Any:
+    def exchange(self, x: Any, width: int, distance: int = 1) -> Any:
         """Sends `x` (n,) so many devices on; gives what comes from as many before (width,)."""
 
 
@@ -41,7 +41,7 @@ class Alone:
     rank = 0
     size = 1
 
-    def exchange(self, x: Any, width: int, distance: int) -> Any:
+    def exchange(self, x: Any, width: int, distance: int = 1) -> Any:
         return x.copy()
 
 
@@ -52,7 +52,7 @@ class OnPaper:
     rank: int
     size: int
 
-    def exchange(self, x: Any, width: int, distance: int) -> ShapeArray:
+    def exchange(self, x: Any, width: int, distance: int = 1) -> ShapeArray:
         return ShapeArray((width,), x.dtype)
 
 
@@ -76,7 +76,7 @@ class MPI:
         COMM_WORLD.Barrier()  # from here on all have what they share
         _unname()
 
-    def exchange(self, x: np.ndarray, width: int, distance: int) -> np.ndarray:
+    def exchange(self, x: np.ndarray, width: int, distance: int = 1) -> np.ndarray:
         received = np.empty(width, x.dtype)
         after, before = ((self.rank + far) % self.size for far in (distance, -distance))
         sent, came = (a.view(np.uint8) for a in (np.ascontiguousarray(x), received))  # any dtype
