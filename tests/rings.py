@@ -1,30 +1,37 @@
-"""Devices as threads of this process, each with a queue from the one before."""
+"""Devices as threads of this process, each with a queue from each other one."""
 
 from queue import Queue
 from threading import Thread
 
 
 class Ring:
-    def __init__(self, rank, queues):
-        self.rank, self.size, self.queues = rank, len(queues), queues
+    def __init__(self, me, devices, queues):
+        self.me, self.devices, self.queues = me, devices, queues
+        self.rank, self.size = devices.index(me), len(devices)
 
-    def exchange(self, x, width):
-        self.queues[(self.rank + 1) % self.size].put(x.copy())
-        received = self.queues[self.rank].get(timeout=60)
+    def of(self, devices):
+        """The ring of some devices, this one among them."""
+        return Ring(self.me, devices, self.queues)
+
+    def exchange(self, x, width, distance=1):
+        after, before = (self.devices[(self.rank + d) % self.size] for d in (distance, -distance))
+        self.queues[self.me, after].put(x.copy())
+        received = self.queues[before, self.me].get(timeout=60)
         assert received.shape == (width,)
         return received
 
 
 def on_each(size, run):
     """What `run` gives of each device's communicator, in the order of ranks."""
-    queues, found = [Queue() for _ in range(size)], [None] * size
+    devices, found = [*range(size)], [None] * size
+    queues = {(a, b): Queue() for a in devices for b in devices}
 
     def one(rank):
         try:
-            found[rank] = run(Ring(rank, queues))
+            found[rank] = run(Ring(rank, devices, queues))
         except BaseException as error:
             found[rank] = error
-            for queue in queues:  # the others wait for it
+            for queue in queues.values():  # the others wait for it
                 queue.put(error)
 
     threads = [Thread(target=one, args=(rank,)) for rank in range(size)]

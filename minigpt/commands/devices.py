@@ -1,4 +1,4 @@
-"""`minigpt count --tensor-parallel N --pipeline S`: what each of several devices has of a pass."""
+"""`minigpt count --tensor-parallel N --pipeline S --experts E`: what each device has of a pass."""
 
 import json
 from collections import Counter
@@ -24,6 +24,7 @@ def run(model: str, sizes: Pass, split: Split, as_json: bool = False) -> None:
     [alone] = on_devices(config, sizes, Split())
     held = sum((device.parameters for device in devices), Counter[str]())
     more = held - alone.parameters  # of what several devices have
+    met = config.experts and len(sizes.assume(config.experts, sizes.B * sizes.T).segments)
     if as_json:
         told = {
             "schema": SCHEMA,
@@ -35,6 +36,8 @@ def run(model: str, sizes: Pass, split: Split, as_json: bool = False) -> None:
             "logits": sizes.logits,
             "tensor_parallel": split.tensor,
             "pipeline": split.pipeline,
+            "experts": split.experts,
+            "experts_met_in_each_layer": met,
             "parameters": config.parameters,
             "parameters_replicated": dict(more),
             "matmul_flops_alone": matmul(alone.counts),
@@ -51,7 +54,7 @@ def run(model: str, sizes: Pass, split: Split, as_json: bool = False) -> None:
         "device", "layers", "parameters", "KV cache", "peak activations", "FLOP", "2mnp", "sent"
     )
     for first, last in _alike(devices):
-        names = dict.fromkeys(f"{d.stage}.{d.rank}" for d in (first, last))
+        names = dict.fromkeys(_name(d, split) for d in (first, last))
         figures = _figures(first)
         shown.add_row(" to ".join(names), f"{first.layers.start} to {first.layers[-1]}", *figures)
     out.print(shown, "")
@@ -65,8 +68,20 @@ def run(model: str, sizes: Pass, split: Split, as_json: bool = False) -> None:
     out.print(
         f"{products:,} FLOP of matrix products = {once:,} of one device + {products - once:,}"
     )
+    if split.experts > 1:
+        of_each = sorted({*split.sequences(sizes.B)})
+        out.print(f"each group has {' or '.join(map(str, of_each))} sequence(s) of the batch")
+    if config.experts:
+        of = config.experts.n_routed_experts
+        out.print(f"assumed: {met} of {of} experts are met in a layer, all by as many rows")
     for what, n in devices[0].sent.items():
         out.print(f"the first sends {n:,} bytes, {what}")
+
+
+def _name(device: Device, split: Split) -> str:
+    """Its stage, its group if there are several, and its number there."""
+    group = [device.group] if split.experts > 1 else []
+    return ".".join(map(str, (device.stage, *group, device.rank)))
 
 
 def _figures(device: Device) -> list[str]:
@@ -91,7 +106,9 @@ def _alike(devices: tuple[Device, ...]) -> list[tuple[Device, Device]]:
 def _document(device: Device) -> dict[str, Any]:
     return {
         "stage": device.stage,
+        "group": device.group,
         "rank": device.rank,
+        "sequences": device.sequences,
         "layers": [device.layers.start, device.layers.stop],
         "parameters": device.parameters.total(),
         "bytes_held": dict(device.held),

@@ -30,13 +30,17 @@ def count(
     pipeline: Annotated[
         int | None, typer.Option(help="stages of devices, each with a run of layers")
     ] = None,
+    experts: Annotated[
+        int | None, typer.Option(help="groups of devices that divide the batch and routed experts")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Say what a pass of any model costs, run on shapes: no weights."""
     from minigpt.planning.forward import Pass
 
     sizes = Pass(new_tokens, past, batch, logits, dtype, cache)
-    if tensor_parallel is None and pipeline is None:
+    divided = tensor_parallel, pipeline, experts
+    if divided == (None, None, None):
         from minigpt.commands.count import run
 
         run(model, sizes, by, as_json=json)
@@ -44,8 +48,8 @@ def count(
         from minigpt.commands.devices import run as run_devices
         from minigpt.planning.devices import Split
 
-        without_effect({"--by": by}, "--tensor-parallel and --pipeline")
-        split = Split(*(1 if n is None else n for n in (tensor_parallel, pipeline)))
+        without_effect({"--by": by}, "--tensor-parallel, --pipeline and --experts")
+        split = Split(*(1 if n is None else n for n in divided))
         run_devices(model, sizes, split, as_json=json)
 
 

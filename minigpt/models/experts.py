@@ -14,8 +14,10 @@ from minigpt.models.description import Part, Tensors, identity
 from minigpt.models.module import Module
 from minigpt.models.ops import Array, clamped_swiglu, probabilities, sigmoid, top_k
 from minigpt.models.parts import Projection
-from minigpt.models.routing import Assumption, Dispatch, dispatch, expected
+from minigpt.models.routing import Assumption, Dispatch, Segments, dispatch, expected
 from minigpt.models.shard import Shard
+
+Exchange = Callable[[Array, Segments], tuple[Array, Segments, Callable[[Array], Array]]]
 
 
 class Choice(NamedTuple):
@@ -25,12 +27,19 @@ class Choice(NamedTuple):
     num_experts_per_tok: Any
 
 
+def stay(pairs: Array, segments: Segments) -> tuple[Array, Segments, Callable[[Array], Array]]:
+    """An exchange where all experts are here, see `Experts`."""
+    return pairs, segments, identity
+
+
 class Experts(Module):
     """A feed-forward of which each token meets a part.
 
     Attributes:
         assume: which experts are met where arrays have no data, see `routing`.
         dispatch: which tokens met which experts in the last pass.
+        exchange: of the pairs that tokens make, and the segments of each expert's, those that this
+            device computes; and what puts their results in the place of the pairs.
         total: of what devices found that have experts each, the sum; as it is, on one.
     """
 
@@ -39,6 +48,7 @@ class Experts(Module):
         self.router, self.experts = router(w), experts(w)
         self.assume: Assumption = expected
         self.dispatch: Dispatch | None = None
+        self.exchange: Exchange = stay
         self.total: Callable[[Array], Array] = identity
 
     def forward(self, x: Array) -> Array:  # (B, T, C) -> same
@@ -48,12 +58,12 @@ class Experts(Module):
         with scope("dispatch"):
             self.dispatch = self._dispatch(chosen)
             pairs = x[self.dispatch.tokens]  # (M * A, C), those of one expert side by side
-            y = (np.empty_like if self.total is identity else np.zeros_like)(pairs)
-        for expert, start, stop in self.dispatch.segments:
-            if expert in self.experts:
-                y[start:stop] = self.experts[expert](pairs[start:stop])
+            rows, segments, home = self.exchange(pairs, self.dispatch.segments)
+            y = np.empty_like(rows)
+        for expert, start, stop in segments:
+            y[start:stop] = self.experts[expert](rows[start:stop])
         with scope("combine"):
-            y = y[self.dispatch.back].reshape(B * T, chosen.shape[1], C)
+            y = home(y)[self.dispatch.back].reshape(B * T, chosen.shape[1], C)
             y = (y * shares[..., None]).sum(axis=1)  # (M, C)
         return self.total(y.reshape(B, T, C))
 

@@ -39,6 +39,10 @@ class Experts(Protocol):
     def expert_parameters(self) -> int: ...
 
 
+Segments = tuple[tuple[int, int, int], ...]
+"""Experts that are met, in order, and the first and the end of the rows of each."""
+
+
 @dataclass(frozen=True)
 class Dispatch:
     """Tokens sorted by expert, as pairs of a token and one of its k experts.
@@ -53,7 +57,7 @@ class Dispatch:
     source: str
     tokens: Any
     back: Any
-    segments: tuple[tuple[int, int, int], ...]
+    segments: Segments
 
 
 Assumption = Callable[[Any, int], Dispatch]  # configuration, tokens -> who meets whom

@@ -1,4 +1,4 @@
-"""What joins the devices that share a model: each passes arrays on to the next, in a ring."""
+"""What joins the devices that share a model: in a ring each passes arrays on to one after it."""
 
 import atexit
 import os
@@ -30,8 +30,8 @@ class Communicator(Protocol):
     @property
     def size(self) -> int: ...
 
-    def exchange(self, x: Any, width: int) -> Any:
-        """Sends `x` (n,) to the next device; gives what the one before sends (width,)."""
+    def exchange(self, x: Any, width: int, distance: int = 1) -> Any:
+        """Sends `x` (n,) so many devices on; gives what comes from as many before (width,)."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Alone:
     rank = 0
     size = 1
 
-    def exchange(self, x: Any, width: int) -> Any:
+    def exchange(self, x: Any, width: int, distance: int = 1) -> Any:
         return x.copy()
 
 
@@ -52,7 +52,7 @@ class OnPaper:
     rank: int
     size: int
 
-    def exchange(self, x: Any, width: int) -> ShapeArray:
+    def exchange(self, x: Any, width: int, distance: int = 1) -> ShapeArray:
         return ShapeArray((width,), x.dtype)
 
 
@@ -76,9 +76,9 @@ class MPI:
         COMM_WORLD.Barrier()  # from here on all have what they share
         _unname()
 
-    def exchange(self, x: np.ndarray, width: int) -> np.ndarray:
+    def exchange(self, x: np.ndarray, width: int, distance: int = 1) -> np.ndarray:
         received = np.empty(width, x.dtype)
-        after, before = (self.rank + 1) % self.size, (self.rank - 1) % self.size
+        after, before = ((self.rank + far) % self.size for far in (distance, -distance))
         sent, came = (a.view(np.uint8) for a in (np.ascontiguousarray(x), received))  # any dtype
         self.world.Sendrecv(sent, after, recvbuf=came, source=before)
         return received

@@ -5,7 +5,7 @@ Columns of the matrices into heads and feed-forwards are divided, rows of those 
 is on every device: norms, biases of a sum, routers, latents, recurrent states.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,14 +23,19 @@ from minigpt.models.gpt2_config import GPT2Config
 from minigpt.models.model import Model
 from minigpt.models.ops import Array
 from minigpt.models.parts import Embedding, HeadsNorm
+from minigpt.models.routing import Segments
 from minigpt.models.shard import Shard, Vocabulary
 from minigpt.parallel.arrays import sharded
 from minigpt.parallel.collectives import all_reduce
-from minigpt.parallel.communicators import Communicator
+from minigpt.parallel.communicators import Alone, Communicator
+from minigpt.parallel.experts import ToExperts
 
 
-def divided(config: Config, rank: int, size: int) -> Config:
+def divided(config: Config, rank: int, size: int, group: int = 0, groups: int = 1) -> Config:
     """The configuration of what one of `size` devices has: sizes that are divided are Shards.
+
+    Args:
+        group: of `size` devices, one of several, among all of which experts are divided.
 
     Raises:
         InputError: it has parts that cannot be divided so.
@@ -46,7 +51,7 @@ def divided(config: Config, rank: int, size: int) -> Config:
         )
     assert isinstance(config, DecoderConfig)
     found = config.but(**_heads(config, rank, size))
-    return replace(found, decoder=_divided(found.decoder, rank, size))
+    return replace(found, decoder=_divided(found.decoder, rank, size, group, groups))
 
 
 def _heads(config: DecoderConfig, rank: int, size: int) -> dict[str, Shard]:
@@ -69,10 +74,11 @@ def _heads(config: DecoderConfig, rank: int, size: int) -> dict[str, Shard]:
     return heads
 
 
-def _divided(part: Any, rank: int, size: int) -> Any:
+def _divided(part: Any, *at: int) -> Any:
     """A description in which widths of feed-forwards, experts and tables are Shards too."""
+    rank, size, *_ = at
     if isinstance(part, tuple) and not hasattr(part, "_fields"):
-        return tuple(_divided(one, rank, size) for one in part)
+        return tuple(_divided(one, *at) for one in part)
     if not isinstance(part, Part):
         return part
     if part.kind is HeadsNorm and isinstance(part["width"], Shard):
@@ -80,13 +86,18 @@ def _divided(part: Any, rank: int, size: int) -> Any:
         raise InputError(f"{part.name}: {what}, which is not computed")
     if part.kind is Experts:
         experts = part["experts"]
-        return part.but(experts=experts.but(count=Shard.of(experts["count"], rank, size)))
-    found = {key: _divided(value, rank, size) for key, value in part.settings}
+        return part.but(experts=experts.but(count=_share(experts["count"], *at)))
+    found = {key: _divided(value, *at) for key, value in part.settings}
     if part.kind in (MLP, Gated, GatedJoined):
         found["F"] = Shard.of(found["F"], rank, size)
     elif part.kind is Embedding:
         found["rows"] = Vocabulary.of(found["rows"], rank, size)
     return Part(part.kind, part.name, tuple(found.items()))
+
+
+def _share(experts: int, rank: int, size: int, group: int, groups: int) -> Shard:
+    """Those that a device has."""
+    return Shard.of(experts, group * size + rank, groups * size)
 
 
 def cut(array: Array, shape: tuple[Any, ...]) -> Array:
@@ -100,7 +111,13 @@ def cut(array: Array, shape: tuple[Any, ...]) -> Array:
 
 
 def build_part(
-    config: Config, part: Config, weights: Mapping[str, Array], of: Communicator, **options: Any
+    config: Config,
+    part: Config,
+    weights: Mapping[str, Array],
+    of: Communicator,
+    groups: Communicator = Alone(),  # noqa: B008
+    assumed: Callable[[int], Segments] | None = None,
+    **options: Any,
 ) -> Model:
     """The model of one device.
 
@@ -108,6 +125,9 @@ def build_part(
         config: of the whole.
         part: what `divided` gives.
         weights: the tensors of `part.shapes()` by key.
+        of: the devices that divide all of it.
+        groups: those with the same rank in other groups, see `divided`.
+        assumed: see `ToExperts`.
         options: of `architectures.build`.
     """
     shapes = part.shapes()
@@ -119,5 +139,9 @@ def build_part(
     model.config = config
     for module in model.modules():
         if isinstance(module, Experts):
+            E, n = module.router.choice[0], groups.size
+            shares = [_share(E, of.rank, of.size, group, n) for group in range(n)]
+            experts = [range(*share.pieces[0]) for share in shares]
+            module.exchange = ToExperts(experts, groups, assumed)
             module.total = partial(all_reduce, communicator=of)
     return model

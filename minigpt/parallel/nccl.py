@@ -50,8 +50,8 @@ class NCCL:
         # It lives until then: to let go of it where others still wait for it could wait for them.
         atexit.register(self._ring.destroy)
 
-    def exchange(self, x: Any, width: int) -> Any:
-        """Sends `x` (n,) to the next GPU, gives what the one before sends (width,), of any dtype.
+    def exchange(self, x: Any, width: int, distance: int = 1) -> Any:
+        """Sends `x` (n,) so many GPUs on, gives what comes from as many before (width,), any dtype.
 
         Both are on the current stream; of no bytes there is no message, nor an address.
         """
@@ -60,10 +60,10 @@ class NCCL:
         with _errors():
             nccl.groupStart()  # either alone would wait for the other
             if sent.nbytes:
-                after = (self.rank + 1) % self.size
+                after = (self.rank + distance) % self.size
                 self._ring.send(sent.data.ptr, sent.nbytes, nccl.NCCL_UINT8, after, stream)
             if received.nbytes:
-                before = (self.rank - 1) % self.size
+                before = (self.rank - distance) % self.size
                 self._ring.recv(received.data.ptr, received.nbytes, nccl.NCCL_UINT8, before, stream)
             nccl.groupEnd()
         return received

@@ -1,13 +1,15 @@
 """One forward pass on several devices: each runs its part on shapes, and nothing is divided by N.
 
 A layer is divided among the devices of a stage (see `parallel.divide`); stages have a run of layers
-each, and send the next what their last one gives.
+each, and send the next what their last one gives. Groups of devices have sequences of their own,
+and all but the routed experts, which are divided among all devices of a stage (`parallel.experts`).
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
+from itertools import accumulate, pairwise, zip_longest
 from math import prod
 from typing import Any
 
@@ -17,7 +19,7 @@ from minigpt.checks import shown
 from minigpt.errors import InputError
 from minigpt.models.config import Config
 from minigpt.models.paths import component, layer_number
-from minigpt.models.routing import Assumption, Dispatch
+from minigpt.models.routing import Assumption, Segments
 from minigpt.parallel.collectives import pass_on
 from minigpt.parallel.communicators import OnPaper
 from minigpt.parallel.divide import build_part, divided
@@ -41,10 +43,12 @@ class Split:
     Attributes:
         tensor: devices that have a part of each layer of theirs.
         pipeline: stages, each with a run of layers.
+        experts: groups of such devices, each with a part of the batch and of the routed experts.
     """
 
     tensor: int = 1
     pipeline: int = 1
+    experts: int = 1
 
     def check(self, config: Config) -> None:
         """Raises InputError unless a model can be divided so."""
@@ -53,10 +57,28 @@ class Split:
         if not 1 <= self.pipeline <= config.layers:
             what = f"it must be 1 to {config.layers}, the number of layers"
             raise InputError(f"--pipeline is {shown(self.pipeline)}; {what}")
+        if self.experts != 1:
+            if not config.experts:
+                raise InputError("--experts divides routed experts, and this model has none")
+            most = min(MOST, config.experts.n_routed_experts)
+            if not 1 <= self.experts <= most:
+                raise InputError(f"--experts is {shown(self.experts)}; it must be 1 to {most}")
 
     def layers(self, config: Config, stage: int) -> range:
         """Those of a stage, as alike as whole layers can be divided."""
         return range(*(n * config.layers // self.pipeline for n in (stage, stage + 1)))
+
+    def sequences(self, batch: int) -> list[int]:
+        """How many each group of devices has of a batch, as alike as can be.
+
+        Raises:
+            InputError: some would have none.
+        """
+        if batch < self.experts:
+            what = f"each of --experts {self.experts} groups has sequences of its own"
+            raise InputError(f"{what}: a batch of {batch} is too small")
+        ends = (group * batch // self.experts for group in range(self.experts + 1))
+        return [stop - start for start, stop in pairwise(ends)]
 
 
 @dataclass(frozen=True)
@@ -64,17 +86,20 @@ class Device:
     """What one device holds, does and sends.
 
     Attributes:
-        stage, rank: which one it is: the stage, and the device of those that share it.
+        stage, group, rank: which one it is: the stage, the group there, the device of those in it.
+        sequences: of the batch.
         layers: the stage's.
         parameters: that it holds, by component.
         counts: of the pass.
         held: bytes at rest and at most: weights, KV cache, state; activations and "wire", what
             is sent and received, at the peak.
-        sent: bytes by operation; received are as many in a ring, to a chunk's rounding.
+        sent: bytes by operation. Of a ring's as many are received, to a chunk's rounding.
     """
 
     stage: int
+    group: int
     rank: int
+    sequences: int
     layers: range
     parameters: Counter[str]
     counts: Counts
@@ -86,18 +111,17 @@ class Device:
 def on_devices(config: Config, sizes: Pass, split: Split) -> tuple[Device, ...]:
     """What each device holds, does and sends in a forward pass, stage after stage.
 
-    Experts that are met without data are spread over all numbers, so over all devices.
+    Which experts tokens meet is not in shapes: of the whole batch, see `_spread`.
 
     Raises:
         InputError: a size cannot be, or the model cannot be divided so.
     """
     sizes.check(config)
     split.check(config)
-    parts = [_Part.run(config, sizes, rank, split.tensor) for rank in range(split.tensor)]
+    where = ((group, rank) for group in range(split.experts) for rank in range(split.tensor))
+    parts = [_Part.run(config, sizes, split, *at) for at in where]
     return tuple(
-        part.device(config, sizes, split, stage)
-        for stage in range(split.pipeline)
-        for part in parts
+        part.device(config, split, stage) for stage in range(split.pipeline) for part in parts
     )
 
 
@@ -106,27 +130,36 @@ class _Part:
     """One device's part of a layer of each kind, and of what is outside of all, executed.
 
     Attributes:
+        sizes: of its pass.
         shapes: of its tensors.
         kept: bytes that a layer keeps from pass to pass, by category, of each kind of layer.
         peak: the most bytes alive, by category.
     """
 
+    group: int
     rank: int
+    sizes: Pass
     shapes: Mapping[str, tuple[int, ...]]
     counts: Counts
     kept: tuple[tuple[str, int], ...]
     peak: Mapping[str, int]
 
     @staticmethod
-    def run(config: Config, sizes: Pass, rank: int, size: int) -> "_Part":
-        few, on_paper = config.short()[0], OnPaper(rank, size)
-        part = divided(config, rank, size).short()[0]
+    def run(config: Config, whole: Pass, split: Split, group: int, rank: int) -> "_Part":
+        batch = split.sequences(whole.B)
+        sizes, few = replace(whole, B=batch[group]), config.short()[0]
+        experts: Any = config.experts
+        part = divided(config, rank, split.tensor, group, split.experts).short()[0]
         models: list[Any] = []
 
         def build(_: Config, weights: Mapping[str, Any], **options: Any) -> Any:
-            if "assume" in options:
-                options["assume"] = partial(_spread, options["assume"])
-            models.append(build_part(few, part, weights, on_paper, **options))
+            if experts:
+                tokens = tuple(n * sizes.T for n in batch)
+                met = _spread(whole.assume, experts, tokens, split.tensor)
+                mine = replace(whole.assume(experts, tokens[group]), segments=met[group])
+                options |= {"assume": lambda *_: mine, "assumed": met.__getitem__}
+            rings = OnPaper(rank, split.tensor), OnPaper(group, split.experts)
+            models.append(build_part(few, part, weights, *rings, **options))
             return models[0]
 
         ledger, run = ready(part, sizes, build=build, categories=(*CATEGORIES, "wire"))
@@ -136,11 +169,12 @@ class _Part:
         layers = models[0].new_cache(sizes.B, capacity).layers
         kept = tuple((layer.CATEGORY, int(layer.nbytes)) for layer in layers)
         shapes = {key: tuple(map(int, shape)) for key, shape in part.shapes().items()}
-        return _Part(rank, shapes, ledger.snapshot() - before, kept, ledger.peak_bytes)
+        counts, peak = ledger.snapshot() - before, ledger.peak_bytes
+        return _Part(group, rank, sizes, shapes, counts, kept, peak)
 
-    def device(self, config: Config, sizes: Pass, split: Split, stage: int) -> Device:
+    def device(self, config: Config, split: Split, stage: int) -> Device:
         """The device that has this part of the layers of a stage."""
-        layers, alike = split.layers(config, stage), config.short()[1]
+        layers, alike, sizes = split.layers(config, stage), config.short()[1], self.sizes
         kinds = Counter(alike[i] for i in layers)
         ends = {FIRST: stage == 0, LAST: stage == split.pipeline - 1, EACH: True}
 
@@ -166,7 +200,8 @@ class _Part:
         sent = sent_by(counts)
         if not ends[LAST]:
             sent["to the next stage"] = sizes.B * sizes.T * config.width * sizes.itemsize
-        return Device(stage, self.rank, layers, parameters, counts, dict(held), dict(sent))
+        which = stage, self.group, self.rank, sizes.B
+        return Device(*which, layers, parameters, counts, dict(held), dict(sent))
 
 
 def _where(paths: Iterable[str]) -> list[Any]:
@@ -182,9 +217,26 @@ def _where(paths: Iterable[str]) -> list[Any]:
     return found
 
 
-def _spread(assume: Assumption, choice: Any, tokens: int) -> Dispatch:
-    """The same assumption, experts that are met at equal distances."""
-    found = assume(choice, tokens)
-    E, met = choice.n_routed_experts, len(found.segments)
-    segments = enumerate(found.segments)
-    return replace(found, segments=tuple((i * E // met, *ends) for i, (_, *ends) in segments))
+@lru_cache(maxsize=64)
+def _spread(
+    assume: Assumption, experts: Any, tokens: tuple[int, ...], size: int
+) -> tuple[Segments, ...]:
+    """What the tokens of each group of `size` devices meet in a layer.
+
+    As many experts as `assume` has the whole batch meet, at equal distances; each device's in turn,
+    token after token, so that all experts meet as many rows, and a group has some for each device.
+    """
+    E, devices = experts.n_routed_experts, size * len(tokens)
+    n = len(assume(experts, sum(tokens)).segments)
+    of_each: list[list[int]] = [[] for _ in range(devices)]
+    for expert in (i * E // n for i in range(n)):
+        of_each[((expert + 1) * devices - 1) // E].append(expert)  # that has it, see `Shard.of`
+    turns = [expert for turn in zip_longest(*of_each) for expert in turn if expert is not None]
+    pairs = accumulate((of * experts.num_experts_per_tok for of in tokens), initial=0)
+    found = []
+    for first, end in pairwise(pairs):
+        rows = {expert: (end - i - 1) // n - (first - i - 1) // n for i, expert in enumerate(turns)}
+        met = sorted(expert for expert in rows if rows[expert])
+        ends = pairwise(accumulate((rows[expert] for expert in met), initial=0))
+        found.append(tuple((expert, *of) for expert, of in zip(met, ends, strict=True)))
+    return tuple(found)
