@@ -15,18 +15,19 @@ import numpy as np
 from minigpt.errors import InputError
 from minigpt.models.architectures import build
 from minigpt.models.config import Config
-from minigpt.models.decoder import MLP, Gated, GatedJoined
+from minigpt.models.decoder import MLP, Attention, Gated, GatedJoined, ParallelBlock
 from minigpt.models.decoder_config import DecoderConfig
-from minigpt.models.description import Part
+from minigpt.models.description import Part, absent
 from minigpt.models.experts import Experts
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.models.model import Model
 from minigpt.models.ops import Array
-from minigpt.models.parts import Embedding, HeadsNorm
+from minigpt.models.parts import Embedding, HeadsNorm, Projection
 from minigpt.models.shard import Shard, Vocabulary
-from minigpt.parallel.arrays import sharded
+from minigpt.parallel.arrays import RowSplit, sharded
 from minigpt.parallel.collectives import all_reduce
 from minigpt.parallel.communicators import Communicator
+from minigpt.parallel.norms import SharedHeadsNorm
 
 
 def divided(config: Config, rank: int, size: int) -> Config:
@@ -75,9 +76,8 @@ def _divided(part: Any, rank: int, size: int) -> Any:
         return tuple(_divided(one, rank, size) for one in part)
     if not isinstance(part, Part):
         return part
-    if part.kind is HeadsNorm and isinstance(part["width"], Shard):
-        what = "a norm over the heads of all devices would need a sum of its own"
-        raise InputError(f"{part.name}: {what}, which is not computed")
+    if part.kind is HeadsNorm and size > 1:
+        return Part(SharedHeadsNorm, part.name, part.settings)
     if part.kind is Experts:
         experts = part["experts"]
         return part.but(experts=experts.but(count=Shard.of(experts["count"], rank, size)))
@@ -86,6 +86,10 @@ def _divided(part: Any, rank: int, size: int) -> Any:
         found["F"] = Shard.of(found["F"], rank, size)
     elif part.kind is Embedding:
         found["rows"] = Vocabulary.of(found["rows"], rank, size)
+    elif part.kind is Attention and found.get("k_norm", absent).kind is SharedHeadsNorm:
+        G = found["heads"].G
+        if isinstance(G, Shard):  # several devices have a key: it counts where its queries are
+            found["k_norm"] = found["k_norm"].but(times=G / G.total)
     return Part(part.kind, part.name, tuple(found.items()))
 
 
@@ -118,6 +122,17 @@ def build_part(
     model = build(part, held, **options)
     model.config = config
     for module in model.modules():
-        if isinstance(module, Experts):
+        if isinstance(module, Experts | SharedHeadsNorm | ParallelBlock):
             module.total = partial(all_reduce, communicator=of)
+        if isinstance(module, ParallelBlock):
+            _summed_by(module, of)
     return model
+
+
+def _summed_by(block: ParallelBlock, of: Communicator) -> None:
+    """Leaves a block to add up its products: each stays a part; the first device's has the bias."""
+    for module in block.modules():
+        if isinstance(module, Projection) and isinstance(module.weight, RowSplit):
+            module.weight = module.weight.part
+            if of.rank > 0:
+                module.bias = None
