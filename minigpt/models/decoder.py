@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from counting.scope import scope
 from minigpt.models.cache import KVCache, LayerCache
-from minigpt.models.description import Part, Tensors, absent
+from minigpt.models.description import Part, Tensors, absent, identity
 from minigpt.models.model import Model
 from minigpt.models.module import Module
 from minigpt.models.ops import Array, merge_heads
@@ -230,13 +230,18 @@ class Block(Module):
 
 
 class ParallelBlock(Block):
-    """Both at once, of the same x."""
+    """Both at once, of the same x.
 
-    sums = 1  # each GPU's parts of both can be added there first
+    Attributes:
+        total: of what devices that have parts of both found, the sum; as it is, on one.
+    """
+
+    sums = 1
+    total = staticmethod(identity)
 
     def forward(self, x: Array, turn: Turn, mask: Array, cache: LayerCache) -> Array:
         mixed = self.mixer(self.before_mixer(x), turn, mask, cache)
-        return x + mixed + self.feed_forward(self.before_feed_forward(x))
+        return x + self.total(mixed + self.feed_forward(self.before_feed_forward(x)))
 
 
 class OneNormBlock(ParallelBlock):
@@ -244,7 +249,7 @@ class OneNormBlock(ParallelBlock):
 
     def forward(self, x: Array, turn: Turn, mask: Array, cache: LayerCache) -> Array:
         y = self.before_mixer(x)
-        return x + self.mixer(y, turn, mask, cache) + self.feed_forward(y)
+        return x + self.total(self.mixer(y, turn, mask, cache) + self.feed_forward(y))
 
 
 class Decoder(Model):

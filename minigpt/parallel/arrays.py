@@ -54,6 +54,7 @@ class Table:
 
     def __init__(self, part: Array, shape: tuple[Any, ...], communicator: Communicator) -> None:
         self.part, self.shape, self.communicator = part, shape, communicator
+        self.dtype = part.dtype
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         """As of its part: to make an array that is like it, no more is asked."""

@@ -15,20 +15,21 @@ import numpy as np
 from minigpt.errors import InputError
 from minigpt.models.architectures import build
 from minigpt.models.config import Config
-from minigpt.models.decoder import MLP, Gated, GatedJoined
+from minigpt.models.decoder import MLP, Attention, Gated, GatedJoined, ParallelBlock
 from minigpt.models.decoder_config import DecoderConfig
-from minigpt.models.description import Part
+from minigpt.models.description import Part, absent
 from minigpt.models.experts import Experts
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.models.model import Model
 from minigpt.models.ops import Array
-from minigpt.models.parts import Embedding, HeadsNorm
+from minigpt.models.parts import Embedding, HeadsNorm, Projection
 from minigpt.models.routing import Segments
 from minigpt.models.shard import Shard, Vocabulary
-from minigpt.parallel.arrays import sharded
+from minigpt.parallel.arrays import RowSplit, sharded
 from minigpt.parallel.collectives import all_reduce
 from minigpt.parallel.communicators import Alone, Communicator
 from minigpt.parallel.experts import ToExperts
+from minigpt.parallel.norms import SharedHeadsNorm
 
 
 def divided(config: Config, rank: int, size: int, group: int = 0, groups: int = 1) -> Config:
@@ -81,9 +82,8 @@ def _divided(part: Any, *at: int) -> Any:
         return tuple(_divided(one, *at) for one in part)
     if not isinstance(part, Part):
         return part
-    if part.kind is HeadsNorm and isinstance(part["width"], Shard):
-        what = "a norm over the heads of all devices would need a sum of its own"
-        raise InputError(f"{part.name}: {what}, which is not computed")
+    if part.kind is HeadsNorm and size > 1:
+        return Part(SharedHeadsNorm, part.name, part.settings)
     if part.kind is Experts:
         experts = part["experts"]
         return part.but(experts=experts.but(count=_share(experts["count"], *at)))
@@ -92,6 +92,10 @@ def _divided(part: Any, *at: int) -> Any:
         found["F"] = Shard.of(found["F"], rank, size)
     elif part.kind is Embedding:
         found["rows"] = Vocabulary.of(found["rows"], rank, size)
+    elif part.kind is Attention and found.get("k_norm", absent).kind is SharedHeadsNorm:
+        G = found["heads"].G
+        if isinstance(G, Shard):  # several devices have a key: it counts where its queries are
+            found["k_norm"] = found["k_norm"].but(times=G / G.total)
     return Part(part.kind, part.name, tuple(found.items()))
 
 
@@ -143,5 +147,17 @@ def build_part(
             shares = [_share(E, of.rank, of.size, group, n) for group in range(n)]
             experts = [range(*share.pieces[0]) for share in shares]
             module.exchange = ToExperts(experts, groups, assumed)
+        if isinstance(module, Experts | SharedHeadsNorm | ParallelBlock):
             module.total = partial(all_reduce, communicator=of)
+        if isinstance(module, ParallelBlock):
+            _summed_by(module, of)
     return model
+
+
+def _summed_by(block: ParallelBlock, of: Communicator) -> None:
+    """Leaves a block to add up its products: each stays a part; the first device's has the bias."""
+    for module in block.modules():
+        if isinstance(module, Projection) and isinstance(module.weight, RowSplit):
+            module.weight = module.weight.part
+            if of.rank > 0:
+                module.bias = None

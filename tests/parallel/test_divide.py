@@ -2,9 +2,11 @@
 
 import math
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
+from families import CASES, kind, read, small
 from rings import on_each
 
 from counting import Counted, Ledger, ShapeArray, category
@@ -18,7 +20,7 @@ from minigpt.models.shard import Shard
 from minigpt.parallel.collectives import all_gather, all_reduce
 from minigpt.parallel.communicators import OnPaper
 from minigpt.parallel.divide import build_part, cut, divided
-from minigpt.planning.devices import SENT, Split, on_devices
+from minigpt.planning.devices import SENT, Split, on_devices, sent_by
 from minigpt.planning.forward import Pass
 
 FAMILIES = {}
@@ -26,10 +28,12 @@ for name in PRESETS:
     if not isinstance(PRESETS[name], GPT2Config):
         FAMILIES.setdefault(PRESETS[name].family.model_type, name)
 CHUNKED = {"qwen3_next"}  # has no small form to draw
-NORMED = {"olmo2", "olmo3", "olmoe"}
+NORMED = {"olmo2", "olmo3", "olmoe"}  # over all heads together
+SHARED = {"qwen2_moe", "qwen3_next", "deepseek_v2", "deepseek_v3", "kimi_k2"}  # experts
+PRICED = ["gpt2", "llama", "qwen3_moe", "deepseek_v3", "gpt_oss", "olmo2", "gpt_neox"]
 
 
-def small(family, rng):
+def drawn(family, rng):
     """A random model of a family whose vocabulary four devices can share."""
     if family == "gpt2":
         H, D = rng.randint(1, 6), 2 * rng.randint(1, 4)
@@ -79,11 +83,8 @@ def on_all(config, weights, tokens, size):
     return on_each(size, run)
 
 
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("family", sorted({"gpt2", *FAMILIES} - CHUNKED - NORMED))
-def test_several_devices_find_what_one_finds(family, seed):
-    rng = random.Random(f"{family} {seed}")
-    config, size = small(family, rng), rng.randint(2, 4)
+def check(config, size, seed):
+    """Holds `size` devices against one; gives the counts of all passes of each."""
     weights = weights_of(config, seed)
     tokens = np.random.default_rng(seed).integers(0, config.vocab_size, (2, 5))
     one = passes(build(config, weights), tokens, lambda x: x)
@@ -99,13 +100,29 @@ def test_several_devices_find_what_one_finds(family, seed):
     assert sent == received[1:] + received[:1]
     whole = {key: weight.size for key, weight in weights.items()}
     assert all(sum(held.get(key, 0) for *_, held in found) >= n for key, n in whole.items())
+    return [counts for _, counts, _ in found]
 
 
-@pytest.mark.parametrize("family", sorted(NORMED))
-def test_what_cannot_be_divided_is_said(family):
-    with pytest.raises(InputError, match="a norm over the heads of all devices"):
-        divided(PRESETS[FAMILIES[family]], 0, 2)
-    config = small("gpt2", random.Random(1))
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("family", sorted({"gpt2", *FAMILIES} - CHUNKED))
+def test_several_devices_find_what_one_finds(family, seed):
+    rng = random.Random(f"{family} {seed}")
+    check(drawn(family, rng), rng.randint(2, 4), seed)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_they_do_whatever_is_switched_and_add_up_as_often_as_blocks_say(name):
+    config, P = read(name, small(name)), random.Random(name).randint(2, 5)
+    found = sum((sent_by(counts) for counts in check(config, P, 0)), Counter())
+    numbers = config.width * (1 + sum(config.sums))  # of a token: a table's, and each layer's
+    if kind(name) in NORMED:
+        numbers += 2 * config.layers  # squares of queries, and of keys
+    if kind(name) not in SHARED:
+        assert found["all_reduce"] == 2 * (P - 1) * numbers * 4 * 2 * (5 + 1 + 1)
+
+
+def test_what_cannot_be_divided_is_said():
+    config = drawn("gpt2", random.Random(1))
     with pytest.raises(InputError, match=f"cannot share a vocabulary of {config.vocab_size}"):
         divided(config, 0, 100)
 
@@ -114,10 +131,12 @@ def test_what_cannot_be_divided_is_said(family):
 
 
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3_moe", "deepseek_v3", "gpt_oss"])
+@pytest.mark.parametrize(
+    "family", ["gpt2", "llama", "qwen3_moe", "deepseek_v3", "gpt_oss", "olmo2", "gpt_neox"]
+)
 def test_on_shapes_it_costs_what_it_costs_on_data(family, seed):
     rng = random.Random(f"paper {family} {seed}")
-    config, size = small(family, rng), rng.randint(2, 4)
+    config, size = drawn(family, rng), rng.randint(2, 4)
     weights = weights_of(config, seed)
     tokens = np.random.default_rng(seed).integers(0, config.vocab_size, (1, 1))
     sizes = Pass(T=1, B=1, dtype="float32", logits="last", capacity=2)
@@ -147,7 +166,10 @@ def test_on_shapes_it_costs_what_it_costs_on_data(family, seed):
     assert totals[0] == totals[1]
 
 
-@pytest.mark.parametrize("name", ["gpt2-xl", "llama-3.1-405b", "deepseek-r1", "falcon-40b"])
+STAGED = ["gpt2-xl", "llama-3.1-405b", "deepseek-r1", "falcon-40b", "qwen3-next-80b-a3b"]
+
+
+@pytest.mark.parametrize("name", STAGED)
 def test_stages_do_together_what_one_device_does(name):
     config, rng = PRESETS[name], random.Random(name)
     sizes = Pass(T=rng.randint(1, 9), N=rng.randint(0, 99), B=rng.randint(1, 3))
@@ -182,6 +204,30 @@ def test_whole_numbers_are_what_products_of_the_llama_405b_come_to():
         assert device.parameters.total() == L * (layer + 2 * C) + 2 * V // 8 * C + C
         assert device.held["kv_cache"] == 2 * L * D * 4096 * 2
         assert device.sent == {"all_reduce": (2 * L + 1) * ring, "all_gather": 7 * V // 8 * 2}
+
+
+def test_a_norm_over_all_heads_sends_one_number_a_token():
+    """Of OLMo 2 7B on 8 devices, by hand: 8 rows of queries and 8 of keys are a number each."""
+    C, V, L = 4096, 100352, 32
+    for device in on_devices(PRESETS["olmo-2-7b"], Pass(T=8), Split(8)):
+        normed = 2 * L * 2 * 7 * 1 * 2  # bytes
+        sums = (2 * L + 1) * 2 * 7 * (8 * C // 8) * 2
+        assert device.sent == {"all_reduce": sums + normed, "all_gather": 7 * 8 * V // 8 * 2}
+
+
+def test_a_parallel_block_adds_up_its_branches_and_then_the_devices():
+    """Half the bytes of one branch after the other; biases are added once."""
+    one = PRESETS["pythia-6.9b"]
+    other = one.but(use_parallel_residual=False)
+    C, L = 4096, 32
+    at_once, in_turn = (on_devices(config, Pass(N=7), Split(4)) for config in (one, other))
+    ring = 2 * 3 * (C // 4) * 2
+    for first, second in zip(at_once, in_turn, strict=True):
+        assert first.sent["all_reduce"] == (L + 1) * ring
+        assert second.sent["all_reduce"] == (2 * L + 1) * ring
+        assert first.parameters == second.parameters
+    added = [device.counts.total("add") for device in at_once]
+    assert added[1:] == [added[0] - 2 * C * L] * 3
 
 
 # The ring.
