@@ -54,6 +54,7 @@ class Table:
 
     def __init__(self, part: Array, shape: tuple[Any, ...], communicator: Communicator) -> None:
         self.part, self.shape, self.communicator = part, shape, communicator
+        self.dtype = part.dtype
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         """As of its part: to make an array that is like it, no more is asked."""
@@ -77,7 +78,7 @@ class ColumnSplit:
 
     def __init__(self, part: Array, out: int, communicator: Communicator) -> None:
         self.part, self.communicator = part, communicator
-        self.widths = [Shard.of(out, i, communicator.size) for i in range(communicator.size)]
+        self.widths = [int(Shard.of(out, i, communicator.size)) for i in range(communicator.size)]
 
     def __rmatmul__(self, x: Array) -> Array:  # (..., in) -> (..., out)
         return all_gather(x @ self.part, self.widths, self.communicator)

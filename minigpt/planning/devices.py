@@ -6,22 +6,20 @@ each, and send the next what their last one gives.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
+from operator import le
 from typing import Any
 
 from counting import Counts
-from counting.ledger import CATEGORIES
 from minigpt.checks import shown
 from minigpt.errors import InputError
 from minigpt.models.config import Config
 from minigpt.models.paths import component, layer_number
-from minigpt.models.routing import Assumption, Dispatch
 from minigpt.parallel.collectives import pass_on
 from minigpt.parallel.communicators import OnPaper
-from minigpt.parallel.divide import build_part, divided
-from minigpt.planning.forward import Pass, ready
+from minigpt.planning.forward import Pass, cache_layers, of_kinds, part_of
 
 MOST = 1024  # devices
 SENT = f"{pass_on.__module__}.{pass_on.__name__}"
@@ -86,87 +84,82 @@ class Device:
 def on_devices(config: Config, sizes: Pass, split: Split) -> tuple[Device, ...]:
     """What each device holds, does and sends in a forward pass, stage after stage.
 
-    Experts that are met without data are spread over all numbers, so over all devices.
-
     Raises:
         InputError: a size cannot be, or the model cannot be divided so.
     """
     sizes.check(config)
     split.check(config)
-    parts = [_Part.run(config, sizes, rank, split.tensor) for rank in range(split.tensor)]
+    parts = [OnPaper(rank, split.tensor) for rank in range(split.tensor)]
     return tuple(
-        part.device(config, sizes, split, stage)
+        _on_stage(config, sizes, split, stage, part)
         for stage in range(split.pipeline)
         for part in parts
     )
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One device's part of a layer of each kind, and of what is outside of all, executed.
+@lru_cache(maxsize=256)
+def largest(config: Config, size: int) -> tuple[OnPaper, ...]:
+    """Those of `size` devices that share each layer that have the most.
 
-    Attributes:
-        shapes: of its tensors.
-        kept: bytes that a layer keeps from pass to pass, by category, of each kind of layer.
-        peak: the most bytes alive, by category.
+    Of any other, one of these has as much of everything or more: of each tensor, of each state.
+
+    Raises:
+        InputError: the model cannot be divided so.
     """
+    Split(size).check(config)
+    found: dict[tuple[int, ...], OnPaper] = {}
+    for rank in range(size):
+        device = OnPaper(rank, size)
+        kept = cache_layers(config, 1, device=device)
+        tensors = part_of(config, device).shapes().values()
+        has = (*(prod(shape) for shape in tensors), *(layer.nbytes for layer, _ in kept))
+        found.setdefault(tuple(map(int, has)), device)
+    return tuple(
+        device
+        for has, device in found.items()
+        if not any(has != more and all(map(le, has, more)) for more in found)
+    )
 
-    rank: int
-    shapes: Mapping[str, tuple[int, ...]]
-    counts: Counts
-    kept: tuple[tuple[str, int], ...]
-    peak: Mapping[str, int]
 
-    @staticmethod
-    def run(config: Config, sizes: Pass, rank: int, size: int) -> "_Part":
-        few, on_paper = config.short()[0], OnPaper(rank, size)
-        part = divided(config, rank, size).short()[0]
-        models: list[Any] = []
+@lru_cache(maxsize=1024)
+def parameters_of(config: Config, device: OnPaper) -> int:
+    """Parameters that a device of those that share all layers holds."""
+    times = config.times()
+    shapes = part_of(config, device).shapes()
+    return sum(times(key) * prod(map(int, shape)) for key, shape in shapes.items())
 
-        def build(_: Config, weights: Mapping[str, Any], **options: Any) -> Any:
-            if "assume" in options:
-                options["assume"] = partial(_spread, options["assume"])
-            models.append(build_part(few, part, weights, on_paper, **options))
-            return models[0]
 
-        ledger, run = ready(part, sizes, build=build, categories=(*CATEGORIES, "wire"))
-        before = ledger.snapshot()
-        run()
-        capacity = sizes.capacity or sizes.N + sizes.T
-        layers = models[0].new_cache(sizes.B, capacity).layers
-        kept = tuple((layer.CATEGORY, int(layer.nbytes)) for layer in layers)
-        shapes = {key: tuple(map(int, shape)) for key, shape in part.shapes().items()}
-        return _Part(rank, shapes, ledger.snapshot() - before, kept, ledger.peak_bytes)
+def _on_stage(config: Config, sizes: Pass, split: Split, stage: int, part: OnPaper) -> Device:
+    """What a device has of the layers of a stage, and of what is outside of all, executed."""
+    layers, alike = split.layers(config, stage), config.short()[1]
+    run, shapes = of_kinds(config, sizes, part), part_of(config, part).shapes()
+    kinds = Counter(alike[i] for i in layers)
+    ends = {FIRST: stage == 0, LAST: stage == split.pipeline - 1, EACH: True}
 
-    def device(self, config: Config, sizes: Pass, split: Split, stage: int) -> Device:
-        """The device that has this part of the layers of a stage."""
-        layers, alike = split.layers(config, stage), config.short()[1]
-        kinds = Counter(alike[i] for i in layers)
-        ends = {FIRST: stage == 0, LAST: stage == split.pipeline - 1, EACH: True}
+    def times(paths: Iterable[str]) -> list[int]:
+        where = _where(paths)
+        return [kinds[at] if isinstance(at, int) else int(ends[at]) for at in where]
 
-        def times(paths: Iterable[str]) -> list[int]:
-            where = _where(paths)
-            return [kinds[at] if isinstance(at, int) else int(ends[at]) for at in where]
-
-        rows = {}
-        for row, n in zip(self.counts, times(path for path, _ in self.counts), strict=True):
-            if n:
-                rows[row] = tuple(n * entry for entry in self.counts[row])
-        counts = Counts(self.counts.columns, rows)
-        each = [prod(shape) for shape in self.shapes.values()]
-        parameters: Counter[str] = Counter()
-        for key, n, size in zip(self.shapes, times(self.shapes), each, strict=True):
-            parameters[component(key)] += n * size
-        if config.tie_word_embeddings and ends[LAST] and not ends[FIRST]:
-            parameters[component(next(iter(self.shapes)))] += each[0]  # the table is the head
-        held = Counter({"weights": parameters.total() * sizes.itemsize})
-        for number, (category, nbytes) in enumerate(self.kept):
-            held[category] += kinds[number] * nbytes
-        held.update({name: self.peak[name] for name in ("activations", "wire")})
-        sent = sent_by(counts)
-        if not ends[LAST]:
-            sent["to the next stage"] = sizes.B * sizes.T * config.width * sizes.itemsize
-        return Device(stage, self.rank, layers, parameters, counts, dict(held), dict(sent))
+    rows = {}
+    for row, n in zip(run.counts, times(path for path, _ in run.counts), strict=True):
+        if n:
+            rows[row] = tuple(n * entry for entry in run.counts[row])
+    counts = Counts(run.counts.columns, rows)
+    each = [prod(map(int, shape)) for shape in shapes.values()]
+    parameters: Counter[str] = Counter()
+    for key, n, size in zip(shapes, times(shapes), each, strict=True):
+        parameters[component(key)] += n * size
+    if config.tie_word_embeddings and ends[LAST] and not ends[FIRST]:
+        parameters[component(next(iter(shapes)))] += each[0]  # the table is the head
+    kept = Counter({"weights": parameters.total() * sizes.itemsize})
+    capacity, cache = sizes.capacity or sizes.N + sizes.T, sizes.cache or "compressed"
+    for number, (layer, _) in enumerate(cache_layers(config, capacity, sizes.dtype, cache, part)):
+        kept[layer.CATEGORY] += kinds[number] * sizes.B * layer.nbytes
+    kept.update({name: run.peak.get(name, 0) for name in ("activations", "wire")})
+    sent = sent_by(counts)
+    if not ends[LAST]:
+        sent["to the next stage"] = sizes.B * sizes.T * config.width * sizes.itemsize
+    return Device(stage, part.rank, layers, parameters, counts, dict(kept), dict(sent))
 
 
 def _where(paths: Iterable[str]) -> list[Any]:
@@ -180,11 +173,3 @@ def _where(paths: Iterable[str]) -> list[Any]:
         each = path == "mask" or path.endswith("rotary_emb")
         found.append(number if number is not None else EACH if each else outside)
     return found
-
-
-def _spread(assume: Assumption, choice: Any, tokens: int) -> Dispatch:
-    """The same assumption, experts that are met at equal distances."""
-    found = assume(choice, tokens)
-    E, met = choice.n_routed_experts, len(found.segments)
-    segments = enumerate(found.segments)
-    return replace(found, segments=tuple((i * E // met, *ends) for i, (_, *ends) in segments))
