@@ -50,7 +50,7 @@ def said(chosen: dict[str, Any]) -> dict[str, str]:
     config = PRESETS[model]
     context = min(config.n_positions, math.floor(2 ** chosen["context"] + 0.5))
     weights = None if chosen["weights"] not in ("int8", "int4") else chosen["weights"]
-    asked = Options(int(chosen["gpus"]), dtype, weights, context, batch)
+    asked = Options(1, dtype, weights, context, batch)
     it = planned(plan(model, config, GPUS[chosen["gpu"]], asked))
     step = counted(count(model, Pass(1, context - 1, batch, dtype=dtype)))
     prompt = counted(count(model, Pass(it["prompt"], logits="last", dtype=dtype)))

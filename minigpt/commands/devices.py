@@ -69,7 +69,7 @@ def run(model: str, sizes: Pass, split: Split, as_json: bool = False) -> None:
         f"{products:,} FLOP of matrix products = {once:,} of one device + {products - once:,}"
     )
     if split.experts > 1:
-        of_each = sorted({*split.sequences(sizes.B)})
+        of_each = sorted({*split.places()[0].sequences(sizes.B)})
         out.print(f"each group has {' or '.join(map(str, of_each))} sequence(s) of the batch")
     if config.experts:
         of = config.experts.n_routed_experts

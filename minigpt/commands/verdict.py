@@ -1,5 +1,6 @@
 """A plan in a few sentences."""
 
+from minigpt.planning.assumptions import uneven
 from minigpt.planning.plan import OVERHEAD_RANGE, Plan
 from minigpt.planning.roofline import Floor
 
@@ -32,6 +33,8 @@ def verdict(made: Plan) -> str:
             f"{made.model} {fits} on {where} in {kind}: even with fused attention it needs {size}, "
             f"{more}; the weights are {gigabytes(made.memory.weights)}. {_would(made)} "
         )
+    if apart := [line for line in uneven(made) if "experts" not in line]:
+        told += f"Not evenly, which some engines refuse: {'; '.join(apart)}. "
     each = f" of each of {made.batch:,} sequences" if made.batch > 1 else ""
     takes = "takes" if made.fits else "would take"
     last = f", {_took(made, made.last)} at {made.context:,}" if made.context > 1 else ""

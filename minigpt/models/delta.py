@@ -69,8 +69,8 @@ class GatedDeltaNet(Module):
         super().__init__(w.path)
         self.sizes, self.chunk = sizes, chunk
         C, K, G, D, E, _ = sizes
-        self.in_proj_qkvz = Projection(w / "in_proj_qkvz", C, 2 * K * (D + G * E))
-        self.in_proj_ba = Projection(w / "in_proj_ba", C, 2 * K * G)
+        self.in_proj_qkvz = Projection(w / "in_proj_qkvz", C, K * 2 * (D + G * E))
+        self.in_proj_ba = Projection(w / "in_proj_ba", C, K * 2 * G)
         self.conv1d = Convolution(w / "conv1d", sizes, act)
         self.dt_bias = w("dt_bias", K * G).reshape(K, G)
         self.A_log = w("A_log", K * G).reshape(K, G)
@@ -145,7 +145,7 @@ class Convolution(Module):
         super().__init__(w.path)
         self.act = act
         _, K, G, D, E, n = sizes
-        weight = w("weight", K * (2 * D + G * E), 1, n)
+        weight = w("weight", K * D + K * D + K * G * E, 1, n)
         self.parts, begin, stored = [], 0, 0
         for width in (D, D, G * E):
             rows = weight[stored : stored + K * width].reshape(K, width, n)

@@ -78,7 +78,7 @@ class ColumnSplit:
 
     def __init__(self, part: Array, out: int, communicator: Communicator) -> None:
         self.part, self.communicator = part, communicator
-        self.widths = [Shard.of(out, i, communicator.size) for i in range(communicator.size)]
+        self.widths = [int(Shard.of(out, i, communicator.size)) for i in range(communicator.size)]
 
     def __rmatmul__(self, x: Array) -> Array:  # (..., in) -> (..., out)
         return all_gather(x @ self.part, self.widths, self.communicator)

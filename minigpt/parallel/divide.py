@@ -2,7 +2,7 @@
 
 Columns of the matrices into heads and feed-forwards are divided, rows of those out of them
 (Shoeybi et al., 2019); experts whole; tables by their rows. What has no part that goes by itself
-is on every device: norms, biases of a sum, routers, latents, recurrent states.
+is on every device: norms, biases of a sum, routers, latents.
 """
 
 from collections.abc import Callable, Mapping
@@ -55,24 +55,53 @@ def divided(config: Config, rank: int, size: int, group: int = 0, groups: int = 
     return replace(found, decoder=_divided(found.decoder, rank, size, group, groups))
 
 
+def numbers(config: Config) -> dict[str, int]:
+    """How many there are of what is divided whole, by name."""
+    if isinstance(config, GPT2Config):
+        found = {"heads": config.n_head}
+    else:
+        assert isinstance(config, DecoderConfig)
+        c = config.family.values(config.given, config.source)
+        found = {"heads": c.num_attention_heads}
+    if not config.latent_cache and config.kv_heads != found["heads"]:
+        found["heads of keys"] = config.kv_heads
+    if config.experts:
+        found["experts"] = config.experts.n_routed_experts
+    return found
+
+
+_HEADS = {  # names of numbers of heads: of keys, and of what each of them has several of
+    "num_key_value_heads": "num_attention_heads",
+    "linear_num_key_heads": "linear_num_value_heads",
+}
+
+
 def _heads(config: DecoderConfig, rank: int, size: int) -> dict[str, Shard]:
-    """By key: which heads a device has; of few keys and values several have the same one."""
+    """By key: which heads a device has; of few keys several have the same, and share its own."""
     c = config.family.values(config.given, config.source)
-    H = c.num_attention_heads
-    K = (c.num_key_value_heads if c.takes("num_key_value_heads") else None) or H
+    found: dict[str, Shard] = {}
+    for of_keys, of_others in _HEADS.items():
+        if of_others.startswith("linear") and of_others not in config.given:
+            continue
+        H = getattr(c, of_others)
+        given = getattr(c, of_keys) if c.takes(of_keys) or of_keys in config.given else None
+        keys, found[c.spelled(of_others)] = _shared(given or H, H, rank, size)
+        if given:
+            found[c.spelled(of_keys)] = keys
+    return found
+
+
+def _shared(K: int, H: int, rank: int, size: int) -> tuple[Shard, Shard]:
+    """Of K heads of keys, and of H that have H // K to each, those of a device."""
     if size <= K:
         keys = Shard.of(K, rank, size)
-        queries = keys * (H // K)
-    else:
-        mine = rank * K // size
-        of_it = [r for r in range(size) if r * K // size == mine]
-        start, stop = Shard.of(H // K, of_it.index(rank), len(of_it)).pieces[0]
-        keys, first = Shard(K, (mine, mine + 1)), mine * (H // K)
-        queries = Shard(H, *([(first + start, first + stop)] if stop > start else []))
-    heads = {c.spelled("num_attention_heads"): queries}
-    if c.takes("num_key_value_heads") and c.num_key_value_heads:
-        heads[c.spelled("num_key_value_heads")] = keys
-    return heads
+        return keys, keys * (H // K)
+    mine = rank * K // size
+    of_it = [r for r in range(size) if r * K // size == mine]
+    start, stop = Shard.of(H // K, of_it.index(rank), len(of_it)).pieces[0]
+    first = mine * (H // K)
+    others = [(first + start, first + stop)] if stop > start else []
+    return Shard(K, (mine, mine + 1)), Shard(H, *others)
 
 
 def _divided(part: Any, *at: int) -> Any:

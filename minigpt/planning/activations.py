@@ -12,27 +12,36 @@ from typing import Any
 from counting import observing
 from counting.charge import Charge
 from minigpt.models.config import Config
-from minigpt.planning.forward import Pass, on_shapes, ready
+from minigpt.planning.forward import Pass, of_each_kind, of_kinds
+from minigpt.planning.place import ALL, Place
 
 FUSED = ("mask", "qk", "softmax")
 """Names of the scopes whose arrays a kernel that fuses attention never stores."""
 
 
-def as_written(config: Config, sizes: Pass) -> int:
-    """The most bytes of activations alive in a pass."""
-    few, _ = config.short()  # layers do not pile them up
-    return int(on_shapes(few, sizes).peak["activations"])
+def as_written(config: Config, sizes: Pass, place: Place = ALL) -> int:
+    """The most bytes of activations alive in a pass; of several devices on one.
+
+    There what comes from others is added, at its own most.
+    """
+    sizes.check(config)
+    peak = of_kinds(config, sizes, place).peak  # layers do not pile them up
+    return int(peak["activations"] + peak.get("wire", 0))
 
 
 @lru_cache(maxsize=256)
-def fused(config: Config, sizes: Pass, unstored: tuple[str, ...] = FUSED) -> int:
+def fused(
+    config: Config, sizes: Pass, unstored: tuple[str, ...] = FUSED, place: Place = ALL
+) -> int:
     """The same without the arrays that are made in scopes of the names `unstored`."""
-    return int(max(levels(config, sizes, unstored)))
+    return int(max(levels(config, sizes, unstored, place)))
 
 
-def levels(config: Config, sizes: Pass, unstored: tuple[str, ...] = FUSED) -> set[Any]:
+def levels(
+    config: Config, sizes: Pass, unstored: tuple[str, ...] = FUSED, place: Place = ALL
+) -> set[Any]:
     """The bytes of activations alive at once, after each operation, without `unstored`."""
-    ledger, run = ready(config.short()[0], sizes)
+    ledger, run = of_each_kind(config, sizes, place)
     live = ledger.live_bytes["activations"]  # what the model keeps for itself
     found = {live}
 
@@ -42,7 +51,7 @@ def levels(config: Config, sizes: Pass, unstored: tuple[str, ...] = FUSED) -> se
 
     def observe(path: str, charge: Charge, operands: Any, result: Any) -> None:
         nonlocal live
-        if result is None or result.spec.category != "activations":
+        if result is None or result.spec.category not in ("activations", "wire"):
             return
         if path.rpartition(".")[2] not in unstored:
             live += result.nbytes

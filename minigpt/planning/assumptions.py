@@ -1,6 +1,7 @@
 """What the figures of a plan rest on, each assumption in words."""
 
 from minigpt.models.routing import expected_experts
+from minigpt.parallel.divide import numbers
 from minigpt.planning.plan import OVERHEAD_RANGE, Plan
 from minigpt.planning.roofline import PHASE_SECONDS
 
@@ -24,7 +25,24 @@ def _memory(made: Plan) -> list[str]:
     if made.config.state_heads:
         told.append(f"the state of linear attention is float32, the last inputs {made.dtype}")
     if made.gpus > 1:
-        told.append("activations are not divided among GPUs")
+        told += [
+            "tensor parallel: each GPU runs its part of every layer, on shapes, as `count "
+            "--tensor-parallel` does; what has no parts is on each of them: norms, biases of a "
+            "sum, routers, latents; of fewer heads of keys than GPUs several have the same one; "
+            "said is what that GPU holds that needs the most",
+            *uneven(made),
+        ]
+    return told
+
+
+def uneven(made: Plan) -> list[str]:
+    """What does not divide by the number of GPUs, each in words."""
+    told, G = [], made.gpus
+    for what, n in numbers(made.config).items():
+        several = n < G and what == "heads of keys"
+        if n % G and not (several and G % n == 0):
+            few = f"{n // G} or {n // G + 1}" if n > G else "one" if several else "one or none"
+            told.append(f"{n} {what} do not divide by {G}: a GPU has {few}")
     return told
 
 
@@ -57,9 +75,9 @@ def _floor(made: Plan) -> list[str]:
         )
     if made.gpus > 1:
         told.append(
-            "tensor parallel: every product of a block is divided among the GPUs; activations "
-            f"are added up {_often(made)} a block, in {made.dtype}, in the switch, each sent once "
-            "and while others are computed; no latency"
+            "tensor parallel: every product of a block is divided evenly, whether or not heads "
+            f"are; activations are added up {_often(made)} a block, in {made.dtype}, in the "
+            "switch, each sent once and while others are computed; no latency"
         )
     return told
 
@@ -87,8 +105,8 @@ def _estimate(made: Plan) -> list[str]:
         told.append("a prompt goes through linear attention in chunks, as counted")
     if made.gpus > 1:
         told.append(
-            f"all-reduces are rings in two phases of {PHASE_SECONDS * 1e6:.0f} us and their bytes, "
-            f"waited for, over {made.gpu.link}, which is taken to link all of the GPUs; "
-            "a cache is divided by whole heads"
+            "the GPU that takes longest, of those parts; all-reduces are rings in two phases of "
+            f"{PHASE_SECONDS * 1e6:.0f} us (kipply, Transformer Inference Arithmetic, 2022), and "
+            f"their bytes, waited for, over {made.gpu.link}, which is taken to link all of the GPUs"
         )
     return told

@@ -7,23 +7,20 @@ and all but the routed experts, which are divided among all devices of a stage (
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate, pairwise, zip_longest
 from math import prod
+from operator import le
 from typing import Any
 
 from counting import Counts
-from counting.ledger import CATEGORIES
 from minigpt.checks import shown
 from minigpt.errors import InputError
 from minigpt.models.config import Config
 from minigpt.models.paths import component, layer_number
-from minigpt.models.routing import Assumption, Segments
 from minigpt.parallel.collectives import pass_on
-from minigpt.parallel.communicators import OnPaper
-from minigpt.parallel.divide import build_part, divided
-from minigpt.planning.forward import Pass, ready
+from minigpt.planning.forward import Pass, cache_layers, of_kinds
+from minigpt.planning.place import Place, part_of
 
 MOST = 1024  # devices
 SENT = f"{pass_on.__module__}.{pass_on.__name__}"
@@ -68,17 +65,13 @@ class Split:
         """Those of a stage, as alike as whole layers can be divided."""
         return range(*(n * config.layers // self.pipeline for n in (stage, stage + 1)))
 
-    def sequences(self, batch: int) -> list[int]:
-        """How many each group of devices has of a batch, as alike as can be.
-
-        Raises:
-            InputError: some would have none.
-        """
-        if batch < self.experts:
-            what = f"each of --experts {self.experts} groups has sequences of its own"
-            raise InputError(f"{what}: a batch of {batch} is too small")
-        ends = (group * batch // self.experts for group in range(self.experts + 1))
-        return [stop - start for start, stop in pairwise(ends)]
+    def places(self) -> list[Place]:
+        """The devices of a stage, group after group."""
+        return [
+            Place(rank, self.tensor, group, self.experts)
+            for group in range(self.experts)
+            for rank in range(self.tensor)
+        ]
 
 
 @dataclass(frozen=True)
@@ -111,97 +104,83 @@ class Device:
 def on_devices(config: Config, sizes: Pass, split: Split) -> tuple[Device, ...]:
     """What each device holds, does and sends in a forward pass, stage after stage.
 
-    Which experts tokens meet is not in shapes: of the whole batch, see `_spread`.
-
     Raises:
         InputError: a size cannot be, or the model cannot be divided so.
     """
     sizes.check(config)
     split.check(config)
-    where = ((group, rank) for group in range(split.experts) for rank in range(split.tensor))
-    parts = [_Part.run(config, sizes, split, *at) for at in where]
     return tuple(
-        part.device(config, split, stage) for stage in range(split.pipeline) for part in parts
+        _on_stage(config, sizes, split, stage, place)
+        for stage in range(split.pipeline)
+        for place in split.places()
     )
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One device's part of a layer of each kind, and of what is outside of all, executed.
+@lru_cache(maxsize=256)
+def largest(config: Config, size: int) -> tuple[Place, ...]:
+    """Those of `size` devices that share each layer that have the most.
 
-    Attributes:
-        sizes: of its pass.
-        shapes: of its tensors.
-        kept: bytes that a layer keeps from pass to pass, by category, of each kind of layer.
-        peak: the most bytes alive, by category.
+    Of any other, one of these has as much of everything or more: of each tensor, of each state.
+
+    Raises:
+        InputError: the model cannot be divided so.
     """
+    split = Split(size)
+    split.check(config)
+    found: dict[tuple[int, ...], Place] = {}
+    for place in split.places():
+        kept = cache_layers(config, 1, place=place)
+        tensors = part_of(config, place).shapes().values()
+        has = (*(prod(shape) for shape in tensors), *(layer.nbytes for layer, _ in kept))
+        found.setdefault(tuple(map(int, has)), place)
+    return tuple(
+        place
+        for has, place in found.items()
+        if not any(has != more and all(map(le, has, more)) for more in found)
+    )
 
-    group: int
-    rank: int
-    sizes: Pass
-    shapes: Mapping[str, tuple[int, ...]]
-    counts: Counts
-    kept: tuple[tuple[str, int], ...]
-    peak: Mapping[str, int]
 
-    @staticmethod
-    def run(config: Config, whole: Pass, split: Split, group: int, rank: int) -> "_Part":
-        batch = split.sequences(whole.B)
-        sizes, few = replace(whole, B=batch[group]), config.short()[0]
-        experts: Any = config.experts
-        part = divided(config, rank, split.tensor, group, split.experts).short()[0]
-        models: list[Any] = []
+@lru_cache(maxsize=1024)
+def parameters_of(config: Config, place: Place) -> int:
+    """Parameters that a device of those that share all layers holds."""
+    times = config.times()
+    shapes = part_of(config, place).shapes()
+    return sum(times(key) * prod(map(int, shape)) for key, shape in shapes.items())
 
-        def build(_: Config, weights: Mapping[str, Any], **options: Any) -> Any:
-            if experts:
-                tokens = tuple(n * sizes.T for n in batch)
-                met = _spread(whole.assume, experts, tokens, split.tensor)
-                mine = replace(whole.assume(experts, tokens[group]), segments=met[group])
-                options |= {"assume": lambda *_: mine, "assumed": met.__getitem__}
-            rings = OnPaper(rank, split.tensor), OnPaper(group, split.experts)
-            models.append(build_part(few, part, weights, *rings, **options))
-            return models[0]
 
-        ledger, run = ready(part, sizes, build=build, categories=(*CATEGORIES, "wire"))
-        before = ledger.snapshot()
-        run()
-        capacity = sizes.capacity or sizes.N + sizes.T
-        layers = models[0].new_cache(sizes.B, capacity).layers
-        kept = tuple((layer.CATEGORY, int(layer.nbytes)) for layer in layers)
-        shapes = {key: tuple(map(int, shape)) for key, shape in part.shapes().items()}
-        counts, peak = ledger.snapshot() - before, ledger.peak_bytes
-        return _Part(group, rank, sizes, shapes, counts, kept, peak)
+def _on_stage(config: Config, sizes: Pass, split: Split, stage: int, place: Place) -> Device:
+    """What a device has of the layers of a stage, and of what is outside of all, executed."""
+    layers, alike = split.layers(config, stage), config.short()[1]
+    run, shapes = of_kinds(config, sizes, place), part_of(config, place).shapes()
+    B = place.sequences(sizes.B)[place.group]
+    kinds = Counter(alike[i] for i in layers)
+    ends = {FIRST: stage == 0, LAST: stage == split.pipeline - 1, EACH: True}
 
-    def device(self, config: Config, split: Split, stage: int) -> Device:
-        """The device that has this part of the layers of a stage."""
-        layers, alike, sizes = split.layers(config, stage), config.short()[1], self.sizes
-        kinds = Counter(alike[i] for i in layers)
-        ends = {FIRST: stage == 0, LAST: stage == split.pipeline - 1, EACH: True}
+    def times(paths: Iterable[str]) -> list[int]:
+        where = _where(paths)
+        return [kinds[at] if isinstance(at, int) else int(ends[at]) for at in where]
 
-        def times(paths: Iterable[str]) -> list[int]:
-            where = _where(paths)
-            return [kinds[at] if isinstance(at, int) else int(ends[at]) for at in where]
-
-        rows = {}
-        for row, n in zip(self.counts, times(path for path, _ in self.counts), strict=True):
-            if n:
-                rows[row] = tuple(n * entry for entry in self.counts[row])
-        counts = Counts(self.counts.columns, rows)
-        each = [prod(shape) for shape in self.shapes.values()]
-        parameters: Counter[str] = Counter()
-        for key, n, size in zip(self.shapes, times(self.shapes), each, strict=True):
-            parameters[component(key)] += n * size
-        if config.tie_word_embeddings and ends[LAST] and not ends[FIRST]:
-            parameters[component(next(iter(self.shapes)))] += each[0]  # the table is the head
-        held = Counter({"weights": parameters.total() * sizes.itemsize})
-        for number, (category, nbytes) in enumerate(self.kept):
-            held[category] += kinds[number] * nbytes
-        held.update({name: self.peak[name] for name in ("activations", "wire")})
-        sent = sent_by(counts)
-        if not ends[LAST]:
-            sent["to the next stage"] = sizes.B * sizes.T * config.width * sizes.itemsize
-        which = stage, self.group, self.rank, sizes.B
-        return Device(*which, layers, parameters, counts, dict(held), dict(sent))
+    rows = {}
+    for row, n in zip(run.counts, times(path for path, _ in run.counts), strict=True):
+        if n:
+            rows[row] = tuple(n * entry for entry in run.counts[row])
+    counts = Counts(run.counts.columns, rows)
+    each = [prod(map(int, shape)) for shape in shapes.values()]
+    parameters: Counter[str] = Counter()
+    for key, n, size in zip(shapes, times(shapes), each, strict=True):
+        parameters[component(key)] += n * size
+    if config.tie_word_embeddings and ends[LAST] and not ends[FIRST]:
+        parameters[component(next(iter(shapes)))] += each[0]  # the table is the head
+    kept = Counter({"weights": parameters.total() * sizes.itemsize})
+    capacity, cache = sizes.capacity or sizes.N + sizes.T, sizes.cache or "compressed"
+    for number, (layer, _) in enumerate(cache_layers(config, capacity, sizes.dtype, cache, place)):
+        kept[layer.CATEGORY] += kinds[number] * B * layer.nbytes
+    kept.update({name: run.peak.get(name, 0) for name in ("activations", "wire")})
+    sent = sent_by(counts)
+    if not ends[LAST]:
+        sent["to the next stage"] = B * sizes.T * config.width * sizes.itemsize
+    which = stage, place.group, place.rank, B
+    return Device(*which, layers, parameters, counts, dict(kept), dict(sent))
 
 
 def _where(paths: Iterable[str]) -> list[Any]:
@@ -215,28 +194,3 @@ def _where(paths: Iterable[str]) -> list[Any]:
         each = path == "mask" or path.endswith("rotary_emb")
         found.append(number if number is not None else EACH if each else outside)
     return found
-
-
-@lru_cache(maxsize=64)
-def _spread(
-    assume: Assumption, experts: Any, tokens: tuple[int, ...], size: int
-) -> tuple[Segments, ...]:
-    """What the tokens of each group of `size` devices meet in a layer.
-
-    As many experts as `assume` has the whole batch meet, at equal distances; each device's in turn,
-    token after token, so that all experts meet as many rows, and a group has some for each device.
-    """
-    E, devices = experts.n_routed_experts, size * len(tokens)
-    n = len(assume(experts, sum(tokens)).segments)
-    of_each: list[list[int]] = [[] for _ in range(devices)]
-    for expert in (i * E // n for i in range(n)):
-        of_each[((expert + 1) * devices - 1) // E].append(expert)  # that has it, see `Shard.of`
-    turns = [expert for turn in zip_longest(*of_each) for expert in turn if expert is not None]
-    pairs = accumulate((of * experts.num_experts_per_tok for of in tokens), initial=0)
-    found = []
-    for first, end in pairwise(pairs):
-        rows = {expert: (end - i - 1) // n - (first - i - 1) // n for i, expert in enumerate(turns)}
-        met = sorted(expert for expert in rows if rows[expert])
-        ends = pairwise(accumulate((rows[expert] for expert in met), initial=0))
-        found.append(tuple((expert, *of) for expert, of in zip(met, ends, strict=True)))
-    return tuple(found)

@@ -1,12 +1,12 @@
 """One forward pass of a model, executed to be counted: on shapes, on numbers, on symbols.
 
 On shapes a layer of each kind is executed and stands for all that are alike, so 10,000 layers take
-no longer than a few.
+no longer than a few. Of several devices that share each layer, one is meant: it runs its part.
 """
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from minigpt.models.model import Model
 from minigpt.models.paths import layer_number, layer_of
 from minigpt.models.routing import Assumption, expected
 from minigpt.models.state import State
+from minigpt.planning.place import ALL, Place, builds, part_of
 
 # A pass's dtype by name. bfloat16 is no NumPy dtype: a 16-bit one of the same size stands in.
 DTYPES = {"float16": np.float16, "bfloat16": np.float16, "float32": np.float32}
@@ -110,7 +111,10 @@ def forward(config: Config, sizes: Pass = Pass(), make: Make = ShapeArray) -> Fo
     Args:
         make: what it runs on, shapes alone unless said otherwise. Dimensions may be symbols.
     """
-    ledger, run = ready(config, sizes, make)
+    return _executed(*ready(config, sizes, make))
+
+
+def _executed(ledger: Ledger, run: Callable[[], Any]) -> Forward:
     before = ledger.snapshot()
     run()
     return Forward(ledger.snapshot() - before, ledger.peak_bytes)
@@ -124,8 +128,8 @@ def on_shapes(config: Config, sizes: Pass = Pass()) -> Forward:
         InputError: a number or a name cannot be.
     """
     sizes.check(config)
-    few, alike = config.short()
-    run, total = _run(few, sizes), by_kind(config, sizes).total
+    _, alike = config.short()
+    run, total = of_kinds(config, sizes, ALL), by_kind(config, sizes).total
     columns = run.counts.columns
     rows = partial(_of_all, run.counts, alike)  # worked out when asked for
     positions, cache = sizes.capacity or sizes.N + sizes.T, sizes.cache or "compressed"
@@ -138,14 +142,14 @@ def on_shapes(config: Config, sizes: Pass = Pass()) -> Forward:
 
 
 @lru_cache(maxsize=256)
-def by_kind(config: Config, sizes: Pass = Pass()) -> Counts:
+def by_kind(config: Config, sizes: Pass = Pass(), place: Place = ALL) -> Counts:
     """The counts of `on_shapes`, layers that are alike in the rows of one of them.
 
     Raises:
         InputError: a number or a name cannot be.
     """
     sizes.check(config)
-    counts, times = _run(config.short()[0], sizes).counts, config.times()
+    counts, times = of_kinds(config, sizes, place).counts, config.times()
     rows = {}
     for key, row in counts.items():
         n = times(key[0])
@@ -153,7 +157,10 @@ def by_kind(config: Config, sizes: Pass = Pass()) -> Counts:
     return Counts(counts.columns, rows)
 
 
-_run = lru_cache(maxsize=256)(forward)
+@lru_cache(maxsize=256)
+def of_kinds(config: Config, sizes: Pass, place: Place) -> Forward:
+    """What `forward` gives of a layer of each kind, and of what is outside of all."""
+    return _executed(*of_each_kind(config, sizes, place))
 
 
 def _of_all(kinds: Counts, alike: tuple[int, ...]) -> Mapping[tuple[str, str], tuple[Any, ...]]:
@@ -174,34 +181,57 @@ def _of_all(kinds: Counts, alike: tuple[int, ...]) -> Mapping[tuple[str, str], t
     return rows | after
 
 
-def kv_bytes(config: Config, tokens: int, dtype: str = "float16", cache: str = "compressed") -> int:
+def kv_bytes(
+    config: Config,
+    tokens: int,
+    dtype: str = "float16",
+    cache: str = "compressed",
+    place: Place = ALL,
+) -> int:
     """Bytes of cache that a sequence of `tokens` tokens must hold: of a window, no more than it."""
-    return held(config, tokens, dtype, cache)["kv_cache"]
+    return held(config, tokens, dtype, cache, place)["kv_cache"]
 
 
-def state_bytes(config: Config, dtype: str = "float16") -> int:
+def state_bytes(config: Config, dtype: str = "float16", place: Place = ALL) -> int:
     """Bytes of state that a sequence must hold, however many tokens it has."""
-    return held(config, 1, dtype, "compressed")["state"]
+    return held(config, 1, dtype, "compressed", place)["state"]
 
 
 @lru_cache(maxsize=1024)
-def held(config: Config, tokens: Any, dtype: str, cache: str) -> Counter[str]:
+def held(config: Config, tokens: Any, dtype: str, cache: str, place: Place = ALL) -> Counter[str]:
     """Bytes that a sequence keeps from pass to pass, by category."""
     kept: Counter[str] = Counter()
-    for layer, n in cache_layers(config, tokens, dtype, cache):
+    for layer, n in cache_layers(config, tokens, dtype, cache, place):
         kept[layer.CATEGORY] += n * layer.nbytes
     return kept
 
 
 def cache_layers(
-    config: Config, capacity: Any, dtype: str = "float16", cache: str = "compressed"
+    config: Config,
+    capacity: Any,
+    dtype: str = "float16",
+    cache: str = "compressed",
+    place: Place = ALL,
 ) -> list[tuple[LayerCache | State, int]]:
     """What layers keep of a sequence, on shapes: each kind, and how many layers it stands for."""
-    few, alike = config.short()
+    part, alike = part_of(config, place), config.short()[1]
     with category("weights"):
-        weights = {key: ShapeArray(shape, DTYPES[dtype]) for key, shape in few.shapes().items()}
-    layers = build(few, weights, cache).new_cache(1, capacity).layers
+        weights = {key: ShapeArray(shape, DTYPES[dtype]) for key, shape in part.shapes().items()}
+    layers = build(part, weights, cache).new_cache(1, capacity).layers
     return [(layers[number], n) for number, n in Counter(alike).items()]
+
+
+def of_each_kind(
+    config: Config, sizes: Pass, place: Place = ALL
+) -> tuple[Ledger, Callable[[], Any]]:
+    """As `ready`, with a layer of each kind, of what a device has."""
+    part = part_of(config, place)
+    if place == ALL:
+        return ready(part, sizes)
+    batch = place.sequences(sizes.B)
+    build = builds(config, place, sizes.assume, [n * sizes.T for n in batch])
+    own = replace(sizes, B=batch[place.group])
+    return ready(part, own, build=build, categories=(*CATEGORIES, "wire"))
 
 
 def ready(

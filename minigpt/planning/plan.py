@@ -17,8 +17,11 @@ from minigpt.models.config import Config
 from minigpt.models.routing import expected_experts
 from minigpt.planning.accelerators import BITS, GPUS, Accelerator
 from minigpt.planning.activations import as_written, fused
-from minigpt.planning.forward import DTYPES, Pass, kv_bytes, one_of
+from minigpt.planning.devices import MOST as DEVICES
+from minigpt.planning.devices import parameters_of
+from minigpt.planning.forward import DTYPES, Pass, kv_bytes, one_of, state_bytes
 from minigpt.planning.options import Options
+from minigpt.planning.place import Place
 from minigpt.planning.roofline import Floor, Roofline
 from minigpt.planning.search import most_with_room
 
@@ -85,32 +88,31 @@ class Plan:
         """What each GPU must hold as this project's own models run: all scores are stored."""
         return self._memory(as_written)
 
-    def _memory(self, activations: Callable[[Config, Pass], int]) -> Memory:
-        line = self.roofline
-        kv = kv_bytes(self.config, self.context, self.dtype)
-        kv, state = (
-            math.ceil(self.batch * line.kept(*of)) for of in ((kv, 0), (0, line.state_bytes))
-        )
-        # A prompt at a time, then a token of each sequence; not divided among GPUs: an upper bound.
+    def _memory(self, activations: Callable[..., int]) -> Memory:
+        """That of the GPU that needs the most."""
+        each = (self._memory_of(place, activations) for place in self.roofline.devices)
+        return max(each, key=lambda memory: memory.needed)
+
+    def _memory_of(self, place: Place, activations: Callable[..., int]) -> Memory:
+        # A prompt at a time, then a token of each sequence.
         prompt = Pass(self.prompt, 0, 1, "last", self.dtype)
         token = Pass(1, self.context - 1, self.batch, "last", self.dtype)
-        most = max(activations(self.config, sizes) for sizes in (prompt, token))
-        return Memory(self.weight_bytes, kv, state, most, self.overhead)
+        most = max(activations(self.config, sizes, place=place) for sizes in (prompt, token))
+        kv = self.batch * kv_bytes(self.config, self.context, self.dtype, place=place)
+        state = self.batch * state_bytes(self.config, self.dtype, place)
+        weights = parameters_of(self.config, place) * BITS[self.weights_dtype] / 8
+        return Memory(math.ceil(weights), kv, state, most, self.overhead)
 
     @property
-    def weight_bytes(self) -> int:
-        """Bytes of weights on each GPU."""
-        return math.ceil(self.config.parameters * BITS[self.weights_dtype] / 8 / self.gpus)
-
-    @property
-    def kv_bytes_per_token(self) -> float:
-        """Bytes of cache on each GPU for one token: of its share of the heads, at least of one."""
-        return self.roofline.kv_bytes_per_token * self.roofline.share
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of cache on each GPU for one token: of its heads, at most."""
+        devices = self.roofline.devices
+        return max(kv_bytes(self.config, 1, self.dtype, place=place) for place in devices)
 
     @property
     def kv_cache_kept(self) -> int:
         """Bytes of cache on each GPU where each layer keeps all tokens, windows or not."""
-        return math.ceil(self.batch * self.context * self.kv_bytes_per_token)
+        return self.batch * self.context * self.kv_bytes_per_token
 
     @property
     def spare(self) -> int:
@@ -226,8 +228,9 @@ class Plan:
         arithmetic. A mixture of experts reads all of them by then, so that is what is compared.
         """
         about = step.estimate
-        for_all = (about.weight_bytes + self._unmet_bytes) / self.gpus / self.gpu.bandwidth
-        cache = self.roofline.kept(about.kv_bytes, about.state_bytes) / self.gpu.bandwidth
+        unmet = self._unmet_bytes / self.gpus
+        for_all = (about.weight_bytes + unmet) / self.gpu.bandwidth
+        cache = (about.kv_bytes + about.state_bytes) / self.gpu.bandwidth
         for_one = (about.arithmetic_s - cache) / self.batch
         return math.ceil(for_all / for_one) if for_one > 0 else None
 
@@ -264,7 +267,7 @@ def plan(model: str, config: Config, gpu: Accelerator, asked: Options = Options(
     context = min(most, 8192) if asked.context is None else asked.context
     prompt = min(context, PROMPT) if asked.prompt is None else asked.prompt
     for what, value, limit in (
-        ("gpus", asked.gpus, 2**16),
+        ("gpus", asked.gpus, DEVICES),
         ("batch", asked.batch, MOST),
         ("context", context, most),
         ("prompt", prompt, context),

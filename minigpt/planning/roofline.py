@@ -16,14 +16,15 @@ operands no narrower than weights and cache are stored. It leaves out what a pas
     latents     kept or made keys of, attended to or to keys: the fastest, alike in all blocks
 
 The estimate is what engines take that are good and not special: products at the rate of `dtype`
-accumulated in float32, all weights from memory, as many experts as tokens meet on average, whole
-heads on each GPU, and the wire on top, in rings of phases of 8 microseconds. It is no bound.
+accumulated in float32, all weights from memory, as many experts as tokens meet on average. Of
+several GPUs it is that of the slowest, each of which runs its part of every layer, on shapes, and
+the wire comes on top, in rings of phases of 8 microseconds. It is no bound.
 """
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from counting import Counts
@@ -32,22 +33,25 @@ from minigpt.models.config import Config
 from minigpt.models.paths import layer, layer_of
 from minigpt.models.routing import fewest
 from minigpt.planning.accelerators import BITS, Accelerator
-from minigpt.planning.forward import Pass, by_kind, kv_bytes, state_bytes
+from minigpt.planning.devices import SENT, largest, sent_by
+from minigpt.planning.forward import Pass, by_kind, kv_bytes, of_kinds, state_bytes
+from minigpt.planning.place import ALL, Place
 from minigpt.planning.reads import read_once
 
 PHASE_SECONDS = 8e-6
-"""What one phase of an all-reduce takes before any byte moves: kipply's 8 microseconds."""
+"""What one phase of a ring takes before any byte moves: of an all-reduce, which has two, kipply's 8
+microseconds each (Transformer Inference Arithmetic, 2022, kipp.ly)."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a forward pass does, and the seconds that each part would take alone.
+    """What a GPU does in a forward pass, and the seconds that each part would take alone.
 
     Attributes:
         flops: of matrix products.
-        weight_bytes, kv_bytes: read from memory, and for the cache written too, of all GPUs.
+        weight_bytes, kv_bytes: read from memory, and for the cache written too.
         state_bytes: read and written, likewise.
-        wire_bytes: that each GPU sends.
+        wire_bytes: that it sends.
     """
 
     flops: int
@@ -91,7 +95,7 @@ class Estimate(Work):
 
 @dataclass(frozen=True)
 class Floor(Work):
-    """The least that any engine takes, see above.
+    """The least that any engine takes, see above: of several GPUs an even share of all.
 
     Attributes:
         estimate: about what one takes.
@@ -123,27 +127,14 @@ class Roofline:
         """The "type/accumulate type" of the rate that the floor of arithmetic takes."""
         return self.gpu.fastest(min(BITS[self.dtype], BITS[self.weights_dtype]))
 
-    @property
-    def share(self) -> float:
-        """The part of the cache that a GPU holds: whole heads; a latent cache has but one."""
-        heads = self.config.kv_heads
-        return math.ceil(heads / self.gpus) / heads
+    @cached_property
+    def devices(self) -> tuple[Place, ...]:
+        """Of the GPUs those that have the most, see there.
 
-    @property
-    def state_share(self) -> float:
-        """The part of the state that a GPU holds, likewise."""
-        heads = max(1, self.config.state_heads)
-        return math.ceil(heads / self.gpus) / heads
-
-    @property
-    def state_bytes(self) -> int:
-        """Bytes of the state of a sequence; 0 where no layer keeps one."""
-        return state_bytes(self.config, self.dtype)
-
-    @property
-    def kv_bytes_per_token(self) -> int:
-        """Bytes of cache for one token, of all its heads."""
-        return kv_bytes(self.config, 1, self.dtype)
+        Raises:
+            InputError: the model cannot be divided so.
+        """
+        return largest(self.config, self.gpus)
 
     def floor(self, T: int, N: int, B: int) -> Floor:
         """One pass of T new tokens of each of B sequences after N, logits of the last position.
@@ -153,7 +144,8 @@ class Roofline:
         ways = [("compressed", "compressed")]
         if self.config.latent_cache:
             ways += [("expanded", "expanded"), *self._through_latents(N)]
-        estimate = self._estimate(T, N, B)
+        estimates = [self._estimate(T, N, B, place) for place in self.devices]
+        estimate = max(estimates, key=lambda one: one.seconds)
         floors = (self._floor(T, N, B, *way, estimate) for way in ways)
         return min(floors, key=lambda floor: (floor.seconds, floor.flops))
 
@@ -164,12 +156,12 @@ class Roofline:
         kv = B * kv_bytes(self.config, N + T, self.dtype, keep)
         sums = sum(n * times for n, times in zip(positions, self.config.sums, strict=True))
         sent = B * sums * self._token_bytes if G > 1 else 0
-        weights, state = self._held(read), self._state_moved(N, B)
+        weights, state = self._held(read), self._state_moved(N, B, ALL)
         return Floor(
-            flops,
-            weights,
-            kv,
-            state,
+            flops // G,
+            weights // G,
+            kv // G,
+            state // G,
             sent,
             arithmetic_s=flops / (G * self.gpu.flops[self.fastest]),
             memory_s=max(0, weights + kv + state - G * self.gpu.cache) / (G * self.gpu.bandwidth),
@@ -177,35 +169,33 @@ class Roofline:
             estimate=estimate,
         )
 
-    def _estimate(self, T: int, N: int, B: int) -> Estimate:
-        G, L, sums = self.gpus, self.config.layers, sum(self.config.sums)
-        counts = by_kind(self.config, Pass(T, N, B, "last", self.dtype))
+    def _estimate(self, T: int, N: int, B: int, place: Place) -> Estimate:
+        G, L = self.gpus, self.config.layers
+        counts = by_kind(self.config, Pass(T, N, B, "last", self.dtype), place)
         ways = ("compressed", *(attend for attend, _ in self._through_latents(N)))
-        flops = min(self._flops(T, N, B, attend, [T] * L) for attend in ways)
+        flops = min(self._flops(T, N, B, attend, [T] * L, place=place) for attend in ways)
         weights = self._held(counts.bytes_read["weights"])
         kv = counts.bytes_read["kv_cache"] + counts.bytes_written["kv_cache"]
-        state = self._state_moved(N, B)
-        # Each all-reduce is a ring in two phases: reduce-scatter and all-gather, (G - 1) / G of
-        # the activations sent in each.
-        sent = math.ceil(sums * 2 * (G - 1) / G * B * T * self._token_bytes)
+        state = self._state_moved(N, B, place)
+        sent, wire_s = 0, 0.0
+        if G > 1:
+            sent, passed = sent_by(counts).total(), counts.where(operation=SENT).total("calls")
+            phases = passed // (G - 1)
+            wire_s = sent / self.gpu.link_bandwidth + phases * PHASE_SECONDS
         return Estimate(
             flops,
             weights,
             kv,
             state,
             sent,
-            arithmetic_s=flops / (G * self.gpu.rate(self.dtype)),
-            memory_s=(weights / G + self.kept(kv, state)) / self.gpu.bandwidth,
-            wire_s=sent / self.gpu.link_bandwidth + 2 * sums * PHASE_SECONDS if G > 1 else 0.0,
+            arithmetic_s=flops / self.gpu.rate(self.dtype),
+            memory_s=(weights + kv + state) / self.gpu.bandwidth,
+            wire_s=wire_s,
         )
 
-    def kept(self, kv: int, state: int) -> float:
-        """Of bytes of cache and of state, those on each GPU."""
-        return kv * self.share + state * self.state_share
-
-    def _state_moved(self, N: int, B: int) -> int:
+    def _state_moved(self, N: int, B: int, place: Place) -> int:
         """Bytes of state that a pass reads, if there is one before it, and writes."""
-        return B * self.state_bytes * (2 if N else 1)
+        return B * state_bytes(self.config, self.dtype, place) * (2 if N else 1)
 
     def _through_latents(self, N: int) -> list[tuple[str, str]]:
         """To what heads attend and what is cached, where keys and values are made and not kept.
@@ -216,7 +206,14 @@ class Roofline:
         return [("expanded", "compressed")] if self.config.latent_cache and N == 0 else []
 
     def _flops(
-        self, T: int, N: int, B: int, attend: str, positions: Sequence[int], chunks: bool = True
+        self,
+        T: int,
+        N: int,
+        B: int,
+        attend: str,
+        positions: Sequence[int],
+        chunks: bool = True,
+        place: Place = ALL,
     ) -> int:
         """2mnp of matrix products, of each layer for the last `positions` of the T.
 
@@ -225,7 +222,7 @@ class Roofline:
         """
         few, alike = self.config.short()
         sizes = Pass(T, N, B, "last", self.dtype, None if attend == "compressed" else attend)
-        parts = by_kind(few, sizes).by(layer)
+        parts = of_kinds(self.config, sizes, place).counts.by(layer)
         blocks = [part for path, part in parts.items() if layer_of(path)]
         flops = sum(matmul(part) for path, part in parts.items() if not layer_of(path))
         for (kind, n), times in Counter(zip(alike, positions, strict=True)).items():

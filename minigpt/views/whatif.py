@@ -66,7 +66,6 @@ def whatif(
         "dtype": dtype if dtype in DTYPES else DTYPES[0],
         "weights": WEIGHTS[0],
         "gpu": "rtx-3060-12gb",
-        "gpus": 1,
     }
     told = "".join(f"<p>Left out: {html.escape(line)}.</p>" for line in left_out)
     return Panel("what-if", "What if", _TEXT + told, (chart(models, terms, first, most),))
@@ -78,10 +77,11 @@ each model on symbols gave: the numbers are those of these commands, to the digi
 <pre>minigpt count MODEL --past CONTEXT-1 --batch BATCH --dtype DTYPE
 minigpt count MODEL --new-tokens PROMPT --logits last --dtype DTYPE
 minigpt plan MODEL --context CONTEXT --batch BATCH --dtype DTYPE --weights-dtype WEIGHTS \
---gpu GPU --gpus GPUS</pre>
+--gpu GPU</pre>
 <p>A step decodes one token of each sequence, which looks at the whole context. A prompt comes
 alone: the context, at most {PROMPT:,} tokens. Attention is fused, and what <code>plan</code>
-assumes is assumed here. It fits for certain, maybe, or not: a runtime takes more or less.</p>
+assumes is assumed here. It fits for certain, maybe, or not: a runtime takes more or less. What
+several GPUs take, which each run a part, <code>minigpt plan --gpus</code> says.</p>
 """
 
 
@@ -91,9 +91,6 @@ def _facts(model: str, config: Config) -> dict[str, Any]:
     return {
         "limit": config.n_positions,
         "parameters": config.parameters,
-        "heads": config.kv_heads,
-        "sums": sum(config.sums),
-        "width": config.width,
         "experts": experts.n_routed_experts if experts else 0,
         "met": experts.num_experts_per_tok if experts else 0,
         "letters": "\n".join(_letters(model, config)),

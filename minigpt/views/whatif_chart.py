@@ -10,11 +10,9 @@ from typing import Any
 
 from minigpt.planning.accelerators import BITS, GPUS, Accelerator
 from minigpt.planning.plan import OVERHEAD, OVERHEAD_RANGE, PROMPT
-from minigpt.planning.roofline import PHASE_SECONDS
 
 DTYPES = ("float16", "bfloat16", "float32")
 WEIGHTS = ("as dtype", "int8", "int4")
-NUMBERS_OF_GPUS = (1, 2, 4, 8, 16, 32, 64)
 LINE = 22  # pixels
 _WIDTH = {"expr": "min(width, 420)"}  # of the lines: a number is not to stand far from its name
 
@@ -32,7 +30,7 @@ ROWS: dict[str, list[Row]] = {
         ("prompt_flops", "FLOP of the prompt", "whole"),
         ("prompt_matmul_flops", "2mnp of the prompt", "whole"),
     ],
-    "Memory of each GPU, bytes": [
+    "Memory, bytes": [
         ("weights", "weights", "bytes"),
         ("kv", "KV cache", "bytes"),
         ("activations", "activations", "bytes"),
@@ -68,7 +66,6 @@ LETTERS = {  # as in `formulas.sized`: how the inputs, and the experts met, give
     "q": "ceil(p * chosen / U_p)",
     "bits": "widths[dtype]",
     "held": f"weights == '{WEIGHTS[0]}' ? bits : widths[weights]",
-    "G": "gpus",
     "here": "hardware[gpu]",
 }
 
@@ -85,9 +82,9 @@ TERM = " * ".join(
 def _ways(matmul: str, weights: str, kv: str) -> str:
     """The floor of a step whose products, weights and cache are those of such a figure."""
     return (
-        f"max(datum.{matmul} / (G * here.fastest[min(bits, held)]),"
-        f" max(0, floor(datum.{weights} * held / bits) + B * datum.{kv} - G * here.cache)"
-        " / (G * here.bandwidth), G > 1 ? datum.sent_once / here.link : 0)"
+        f"max(datum.{matmul} / here.fastest[min(bits, held)],"
+        f" max(0, floor(datum.{weights} * held / bits) + B * datum.{kv} - here.cache)"
+        " / here.bandwidth)"
     )
 
 
@@ -101,9 +98,8 @@ PLAN = {  # of the figures, in the order in which one takes of another; as `plan
     "context": "n",
     "sequences": "B",
     "prompt": "p",
-    "share": "ceil(models[model].heads / G) / models[model].heads",
-    "weights": "ceil(models[model].parameters * held / 8 / G)",
-    "kv": "ceil(B * (datum.kv_cache * datum.share))",
+    "weights": "ceil(models[model].parameters * held / 8)",
+    "kv": "B * datum.kv_cache",
     "overhead": str(OVERHEAD),
     "needed": "datum.weights + datum.kv + datum.activations + datum.overhead",
     "available": "here.memory",
@@ -111,18 +107,11 @@ PLAN = {  # of the figures, in the order in which one takes of another; as `plan
     "fits": f"datum.spare >= {max(0, OVERHEAD_RANGE[1] - OVERHEAD)} ? 'yes' : "
     f"datum.spare + {max(0, OVERHEAD - OVERHEAD_RANGE[0])} >= 0 ? 'maybe' : 'no'",
     "weights_moved": "floor(datum.weights_read * held / bits)",
-    "token_bytes": "floor(models[model].width * bits / 8)",
-    "sums": "models[model].sums",
-    "sent_once": "B * datum.sums * datum.token_bytes",
-    "sent": "ceil(datum.sums * 2 * (G - 1) / G * B * datum.token_bytes)",
     "products": "n > 1 ? datum.matmul_flops : min(datum.matmul_flops, datum.expanded_matmul_flops)",
-    "arithmetic_s": "datum.products / (G * here.rates[dtype])",
-    "memory_s": "(datum.weights_moved / G + datum.kv_moved * datum.share) / here.bandwidth",
-    "wire_s": f"G > 1 ? datum.sent / here.link + 2 * datum.sums * {PHASE_SECONDS} : 0",
-    "longest_s": "max(datum.memory_s, datum.arithmetic_s, datum.wire_s)",
-    "estimate_s": "max(datum.arithmetic_s, datum.memory_s) + datum.wire_s",
-    "binds": "datum.memory_s == datum.longest_s ? 'memory' : "
-    "datum.arithmetic_s == datum.longest_s ? 'arithmetic' : 'wire'",
+    "arithmetic_s": "datum.products / here.rates[dtype]",
+    "memory_s": "(datum.weights_moved + datum.kv_moved) / here.bandwidth",
+    "estimate_s": "max(datum.arithmetic_s, datum.memory_s)",
+    "binds": "datum.memory_s == datum.estimate_s ? 'memory' : 'arithmetic'",
     "floor_s": f"min({', '.join(_FLOORS)}, n > 1 ? {_FLOORS[0]} : {_OF_THE_FIRST})",
     "at_most": "B / datum.floor_s",
     "about": "B / datum.estimate_s",
@@ -254,7 +243,6 @@ def _inputs(models: Any, first: dict[str, Any], most: int) -> list[dict[str, Any
         "dtype": ("dtype", DTYPES),
         "weights": ("weights dtype", WEIGHTS),
         "gpu": ("GPU", [*GPUS]),
-        "gpus": ("GPUs", NUMBERS_OF_GPUS),
     }
     ranges = {"context": ("context, 2 to the", longest, 0.125), "batch": ("batch", most, 1)}
     bound: dict[str, dict[str, Any]] = {
@@ -266,7 +254,7 @@ def _inputs(models: Any, first: dict[str, Any], most: int) -> list[dict[str, Any
         name: {"input": "select", "options": [*options], "name": f"{label} "}
         for name, (label, options) in selects.items()
     }
-    order = ("model", "context", "batch", "dtype", "weights", "gpu", "gpus")
+    order = ("model", "context", "batch", "dtype", "weights", "gpu")
     return [{"name": name, "value": first[name], "bind": bound[name]} for name in order]
 
 
@@ -286,7 +274,6 @@ def _rates(gpu: Accelerator) -> dict[str, Any]:
         "memory": gpu.memory,
         "bandwidth": gpu.bandwidth,
         "cache": gpu.cache,
-        "link": gpu.link_bandwidth,
         "rates": {name: gpu.flops.get(f"{name}/float32") for name in DTYPES},
         "fastest": {str(bits): gpu.flops[gpu.fastest(bits)] for bits in widths},
     }

@@ -13,6 +13,7 @@ from counting import Counted, Ledger, category
 from counting.views import matmul
 from minigpt.models.architectures import PRESETS, build
 from minigpt.planning.accelerators import GPUS
+from minigpt.planning.devices import Split, on_devices
 from minigpt.planning.forward import Pass, forward, kv_bytes
 from minigpt.planning.roofline import Roofline, needed
 
@@ -64,14 +65,16 @@ def test_a_block_sums_twice_where_its_feed_forward_sees_what_the_mixer_gave(name
     assert {*config.sums} == {config.sums[0]}  # of these families
 
 
-@given(name=st.sampled_from(list(CONFIGS)), gpus=st.integers(2, 8), B=st.integers(1, 8))
-@settings(max_examples=40)
+@given(name=st.sampled_from(list(CONFIGS)), gpus=st.integers(2, 4), B=st.integers(1, 8))
+@settings(max_examples=20, deadline=None)
 def test_the_wire_carries_each_sum_once(name, gpus, B):
     config = CONFIGS[name]
     floor = roofline(config, gpus).floor(1, 3, B)
     assert floor.wire_bytes == sum(config.sums) * B * config.width * 4
-    ring = 2 * (gpus - 1) / gpus * floor.wire_bytes
-    assert floor.estimate.wire_bytes == math.ceil(ring)
+    sizes = Pass(1, 3, B, "last", "float32")
+    sent = {sum(device.sent.values()) for device in on_devices(config, sizes, Split(gpus))}
+    assert floor.estimate.wire_bytes in sent
+    assert min(sent) > floor.wire_bytes  # each twice but for a part, and the table, and logits
 
 
 # Positions: what a layer gives for those before matters neither to the last logits nor to caches.
@@ -215,11 +218,13 @@ def test_no_run_on_data_does_less(name, sizes, B, gpus, seed):
         rows = run.where(operation="take").bytes_read["weights"]
         read = run.bytes_read["weights"] - rows
         assert cached <= run.bytes_read["kv_cache"] + run.bytes_written["kv_cache"]
-        assert floor.weight_bytes <= read
+        assert gpus * floor.weight_bytes <= read
         state = run.bytes_read["state"] + run.bytes_written["state"]
-        assert floor.state_bytes <= state
+        assert gpus * floor.state_bytes <= state
         cached += state
-        assert len(ways) == 2 or (floor.flops <= matmul(run) and floor.kv_bytes <= cached - state)
+        kv = cached - state
+        assert len(ways) == 2 or gpus * floor.flops <= matmul(run)
+        assert len(ways) == 2 or gpus * floor.kv_bytes <= kv
         parts = matmul(run) / gpu.flops[roofline(config).fastest], (read + cached) / gpu.bandwidth
         assert floor.seconds <= max(*(part / gpus for part in parts), floor.wire_s)
 

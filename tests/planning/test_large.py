@@ -76,9 +76,9 @@ def test_the_longest_context_and_the_largest_batch_are_found_in_few_steps():
     config = read("llama", values("llama") | {"max_position_embeddings": 2**31 - 1})
     asked = []
 
-    def memory(config, sizes):
+    def memory(config, sizes, place):
         asked.append(sizes)
-        return as_written(config, sizes)
+        return as_written(config, sizes, place)
 
     with mock.patch("minigpt.planning.plan.fused", memory):
         made = plan("it", config, GPUS["h100"])

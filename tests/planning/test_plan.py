@@ -12,6 +12,8 @@ from configs import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from counting.views import matmul
+from minigpt.checkpoint.resolve import resolve
 from minigpt.commands.plan import document, run, verdict
 from minigpt.errors import InputError
 from minigpt.formulas.article import tables
@@ -21,6 +23,7 @@ from minigpt.models.architectures import COMPARED, PRESETS
 from minigpt.models.families.windows import gemma2
 from minigpt.planning.accelerators import Accelerator
 from minigpt.planning.activations import as_written, fused
+from minigpt.planning.devices import Split, on_devices
 from minigpt.planning.forward import Pass, on_shapes
 from minigpt.planning.hardware import GPUS
 from minigpt.planning.options import Options
@@ -292,22 +295,67 @@ def test_a_window_is_cached_and_no_more(W):
         assert made.kv_cache_kept == 4 * each * n == n * made.kv_bytes_per_token
 
 
-def test_several_gpus_share_all_but_latents_and_pay_for_the_wire():
+def test_the_floor_of_several_gpus_is_an_even_share_and_each_sum_once():
     h200 = GPUS["h200"]
     one, many = (made("llama-3.1-8b", h200, gpus=n) for n in (1, 8))
     assert many.first.arithmetic_s == pytest.approx(one.first.arithmetic_s / 8)
     assert many.first.memory_s == pytest.approx(
         one.first.memory_s / 8 - 7 / 8 * h200.cache / 4.8e12
     )
-    assert many.first.estimate.memory_s == pytest.approx(one.first.estimate.memory_s / 8)
-    assert many.kv_bytes_per_token == one.kv_bytes_per_token / 8
-    sent = 32 * 2 * 2 * 7 / 8 * 4096 * 2  # layers, all-reduces, phases, share, width, bytes
     assert (one.first.wire_s, many.first.wire_bytes) == (0, 32 * 2 * 4096 * 2)
     assert many.first.wire_s == pytest.approx(32 * 2 * 4096 * 2 / 450e9)
-    assert many.first.estimate.wire_bytes == sent
-    assert many.first.estimate.wire_s == pytest.approx(sent / 450e9 + 32 * 4 * 8e-6)
-    assert made("llama-3.1-8b", h200, gpus=16).kv_bytes_per_token == many.kv_bytes_per_token
-    assert made("deepseek-r1", h200, gpus=16).kv_bytes_per_token == 70_272
+    about = many.first.estimate
+    phases = 2 * (2 * 32 + 1) + 1  # a sum of the embedding, two of a layer; the logits
+    assert about.wire_s == pytest.approx(about.wire_bytes / 450e9 + phases * 8e-6)
+
+
+@pytest.mark.parametrize(
+    "model", ["shakespeare", "gpt2-xl", "llama-3.1-8b", "gemma-2-9b", "qwen3-next-80b-a3b"]
+)
+@given(gpus=st.integers(2, 20), batch=st.integers(1, 9), context=st.integers(1, 200))
+@settings(max_examples=5, deadline=None)
+def test_a_gpu_holds_does_and_sends_what_its_part_does(model, gpus, batch, context):
+    config = PRESETS[model] if model in PRESETS else resolve(model)
+    asked = Options(gpus, context=context, batch=batch, prompt=1, dtype="float16")
+    it = plan(model, config, GPUS["h100"], asked)
+    sizes = Pass(1, context - 1, batch, "last", "float16")
+    devices = on_devices(config, sizes, Split(gpus))
+    held = [sum(d.held.get(what, 0) for what in ("weights", "kv_cache", "state")) for d in devices]
+    assert sum(it.memory[:3]) == max(held)
+    assert it.memory.activations <= it.memory_as_written.activations
+    written = [d.held["activations"] + d.held.get("wire", 0) for d in devices]
+    assert it.memory_as_written.activations == written[held.index(max(held))]
+    about = it.last.estimate
+    assert about.flops in [matmul(d.counts) for d in devices]
+    assert about.wire_bytes in [sum(d.sent.values()) for d in devices]
+    read = [d.counts.bytes_read["weights"] for d in devices]
+    assert about.weight_bytes in read
+    assert about.seconds >= max(read) / it.gpu.bandwidth
+
+
+@pytest.mark.parametrize("gpus", [4, 5, 7, 12])
+def test_parts_that_are_not_even_hold_and_do_more_than_an_even_share(gpus):
+    it = plan("shakespeare", resolve("shakespeare"), GPUS["h100"], Options(gpus, dtype="float32"))
+    assert gpus * it.memory.weights > 4 * it.config.parameters
+    even = gpus == 4  # what 8 heads, 1,024 columns and tokens can be divided by
+    assert (it.last.estimate.flops == it.last.flops) == even
+
+
+def test_a_gpu_has_a_head_of_keys_or_more_and_latents_whole():
+    assert made("llama-3.1-8b", GPUS["h200"], gpus=16).kv_bytes_per_token == 131_072 // 8
+    assert made("deepseek-r1", GPUS["h200"], gpus=16).kv_bytes_per_token == 70_272
+
+
+def test_what_does_not_divide_is_said(capsys):
+    run("gpt2-xl", "h100", Options(2))
+    told = capsys.readouterr().out
+    assert "25 heads do not divide by 2: a GPU has 12 or 13" in told
+    assert "not divide" not in verdict(made("llama-3.1-8b", GPUS["h100"], gpus=16))
+    assert "8 heads of keys do not divide by 3: a GPU has 2 or 3" in verdict(
+        made("llama-3.1-8b", GPUS["h100"], gpus=3)
+    )
+    line = "160 experts do not divide by 64: a GPU has 2 or 3"
+    assert line in document(made("deepseek-v2", GPUS["h100"], gpus=64))["assumptions"]["memory"]
 
 
 FEW_EXPERTS = PRESETS["deepseek-r1"].but(num_hidden_layers=4, first_k_dense_replace=2)

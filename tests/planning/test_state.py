@@ -33,12 +33,12 @@ def test_a_gpu_holds_its_share_of_the_states_whatever_the_context(gpus, context,
 
 
 def test_a_decoded_token_reads_the_state_once_and_writes_it_once():
-    it = made(gpus=2, batch=3)
-    assert it.first.state_bytes == it.first.estimate.state_bytes == 3 * STATE  # there is none yet
-    assert it.last.state_bytes == it.last.estimate.state_bytes == 2 * 3 * STATE
-    assert it.prefill.state_bytes == STATE
-    moved = it.last.weight_bytes + it.last.kv_bytes + it.last.state_bytes - 2 * it.gpu.cache
-    assert it.last.memory_s == moved / (2 * it.gpu.bandwidth)
+    it = made(gpus=2, batch=4)
+    assert it.first.state_bytes == it.first.estimate.state_bytes == 2 * STATE  # there is none yet
+    assert it.last.state_bytes == it.last.estimate.state_bytes == 2 * 2 * STATE
+    assert it.prefill.state_bytes == STATE // 2
+    moved = it.last.weight_bytes + it.last.kv_bytes + it.last.state_bytes - it.gpu.cache
+    assert it.last.memory_s == moved / it.gpu.bandwidth
 
 
 @pytest.mark.parametrize("T", [1, 100])
@@ -49,7 +49,7 @@ def test_the_floor_of_a_prompt_is_without_products_within_a_chunk(T):
     state, chunk = (12 * matmul(part) for part in parts)
     assert state == 36 * 6 * T * 32 * 128 * 128
     assert chunk > 0
-    it = made(prompt=T, gpus=2)
+    it = made(prompt=T)
     assert it.prefill.flops < it.prefill.estimate.flops
     apart = it.prefill.estimate.flops - it.prefill.flops
     assert (apart == chunk) == (T == 1)  # of a longer one the last block is left out too

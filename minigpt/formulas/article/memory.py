@@ -109,9 +109,9 @@ def parameters() -> Iterator[Answer]:
         "In a transformer model, two major components that take up the GPU memory are the model "
         "parameters and KV cache.",
     )
+    weights = made.memory.weights
     yield right(
-        f"{made.weight_bytes / XL.parameters:g} bytes a parameter; {si(made.weight_bytes)}B for "
-        "GPT-2 XL",
+        f"{weights / XL.parameters:g} bytes a parameter; {si(weights)}B for GPT-2 XL",
         "what the run holds as weights, nothing beside",
         "Typically we store all the parameters in half precision(FP16), "
         "each parameter requires 2 bytes.",
@@ -124,13 +124,13 @@ def parameters() -> Iterator[Answer]:
         "My Nvidia 3060 GPU has 12GB memory.",
     )
     yield right(
-        f"{si(llama.weight_bytes)}B: {'it fits' if llama.fits else 'it does not fit'}",
-        f"the weights alone are {si(llama.weight_bytes - GPU.memory)}B more than the memory",
+        f"{si(llama.memory.weights)}B: {'it fits' if llama.fits else 'it does not fit'}",
+        f"the weights alone are {si(llama.memory.weights - GPU.memory)}B more than the memory",
         "I cannot fit a Llama 3.1 8B model because storing the parameters alone "
         "would require 16GB of memory.",
     )
     yield right(
-        f"{XL.parameters:,} parameters, {si(made.weight_bytes)}B: "
+        f"{XL.parameters:,} parameters, {si(made.memory.weights)}B: "
         f"{'it fits' if made.fits else 'it does not fit'}",
         f"with a cache of {made.context} tokens, activations of fused attention and "
         f"{made.memory.overhead / 1e9:g} GB for the runtime it needs {si(made.memory.needed)}B",
