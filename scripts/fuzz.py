@@ -100,7 +100,8 @@ class Trial:
     def _gone(self, number: int | None, status: int | str) -> int | None:
         """A process said no more: it ended with a status, or hangs."""
         if number is None:
-            raise SystemExit(f"{self.kind}: no input was tried")
+            why = f"a process ended before its first input, or took {START} seconds to it"
+            raise SystemExit(f"{self.kind}: {why}; {self.tried:,} were tried before")
         if status == 0:  # of itself, after an input that was counted
             return None if self._over() else number + 1
         self._count(number, status if isinstance(status, str) else f"ended with status {status}")

@@ -23,9 +23,10 @@ def together(
     watched()
     ring = MPI()
     with ring.together():
-        with saying(output.tables):
-            if ring.size == 1:
-                note("one process has all of the model: mpiexec -n 2 minigpt … divides it")
         if ring.rank:
             prompts, output = [], Output(silent=True)  # what the first one reads goes to all
-        return run(prompts, options, sampling, output, chat, ring)
+        status = run(prompts, options, sampling, output, chat, ring)
+        if ring.size == 1:
+            with saying(output.tables):
+                note("one process had all of the model: mpiexec -n 2 minigpt … divides it")
+        return status

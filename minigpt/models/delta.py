@@ -69,7 +69,7 @@ class GatedDeltaNet(Module):
         super().__init__(w.path)
         self.sizes, self.chunk = sizes, chunk
         C, K, G, D, E, _ = sizes
-        self.in_proj_qkvz = Projection(w / "in_proj_qkvz", C, K * 2 * (D + G * E))
+        self.in_proj_qkvz = Projection(w / "in_proj_qkvz", C, K * (D + D + G * E + G * E))
         self.in_proj_ba = Projection(w / "in_proj_ba", C, K * 2 * G)
         self.conv1d = Convolution(w / "conv1d", sizes, act)
         self.dt_bias = w("dt_bias", K * G).reshape(K, G)

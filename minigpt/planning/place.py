@@ -57,7 +57,7 @@ def builds(
 ) -> Callable[..., Model]:
     """What builds the model of `part_of` as `architectures.build` does.
 
-    Which experts tokens meet is not in shapes: of the whole batch, see `_spread`.
+    Which experts tokens meet is not in shapes: of the whole batch, see `spread`.
 
     Args:
         tokens: that each group has in a pass.
@@ -68,7 +68,7 @@ def builds(
     def build(_: Config, weights: Mapping[str, Any], **options: Any) -> Model:
         experts: Any = config.experts
         if experts:
-            met = _spread(assume, experts, tuple(tokens), place.size)
+            met = spread(assume, experts, tuple(tokens), place.size)
             own = assume(experts, tokens[place.group])
             mine = replace(own, segments=met[place.group])
             options |= {"assume": lambda *_: mine, "assumed": met.__getitem__}
@@ -78,7 +78,7 @@ def builds(
 
 
 @lru_cache(maxsize=64)
-def _spread(
+def spread(
     assume: Assumption, experts: Any, tokens: tuple[int, ...], size: int
 ) -> tuple[Segments, ...]:
     """What the tokens of each group of `size` devices meet in a layer.

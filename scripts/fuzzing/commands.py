@@ -18,7 +18,7 @@ typer.main.get_command = cache(typer.main.get_command)  # else each line builds 
 
 OFTEN = ("generate", "count", "plan", "gpus", "report", "download", "cache", "step")
 SELDOM = ("formulas", "verify")  # take seconds each
-SLOW = ("measure_cpu", "trace_allocator")  # options that do
+SLOW = ("measure_cpu", "trace_allocator", "machine")  # options that do
 NAMES = ("gpt2", "shakespeare", "llama-3.2-1b", "deepseek-v2-lite", "owner/name", "h100")
 NAMES += ("float16", "int8", "float32", "cpu", "all", "last", "component", "h.0.attn", "*", "x.csv")
 SHAPES: dict[str, str] = {

@@ -24,8 +24,9 @@ from minigpt.models.routing import bound, expected, expected_experts
 from minigpt.parallel.collectives import all_to_all
 from minigpt.parallel.communicators import OnPaper
 from minigpt.parallel.divide import build_part, cut, divided
-from minigpt.planning.devices import SENT, Split, _spread, on_devices
+from minigpt.planning.devices import SENT, Split, on_devices
 from minigpt.planning.forward import Pass
+from minigpt.planning.place import spread
 
 PARENTS = {
     "mixtral": "mixtral-8x7b",
@@ -225,7 +226,7 @@ def test_all_experts_that_are_met_meet_as_many_rows(seed):
     tokens = tuple(rng.randint(1, 9) for _ in range(groups))
     experts = Choice(E, k)
     assume = rng.choice([expected, bound])
-    found = _spread(assume, experts, tokens, size)
+    found = spread(assume, experts, tokens, size)
     total, D = np.zeros(E, int), groups * size
     for segments, n in zip(found, tokens, strict=True):
         ends = [0]

@@ -154,9 +154,10 @@ def test_several_processes_say_what_one_says(tmp_path, models, shim, name, size)
             assert moved == [str(sent[number]), str(received[number])]
 
 
+@pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("args", [("--model", "none"), ("--log", "/dev/full")])
-def test_what_is_wrong_for_all_is_said_once(tmp_path, args):
-    ran = run(3, "O", *args, cwd=tmp_path, HF_HUB_OFFLINE="1")
+def test_what_is_wrong_for_all_is_said_once(tmp_path, args, size):
+    ran = run(size, "O", *args, cwd=tmp_path, HF_HUB_OFFLINE="1")
     assert ran.returncode == 2
     assert ran.stdout in ("", "O\n")  # the prompt is shown before the first line is written
     [line] = ran.stderr.splitlines()
