@@ -2,12 +2,14 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from counting.table import table
 from counting.views import flops, matmul
 from minigpt.checkpoint.resolve import resolve
 from minigpt.commands.terminal import console
+from minigpt.notes import note
 from minigpt.planning.devices import Device, Split, on_devices
 from minigpt.planning.forward import Pass
 from minigpt.schema import SCHEMA
@@ -20,6 +22,9 @@ def run(model: str, sizes: Pass, split: Split, as_json: bool = False) -> None:
         InputError: there is no such model, a size cannot be, or it cannot be divided so.
     """
     config = resolve(model)
+    if split.experts > 1 and not config.experts:
+        note(f"{model} has no routed experts, so that --experts {split.experts} divides nothing")
+        split = replace(split, experts=1)
     devices = on_devices(config, sizes, split)
     [alone] = on_devices(config, sizes, Split())
     held = sum((device.parameters for device in devices), Counter[str]())

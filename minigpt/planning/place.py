@@ -37,7 +37,7 @@ class Place:
         """
         if batch < self.groups:
             what = f"each of --experts {self.groups} groups has sequences of its own"
-            raise InputError(f"{what}: a batch of {batch} is too small")
+            raise InputError(f"{what}: batch is {batch}; it must be {self.groups} or more")
         ends = (group * batch // self.groups for group in range(self.groups + 1))
         return [stop - start for start, stop in pairwise(ends)]
 

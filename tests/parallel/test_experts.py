@@ -267,7 +267,12 @@ def test_of_deepseek_r1_on_16_devices_all_but_the_experts_is_there_16_times():
         ("llama-3.1-405b", Pass(B=8), Split(8, 2, 8), "--experts divides routed experts, and"),
         ("mixtral-8x7b", Pass(B=9), Split(1, 1, 9), "--experts is 9; it must be 1 to 8"),
         ("mixtral-8x7b", Pass(B=9), Split(1, 1, 0), "--experts is 0; it must be 1 to 8"),
-        ("deepseek-r1", Pass(B=3), Split(1, 1, 4), "4 groups has .* a batch of 3 is too small"),
+        (
+            "deepseek-r1",
+            Pass(B=3),
+            Split(1, 1, 4),
+            "4 groups has .* batch is 3; it must be 4 or more",
+        ),
     ],
 )
 def test_what_cannot_be_divided_is_said(model, sizes, split, said):
@@ -295,8 +300,16 @@ def test_the_command_says_what_it_assumes_and_what_each_group_has(capsys):
 
 def test_where_the_batch_is_too_small_the_command_ends_with_a_line(tmp_path):
     ran = minigpt("count", "mixtral-8x7b", "--experts", "2", cwd=tmp_path)
-    line = b"each of --experts 2 groups has sequences of its own: a batch of 1 is too small"
+    line = b"each of --experts 2 groups has sequences of its own: batch is 1; it must be 2 or more"
     assert (ran.returncode, ran.stdout, ran.stderr) == (2, b"", b"minigpt: " + line + b"\n")
+
+
+def test_a_model_without_experts_is_divided_by_the_rest_and_that_is_said(tmp_path):
+    model = "count", "llama-3.1-405b", "--tensor-parallel", "8", "--pipeline", "2"
+    alone, asked = (minigpt(*model, *more, cwd=tmp_path) for more in ((), ("--experts", "8")))
+    assert (asked.returncode, asked.stdout) == (0, alone.stdout)
+    line = b"llama-3.1-405b has no routed experts, so that --experts 8 divides nothing"
+    assert asked.stderr == b"minigpt: " + line + b"\n"
 
 
 # Rows that go to other devices.
