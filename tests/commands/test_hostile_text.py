@@ -107,6 +107,7 @@ WAYS = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("way", WAYS)
 def test_a_prompt_moves_no_cursor(here, way):
     options, term = WAYS[way]
@@ -128,6 +129,7 @@ def longer():
     return weights
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("way", ["live", "quiet", "without a cursor", "a batch"])
 @pytest.mark.parametrize("byte", [0x1B, 0x07, 0x0D, 0x08])
 def test_a_token_moves_no_cursor(here, way, byte):
@@ -189,6 +191,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("seed", "command"), [*enumerate(COMMANDS)])
 def test_a_name_moves_no_cursor(here, seed, command):
     args, status = COMMANDS[command]
@@ -235,6 +238,7 @@ def test_brackets_in_a_name_are_no_style(command, here, monkeypatch, name):
 # The debugger.
 
 
+@pytest.mark.once
 def test_at_the_prompt_of_the_debugger_nothing_is_obeyed(here):
     prompt = hostile(3).replace("\r", "")
     with session(here, "--max-new-tokens", "2", prompt=prompt) as step:
@@ -247,6 +251,7 @@ def test_at_the_prompt_of_the_debugger_nothing_is_obeyed(here):
     assert "x" in step.before
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("seed", [0, 1])
 def test_on_the_full_screen_nothing_is_obeyed(here, seed):
     pytest.importorskip("textual", reason="textual is not installed: .[tui]")
@@ -258,6 +263,7 @@ def test_on_the_full_screen_nothing_is_obeyed(here, seed):
     assert_harmless(*sent)
 
 
+@pytest.mark.once
 def test_on_the_full_screen_an_error_is_not_obeyed(here):
     pytest.importorskip("textual", reason="textual is not installed: .[tui]")
     name = hostile(5).replace("/", "|")
