@@ -1,10 +1,13 @@
 """Text to tokens and back: Hugging Face tokenizers, and text that comes a token at a time."""
 
+import base64
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -128,6 +131,7 @@ def read_tokenizer(checkpoint: Checkpoint, config: TokenizerConfig) -> Tokenizer
         for file in filter(None, (path, checkpoint.merges)):
             with regular(file):
                 pass
+        _check_charsmap(path)
         if checkpoint.merges is None:
             tokenizer = Tokenizer.from_file(str(path))
             _prefix(tokenizer, config)
@@ -139,6 +143,25 @@ def read_tokenizer(checkpoint: Checkpoint, config: TokenizerConfig) -> Tokenizer
         if checkpoint.merges is not None and (config.begin or config.end):
             tokenizer.post_processor = _ends(tokenizer, config)
     return tokenizer
+
+
+def _check_charsmap(path: Path) -> None:
+    """Raises ValueError for a table of characters that says it is longer than it is.
+
+    It begins with the bytes that follow as a tree. The library takes memory for that many before it
+    looks, gigabytes of a few bytes, and where there are none it ends the process.
+    """
+
+    def check(values: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(written := values.get("precompiled_charsmap"), str):
+            table = base64.b64decode(written)
+            if (said := int.from_bytes(table[:4], "little")) > len(table):
+                raise ValueError(f"its precompiled_charsmap says {said:,} bytes, of {len(table):,}")
+        return values
+
+    text = path.read_bytes()
+    if b"charsmap" in text:
+        json.loads(text, object_hook=check)
 
 
 def _prefix(tokenizer: Tokenizer, config: TokenizerConfig) -> None:

@@ -1,7 +1,9 @@
 """Tokenizers as folders have them: what lies beside them, and the ids that come of a prompt."""
 
+import base64
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -124,6 +126,19 @@ def test_a_space_in_front_may_be_taken_away(folder):
 
 def find_id(folder, token):
     return json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"][token]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_table_of_characters_that_says_it_is_longer_than_it_is_is_not_handed_on(folder, seed):
+    rng = random.Random(seed)
+    table = rng.randrange(2**30, 2**32).to_bytes(4, "little") + rng.randbytes(rng.randrange(99))
+    written = json.loads((folder / "tokenizer.json").read_text())
+    one = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(table).decode()}
+    several = {"type": "Sequence", "normalizers": [{"type": "NFC"}, one]}
+    write(folder, "tokenizer.json", written | {"normalizer": rng.choice((one, several))})
+    said = f"{int.from_bytes(table[:4], 'little'):,} bytes, of {len(table)}"
+    with pytest.raises(InputError, match=f"json is not a tokenizer: its precompiled_.* {said}$"):
+        ids(folder, "a")
 
 
 # Vocabulary and merges.
