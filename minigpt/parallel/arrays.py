@@ -17,6 +17,8 @@ def sharded(part: Array, shape: tuple[Any, ...], use: str | None, of: Communicat
         shape: that was asked for; of what is divided, a Shard.
         use: "rows", "columns" or None, see `description.Tensors`.
     """
+    if of.size == 1:
+        return part
     if use and isinstance(shape[0], Vocabulary):
         return Table(part, shape, of)
     inner = {"rows": 1, "columns": 0}.get(use or "")
