@@ -1,5 +1,6 @@
 """How examples are drawn and counted, the command in this process, and the kernels of a machine."""
 
+import gc
 import os
 import platform
 import subprocess
@@ -38,6 +39,15 @@ def command(monkeypatch, capfd, here):
         return subprocess.CompletedProcess(args, exit.value.code or 0, *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture
+def interruptible():
+    """Nothing of Python runs as garbage is collected: an interrupt would be dropped there."""
+    callbacks = gc.callbacks[:]  # Hypothesis has one
+    gc.callbacks.clear()
+    yield
+    gc.callbacks[:] = callbacks
 
 
 @pytest.fixture(scope="module")

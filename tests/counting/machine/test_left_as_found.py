@@ -70,7 +70,7 @@ def test_50_exceptions_at_random_depths(before):
 
 # A file of /proc that was just opened is closed by its destructor, which warns.
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
-def test_50_interrupts_at_random_moments(before):
+def test_50_interrupts_at_random_moments(before, interruptible):
     """At most of them the function runs; at others, what is before or after it.
 
     Beside a thread that waits, which the system gives the signal to at some of them.

@@ -142,7 +142,7 @@ def test_several_python_threads_at_once(code, threads):
     assert not any(worker.is_alive() for worker in workers)
 
 
-def test_after_interrupts_the_helpers_still_help(code):
+def test_after_interrupts_the_helpers_still_help(code, interruptible):
     """Ctrl-C anywhere in Python; the job itself is finished first."""
     pool = Pool(code, 2)
     items = Items(code, pool)
