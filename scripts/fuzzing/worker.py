@@ -20,6 +20,7 @@ from minigpt.storage.files import cache_folder
 ALARM = 20  # seconds for an input, of the process's own: others may keep the machine busy
 WAIT = 4 * ALARM  # seconds by the clock, for one that waits
 MEMORY = 4 << 30  # bytes of addresses beyond those that there are before the first input
+MUCH = 1 << 30  # bytes that no input of these sizes has a reason to take
 
 
 class Hang(BaseException):
@@ -58,7 +59,8 @@ def work(kind: str, seed: int, number: int, files: list[Path]) -> None:
             beside.seek(0)
             before = _peak(anew=True)
             ended = _tried(KINDS[kind], made, folder)
-            grown = _peak() - before
+            if (grown := _peak() - before) > MUCH:
+                ended = {"fault": f"took {grown / 2**30:.1f} GiB"} | ended
             beside.seek(0)
             lines = beside.read().decode(errors="replace").splitlines()
             if others := [line for line in lines if line and not line.startswith("minigpt: ")]:

@@ -12,7 +12,6 @@ from fuzzing import NAMES
 CORPUS = Path(__file__).parent / "corpus"
 SEED = random.SystemRandom().randrange(10**6)
 MOST = {"command": 30, "pack": 30}  # of others a hundred
-WORST = 1 << 10  # MiB that an input of a few kilobytes may take
 
 
 def fuzz(tmp_path, *words):
@@ -22,9 +21,8 @@ def fuzz(tmp_path, *words):
     result = subprocess.run(command, cwd=ROOT, env=cache, capture_output=True, text=True)
     said = result.stdout + result.stderr
     assert result.returncode == 0, said
-    _, tried, _, faults, hangs, memory = said.splitlines()[-1].split()
+    _, tried, _, faults, hangs, _ = said.splitlines()[-1].split()
     assert (faults, hangs) == ("0", "0")
-    assert int(memory.replace(",", "")) < WORST, said
     return int(tried)
 
 
