@@ -1,6 +1,7 @@
 """Gives the program what a stranger could: mutated files, command lines, arguments.
 
     python scripts/fuzz.py --minutes 10 [--kind config] [--seed 7]
+    python scripts/fuzz.py --minutes 10 --guided  # inputs grow by what they reach: pip install atheris
     python scripts/fuzz.py found/config-7-123     # again
 
 Each kind runs in a process of its own, of limited memory, 20 seconds of its time for an input, 80
@@ -17,12 +18,13 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
-from fuzzing import NAMES
+from fuzzing import BYTES, NAMES
 
 SCRIPTS = Path(__file__).parent
 GRACE = 100  # seconds after which a process that has an alarm at 80 hears none
@@ -34,6 +36,7 @@ class Trial:
     """Inputs of a kind, and what became of them.
 
     Attributes:
+        guided: whether inputs grow by what code they reach; else each is drawn for itself.
         files: that are tried in place of drawn ones.
         found: folder for what fails.
         faults: the numbers of those that failed, by what happened.
@@ -43,6 +46,7 @@ class Trial:
     seed: int
     seconds: float
     most: int | None
+    guided: bool
     files: list[Path]
     found: Path
     tried: int = 0
@@ -56,20 +60,24 @@ class Trial:
         """Has inputs tried; starts anew after one that kills, or hears no alarm."""
         number: int | None = 0
         while number is not None:
-            words = [sys.executable, "-m", "fuzzing.worker", self.kind, self.seed, number]
+            words = [self.kind, self.seed, number, self.guided, *self.files]
             path = os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parent), *sys.path[1:]])
             with tempfile.TemporaryDirectory() as place:  # which outlives a worker that is killed
                 worker = subprocess.Popen(
-                    [str(word) for word in (*words, *self.files)],
+                    [sys.executable, "-m", "fuzzing.worker", *map(str, words)],
                     stdout=subprocess.PIPE,
                     env={**os.environ, "PYTHONPATH": path, "TMPDIR": place},
                 )
-                number = self._listen(worker)
+                number = self._listen(worker, Path(place, "input"))
                 worker.kill()  # it goes on, where this has enough
                 worker.wait()
 
-    def _listen(self, worker: Any) -> int | None:
-        """Hears what a process says. Gives the number to go on with, None at the end."""
+    def _listen(self, worker: Any, made: Path) -> int | None:
+        """Hears what a process says. Gives the number to go on with, None at the end.
+
+        Args:
+            made: where it puts each input before it tries it.
+        """
         lines: SimpleQueue[bytes] = SimpleQueue()
 
         def hear() -> None:
@@ -83,9 +91,9 @@ class Trial:
             try:
                 line = lines.get(timeout=START if number is None else GRACE)
             except Empty:
-                return self._gone(number, "hang")
+                return self._gone(number, made, "hang")
             if not line:  # it ends; a thread that it left behind may hold it up a little
-                return self._gone(number, worker.wait(GRACE))
+                return self._gone(number, made, worker.wait(GRACE))
             said = json.loads(line)
             if "began" in said:
                 number = said["began"]
@@ -93,26 +101,28 @@ class Trial:
                 continue
             self.refused += "refused" in said
             self.memory = max(self.memory, said["grown"])
-            self._count(said["ended"], said.get("fault") or ("hang" if "hang" in said else ""))
+            fault = said.get("fault") or ("hang" if "hang" in said else "")
+            self._count(said["ended"], made, fault)
             if self._over():
                 return None
 
-    def _gone(self, number: int | None, status: int | str) -> int | None:
+    def _gone(self, number: int | None, made: Path, status: int | str) -> int | None:
         """A process said no more: it ended with a status, or hangs."""
         if number is None:
             why = f"a process ended before its first input, or took {START} seconds to it"
             raise SystemExit(f"{self.kind}: {why}; {self.tried:,} were tried before")
         if status == 0:  # of itself, after an input that was counted
             return None if self._over() else number + 1
-        self._count(number, status if isinstance(status, str) else f"ended with status {status}")
+        fault = status if isinstance(status, str) else f"ended with status {status}"
+        self._count(number, made, fault)
         return None if self._over() else number + 1
 
     def _over(self) -> bool:
         enough = self.tried >= (len(self.files) or self.most or sys.maxsize)
         return enough or (not self.files and time.monotonic() > (self.until or sys.maxsize))
 
-    def _count(self, number: int, fault: str) -> None:
-        """Counts an input; notes what failed, and writes the first that failed so."""
+    def _count(self, number: int, made: Path, fault: str) -> None:
+        """Counts an input; notes what failed, and keeps the first that failed so."""
         self.tried += 1
         self.hangs += fault == "hang"
         if not fault:
@@ -123,10 +133,8 @@ class Trial:
             what = self.files[number].name if self.files else f"{self.kind}-{self.seed}-{number}"
             print(f"{what}: {fault}", file=sys.stderr)
             if not self.files:
-                from fuzzing.worker import drawn
-
                 self.found.mkdir(parents=True, exist_ok=True)
-                (self.found / what).write_bytes(drawn(self.kind, self.seed, number))
+                (self.found / what).write_bytes(made.read_bytes())
 
     def row(self) -> str:
         faults = sum(map(len, self.faults.values())) - self.hangs
@@ -141,6 +149,7 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, help="of each kind, at most")
     parser.add_argument("--kind", choices=NAMES, action="append", help="(repeatable)")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--guided", action="store_true", help="by what code they reach: atheris")
     parser.add_argument("--found", type=Path, default=Path("found"), help="folder for what fails")
     args = parser.parse_args()
     files: dict[str, list[Path]] = {}
@@ -148,13 +157,19 @@ def main() -> int:
         files.setdefault(file.name.partition("-")[0], []).append(file.absolute())
     if files.keys() - {*NAMES}:
         parser.error(f"a file's name begins with its kind, one of {', '.join(NAMES)}")
+    if args.guided and not find_spec("atheris"):
+        parser.error("--guided asks for atheris, which is not installed: pip install atheris")
+    kinds = [*files] or args.kind or (BYTES if args.guided else NAMES)
+    if args.guided and (files or not {*kinds} <= {*BYTES}):
+        parser.error(f"--guided tries no files, and kinds of {', '.join(BYTES)}")
     if not files:
         print(f"seed {args.seed}")
     print(f"{'kind':12}{'inputs':>9}{'refused':>9}{'tracebacks':>12}{'hangs':>7}{'MiB':>8}")
-    failed, kinds = False, [*files] or args.kind or NAMES
+    failed = False
     for kind in kinds:
         seconds = 60 * args.minutes / len(kinds)
-        trial = Trial(kind, args.seed, seconds, args.inputs, files.get(kind, []), args.found)
+        how = args.inputs, args.guided, files.get(kind, []), args.found
+        trial = Trial(kind, args.seed, seconds, *how)
         trial.run()
         print(trial.row(), flush=True)
         failed |= bool(trial.faults)

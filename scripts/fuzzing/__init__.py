@@ -1,4 +1,5 @@
 """Inputs that a stranger could hand in, drawn by mutation, and what each kind is given to."""
 
-FILES = ("config", "tokenizer", "beside", "safetensors", "index", "gpu", "recording", "pack")
+BYTES = ("config", "tokenizer", "beside", "safetensors", "index", "gpu")  # files as they are
+FILES = (*BYTES, "recording", "pack")
 NAMES = (*FILES, "command", "call")

@@ -12,6 +12,8 @@ from random import Random
 from typing import Any
 from zlib import crc32
 
+import safetensors.numpy
+
 from fuzzing import calls, commands
 from fuzzing.mutators import encoded, octets, text, tree
 from fuzzing.tokenizers_drawn import tokenizer
@@ -205,10 +207,12 @@ def run_safetensors(made: bytes, folder: Path) -> None:
 # The index of shards
 
 
+SHARDS = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+WEIGHT_MAP = {key: SHARDS[i % 2] for i, key in enumerate(TINY.shapes())}
+
+
 def drawn_index(rng: Random) -> bytes:
-    shards = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
-    given = {key: shards[i % 2] for i, key in enumerate(TINY.shapes())}
-    return encoded(rng, tree(rng, {"metadata": {"total_size": 1}, "weight_map": given}))
+    return encoded(rng, tree(rng, {"metadata": {"total_size": 1}, "weight_map": WEIGHT_MAP}))
 
 
 def run_index(made: bytes, folder: Path) -> None:
@@ -217,9 +221,10 @@ def run_index(made: bytes, folder: Path) -> None:
         there.mkdir()
         for name in ("config.json", "tokenizer.json"):
             (there / name).write_bytes(originals(folder)[name])
-        for i in (1, 2):
-            shard = there / f"model-0000{i}-of-00002.safetensors"
-            shard.write_bytes(originals(folder)["model.safetensors"])
+        whole = safetensors.numpy.load(originals(folder)["model.safetensors"])
+        for shard in SHARDS:
+            part = {key: whole[key] for key, where in WEIGHT_MAP.items() if where == shard}
+            safetensors.numpy.save_file(part, there / shard)
     (there / "model.safetensors.index.json").write_bytes(made)
     with suppress(InputError):
         find(str(there))

@@ -34,26 +34,37 @@ def drawn(kind: str, seed: int, number: int) -> bytes:
     return KINDS[kind].draw(random.Random(f"{seed}/{kind}/{number}"))
 
 
-def work(kind: str, seed: int, number: int, files: list[Path]) -> None:
+def work(kind: str, seed: int, number: int, guided: bool, files: list[Path]) -> None:
     """Tries inputs, drawn ones without end or those in files, from a number on.
 
     What is said of each goes to standard output: {"began": number}, then {"ended": number, "grown":
-    bytes of memory}, with "refused", "hang" or "fault".
+    bytes of memory}, with "refused", "hang" or "fault". It lies in a file `input` of the folder for
+    temporary files, even if it ends this process.
+
+    Args:
+        guided: inputs are not drawn: they grow by what code the ones before have reached.
     """
     told = os.fdopen(os.dup(1), "w", buffering=1)
     with tempfile.TemporaryDirectory() as place, open(f"{place}/stderr", "w+b") as beside:
         folder = Path(place, "files")
         folder.mkdir()
         _prepare(place)
-        from fuzzing.kinds import KINDS, model, speak
-
-        speak(model(folder))  # compiles what is compiled once
         usual = os.dup(2)
         os.dup2(beside.fileno(), 2)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.excepthook = lambda *error: (os.dup2(usual, 2), sys.__excepthook__(*error))[1]
+        if guided:
+            from fuzzing import guided as by_coverage
+
+            by_coverage.instrument()
+        from fuzzing.kinds import KINDS, model, speak
+
+        speak(model(folder))  # compiles what is compiled once
         _limit()
-        for i, made in _inputs(kind, seed, number, files):
+
+        def one(i: int, made: bytes) -> bool:
+            """Tries an input. Gives whether its thread goes on, so that this process is done."""
+            Path(tempfile.gettempdir(), "input").write_bytes(made)
             print(json.dumps({"began": i}), file=told)
             os.ftruncate(beside.fileno(), 0)
             beside.seek(0)
@@ -66,7 +77,12 @@ def work(kind: str, seed: int, number: int, files: list[Path]) -> None:
             if others := [line for line in lines if line and not line.startswith("minigpt: ")]:
                 ended = {"fault": f"a library said: {others[0][:160]}"} | ended
             print(json.dumps({"ended": i, "grown": grown, **ended}), file=told)
-            if ended.get("abandoned"):  # its thread goes on: the next ones in a new process
+            return ended.get("abandoned", False)
+
+        if guided:
+            by_coverage.grow(KINDS[kind], f"{seed}/{number}", number, one)
+        for i, made in _inputs(kind, seed, number, files):
+            if one(i, made):
                 return
 
 
@@ -130,4 +146,5 @@ def _tried(kind: Any, made: bytes, folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), [Path(file) for file in sys.argv[4:]])
+    kind, seed, number, guided, *files = sys.argv[1:]
+    work(kind, int(seed), int(number), guided == "True", [Path(file) for file in files])

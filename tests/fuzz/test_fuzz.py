@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from checkpoints import ROOT, cache_in, environment
-from fuzzing import NAMES
+from fuzzing import BYTES, NAMES
 
 CORPUS = Path(__file__).parent / "corpus"
 SEED = random.SystemRandom().randrange(10**6)
@@ -39,6 +39,13 @@ def test_whatever_is_handed_in_is_used_or_refused_in_a_line(tmp_path, kind):
     most = MOST.get(kind, 100)
     inputs = ("--inputs", str(most), "--minutes", "0.1")
     assert 0 < fuzz(tmp_path, "--kind", kind, "--seed", str(SEED), *inputs) <= most
+
+
+@pytest.mark.parametrize("kind", BYTES)
+def test_what_grows_by_what_it_reaches_is_used_or_refused_in_a_line(tmp_path, kind):
+    pytest.importorskip("atheris", reason="atheris, which guides, is not installed")
+    inputs = ("--inputs", "100", "--minutes", "0.1")
+    assert 0 < fuzz(tmp_path, "--guided", "--kind", kind, "--seed", str(SEED), *inputs) <= 100
 
 
 def test_a_fault_is_found_kept_and_found_again(tmp_path):
