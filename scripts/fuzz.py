@@ -1,7 +1,7 @@
 """Gives the program what a stranger could: mutated files, command lines, arguments.
 
     python scripts/fuzz.py --minutes 10 [--kind config] [--seed 7]
-    python scripts/fuzz.py --minutes 10 --guided  # inputs grow by what they reach: pip install atheris
+    python scripts/fuzz.py --minutes 10 --guided  # grown by what they reach: pip install atheris
     python scripts/fuzz.py found/config-7-123     # again
 
 Each kind runs in a process of its own, of limited memory, 20 seconds of its time for an input, 80
