@@ -33,6 +33,11 @@ WAYS = {
     "kernels": "kernels and NumPy",
     "reference": "NumPy alone, which is not judged",
 }
+VERDICTS = {
+    True: "what was executed is what was counted, and the algebra",
+    False: "DIFFERS",
+    None: "nothing was judged: no kernels ran",
+}
 
 
 def run(
@@ -55,10 +60,11 @@ def run(
         as_json: the last line is a JSON document.
 
     Returns:
-        The exit status: 1 if kernels executed otherwise than is counted and said.
+        The exit status: 1 if kernels executed otherwise than is counted and said, or none are used.
 
     Raises:
-        InputError: there is no such model, a number cannot be, or nothing can be stepped here.
+        InputError: there is no such model, a number cannot be, nothing can be stepped here, or
+            kernels are wanted and what makes them is not installed.
     """
     config = named(model)
     if dtype is not None:
@@ -66,6 +72,8 @@ def run(
     passes = (1, PAST if past is None else past), (PROMPT if prompt is None else prompt, 0)
     for T, N in passes:
         Pass(T, N).check(config)
+    if what := missing():
+        raise InputError(f"--machine judges kernels, and NumPy alone would run: {what}")
     said, found = console(), list[Compared]()
     try:
         with doing("stepping") as say:
@@ -75,11 +83,10 @@ def run(
                 said.print(shown(one))
     except Unavailable as error:
         raise InputError(str(error)) from None
-    agree = all(one.agrees for one in found)
+    judged = [one.agrees for one in found if one.way != "reference"]
+    agree = all(judged) if judged else None
     said.print(Text(LETTERS))
-    said.print(
-        Text("what was executed is what was counted, and the algebra" if agree else "DIFFERS")
-    )
+    said.print(Text(VERDICTS[agree]))
     if as_json:
         document = {"model": model, "agrees": agree, "passes": [asdict(one) for one in found]}
         print(json.dumps({"schema": SCHEMA} | document))
@@ -99,8 +106,9 @@ def _passes(
     machines: list[Machine | None] = [None]
     if enabled() and (target := Target()).fits:
         machines.insert(0, Machine(target, cores=1))
-    elif what := missing():
-        print(f"NumPy alone: {what}", file=sys.stderr)
+    else:
+        why = "this processor has none" if enabled() else "$MINIGPT_FAST is 0"
+        print(f"no kernels, {why}: NumPy alone runs, and nothing is judged", file=sys.stderr)
     for machine, dtype in product(machines, dtypes):
         watched = Watched(config, dtype, machine, seed)
         what = f"stepping {'kernels' if machine else 'NumPy'}, {dtype}"

@@ -6,6 +6,7 @@ for one without AVX-512.
 
 import json
 import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -238,14 +239,16 @@ def test_numpy_alone_is_stepped_operation_by_operation_and_not_judged():
     assert ran >= price(ops.layer_norm.function, (x.data, x.data[0], x.data[0], 1e-5), {}).flops
 
 
+SMALL = {"vocab_size": 7, "n_positions": 64, "n_embd": 16, "n_layer": 1, "n_head": 1, "n_inner": 16}
+
+
 def test_the_command_shows_a_line_a_component_and_ends_with_0(command, here, monkeypatch):
     def small(config, dtype, machine, seed):
         return Watched(config, dtype, MACHINES[8], seed, numpy=False)
 
     monkeypatch.setattr(verify_machine, "Watched", small)  # NumPy alone takes ten times as long
     monkeypatch.setenv("MINIGPT_FAST", "0")
-    sizes = {"vocab_size": 7, "n_positions": 64, "n_embd": 16, "n_layer": 1, "n_head": 1}
-    (here / "config.json").write_text(json.dumps({"model_type": "gpt2", **sizes, "n_inner": 16}))
+    (here / "config.json").write_text(json.dumps({"model_type": "gpt2", **SMALL}))
     given = "--machine", "--dtype", "float32", "--past", "2", "--prompt", "2", "--json"
     done = command("verify", "config.json", *given)
     assert done.returncode == 0, done.stderr
@@ -258,6 +261,22 @@ def test_the_command_shows_a_line_a_component_and_ends_with_0(command, here, mon
     done = command("verify", "config.json", *given)
     assert done.returncode == 1
     assert "DIFFERS" in done.stdout
+
+
+def test_numpy_alone_proves_nothing(command, here, monkeypatch):
+    monkeypatch.setattr(verify_machine, "Watched", partial(Watched, numpy=False))
+    (here / "config.json").write_text(json.dumps({"model_type": "gpt2", **SMALL}))
+    given = "--machine", "--dtype", "float32", "--past", "0", "--prompt", "1", "--json"
+    monkeypatch.setenv("MINIGPT_FAST", "0")
+    done = command("verify", "config.json", *given)
+    assert done.returncode == 1
+    assert "no kernels, $MINIGPT_FAST is 0: NumPy alone runs" in done.stderr
+    assert "nothing was judged" in done.stdout
+    assert json.loads(done.stdout.splitlines()[-1])["agrees"] is None
+    monkeypatch.setattr(verify_machine, "missing", lambda: "pip install what is missing")
+    done = command("verify", "config.json", *given)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "NumPy alone would run: pip install what is missing" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -95,5 +95,6 @@ class Compared:
 
     @property
     def agrees(self) -> bool:
+        """Whether what ran is what was counted and said; of NumPy alone it is not asked."""
         judged = all(row.agrees for row in self.rows) and all(x.agrees for x in self.held)
         return self.way == "reference" or judged
