@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -68,15 +69,17 @@ class Trial:
                     stdout=subprocess.PIPE,
                     env={**os.environ, "PYTHONPATH": path, "TMPDIR": place},
                 )
-                number = self._listen(worker, Path(place, "input"))
-                worker.kill()  # it goes on, where this has enough
-                worker.wait()
+                try:
+                    number = self._listen(worker, Path(place))
+                finally:
+                    worker.kill()  # it goes on, where this has enough
+                    worker.wait()
 
-    def _listen(self, worker: Any, made: Path) -> int | None:
+    def _listen(self, worker: Any, place: Path) -> int | None:
         """Hears what a process says. Gives the number to go on with, None at the end.
 
         Args:
-            made: where it puts each input before it tries it.
+            place: the folder in which it leaves an input that failed, as `input-NUMBER`.
         """
         lines: SimpleQueue[bytes] = SimpleQueue()
 
@@ -86,42 +89,40 @@ class Trial:
             lines.put(b"")
 
         Thread(target=hear, daemon=True).start()
-        number = None
+        number, trying = None, False
         while True:
             try:
                 line = lines.get(timeout=START if number is None else GRACE)
-            except Empty:
-                return self._gone(number, made, "hang")
-            if not line:  # it ends; a thread that it left behind may hold it up a little
-                return self._gone(number, made, worker.wait(GRACE))
+                if not line:  # it ends; a thread that it left behind may hold it up a little
+                    status = worker.wait(GRACE)
+            except (Empty, subprocess.TimeoutExpired):
+                line, status = b"", "hang"
+            if number is None and not line:
+                why = f"a process ended before its first input, or took {START} seconds to it"
+                raise SystemExit(f"{self.kind}: {why}; {self.tried:,} were tried before")
+            if not line:
+                if trying:
+                    fault = status if status == "hang" else f"ended with status {status}"
+                    self._count(number, place, fault)
+                return None if self._over() else number + 1
             said = json.loads(line)
-            if "began" in said:
+            trying = "began" in said
+            if trying:
                 number = said["began"]
                 self.until = self.until or time.monotonic() + self.seconds
                 continue
             self.refused += "refused" in said
             self.memory = max(self.memory, said["grown"])
             fault = said.get("fault") or ("hang" if "hang" in said else "")
-            self._count(said["ended"], made, fault)
+            self._count(said["ended"], place, fault)
             if self._over():
                 return None
-
-    def _gone(self, number: int | None, made: Path, status: int | str) -> int | None:
-        """A process said no more: it ended with a status, or hangs."""
-        if number is None:
-            why = f"a process ended before its first input, or took {START} seconds to it"
-            raise SystemExit(f"{self.kind}: {why}; {self.tried:,} were tried before")
-        if status == 0:  # of itself, after an input that was counted
-            return None if self._over() else number + 1
-        fault = status if isinstance(status, str) else f"ended with status {status}"
-        self._count(number, made, fault)
-        return None if self._over() else number + 1
 
     def _over(self) -> bool:
         enough = self.tried >= (len(self.files) or self.most or sys.maxsize)
         return enough or (not self.files and time.monotonic() > (self.until or sys.maxsize))
 
-    def _count(self, number: int, made: Path, fault: str) -> None:
+    def _count(self, number: int, place: Path, fault: str) -> None:
         """Counts an input; notes what failed, and keeps the first that failed so."""
         self.tried += 1
         self.hangs += fault == "hang"
@@ -134,7 +135,7 @@ class Trial:
             print(f"{what}: {fault}", file=sys.stderr)
             if not self.files:
                 self.found.mkdir(parents=True, exist_ok=True)
-                (self.found / what).write_bytes(made.read_bytes())
+                shutil.copyfile(place / f"input-{number}", self.found / what)
 
     def row(self) -> str:
         faults = sum(map(len, self.faults.values())) - self.hangs
@@ -155,6 +156,8 @@ def main() -> int:
     files: dict[str, list[Path]] = {}
     for file in args.files:
         files.setdefault(file.name.partition("-")[0], []).append(file.absolute())
+    if missing := [file for file in args.files if not file.is_file()]:
+        parser.error(f"{missing[0]}: no such file")
     if files.keys() - {*NAMES}:
         parser.error(f"a file's name begins with its kind, one of {', '.join(NAMES)}")
     if args.guided and not find_spec("atheris"):

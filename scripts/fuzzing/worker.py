@@ -38,8 +38,8 @@ def work(kind: str, seed: int, number: int, guided: bool, files: list[Path]) -> 
     """Tries inputs, drawn ones without end or those in files, from a number on.
 
     What is said of each goes to standard output: {"began": number}, then {"ended": number, "grown":
-    bytes of memory}, with "refused", "hang" or "fault". It lies in a file `input` of the folder for
-    temporary files, even if it ends this process.
+    bytes of memory}, with "refused", "hang" or "fault". An input that failed, or ends this process,
+    is left in the folder for temporary files, in a file `input-NUMBER`.
 
     Args:
         guided: inputs are not drawn: they grow by what code the ones before have reached.
@@ -64,7 +64,8 @@ def work(kind: str, seed: int, number: int, guided: bool, files: list[Path]) -> 
 
         def one(i: int, made: bytes) -> bool:
             """Tries an input. Gives whether its thread goes on, so that this process is done."""
-            Path(tempfile.gettempdir(), "input").write_bytes(made)
+            kept = Path(tempfile.gettempdir(), f"input-{i}")
+            kept.write_bytes(made)
             print(json.dumps({"began": i}), file=told)
             os.ftruncate(beside.fileno(), 0)
             beside.seek(0)
@@ -76,6 +77,8 @@ def work(kind: str, seed: int, number: int, guided: bool, files: list[Path]) -> 
             lines = beside.read().decode(errors="replace").splitlines()
             if others := [line for line in lines if line and not line.startswith("minigpt: ")]:
                 ended = {"fault": f"a library said: {others[0][:160]}"} | ended
+            if not {"fault", "hang"} & ended.keys():
+                kept.unlink()
             print(json.dumps({"ended": i, "grown": grown, **ended}), file=told)
             return ended.get("abandoned", False)
 

@@ -1,6 +1,7 @@
 """What a stranger could hand in: what once failed, and a few drawn anew at each run."""
 
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,36 @@ def test_what_grows_by_what_it_reaches_is_used_or_refused_in_a_line(tmp_path, ki
     pytest.importorskip("atheris", reason="atheris, which guides, is not installed")
     inputs = ("--inputs", "100", "--minutes", "0.1")
     assert 0 < fuzz(tmp_path, "--guided", "--kind", kind, "--seed", str(SEED), *inputs) <= 100
+
+
+SEVENS = """
+
+def sevens(made, folder):
+    if made[-1:] == b"7":
+        raise ZeroDivisionError(made.hex())
+
+
+KINDS["gpu"] = Kind(lambda rng: b"%d" % rng.randrange(10**6), sevens)
+"""
+
+
+@pytest.mark.parametrize("guided", [(), ("--guided",)], ids=["drawn", "guided"])
+def test_of_many_inputs_each_that_failed_is_kept_and_fails_again(tmp_path, guided):
+    if guided:
+        pytest.importorskip("atheris", reason="atheris, which guides, is not installed")
+    scripts = tmp_path / "scripts"
+    shutil.copytree(ROOT / "scripts", scripts, ignore=shutil.ignore_patterns("results"))
+    with (scripts / "fuzzing" / "kinds.py").open("a") as kinds:
+        kinds.write(SEVENS)
+    command = [sys.executable, scripts / "fuzz.py", "--kind", "gpu", "--inputs", "300", *guided]
+    there = environment(PYTHONPATH=ROOT)
+    result = subprocess.run(command, cwd=tmp_path, env=there, capture_output=True, text=True)
+    said = [line for line in result.stderr.splitlines() if "ZeroDivisionError" in line]
+    kept = {p.name: p.read_bytes().hex() for p in (tmp_path / "found").iterdir()}
+    assert len(said) == len(kept) > 10
+    for line in said:
+        name, _, failed = line.split(": ")
+        assert kept[name][:160] == failed  # as much of it is said
 
 
 def test_a_fault_is_found_kept_and_found_again(tmp_path):
