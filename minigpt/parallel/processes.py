@@ -17,7 +17,7 @@ def watched() -> None:
 
     Who is killed can say nothing, and mpiexec would say eleven lines that name no rank. The parent
     asks mpiexec, in the words of its protocol (PMI), to end all. Other launchers go without. It
-    is to be called before threads are started, and before MPI is.
+    is to be called before this program starts a thread, and before MPI is begun.
     """
     if "PMI_FD" not in os.environ:
         return
