@@ -55,18 +55,21 @@ def divided(config: Config, rank: int, size: int, group: int = 0, groups: int = 
     return replace(found, decoder=_divided(found.decoder, rank, size, group, groups))
 
 
-def numbers(config: Config) -> dict[str, int]:
-    """How many there are of what is divided whole, by name."""
+def shares(config: Config, size: int) -> dict[str, list[Shard]]:
+    """What each of `size` devices has of that which is divided whole, by name."""
+    ranks = range(size)
     if isinstance(config, GPT2Config):
-        found = {"heads": config.n_head}
-    else:
-        assert isinstance(config, DecoderConfig)
-        c = config.family.values(config.given, config.source)
-        found = {"heads": c.num_attention_heads}
-    if not config.latent_cache and config.kv_heads != found["heads"]:
-        found["heads of keys"] = config.kv_heads
+        return {"heads": [Shard.of(config.n_head, rank, size) for rank in ranks]}
+    assert isinstance(config, DecoderConfig)
+    found, on = dict[str, list[Shard]](), [_pairs(config, rank, size) for rank in ranks]
+    for names, (keys, others) in on[0].items():
+        where = " of linear attention" if names[1].startswith("linear") else ""
+        found[f"heads{where}"] = [pairs[names][1] for pairs in on]
+        if keys.total != others.total and not config.latent_cache:
+            found[f"heads of keys{where}"] = [pairs[names][0] for pairs in on]
     if config.experts:
-        found["experts"] = config.experts.n_routed_experts
+        count = config.experts.n_routed_experts
+        found["experts"] = [Shard.of(count, rank, size) for rank in ranks]
     return found
 
 
@@ -77,17 +80,31 @@ _HEADS = {  # names of numbers of heads: of keys, and of what each of them has s
 
 
 def _heads(config: DecoderConfig, rank: int, size: int) -> dict[str, Shard]:
-    """By key: which heads a device has; of few keys several have the same, and share its own."""
+    """By key of the configuration: which heads a device has."""
     c = config.family.values(config.given, config.source)
     found: dict[str, Shard] = {}
+    for (of_keys, of_others), (keys, others) in _pairs(config, rank, size).items():
+        found[c.spelled(of_others)] = others
+        if of_keys:
+            found[c.spelled(of_keys)] = keys
+    return found
+
+
+def _pairs(
+    config: DecoderConfig, rank: int, size: int
+) -> dict[tuple[str, str], tuple[Shard, Shard]]:
+    """Heads of keys and of what goes with them, by both names, "" for keys that go unnamed.
+
+    Of few keys several devices have the same, and share its own.
+    """
+    c = config.family.values(config.given, config.source)
+    found = {}
     for of_keys, of_others in _HEADS.items():
         if of_others.startswith("linear") and of_others not in config.given:
             continue
         H = getattr(c, of_others)
         given = getattr(c, of_keys) if c.takes(of_keys) or of_keys in config.given else None
-        keys, found[c.spelled(of_others)] = _shared(given or H, H, rank, size)
-        if given:
-            found[c.spelled(of_keys)] = keys
+        found[of_keys if given else "", of_others] = _shared(given or H, H, rank, size)
     return found
 
 

@@ -1,7 +1,7 @@
 """What the figures of a plan rest on, each assumption in words."""
 
 from minigpt.models.routing import expected_experts
-from minigpt.parallel.divide import numbers
+from minigpt.parallel.divide import shares
 from minigpt.planning.plan import OVERHEAD_RANGE, Plan
 from minigpt.planning.roofline import PHASE_SECONDS
 
@@ -38,11 +38,13 @@ def _memory(made: Plan) -> list[str]:
 def uneven(made: Plan) -> list[str]:
     """What does not divide by the number of GPUs, each in words."""
     told, G = [], made.gpus
-    for what, n in numbers(made.config).items():
-        several = n < G and what == "heads of keys"
-        if n % G and not (several and G % n == 0):
-            few = f"{n // G} or {n // G + 1}" if n > G else "one" if several else "one or none"
-            told.append(f"{n} {what} do not divide by {G}: a GPU has {few}")
+    for what, parts in shares(made.config, G).items():
+        n, few = parts[0].total, sorted({*map(int, parts)})
+        if len(few) > 1 or (n < G and n % G and G % n):
+            words = ["none" if k == 0 else "one" if k == 1 and n < G else str(k) for k in few]
+            parted = "" if n % G else ", as they go with their keys"
+            has = " or ".join(words[::-1] if few[0] == 0 else words)
+            told.append(f"{n} {what} do not divide by {G}{parted}: a GPU has {has}")
     return told
 
 

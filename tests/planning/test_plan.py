@@ -23,10 +23,12 @@ from minigpt.models.architectures import COMPARED, PRESETS
 from minigpt.models.families.windows import gemma2
 from minigpt.planning.accelerators import Accelerator
 from minigpt.planning.activations import as_written, fused
+from minigpt.planning.assumptions import uneven
 from minigpt.planning.devices import Split, on_devices
 from minigpt.planning.forward import Pass, on_shapes
 from minigpt.planning.hardware import GPUS
 from minigpt.planning.options import Options
+from minigpt.planning.place import part_of
 from minigpt.planning.plan import plan
 
 XL, RTX = PRESETS["gpt2-xl"], GPUS["rtx-3060-12gb"]
@@ -356,6 +358,42 @@ def test_what_does_not_divide_is_said(capsys):
     )
     line = "160 experts do not divide by 64: a GPU has 2 or 3"
     assert line in document(made("deepseek-v2", GPUS["h100"], gpus=64))["assumptions"]["memory"]
+
+
+@pytest.mark.parametrize(
+    ("heads", "keys", "gpus", "has"),
+    [
+        (9, 3, 2, "9 heads do not divide by 2: a GPU has 3 or 6"),
+        (32, 8, 3, "32 heads do not divide by 3: a GPU has 8 or 12"),
+        (14, 2, 3, "14 heads do not divide by 3: a GPU has 3 or 4 or 7"),
+        (12, 4, 3, "12 heads do not divide by 3, as they go with their keys: a GPU has 3 or 6"),
+        (2, 2, 3, "2 heads do not divide by 3: a GPU has one or none"),
+        (16, 8, 16, ""),
+        (16, 4, 2, ""),
+    ],
+)
+def test_a_gpu_has_the_heads_that_go_with_its_keys(heads, keys, gpus, has):
+    sizes = {"num_attention_heads": heads, "num_key_value_heads": keys, "head_dim": 8}
+    config = PRESETS["llama-3.2-1b"].but(**sizes)
+    it = plan("drawn", config, GPUS["h100"], Options(gpus))
+    told = [line for line in uneven(it) if "heads d" in line]
+    assert told == ([has] if has else [])
+    (name,) = (key for key in config.shapes() if "layers.0." in key and "q_proj" in key)
+    split = Split(gpus)
+    has = {int(part_of(config, at).shapes()[name][0]) // 8 for at in split.places()}
+    words = {"none": 0, "one": 1}
+    said = told[0].rpartition("has ")[2].split(" or ") if told else [heads // gpus]
+    assert has == {int(words.get(n, n)) for n in said}
+
+
+def test_heads_of_linear_attention_are_said_too():
+    sizes = {"linear_num_key_heads": 3, "linear_num_value_heads": 6}
+    config = PRESETS["qwen3-next-80b-a3b"].but(**sizes, num_hidden_layers=4)
+    told = uneven(plan("odd", config, GPUS["h100"], Options(2)))
+    assert told[0] == (
+        "6 heads of linear attention do not divide by 2, as they go with their keys: "
+        "a GPU has 2 or 4"
+    )
 
 
 FEW_EXPERTS = PRESETS["deepseek-r1"].but(num_hidden_layers=4, first_k_dense_replace=2)
