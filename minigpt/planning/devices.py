@@ -120,7 +120,8 @@ def on_devices(config: Config, sizes: Pass, split: Split) -> tuple[Device, ...]:
 def largest(config: Config, size: int) -> tuple[Place, ...]:
     """Those of `size` devices that share each layer that have the most.
 
-    Of any other, one of these has as much of everything or more: of each tensor, of each state.
+    Of any other, one of these has as much of everything or more: of each tensor, of each state, and
+    of the logits that it is sent, which are those of the tokens that others have.
 
     Raises:
         InputError: the model cannot be divided so.
@@ -130,8 +131,9 @@ def largest(config: Config, size: int) -> tuple[Place, ...]:
     found: dict[tuple[int, ...], Place] = {}
     for place in split.places():
         kept = cache_layers(config, 1, place=place)
-        tensors = part_of(config, place).shapes().values()
-        has = (*(prod(shape) for shape in tensors), *(layer.nbytes for layer, _ in kept))
+        tensors = list(part_of(config, place).shapes().values())
+        rows = tensors[0][0]  # of the table of tokens
+        has = (*map(prod, tensors), *(layer.nbytes for layer, _ in kept), -int(rows))
         found.setdefault(tuple(map(int, has)), place)
     return tuple(
         place

@@ -314,19 +314,20 @@ def test_the_floor_of_several_gpus_is_an_even_share_and_each_sum_once():
 @pytest.mark.parametrize(
     "model", ["shakespeare", "gpt2-xl", "llama-3.1-8b", "gemma-2-9b", "qwen3-next-80b-a3b"]
 )
-@given(gpus=st.integers(2, 20), batch=st.integers(1, 9), context=st.integers(1, 200))
-@settings(max_examples=5, deadline=None)
+@given(
+    gpus=st.integers(2, 20),
+    batch=st.integers(1, 9) | st.integers(10**4, 10**5),  # logits outweigh the table's rows
+    context=st.integers(1, 200),
+)
+@settings(max_examples=6, deadline=None)
 def test_a_gpu_holds_does_and_sends_what_its_part_does(model, gpus, batch, context):
     config = PRESETS[model] if model in PRESETS else resolve(model)
     asked = Options(gpus, context=context, batch=batch, prompt=1, dtype="float16")
     it = plan(model, config, GPUS["h100"], asked)
     sizes = Pass(1, context - 1, batch, "last", "float16")
     devices = on_devices(config, sizes, Split(gpus))
-    held = [sum(d.held.get(what, 0) for what in ("weights", "kv_cache", "state")) for d in devices]
-    assert sum(it.memory[:3]) == max(held)
+    assert sum(it.memory_as_written[:4]) == max(sum(d.held.values()) for d in devices)
     assert it.memory.activations <= it.memory_as_written.activations
-    written = [d.held["activations"] + d.held.get("wire", 0) for d in devices]
-    assert it.memory_as_written.activations == written[held.index(max(held))]
     about = it.last.estimate
     assert about.flops in [matmul(d.counts) for d in devices]
     assert about.wire_bytes in [sum(d.sent.values()) for d in devices]
