@@ -43,10 +43,13 @@ def command(monkeypatch, capfd, here):
 
 @pytest.fixture
 def interruptible():
-    """Nothing of Python runs as garbage is collected: an interrupt would be dropped there."""
+    """No other test's garbage is collected: in what Python runs for it an interrupt is dropped."""
     callbacks = gc.callbacks[:]  # Hypothesis has one
     gc.callbacks.clear()
+    gc.collect()
+    gc.freeze()
     yield
+    gc.unfreeze()
     gc.callbacks[:] = callbacks
 
 
