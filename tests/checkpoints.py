@@ -79,7 +79,7 @@ def environment(**changes):
 
 def minigpt(*args, cwd, env=None, **options):
     """Runs `minigpt ARGS` to its end; its output is bytes."""
-    options = {"capture_output": True, "timeout": 60, "input": b""} | options
+    options = {"capture_output": True, "timeout": 300, "input": b""} | options
     return subprocess.run([*MINIGPT, *args], cwd=cwd, env=env or environment(), **options)
 
 

@@ -107,7 +107,7 @@ def session(command, lines, folder):
     """A transcript at a terminal: the command, and what is typed at each prompt of the debugger."""
     env = environment(HOME=home(folder), TERM="dumb", PATH=shims(folder))
     child = pexpect.spawn(
-        "bash", ["-c", command], cwd=str(folder / "here"), env=env, encoding="utf-8", timeout=60,
+        "bash", ["-c", command], cwd=str(folder / "here"), env=env, encoding="utf-8", timeout=300,
         dimensions=(60, 160),
     )  # fmt: skip
     said = ""

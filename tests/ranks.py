@@ -56,7 +56,7 @@ def two_hosts(folder):
 
     def ip(*words):
         command = ["ip", *words]
-        return subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+        return subprocess.run(command, check=True, capture_output=True, timeout=300).stdout
 
     try:
         try:
@@ -85,4 +85,4 @@ def two_hosts(folder):
         yield {"before": before, "options": options, **TCP, "UCX_NET_DEVICES": "cable"}
     finally:
         for name in names:
-            subprocess.run(["ip", "netns", "del", name], capture_output=True, timeout=60)
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, timeout=300)

@@ -17,7 +17,7 @@ from minigpt.stepping.stepper import Job
 
 OPTIONS = {"max_new_tokens": 4, "temperature": 0.0, "top_k": None, "top_p": None, "seed": 1}
 OPTIONS["ignore_eos"] = True
-PATIENCE = 60  # seconds
+PATIENCE = 300  # seconds
 
 
 class Player:

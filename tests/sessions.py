@@ -32,7 +32,7 @@ def session(folder, *options, prompt=PROMPT):
     env = environment(HOME=home(folder), TERM="dumb", PYTHONPATH=str(ROOT))
     command = [*MINIGPT, "step", prompt, *SHORT, *options]
     child = Session(
-        command[0], command[1:], env=env, cwd=str(folder), encoding="utf-8", timeout=60,
+        command[0], command[1:], env=env, cwd=str(folder), encoding="utf-8", timeout=300,
         dimensions=(40, 160),
     )  # fmt: skip
     try:

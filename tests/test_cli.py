@@ -146,7 +146,7 @@ def shell(line, cwd, **env):
     define = f'minigpt() {{ {shlex.join(MINIGPT)} "$@"; }}\n'
     env = environment(**env)
     return subprocess.run(
-        ["bash", "-c", define + line], cwd=cwd, env=env, capture_output=True, timeout=60
+        ["bash", "-c", define + line], cwd=cwd, env=env, capture_output=True, timeout=300
     )
 
 

@@ -32,7 +32,7 @@ def clone(tmp_path):
     def install(*extras):
         command = [SH, str(tmp_path / "scripts" / "install.sh"), *extras]
         env = {"PATH": str(tmp_path / "bin")}
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
 
     install.folder = tmp_path
     return install

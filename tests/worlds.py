@@ -13,9 +13,9 @@ class World(MPI):
 
     def everyone(self, value):
         self.said[self.rank] = value
-        self.met.wait(60)
+        self.met.wait(300)
         found = list(self.said)
-        self.met.wait(60)
+        self.met.wait(300)
         return found
 
     def on_machine(self):

@@ -40,7 +40,7 @@ def at_terminal(folder, *args, term="xterm", status=0, keys=()):
     env = environment(HOME=home(folder), TERM=term, MINIGPT_FAST="0")
     child = pexpect.spawn(
         MINIGPT[0], [*MINIGPT[1:], *args], cwd=str(folder), env=env, dimensions=(24, 80),
-        encoding="utf-8", timeout=60,
+        encoding="utf-8", timeout=300,
     )  # fmt: skip
     sent = ""
     for expected, key in keys:

@@ -115,7 +115,7 @@ def test_a_sparkline_is_as_high_as_its_numbers():
 def spawned(here, *words, columns=80, rows=24, term="xterm"):
     return pexpect.spawn(
         MINIGPT[0], [*MINIGPT[1:], "generate", *words, "--live"], cwd=str(here),
-        env=environment(TERM=term), dimensions=(rows, columns), encoding="utf-8", timeout=60,
+        env=environment(TERM=term), dimensions=(rows, columns), encoding="utf-8", timeout=300,
         codec_errors="replace",  # a terminal drops what waits on Ctrl-C, half a character too
     )  # fmt: skip
 

@@ -89,7 +89,7 @@ def test_the_status_leaves_the_text_as_it_is(parts, status, columns):
 def test_a_terminal_shows_a_line_on_each_pass_and_is_left_clean(here, said):
     child = pexpect.spawn(
         MINIGPT[0], [*MINIGPT[1:], "generate", PROMPT, *SHORT], cwd=str(here),
-        env=environment(TERM="xterm"), dimensions=(24, 80), encoding="utf-8", timeout=60,
+        env=environment(TERM="xterm"), dimensions=(24, 80), encoding="utf-8", timeout=300,
     )  # fmt: skip
     sent = child.read()
     child.close()
@@ -109,7 +109,7 @@ def test_a_terminal_shows_a_line_on_each_pass_and_is_left_clean(here, said):
 def test_ctrl_c_on_a_terminal_ends_with_the_table(here):
     child = pexpect.spawn(
         MINIGPT[0], [*MINIGPT[1:], "generate", PROMPT, "--max-new-tokens", "240"], cwd=str(here),
-        env=environment(TERM="xterm"), dimensions=(24, 80), encoding="utf-8", timeout=60,
+        env=environment(TERM="xterm"), dimensions=(24, 80), encoding="utf-8", timeout=300,
     )  # fmt: skip
     child.expect("token\xa03/240")
     child.sendintr()
@@ -123,7 +123,7 @@ def test_ctrl_c_on_a_terminal_ends_with_the_table(here):
 def test_a_terminal_that_cannot_move_its_cursor_gets_the_bare_text(here, said):
     child = pexpect.spawn(
         MINIGPT[0], [*MINIGPT[1:], "generate", PROMPT, *SHORT, "--quiet"], cwd=str(here),
-        env=environment(TERM="dumb"), dimensions=(24, 80), encoding="utf-8", timeout=60,
+        env=environment(TERM="dumb"), dimensions=(24, 80), encoding="utf-8", timeout=300,
     )  # fmt: skip
     assert child.read() == f"{said}\n".replace("\n", "\r\n")
 

@@ -326,7 +326,7 @@ def step(process, times=1):
 
 def ended(process):
     """The sums of the matrices of a process that may go on to its end."""
-    output, errors = process.communicate("\n" * 20, timeout=60)
+    output, errors = process.communicate("\n" * 20, timeout=300)
     assert (errors, process.returncode) == ("", 0)
     return output.splitlines()[-1]
 
@@ -334,7 +334,7 @@ def ended(process):
 def test_containers_that_share_a_cache_all_get_the_weights(wide):
     """Each is process 1 of its own namespace, and one ends while the other is in the midst."""
     try:
-        subprocess.run([*UNSHARE, "true"], check=True, capture_output=True, timeout=10)
+        subprocess.run([*UNSHARE, "true"], check=True, capture_output=True, timeout=300)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("no namespace of process ids can be made here")
     alone = ended(loading(wide))
@@ -354,7 +354,7 @@ def test_killed_while_packing_it_leaves_nothing_for_long(folder, seed):
     process = loading(folder)
     step(process, random.Random(seed).randint(1, 8))
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=10)
+    process.communicate(timeout=300)
     room = folder.parent / "cache" / "minigpt" / "packed"
     [left] = room.iterdir()
     assert_holds(load(folder, dtype=DTYPE), tensors(), DTYPE)

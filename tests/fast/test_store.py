@@ -156,7 +156,7 @@ def test_a_checkpoint_in_parts_has_one_name_at_every_start(folder):
     )
     for seed in range(6):
         env = environment(PYTHONHASHSEED=str(seed), MINIGPT_FAST="0")
-        subprocess.run([sys.executable, "-c", text, folder], env=env, check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", text, folder], env=env, check=True, timeout=300)
     assert len(files(folder)) == 1
 
 
@@ -265,7 +265,7 @@ def test_the_command_packs_once(folder):
             [*command, *options],
             env=environment(MINIGPT_FAST="0"),
             capture_output=True,
-            timeout=60,
+            timeout=300,
         )
         assert (run.returncode, run.stderr) == (0, b"")
         runs.append(run.stdout)

@@ -44,7 +44,7 @@ def ended(folder, size):
         assert log.endswith("\n")
         assert all(len(line.split()) == 2 for line in log.splitlines())
     pids = {int(log.split()[-1]) for log in logs}
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while any(os.path.exists(f"/proc/{pid}") for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
     return not [pid for pid in pids if os.path.exists(f"/proc/{pid}")]

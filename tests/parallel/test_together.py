@@ -35,7 +35,7 @@ SIZES = {
     "bos_token_id": None,
     "rope_theta": 10000.0,
 }
-PATIENCE = 120  # seconds for a run on a machine that is busy
+PATIENCE = 300  # seconds for a run on a machine that is busy
 SEED = "3"
 
 

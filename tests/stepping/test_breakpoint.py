@@ -134,7 +134,7 @@ def script(folder, lines, **env):
     (folder / "program.py").write_text(PROGRAM + lines)
     env = environment(HOME=home(folder), TERM="dumb", PYTHONPATH=str(ROOT), **env)
     child = Session(
-        sys.executable, ["program.py"], env=env, cwd=str(folder), encoding="utf-8", timeout=60,
+        sys.executable, ["program.py"], env=env, cwd=str(folder), encoding="utf-8", timeout=300,
         dimensions=(40, 160),
     )  # fmt: skip
     try:
@@ -197,7 +197,7 @@ def test_a_breakpoint_in_the_model_is_this_debugger(tmp_path):
     env = environment(HOME=home(tmp_path), TERM="dumb", PYTHONPATH=str(ROOT))
     command = [str(tmp_path / "program.py"), "step", PROMPT, *SHORT, "--token", "2"]
     child = Session(
-        sys.executable, command, env=env, encoding="utf-8", timeout=60,
+        sys.executable, command, env=env, encoding="utf-8", timeout=300,
         dimensions=(40, 160),
     )  # fmt: skip
     child.expect(STEP)
@@ -225,7 +225,7 @@ def test_a_breakpoint_where_the_cache_is_made_opens_it(tmp_path):
         env=environment(HOME=home(tmp_path), PYTHONPATH=str(ROOT), PYTHONBREAKPOINT="minigpt.step"),
         input=b"p args[1]\nmem\n" + b"c\n" * 12,
         capture_output=True,
-        timeout=60,
+        timeout=300,
     )
     assert (result.returncode, result.stderr) == (0, b"")
     assert b"(1, 8, 2, 32)" in result.stdout

@@ -119,7 +119,7 @@ def test_after_a_fault_of_the_program_its_traceback_is_shown(tmp_path):
     command = [sys.executable, "program.py", "generate", PROMPT, *SHORT, "--pdb"]
     env = environment(HOME=home(tmp_path), PYTHONPATH=str(ROOT))
     result = subprocess.run(
-        command, cwd=tmp_path, env=env, input=b"p self.path\nq\n", capture_output=True, timeout=60
+        command, cwd=tmp_path, env=env, input=b"p self.path\nq\n", capture_output=True, timeout=300
     )
     assert b"(Pdb) 'h.0.mlp'\n" in result.stdout
     assert b"Traceback" in result.stderr

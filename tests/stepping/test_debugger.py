@@ -250,7 +250,7 @@ def test_a_breakpoint_in_the_files_of_the_clone_is_hit(tmp_path, said):
     env = environment(HOME=home(tmp_path), TERM="dumb", PYTHONPATH=str(ROOT))
     child = Session(
         MINIGPT[0], [*MINIGPT[1:], "step", PROMPT, *SHORT], env=env, cwd=str(ROOT),
-        encoding="utf-8", timeout=60, dimensions=(40, 160),
+        encoding="utf-8", timeout=300, dimensions=(40, 160),
     )  # fmt: skip
     child.expect(STEP)
     assert child(f"b minigpt/models/gpt2.py:{line}")[0].startswith("Breakpoint 1 at ")

@@ -22,7 +22,7 @@ ROOMS = {
     str(ROOT / "minigpt" / "models" / f"{room}.py")
     for room in ("cache", "gpt2", "model", "ops", "parts")
 }
-SECONDS = 20
+SECONDS = 120
 
 
 class Adapter:

@@ -10,7 +10,7 @@ import threading
 from queue import Empty, Queue
 from types import SimpleNamespace
 
-SECONDS = 60  # that one waits for another
+SECONDS = 300  # that one waits for another
 CALLS = []  # (rank, name of a call, bytes, peer), of all threads, as they come
 RINGS = {}  # of a name: what all its threads share
 GROUP = threading.local()  # `calls` that wait for the end of this thread's group

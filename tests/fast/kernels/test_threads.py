@@ -135,7 +135,7 @@ def test_several_python_threads_at_once(code, threads):
         for worker in workers:
             worker.start()
         for worker in workers:
-            worker.join(60)
+            worker.join(300)
     finally:
         sys.setswitchinterval(before)
     assert not wrong

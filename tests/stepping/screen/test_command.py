@@ -119,7 +119,7 @@ def test_what_is_wrong_is_one_line(tmp_path):
     assert "--tui needs a terminal" in complaint(minigpt(*step, cwd=tmp_path))
     without = "import sys; sys.modules['textual'] = None; " + MINIGPT[2]
     code = [sys.executable, "-c", without, *step]
-    child = pexpect.spawn(code[0], code[1:], cwd=str(tmp_path), encoding="utf-8", timeout=60)
+    child = pexpect.spawn(code[0], code[1:], cwd=str(tmp_path), encoding="utf-8", timeout=300)
     child.expect(pexpect.EOF)
     child.wait()
     assert child.exitstatus == 2
