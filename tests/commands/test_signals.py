@@ -88,6 +88,28 @@ RUNS = {
 }
 
 
+EARLY = """
+import os, signal, sys
+
+
+class Early:
+    def find_spec(self, name, *_):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+sys.meta_path.insert(0, Early())
+from minigpt.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("imported", ["minigpt.cli", "typer", "minigpt.commands.signals"])
+def test_ctrl_c_while_the_command_is_imported_says_nothing(imported):
+    ended = subprocess.run([sys.executable, "-c", EARLY, imported], capture_output=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, b"", b"")
+
+
 @linux
 @BOTH
 @pytest.mark.parametrize("seed", range(2))
