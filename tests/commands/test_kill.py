@@ -6,6 +6,7 @@ import pytest
 from kill import PHASES, killed
 
 
+@pytest.mark.once
 @pytest.mark.skipif(os.environ.get("MINIGPT_FAST") == "0", reason="without kernels nothing packs")
 @pytest.mark.parametrize("seed", [0])
 def test_what_was_killed_leaves_whole_lines_and_the_next_run_is_right(seed):

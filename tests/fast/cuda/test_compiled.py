@@ -87,6 +87,7 @@ def test_nothing_spills_by_nvrtc(architecture):
     assert_fits(by_nvrtc(architecture))
 
 
+@pytest.mark.once
 @pytest.mark.skipif(not NVCC, reason="nvcc is not installed")
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_nothing_spills_by_nvcc_and_the_table_is_true(tmp_path, architecture):

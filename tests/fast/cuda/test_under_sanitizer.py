@@ -11,6 +11,7 @@ import pytest
 JOBS = Path(__file__).with_name("test_jobs.py")
 
 
+@pytest.mark.once
 def test_jobs_touch_what_is_theirs_alone():
     compiler = shutil.which("g++") or pytest.skip("g++ is not installed")
     asked = [compiler, "-print-file-name=libasan.so"]
