@@ -72,8 +72,11 @@ class Counted(Guarded, Elements, Reshaping, Methods, Operators):
         ledger.log.append(self.spec.born)
 
     def __del__(self) -> None:
-        if self.base is None:
-            self.spec.ledger.log.append(self.spec.freed)
+        try:  # faster than to suppress
+            if self.base is None:
+                self.spec.ledger.log.append(self.spec.freed)
+        except AttributeError:  # a signal ended what made it, in between
+            pass
 
     @property
     def shape(self) -> Shape:

@@ -38,7 +38,7 @@ class Recorded(NDArrayOperatorsMixin):
         self.constant, self.whole = constant, whole
 
     def __del__(self) -> None:
-        if self.slot is not None:
+        if getattr(self, "slot", None) is not None:  # a signal may have ended what made it
             self.tape.release(self.slot)
 
     shape = property(lambda self: self.data.shape)
