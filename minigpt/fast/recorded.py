@@ -38,8 +38,9 @@ class Recorded(NDArrayOperatorsMixin):
         self.constant, self.whole = constant, whole
 
     def __del__(self) -> None:
-        if getattr(self, "slot", None) is not None:  # a signal may have ended what made it
-            self.tape.release(self.slot)
+        slot: int | None = getattr(self, "slot", None)  # a signal may have ended what made it
+        if slot is not None:
+            self.tape.release(slot)
 
     shape = property(lambda self: self.data.shape)
     dtype = property(lambda self: self.data.dtype)
