@@ -41,15 +41,26 @@ def command(monkeypatch, capfd, here):
     return run
 
 
+def settle():
+    """Leaves what there is now out of later collections of garbage: with all that suites keep, one
+    of them takes seconds, and many tests ask for one.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_runtest_teardown(item, nextitem):
+    if nextitem is None or nextitem.path != item.path:
+        settle()
+
+
 @pytest.fixture
 def interruptible():
     """No other test's garbage is collected: in what Python runs for it an interrupt is dropped."""
     callbacks = gc.callbacks[:]  # Hypothesis has one
     gc.callbacks.clear()
-    gc.collect()
-    gc.freeze()
+    settle()
     yield
-    gc.unfreeze()
     gc.callbacks[:] = callbacks
 
 
