@@ -40,7 +40,7 @@ def executed(
             a thread or a process, or executed more instructions than fit.
     """
     if not find_spec("capstone"):
-        raise Unavailable("executed() needs capstone: pip install 'minigpt-counting[machine]'")
+        raise Unavailable("executed() needs capstone: pip install -e '.[machine]' in the clone")
     from counting.machine.reduction import reduced
     from counting.machine.stepper import stepped
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from counting.machine import code, signals
-from counting.machine.libraries import Mapped
+from counting.machine.libraries import Mapped, library
 from counting.machine.unavailable import Unavailable
 
 MOST = 1 << 25  # instructions of one call: 6 minutes of them
@@ -63,8 +63,8 @@ class _Code:
         page.write(code.assembled(code.HANDLER, state=state, masks=masks.to_bytes(4, "little")))
         page.seek(_SLOT)
         page.write(code.assembled(code.RUN, state=state, call=called.to_bytes(8, "little")))
-        given = ctypes.c_void_p, *4 * [ctypes.py_object], ctypes.c_uint32
-        form = ctypes.PYFUNCTYPE(ctypes.py_object, *given)
+        objects = 4 * [ctypes.py_object]
+        form = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, *objects, ctypes.c_uint32)
         self.run = form(self.handler + _SLOT)
         self.forward = self.handler + 3 * _SLOT
         page.seek(3 * _SLOT)
@@ -193,13 +193,13 @@ def _openblas() -> list[tuple[Any, int]]:
     """What sets the number of threads of each OpenBLAS that has several, and their number."""
     found = []
     for path in Mapped().files():
-        if "openblas" not in path:
+        if library(path) != "OpenBLAS":
             continue
-        library = ctypes.CDLL(path)
+        blas = ctypes.CDLL(path)
         for name in ("openblas_{}", "openblas_{}64_", "scipy_openblas_{}", "scipy_openblas_{}64_"):
-            get = getattr(library, name.format("get_num_threads"), None)
+            get = getattr(blas, name.format("get_num_threads"), None)
             if get is not None and get() > 1:
-                found.append((getattr(library, name.format("set_num_threads")), get()))
+                found.append((getattr(blas, name.format("set_num_threads")), get()))
                 break
     return found
 

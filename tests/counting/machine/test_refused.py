@@ -26,7 +26,7 @@ def test_another_processor(anywhere, monkeypatch):
 
 def test_without_capstone(anywhere, monkeypatch):
     monkeypatch.setitem(sys.modules, "capstone", None)
-    said = "executed() needs capstone: pip install 'minigpt-counting[machine]'"
+    said = "executed() needs capstone: pip install -e '.[machine]' in the clone"
     assert refused() == said
 
 
