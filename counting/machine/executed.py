@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from counting.machine.places import Places
 from counting.machine.ran import Ran
 from counting.machine.unavailable import Unavailable
 
@@ -34,6 +35,8 @@ def executed(
             share bytes, the first one has them.
 
     Raises:
+        TypeError: one of `arrays` is none.
+        ValueError: one of them is called "elsewhere" or "gathered".
         Unavailable: the processor is not x86-64, the system not Linux, capstone (.[machine]) is
             missing, a debugger has the process, memory may not be both written and executed,
             SIGTRAP is blocked or taken, a call is being stepped already; or the function started
@@ -44,5 +47,6 @@ def executed(
     from counting.machine.reduction import reduced
     from counting.machine.stepper import stepped
 
+    places = Places(arrays)
     found = stepped(function, args, kwargs)
-    return found.result, reduced(found, arrays)
+    return found.result, reduced(found, places)

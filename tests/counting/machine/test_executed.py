@@ -230,3 +230,21 @@ def test_it_prints_as_a_table():
         "not counted: the thread worker (7), which ran 2.5 ms meanwhile",
         "not counted: the thread gone (8), which ended meanwhile",
     ]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "error", "said"),
+    [
+        ({"elsewhere": np.ones(3)}, ValueError, "no array can be called 'elsewhere'"),
+        ({"x": np.ones(3), "gathered": np.ones(3)}, ValueError, "called 'gathered'"),
+        ({"x": [1, 2]}, TypeError, "x is a list; it must be a NumPy array"),
+        ({"x": np.ones(3), "y": np.float32(1)}, TypeError, "y is a float32; it must be a NumPy"),
+        ({"x": None}, TypeError, "x is a NoneType; it must be a NumPy array"),
+    ],
+)
+def test_what_is_no_array_or_has_no_name_of_its_own_is_refused_first(arrays, error, said):
+    called = []
+    with pytest.raises(error, match=said) as refused:
+        executed(called.append, 1, arrays=arrays)
+    assert "\n" not in str(refused.value)
+    assert called == []
