@@ -8,7 +8,7 @@ What the code shares with Python is `State`, at the address `{state}`. What it n
 of 64-bit words. A header for each instruction that is about to run: its address in bits 0 to 46;
 bit 47 if a mask register changed since the header before; bit 48 + i if register i did (the order
 of `REGISTERS`). And the values: those of the registers that changed, in that order, then all eight
-mask registers if one of them did. An instruction takes 15 bytes or so.
+mask registers if one of them did. An instruction takes 10 to 16 bytes.
 """
 
 import ctypes

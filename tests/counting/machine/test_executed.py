@@ -6,10 +6,11 @@ import sys
 
 import numpy as np
 import pytest
+from checkpoints import ROOT
 
 from counting import executed
 from counting.machine import Line, Moved, Ran
-from counting.machine.ran import ELSEWHERE, FLOATING, SCATTERED
+from counting.machine.ran import ELSEWHERE, FLOATING, INTEGER, SCATTERED
 
 # NumPy fills its last vector up, or takes its elements one by one: at most one vector more a loop.
 WIDEST = 64
@@ -248,3 +249,10 @@ def test_what_is_no_array_or_has_no_name_of_its_own_is_refused_first(arrays, err
         executed(called.append, 1, arrays=arrays)
     assert "\n" not in str(refused.value)
     assert called == []
+
+
+def test_the_document_says_what_each_kind_counts():
+    table = (ROOT / "docs" / "executed.md").read_text().partition("| column | counts |")[2]
+    rows = [line.split("|")[1] for line in table.partition("\n\n")[0].splitlines()[2:]]
+    kinds = [kind.strip() for row in rows for kind in row.split(",")]
+    assert sorted(kinds) == sorted([*FLOATING, *INTEGER, "masked off"])
