@@ -14,6 +14,7 @@ from rich.text import Text
 from counting.machine import Unavailable, executed
 from counting.table import table
 from counting.views import flops
+from minigpt.checks import SEED, checked
 from minigpt.commands.terminal import console, doing
 from minigpt.errors import InputError
 from minigpt.fast import enabled, missing
@@ -56,7 +57,7 @@ def run(
         model: see `figures.named`.
         dtype: of weights, one of `DTYPES`, or all.
         prompt, past: tokens of the prompt, and before the decode step.
-        seed: of weights and tokens.
+        seed: of weights and tokens; 0 if not given.
         as_json: the last line is a JSON document.
 
     Returns:
@@ -66,7 +67,7 @@ def run(
         InputError: there is no such model, a number cannot be, nothing can be stepped here, or
             kernels are wanted and what makes them is not installed.
     """
-    config = named(model)
+    config, seed = named(model), checked("seed", 0 if seed is None else seed, SEED)
     if dtype is not None:
         one_of("dtype", dtype, DTYPES)
     passes = (1, PAST if past is None else past), (PROMPT if prompt is None else prompt, 0)
@@ -78,7 +79,7 @@ def run(
     try:
         with doing("stepping") as say:
             _forewarn(config, passes, (dtype,) if dtype else DTYPES)
-            for one in _passes(config, passes, (dtype,) if dtype else DTYPES, seed or 0, say):
+            for one in _passes(config, passes, (dtype,) if dtype else DTYPES, seed, say):
                 found.append(one)
                 said.print(shown(one))
     except Unavailable as error:

@@ -11,7 +11,7 @@ import sympy
 from sympy import Expr
 
 from counting.views import flops
-from minigpt.errors import InputError
+from minigpt.checks import SEED, checked
 from minigpt.formulas.claims import Claim, explain, in_sources
 from minigpt.formulas.drawn import DecoderCase, draw
 from minigpt.formulas.layers import one_of_each
@@ -60,14 +60,13 @@ def verify_wire(
         seed: of the configurations drawn; drawn itself if not given.
 
     Raises:
-        InputError: the pass cannot be, or the model cannot be divided so or has no closed forms.
+        InputError: the pass or the seed cannot be, or the model cannot be divided so or has no
+            closed forms.
     """
     Split(size).check(config)
     of.check(config)
     divided(config, 0, size)
-    seed = random.randrange(2**32) if seed is None else seed
-    if seed < 0:
-        raise InputError(f"seed is {seed}; it must be 0 or more")
+    seed = checked("seed", random.randrange(2**32) if seed is None else seed, SEED)
     rng, form = random.Random(seed), wire(config)
     drawn = []
     for _ in range(CASES):

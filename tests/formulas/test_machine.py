@@ -284,6 +284,9 @@ def test_numpy_alone_proves_nothing(command, here, monkeypatch):
     [
         (["--machine", "--dtype", "float64"], "unknown dtype"),
         (["--machine", "--past", "-1"], "past is -1"),
+        (["--seed", "-1"], "seed is -1; it must be a whole number from 0"),
+        (["--machine", "--seed", "-1"], "seed is -1; it must be a whole number from 0"),
+        (["--tensor-parallel", "2", "--seed", "-1"], "seed is -1; it must be a whole number from"),
         (["--machine", "--peers"], "--peers"),
         (["--dtype", "int8"], "--dtype"),
     ],

@@ -298,7 +298,7 @@ def test_one_device_sends_nothing(capsys):
     [
         ("gpt2", {"size": 0}, "--tensor-parallel is 0; it must be 1 to 1024"),
         ("gpt2", {"size": 2, "past": 1024}, "the model's context is 1024"),
-        ("gpt2", {"size": 2, "seed": -1}, "seed is -1; it must be 0 or more"),
+        ("gpt2", {"size": 2, "seed": -1}, "seed is -1; it must be a whole number from 0"),
         ("qwen3-next-80b-a3b", {"size": 2}, "has no closed forms"),
         ("no-such-model", {"size": 2}, "no-such-model"),
     ],
