@@ -8,8 +8,11 @@ import json
 import random
 from functools import partial
 
+import deltas
 import numpy as np
 import pytest
+from families import read as config_of
+from families import tiny
 
 pytest.importorskip("capstone")
 pytest.importorskip("llvmlite")
@@ -18,7 +21,7 @@ from llvmlite.binding import get_host_cpu_features
 
 from counting import executed
 from counting.costs import COSTS
-from counting.machine import Unavailable
+from counting.machine import Moved, Ran, Unavailable
 from counting.scope import scope
 from minigpt.commands import verify_machine
 from minigpt.fast.fused import fused_kernels
@@ -26,6 +29,8 @@ from minigpt.fast.kernels import matmul, threads
 from minigpt.fast.kernels.llvm import Code, Target
 from minigpt.fast.kernels.machine import Machine
 from minigpt.fast.packed import PackedMatrix, narrowed
+from minigpt.fast.replay import FEW
+from minigpt.formulas.machine import stepped
 from minigpt.formulas.machine.algebra import terms, tiles, value
 from minigpt.formulas.machine.stepped import Stepped, Steps, price
 from minigpt.formulas.machine.verify import Watched, fused, loaded, operations
@@ -189,6 +194,30 @@ def test_a_recorded_decode_step_is_equal_to_the_byte(kernels):
     judged = {held.what for held in found.held if held.judged}
     assert {"weights loaded", "kv_cache stored"} <= judged
     assert {row.component for row in found.rows if row.fma} >= {"attn.c_attn", "lm_head"}
+
+
+@pytest.mark.parametrize("name", ["qwen3_next", "qwen3_next, mixed", "llama"])
+def test_bytes_of_keys_and_values_and_those_of_state_are_apart(name, monkeypatch):
+    """As if each step loaded every byte of every array once, and stored it twice."""
+
+    def as_if(function, *args, arrays, **options):
+        moved = {key: Moved(x.nbytes, 2 * x.nbytes) for key, x in arrays.items()}
+        return function(*args, **options), Ran((), moved, {})
+
+    monkeypatch.setattr(stepped, "executed", as_if)
+    values = tiny(name)
+    config = config_of(name, values)
+    watched = Watched(config, "float32", None)
+    found = {one.what: one.bytes.executed for one in watched.compare(1, 3).held}
+    steps = len(watched.steps.done)
+    state, full = 0, config.layers
+    if name != "llama":
+        state, full = deltas.held(values, 4), deltas.kinds(values).count("full_attention")
+    D = values.get("head_dim", values["hidden_size"] // values["num_attention_heads"])
+    positions = values["num_key_value_heads"] * min(4 + 2 * FEW, config.n_positions)
+    for kind, nbytes in {"kv_cache": full * positions * 2 * D * 4, "state": state}.items():
+        assert found.get(f"{kind} loaded", 0) == steps * nbytes
+        assert found.get(f"{kind} stored", 0) == 2 * steps * nbytes
 
 
 def test_a_row_that_a_kernel_reads_twice_is_found(kernels, monkeypatch):

@@ -111,13 +111,14 @@ class Watched:
             for layer in cache.layers:
                 layer.length = N
         own = steps.arrays
-        steps.arrays = own | _arrays(cache)
+        kept = {kind: _arrays(cache, kind) for kind in ("kv_cache", "state")}
+        steps.arrays = own | kept["kv_cache"] | kept["state"]
         steps.done, steps.watching = [], True
         before, start = ledger.snapshot(), perf_counter()
         try:
             forward(given[:, N:], cache)
         finally:
-            steps.watching, kept, steps.arrays = False, _arrays(cache), own
+            steps.watching, steps.arrays = False, own
         seconds, counts = perf_counter() - start, ledger.snapshot() - before
         way = "recorded" if replayed else "kernels" if steps.machine else "reference"
         parts = {part.path for part in model.modules()}
@@ -126,7 +127,9 @@ class Watched:
         done = sum(step.ran.instructions for step in steps.done if step.ran)
         return Compared(self.dtype, T, N, way, done, seconds, rows, held)
 
-    def _held(self, counts: Counts, kept: Mapping[str, Any], whole: bool) -> Iterable[Held]:
+    def _held(
+        self, counts: Counts, kept: Mapping[str, Mapping[str, Any]], whole: bool
+    ) -> Iterable[Held]:
         done, names = self.steps.done, {address(x): k for k, x in self.steps.arrays.items()}
         products = [s for s in done if s.call and _is_product(s.call)]
         if products:
@@ -139,18 +142,20 @@ class Watched:
             yield Held("weights of products loaded, each tile's again", Pair(said, read), True)
         read = _moved(done, self.steps.arrays, "read")
         yield Held("weights loaded", Pair(counts.bytes_read["weights"], read), whole)
-        for kind in ("kv_cache", "state"):
-            if counted := counts.bytes_written[kind]:
-                stored = _moved(done, kept, "written")
-                yield Held(f"{kind} stored", Pair(counted, stored), whole and kind == "kv_cache")
-        read = _moved(done, kept, "read")
-        yield Held("kv_cache loaded", Pair(counts.bytes_read["kv_cache"], read), False)
+        for kind, arrays in kept.items():
+            if arrays:
+                stored = Pair(counts.bytes_written[kind], _moved(done, arrays, "written"))
+                yield Held(f"{kind} stored", stored, whole and kind == "kv_cache")
+                read = _moved(done, arrays, "read")
+                yield Held(f"{kind} loaded", Pair(counts.bytes_read[kind], read), False)
 
 
-def _arrays(cache: KVCache) -> dict[str, np.ndarray]:
+def _arrays(cache: KVCache, kind: str) -> dict[str, np.ndarray]:
+    """What the layers of a cache keep in a category of memory."""
     return {
-        f"cache {i} {name}": bare(getattr(layer, name).data)
+        f"{kind} {i} {name}": bare(getattr(layer, name).data)
         for i, layer in enumerate(cache.layers)
+        if kind == layer.CATEGORY
         for name in layer.HOLDS
     }
 
