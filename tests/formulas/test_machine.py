@@ -256,7 +256,8 @@ def test_a_fault_in_the_ledger_is_found(kernels, monkeypatch):
 
 def test_numpy_alone_is_stepped_operation_by_operation_and_not_judged():
     found = Watched(TINY, "int8", None, numpy=False).compare(2, 1)
-    assert (found.way, found.agrees) == ("reference", True)
+    assert (found.way, found.agrees) == ("reference", None)
+    assert {row.agrees for row in found.rows} == {held.agrees for held in found.held} == {None}
     steps = Steps(None)
     x = Stepped(np.ones((2, 24), np.float32), steps, {})
     steps.watching = True
@@ -290,6 +291,21 @@ def test_the_command_shows_a_line_a_component_and_ends_with_0(command, here, mon
     done = command("verify", "config.json", *given)
     assert done.returncode == 1
     assert "DIFFERS" in done.stdout
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert not told["agrees"]
+    for one in told["passes"]:
+        assert not one["agrees"]
+        failing = {row["component"] for row in one["rows"] if row["agrees"] is False}
+        assert "attn.c_attn" in failing
+        for row in one["rows"]:
+            (counted, executed), (others_counted, others) = row["all"], row["others"]
+            assert row["difference"] == executed - others - (counted - others_counted)
+            said = sum(value for _, _, value in row["reasons"])
+            assert row["difference"] == said or row["agrees"] is False
+        for held in one["held"]:
+            counted, executed = held["bytes"]
+            assert held["difference"] == executed - counted
+            assert held["agrees"] is (counted == executed if held["judged"] else None)
 
 
 def test_numpy_alone_proves_nothing(command, here, monkeypatch):

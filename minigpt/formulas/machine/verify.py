@@ -227,7 +227,7 @@ def _row(name: str, cost: Cost, steps: list[Step]) -> Row:
         for reason in reasons or ():
             key = reason.why.format_map(call.sizes), reason.formula
             sums[key] = sums.get(key, 0) + value(reason.formula, call.sizes)
-    if not any(step.call for step in steps):
+    if not (judged := any(step.call for step in steps)):
         others = cost  # all of it
     ledgers = cost.get("fma", 0) - others.get("fma", 0)
     return Row(
@@ -238,6 +238,7 @@ def _row(name: str, cost: Cost, steps: list[Step]) -> Row:
         Pair(ledgers, added) if products and not attends else None,
         tuple(Reason(*key, n) for key, n in sums.items() if n),
         tuple(sorted(unsaid)),
+        judged,
     )
 
 
