@@ -18,7 +18,7 @@ from minigpt.formulas.layers import one_of_each
 from minigpt.formulas.notation import plain
 from minigpt.formulas.published import Published
 from minigpt.formulas.published_wire import OF_THE_WIRE
-from minigpt.formulas.ring import P, r
+from minigpt.formulas.ring import Disproved, P, r
 from minigpt.formulas.symbols import B, T, sizes
 from minigpt.formulas.verify import Case, Verification, Witness
 from minigpt.formulas.wire import Collective, Wire, wire
@@ -54,6 +54,8 @@ def verify_wire(
 ) -> Verification:
     """The witnesses of what `size` devices send each other, and each published formula.
 
+    If what runs disproves the closed form, no formula is held against it: a witness says why.
+
     Args:
         model: its name.
         of: the pass that the devices share, with the logits of all positions.
@@ -67,8 +69,11 @@ def verify_wire(
     of.check(config)
     divided(config, 0, size)
     seed = checked("seed", random.randrange(2**32) if seed is None else seed, SEED)
-    rng, form = random.Random(seed), wire(config)
-    drawn = []
+    try:
+        claims = published(wire(config), config, size, of)
+    except Disproved:
+        claims = []
+    rng, drawn = random.Random(seed), []
     for _ in range(CASES):
         case = _draw(config, rng)
         drawn.append((case, rng.randint(2, min(MOST, case.config.vocab_size))))
@@ -77,7 +82,7 @@ def verify_wire(
         _try(f"{ways}, on 2 to {MOST}", drawn),
         _try(f"{ways}, {model} on {size}", [(_case(config, of), size)]),
     ]
-    return Verification(model, seed, witnesses, published(form, config, size, of))
+    return Verification(model, seed, witnesses, claims)
 
 
 def _draw(config: Config, rng: random.Random) -> Drawn:
@@ -100,8 +105,14 @@ def _try(claim: str, cases: list[tuple[Drawn, int]]) -> Witness:
 
 
 def differs(config: Config, of: Pass, size: int) -> str:
-    """The first of `size` devices that sends or adds otherwise than its closed form; or ""."""
-    form, at = wire(config, of.logits), {"B": of.B, "T": of.T, **sizes(config)}
+    """The first of `size` devices that sends or adds otherwise than its closed form; or "".
+
+    Or what disproves that form.
+    """
+    try:
+        form, at = wire(config, of.logits), {"B": of.B, "T": of.T, **sizes(config)}
+    except Disproved as error:
+        return str(error)
     for device in on_devices(config, of, Split(size)):
         said = form.device(device.rank, size, at)
         ours = {name: of.itemsize * work.sent for name, work in said.items() if work.sent}
