@@ -148,6 +148,31 @@ def test_rows_of_which_segments_are_added_up_take_what_is_said(steps):
     check(steps, 2 * x.size * len(rows))
 
 
+def with_another_product(lanes):
+    """A machine whose products of float32 are as the code is now; and that code, to be kept."""
+    target = Target() if lanes == 16 else Target(AVX2)
+
+    def build(module, target):
+        threads.sharing(module, target)
+        matmul.product(module, target, "float32")
+
+    found, code = Machine(target, cores=1), Code(target.compile(build), target)
+    found._code["product_float32"] = code["product_float32"]
+    return found, code
+
+
+def test_tiles_of_other_widths_load_the_weight_as_often_as_is_said(kernels, monkeypatch):
+    monkeypatch.setattr(matmul, "TILES", {16: (2, 1), 8: (2, 1)})
+    machine, _kept = with_another_product(kernels.lanes)
+    steps, L = Steps(machine), kernels.lanes
+    steps.watching = True
+    weight = PackedMatrix(np.ones((5, 2 * L), np.float32), None, True, steps.machine)
+    steps.arrays = {"w": weight.stored}
+    weight.multiply(np.ones((7, 2 * L), np.float32))
+    (done,) = steps.done
+    assert done.ran.moved["w"].read == loaded(done.call) == 4 * weight.stored.nbytes
+
+
 @pytest.mark.parametrize("n", range(1, 20))
 @pytest.mark.parametrize("widths", [(4, 2, 1), (3, 2, 1), (2, 1), (4, 1)])
 def test_tiles_are_all_of_the_rows(n, widths):
@@ -229,19 +254,11 @@ def test_a_row_that_a_kernel_reads_twice_is_found(kernels, monkeypatch):
         alone(self, r)
 
     monkeypatch.setattr(matmul._Product, "alone", twice)
-    target = Target() if kernels.lanes == 16 else Target(AVX2)
-
-    def build(module, target):
-        threads.sharing(module, target)
-        matmul.product(module, target, "float32")
-
-    wrong = Machine(target, cores=1)
-    faulty = Code(target.compile(build), target)
-    wrong._code["product_float32"] = faulty["product_float32"]
+    wrong, _kept = with_another_product(kernels.lanes)
     found = Watched(TINY, "float32", wrong).compare(1, 3)
-    assert not found.agrees
-    assert {row.component for row in found.rows if not row.agrees} == {"lm_head"}
-    assert {h.what.partition(",")[0] for h in found.held if not h.agrees} == {
+    assert found.agrees is False
+    assert {row.component for row in found.rows if row.agrees is False} == {"lm_head"}
+    assert {h.what.partition(",")[0] for h in found.held if h.agrees is False} == {
         "weights of products loaded",
         "weights loaded",
     }
@@ -251,7 +268,10 @@ def test_a_fault_in_the_ledger_is_found(kernels, monkeypatch):
     rule = COSTS[np.matmul]
     monkeypatch.setitem(COSTS, np.matmul, lambda *given: rule(*given) * 2)
     found = Watched(TINY, "float32", kernels).compare(1, 3)
-    assert {row.component for row in found.rows if not row.agrees} >= {"attn.c_attn", "lm_head"}
+    assert {row.component for row in found.rows if row.agrees is False} >= {
+        "attn.c_attn",
+        "lm_head",
+    }
 
 
 def test_numpy_alone_is_stepped_operation_by_operation_and_not_judged():
