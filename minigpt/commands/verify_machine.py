@@ -20,7 +20,7 @@ from minigpt.fast import enabled, missing
 from minigpt.formulas.figures import named
 from minigpt.formulas.machine.algebra import LETTERS
 from minigpt.formulas.machine.compared import Compared, Pair, Row, together
-from minigpt.formulas.machine.verify import Watched
+from minigpt.formulas.machine.verify import SteppedModel
 from minigpt.models.config import Config
 from minigpt.planning.forward import Pass, on_shapes, one_of
 from minigpt.schema import SCHEMA
@@ -110,11 +110,11 @@ def _passes(
         why = "this processor has none" if enabled() else "$MINIGPT_FAST is 0"
         print(f"no kernels, {why}: NumPy alone runs, and nothing is judged", file=sys.stderr)
     for machine, dtype in product(machines, dtypes):
-        watched = Watched(config, dtype, machine, seed)
+        stepped = SteppedModel(config, dtype, machine, seed)
         what = f"stepping {'kernels' if machine else 'NumPy'}, {dtype}"
-        watched.steps.said = lambda n, what=what: say(f"{what}: {n} operations")  # type: ignore[misc]
+        stepped.steps.said = lambda n, what=what: say(f"{what}: {n} operations")  # type: ignore[misc]
         for T, N in passes:
-            yield watched.compare(T, N)
+            yield stepped.compare(T, N)
 
 
 def _forewarn(config: Config, passes: tuple[tuple[int, int], ...], dtypes: tuple[str, ...]) -> None:

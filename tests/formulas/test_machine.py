@@ -33,7 +33,7 @@ from minigpt.fast.replay import FEW
 from minigpt.formulas.machine import stepped
 from minigpt.formulas.machine.algebra import terms, tiles, value
 from minigpt.formulas.machine.stepped import Stepped, Steps, price
-from minigpt.formulas.machine.verify import Watched, fused, loaded, operations
+from minigpt.formulas.machine.verify import SteppedModel, fused, loaded, operations
 from minigpt.models import ops
 from minigpt.models.families.llama import llama
 from minigpt.models.gpt2_config import GPT2Config
@@ -204,8 +204,8 @@ def test_of_models_drawn_kernels_execute_what_is_counted_and_said(seed):
     kernels = draw.choice([*MACHINES.values()])
     config = drawn(seed, kernels.lanes)
     dtype = draw.choice(["float32", "bfloat16", "int8"])
-    watched = Watched(config, dtype, kernels, seed, numpy=False)
-    found = watched.compare(draw.choice([1, 1, 2, 5]), draw.randint(0, 20))
+    model = SteppedModel(config, dtype, kernels, seed, numpy=False)
+    found = model.compare(draw.choice([1, 1, 2, 5]), draw.randint(0, 20))
     assert found.agrees, found
     assert found.way != "reference"
 
@@ -214,7 +214,7 @@ TINY = GPT2Config(19, 64, 32, 1, 2)
 
 
 def test_a_recorded_decode_step_is_equal_to_the_byte(kernels):
-    found = Watched(TINY, "float32", kernels).compare(1, 3)
+    found = SteppedModel(TINY, "float32", kernels).compare(1, 3)
     assert (found.way, found.agrees) == ("recorded", True)
     judged = {held.what for held in found.held if held.judged}
     assert {"weights loaded", "kv_cache stored"} <= judged
@@ -232,9 +232,9 @@ def test_bytes_of_keys_and_values_and_those_of_state_are_apart(name, monkeypatch
     monkeypatch.setattr(stepped, "executed", as_if)
     values = tiny(name)
     config = config_of(name, values)
-    watched = Watched(config, "float32", None)
-    found = {one.what: one.bytes.executed for one in watched.compare(1, 3).held}
-    steps = len(watched.steps.done)
+    model = SteppedModel(config, "float32", None)
+    found = {one.what: one.bytes.executed for one in model.compare(1, 3).held}
+    steps = len(model.steps.done)
     state, full = 0, config.layers
     if name != "llama":
         state, full = deltas.held(values, 4), deltas.kinds(values).count("full_attention")
@@ -255,7 +255,7 @@ def test_a_row_that_a_kernel_reads_twice_is_found(kernels, monkeypatch):
 
     monkeypatch.setattr(matmul._Product, "alone", twice)
     wrong, _kept = with_another_product(kernels.lanes)
-    found = Watched(TINY, "float32", wrong).compare(1, 3)
+    found = SteppedModel(TINY, "float32", wrong).compare(1, 3)
     assert found.agrees is False
     assert {row.component for row in found.rows if row.agrees is False} == {"lm_head"}
     assert {h.what.partition(",")[0] for h in found.held if h.agrees is False} == {
@@ -267,7 +267,7 @@ def test_a_row_that_a_kernel_reads_twice_is_found(kernels, monkeypatch):
 def test_a_fault_in_the_ledger_is_found(kernels, monkeypatch):
     rule = COSTS[np.matmul]
     monkeypatch.setitem(COSTS, np.matmul, lambda *given: rule(*given) * 2)
-    found = Watched(TINY, "float32", kernels).compare(1, 3)
+    found = SteppedModel(TINY, "float32", kernels).compare(1, 3)
     assert {row.component for row in found.rows if row.agrees is False} >= {
         "attn.c_attn",
         "lm_head",
@@ -275,7 +275,7 @@ def test_a_fault_in_the_ledger_is_found(kernels, monkeypatch):
 
 
 def test_numpy_alone_is_stepped_operation_by_operation_and_not_judged():
-    found = Watched(TINY, "int8", None, numpy=False).compare(2, 1)
+    found = SteppedModel(TINY, "int8", None, numpy=False).compare(2, 1)
     assert (found.way, found.agrees) == ("reference", None)
     assert {row.agrees for row in found.rows} == {held.agrees for held in found.held} == {None}
     steps = Steps(None)
@@ -294,9 +294,11 @@ SMALL = {"vocab_size": 7, "n_positions": 64, "n_embd": 16, "n_layer": 1, "n_head
 
 def test_the_command_shows_a_line_a_component_and_ends_with_0(command, here, monkeypatch):
     def small(config, dtype, machine, seed):
-        return Watched(config, dtype, MACHINES[8], seed, numpy=False)
+        return SteppedModel(config, dtype, MACHINES[8], seed, numpy=False)
 
-    monkeypatch.setattr(verify_machine, "Watched", small)  # NumPy alone takes ten times as long
+    monkeypatch.setattr(
+        verify_machine, "SteppedModel", small
+    )  # NumPy alone takes ten times as long
     monkeypatch.setenv("MINIGPT_FAST", "0")
     (here / "config.json").write_text(json.dumps({"model_type": "gpt2", **SMALL}))
     given = "--machine", "--dtype", "float32", "--past", "2", "--prompt", "2", "--json"
@@ -329,7 +331,7 @@ def test_the_command_shows_a_line_a_component_and_ends_with_0(command, here, mon
 
 
 def test_numpy_alone_proves_nothing(command, here, monkeypatch):
-    monkeypatch.setattr(verify_machine, "Watched", partial(Watched, numpy=False))
+    monkeypatch.setattr(verify_machine, "SteppedModel", partial(SteppedModel, numpy=False))
     (here / "config.json").write_text(json.dumps({"model_type": "gpt2", **SMALL}))
     given = "--machine", "--dtype", "float32", "--past", "0", "--prompt", "1", "--json"
     monkeypatch.setenv("MINIGPT_FAST", "0")
