@@ -268,10 +268,8 @@ def test_a_fault_in_the_ledger_is_found(kernels, monkeypatch):
     rule = COSTS[np.matmul]
     monkeypatch.setitem(COSTS, np.matmul, lambda *given: rule(*given) * 2)
     found = SteppedModel(TINY, "float32", kernels).compare(1, 3)
-    assert {row.component for row in found.rows if row.agrees is False} >= {
-        "attn.c_attn",
-        "lm_head",
-    }
+    failing = {row.component for row in found.rows if row.agrees is False}
+    assert failing >= {"attn.c_attn", "lm_head"}
 
 
 def test_numpy_alone_is_stepped_operation_by_operation_and_not_judged():
@@ -296,9 +294,8 @@ def test_the_command_shows_a_line_a_component_and_ends_with_0(command, here, mon
     def small(config, dtype, machine, seed):
         return SteppedModel(config, dtype, MACHINES[8], seed, numpy=False)
 
-    monkeypatch.setattr(
-        verify_machine, "SteppedModel", small
-    )  # NumPy alone takes ten times as long
+    # NumPy alone takes ten times as long.
+    monkeypatch.setattr(verify_machine, "SteppedModel", small)
     monkeypatch.setenv("MINIGPT_FAST", "0")
     (here / "config.json").write_text(json.dumps({"model_type": "gpt2", **SMALL}))
     given = "--machine", "--dtype", "float32", "--past", "2", "--prompt", "2", "--json"
