@@ -46,6 +46,7 @@ def several(each: Check, what: str) -> Check:
     return check
 
 
+SEED = whole(0, 2**64 - 1)
 SWITCH = of("true or false", bool)
 NAME = of("a name", str)
 OBJECT = of("an object", dict)

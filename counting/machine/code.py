@@ -8,7 +8,7 @@ What the code shares with Python is `State`, at the address `{state}`. What it n
 of 64-bit words. A header for each instruction that is about to run: its address in bits 0 to 46;
 bit 47 if a mask register changed since the header before; bit 48 + i if register i did (the order
 of `REGISTERS`). And the values: those of the registers that changed, in that order, then all eight
-mask registers if one of them did. An instruction takes 15 bytes or so.
+mask registers if one of them did. An instruction takes 10 to 16 bytes.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ class State(ctypes.Structure):
     """What the machine code and Python share."""
 
     _fields_ = (
-        ("busy", ctypes.c_uint64),  # 0x00: not 0 while a call is stepped
+        ("turn", ctypes.c_uint64),  # 0x00: calls begun and ended: odd while one is stepped
         ("header", ctypes.c_uint64),  # 0x08: where the next header goes
         ("headers", ctypes.c_uint64),  # 0x10: where their room ends
         ("value", ctypes.c_uint64),  # 0x18: where the next value goes
@@ -124,10 +124,20 @@ stop:
     c3                         | ret                                  |
 """
 
-# (rdi: calls, rsi, rdx, rcx: what {call} is called with): gives what {call} gives. Calls are four
-# words each, a function and what it is called with: those before, 0, those after, 0. It is one call
-# of C for Python, so that Ctrl-C cannot come between what is changed and what puts it back.
+# (rdi: calls, rsi, rdx, rcx: what {call} is called with, r8: what is called with rdx and rcx in its
+# place if r9d is not the turn): gives what {call} gives. Calls are four words each, a function and
+# what it is called with: those before, 0, those after, 0. It is one call of C for Python, so that
+# neither Ctrl-C nor another thread can come between what is changed and what puts it back.
 RUN = """
+    48 b8 {state}              | movabs rax, state                    |
+    44 39 08                   | cmp dword ptr [rax], r9d             | has another call begun since
+    74 15                      | je free                              | it was asked?
+    4c 89 c7                   | mov rdi, r8                          | yes: what refuses
+    48 89 d6                   | mov rsi, rdx                         |
+    48 89 ca                   | mov rdx, rcx                         |
+    48 b8 {call}               | movabs rax, call                     |
+    ff e0                      | jmp rax                              |
+free:
     53                         | push rbx                             | registers to be kept
     41 54                      | push r12                             |
     41 55                      | push r13                             |
@@ -139,7 +149,7 @@ RUN = """
     49 89 ce                   | mov r14, rcx                         |
     49 bf {state}              | movabs r15, state                    |
     e8 3e 00 00 00             | call calls                           | those before
-    41 ff 07                   | inc dword ptr [r15]                  | busy
+    41 ff 07                   | inc dword ptr [r15]                  | the turn: it begins
     4c 89 e7                   | mov rdi, r12                         |
     4c 89 ee                   | mov rsi, r13                         |
     4c 89 f2                   | mov rdx, r14                         |
@@ -151,7 +161,7 @@ RUN = """
     9c                         | pushfq                               |
     0f ba 34 24 08             | btr dword ptr [rsp], 8               | the trap flag off
     9d                         | popfq                                |
-    41 ff 0f                   | dec dword ptr [r15]                  | not busy
+    41 ff 07                   | inc dword ptr [r15]                  | it ends
     49 89 c4                   | mov r12, rax                         |
     e8 0d 00 00 00             | call calls                           | those after
     4c 89 e0                   | mov rax, r12                         | what it gave

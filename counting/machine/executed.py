@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from counting.machine.places import Places
 from counting.machine.ran import Ran
 from counting.machine.unavailable import Unavailable
 
@@ -34,15 +35,18 @@ def executed(
             share bytes, the first one has them.
 
     Raises:
+        TypeError: one of `arrays` is none.
+        ValueError: one of them is called "elsewhere" or "gathered".
         Unavailable: the processor is not x86-64, the system not Linux, capstone (.[machine]) is
             missing, a debugger has the process, memory may not be both written and executed,
             SIGTRAP is blocked or taken, a call is being stepped already; or the function started
             a thread or a process, or executed more instructions than fit.
     """
     if not find_spec("capstone"):
-        raise Unavailable("executed() needs capstone: pip install 'minigpt-counting[machine]'")
+        raise Unavailable("executed() needs capstone: pip install -e '.[machine]' in the clone")
     from counting.machine.reduction import reduced
     from counting.machine.stepper import stepped
 
+    places = Places(arrays)
     found = stepped(function, args, kwargs)
-    return found.result, reduced(found, arrays)
+    return found.result, reduced(found, places)

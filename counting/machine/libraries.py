@@ -51,7 +51,7 @@ def library(file: str) -> str:
     if not file or file.endswith(" (deleted)"):
         return COMPILED
     path = Path(file)
-    if "openblas" in file.lower():
+    if "openblas" in path.name.lower():
         return "OpenBLAS"
     if path.parent.name == "lib-dynload" or re.match(r"(lib)?python\d", path.name):
         return "Python"

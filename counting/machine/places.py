@@ -14,9 +14,18 @@ class Places:
     Args:
         arrays: names of arrays, each from its first byte to its last, gaps between its elements
             included; where two share bytes, the first one has them.
+
+    Raises:
+        TypeError: one is no array.
+        ValueError: one has the name of what is told beside arrays.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        for name, array in arrays.items():
+            if name in (ELSEWHERE, SCATTERED):
+                raise ValueError(f"no array can be called {name!r}, which is told beside arrays")
+            if not isinstance(array, np.ndarray):
+                raise TypeError(f"{name} is a {type(array).__name__}; it must be a NumPy array")
         self._names = [*arrays]
         bounds = [np.lib.array_utils.byte_bounds(array) for array in arrays.values()]
         edges = sorted({edge for pair in bounds for edge in pair})

@@ -2,10 +2,11 @@
 
 import ctypes
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 
+from counting.machine.code import REGISTERS
 from counting.machine.decoding import LONGEST, RIP, Instruction, Memory, decoded
 from counting.machine.libraries import Mapped
 from counting.machine.log import Chunk, chunks
@@ -13,14 +14,13 @@ from counting.machine.places import Places
 from counting.machine.ran import Line, Ran
 from counting.machine.stepper import Stepped, machine_code
 
-_RCX = 14  # a column of `Chunk.registers`
+_RCX = REGISTERS.index("rcx")  # a column of `Chunk.registers`
 _GONE = b"\x06"  # no instruction: of code that is in memory no longer
 
 
-def reduced(stepped: Stepped, arrays: Mapping[str, np.ndarray]) -> Ran:
-    """What ran, of the notes of a call; `arrays` as for `executed`."""
-    mapped, places = Mapped(), Places(arrays)
-    instructions: dict[int, Instruction] = {}
+def reduced(stepped: Stepped, places: Places) -> Ran:
+    """What ran, of the notes of a call; `places` count what it moved."""
+    mapped, instructions = Mapped(), dict[int, Instruction]()
     times, active = Counter[int](), Counter[int]()
     for chunk in chunks(stepped.headers, stepped.values):
         addresses, which = np.unique(chunk.addresses, return_inverse=True)

@@ -10,14 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from counting.machine import code, signals
-from counting.machine.libraries import Mapped
+from counting.machine.libraries import Mapped, library
 from counting.machine.unavailable import Unavailable
 
 MOST = 1 << 25  # instructions of one call: 6 minutes of them
@@ -64,7 +63,8 @@ class _Code:
         page.write(code.assembled(code.HANDLER, state=state, masks=masks.to_bytes(4, "little")))
         page.seek(_SLOT)
         page.write(code.assembled(code.RUN, state=state, call=called.to_bytes(8, "little")))
-        form = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, *3 * [ctypes.py_object])
+        objects = 4 * [ctypes.py_object]
+        form = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, *objects, ctypes.c_uint32)
         self.run = form(self.handler + _SLOT)
         self.forward = self.handler + 3 * _SLOT
         page.seek(3 * _SLOT)
@@ -80,14 +80,16 @@ def _address(room: mmap.mmap) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(room))
 
 
-@cache
+_MADE: dict[str, _Code] = {}
+
+
 def machine_code() -> _Code:
-    """The machine code, written once in a process.
+    """The machine code, the same in all threads of a process.
 
     Raises:
         Unavailable: memory may not be both written and executed.
     """
-    return _Code()
+    return _MADE.get("code") or _MADE.setdefault("code", _Code())
 
 
 def check() -> None:
@@ -117,7 +119,9 @@ def stepped(
         Unavailable: as for `executed`.
     """
     check()
-    machine, state = machine_code(), machine_code().state
+    machine = machine_code()
+    if (turn := machine.state.turn) % 2:
+        _refuse()
     kinds = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE
     try:
         rooms = [mmap.mmap(-1, size, flags=kinds) for size in _ROOM]
@@ -125,17 +129,20 @@ def stepped(
         raise Unavailable(f"executed() needs {sum(_ROOM) >> 20} MiB of address space") from None
     headers, values = (np.frombuffer(room, np.uint64) for room in rooms)
     handlers = signals.Handlers(machine.handler, machine.forward)
-    calls = _calls(handlers)
     threads = _threads()
     first = headers.ctypes.data, values.ctypes.data
-    if state.busy:
-        raise Unavailable("executed() is stepping a call already")
-    ctypes.memset(ctypes.addressof(state), 0, ctypes.sizeof(state))
-    state.header, state.headers = first[0], first[0] + headers.nbytes
-    state.value, state.values = first[1], first[1] + values.nbytes - 24 * 8
-    state.native_id, state.process = threading.get_native_id(), os.getpid()
-    state.python = handlers.python
-    result = machine.run(ctypes.addressof(calls), function, tuple(args), dict(kwargs))
+    state = code.State(
+        turn=turn,
+        header=first[0],
+        headers=first[0] + headers.nbytes,
+        value=first[1],
+        values=first[1] + values.nbytes - 24 * 8,
+        native_id=threading.get_native_id(),
+        process=os.getpid(),
+        python=handlers.python,
+    )
+    calls, given = _calls(handlers, machine.state, state), (tuple(args), dict(kwargs))
+    result = machine.run(ctypes.addressof(calls), function, *given, _refuse, turn)
     meanwhile = _meanwhile(threads)
     headers = headers[: (state.header - first[0]) // 8]
     if state.stopped == code.FULL:
@@ -152,15 +159,26 @@ def stepped(
     return Stepped(result, headers, values[: (state.value - first[1]) // 8], meanwhile)
 
 
-def _calls(handlers: signals.Handlers) -> Any:
-    """What C is called with before and after, for `code.RUN`: all that changes, and back again."""
+def _refuse(*_: Any, **__: Any) -> None:
+    raise Unavailable("executed() is stepping a call already")
+
+
+def _calls(handlers: signals.Handlers, shared: code.State, state: code.State) -> Any:
+    """What C is called with before and after, for `code.RUN`: all that changes, and back again.
+
+    Args:
+        shared: the state that the machine code has, which is to be `state` meanwhile.
+    """
 
     def at(function: Any) -> int:
         return ctypes.cast(function, ctypes.c_void_p).value or 0
 
-    act = at(ctypes.CDLL(None).sigaction)
-    first = [[act, number, new, 0] for number, new, _ in handlers.addresses()]
-    last = [[act, number, old, 0] for number, _, old in handlers.addresses()]
+    c = ctypes.CDLL(None)
+    copy, act, size = at(c.memcpy), at(c.sigaction), ctypes.sizeof(state)
+    both = ctypes.addressof(shared), ctypes.addressof(state)
+    first, last = [[copy, *both, size]], [[copy, *both[::-1], size]]
+    first += [[act, number, new, 0] for number, new, _ in handlers.addresses()]
+    last += [[act, number, old, 0] for number, _, old in handlers.addresses()]
     if gc.isenabled():
         first.append([at(ctypes.pythonapi.PyGC_Disable), 0, 0, 0])
         last.append([at(ctypes.pythonapi.PyGC_Enable), 0, 0, 0])
@@ -175,13 +193,13 @@ def _openblas() -> list[tuple[Any, int]]:
     """What sets the number of threads of each OpenBLAS that has several, and their number."""
     found = []
     for path in Mapped().files():
-        if "openblas" not in path:
+        if library(path) != "OpenBLAS":
             continue
-        library = ctypes.CDLL(path)
+        blas = ctypes.CDLL(path)
         for name in ("openblas_{}", "openblas_{}64_", "scipy_openblas_{}", "scipy_openblas_{}64_"):
-            get = getattr(library, name.format("get_num_threads"), None)
+            get = getattr(blas, name.format("get_num_threads"), None)
             if get is not None and get() > 1:
-                found.append((getattr(library, name.format("set_num_threads")), get()))
+                found.append((getattr(blas, name.format("set_num_threads")), get()))
                 break
     return found
 

@@ -56,7 +56,7 @@ class Found(NamedTuple):
     exchange_s: list[float]
 
 
-class Watch:
+class TimedRing:
     """A device's place in a ring, with the seconds of its exchanges: to wait is part of them."""
 
     def __init__(self, ring: Communicator) -> None:
@@ -78,13 +78,13 @@ def work(job: Job, ring: Communicator) -> Found:
     if ring.size != job.processes:
         what = f"mpiexec started {job.processes} processes, and MPI knows of {ring.size}"
         raise InputError(f"{what}: mpiexec is of another MPI than mpi4py's")
-    config, watch = configuration(job.values, Path("the model")), Watch(ring)
+    config, timed = configuration(job.values, Path("the model")), TimedRing(ring)
     part = divided(config, ring.rank, ring.size)
     drawn = {key: draw(n, shape) for n, (key, shape) in enumerate(part.shapes().items())}
     ledger = Ledger((*CATEGORIES, "wire"))
 
     def step(weights: dict[str, Any]) -> Any:
-        model = build_part(config, part, weights, watch)
+        model = build_part(config, part, weights, timed)
         cache = model.new_cache(1, job.keys + 1)
         for layer in cache.layers:
             for name in layer.HOLDS:
@@ -105,10 +105,10 @@ def work(job: Job, ring: Communicator) -> Found:
     counts = of_rank(ledger.snapshot() - before, ledger.live_bytes, ledger.peak_bytes)
     bare, passes, exchanges = step(drawn), [], []
     for _ in range(WARM + job.passes):
-        watch.seconds, began = 0.0, time.perf_counter()
+        timed.seconds, began = 0.0, time.perf_counter()
         bare()
         passes.append(time.perf_counter() - began)
-        exchanges.append(watch.seconds)
+        exchanges.append(timed.seconds)
     return Found(counts, passes[WARM:], exchanges[WARM:])
 
 

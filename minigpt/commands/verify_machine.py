@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from itertools import product
 from time import perf_counter
 
@@ -14,13 +13,14 @@ from rich.text import Text
 from counting.machine import Unavailable, executed
 from counting.table import table
 from counting.views import flops
+from minigpt.checks import SEED, checked
 from minigpt.commands.terminal import console, doing
 from minigpt.errors import InputError
 from minigpt.fast import enabled, missing
 from minigpt.formulas.figures import named
 from minigpt.formulas.machine.algebra import LETTERS
-from minigpt.formulas.machine.compared import Compared, Row
-from minigpt.formulas.machine.verify import Watched
+from minigpt.formulas.machine.compared import Compared, Pair, Row, together
+from minigpt.formulas.machine.verify import SteppedModel
 from minigpt.models.config import Config
 from minigpt.planning.forward import Pass, on_shapes, one_of
 from minigpt.schema import SCHEMA
@@ -38,6 +38,7 @@ VERDICTS = {
     False: "DIFFERS",
     None: "nothing was judged: no kernels ran",
 }
+EACH = {True: "equal", False: "DIFFERS", None: "not judged"}
 
 
 def run(
@@ -56,7 +57,7 @@ def run(
         model: see `figures.named`.
         dtype: of weights, one of `DTYPES`, or all.
         prompt, past: tokens of the prompt, and before the decode step.
-        seed: of weights and tokens.
+        seed: of weights and tokens; 0 if not given.
         as_json: the last line is a JSON document.
 
     Returns:
@@ -66,7 +67,7 @@ def run(
         InputError: there is no such model, a number cannot be, nothing can be stepped here, or
             kernels are wanted and what makes them is not installed.
     """
-    config = named(model)
+    config, seed = named(model), checked("seed", 0 if seed is None else seed, SEED)
     if dtype is not None:
         one_of("dtype", dtype, DTYPES)
     passes = (1, PAST if past is None else past), (PROMPT if prompt is None else prompt, 0)
@@ -78,17 +79,16 @@ def run(
     try:
         with doing("stepping") as say:
             _forewarn(config, passes, (dtype,) if dtype else DTYPES)
-            for one in _passes(config, passes, (dtype,) if dtype else DTYPES, seed or 0, say):
+            for one in _passes(config, passes, (dtype,) if dtype else DTYPES, seed, say):
                 found.append(one)
                 said.print(shown(one))
     except Unavailable as error:
         raise InputError(str(error)) from None
-    judged = [one.agrees for one in found if one.way != "reference"]
-    agree = all(judged) if judged else None
+    agree = together(one.agrees for one in found)
     said.print(Text(LETTERS))
     said.print(Text(VERDICTS[agree]))
     if as_json:
-        document = {"model": model, "agrees": agree, "passes": [asdict(one) for one in found]}
+        document = {"model": model, "agrees": agree, "passes": [x.document() for x in found]}
         print(json.dumps({"schema": SCHEMA} | document))
     return 0 if agree else 1
 
@@ -110,11 +110,11 @@ def _passes(
         why = "this processor has none" if enabled() else "$MINIGPT_FAST is 0"
         print(f"no kernels, {why}: NumPy alone runs, and nothing is judged", file=sys.stderr)
     for machine, dtype in product(machines, dtypes):
-        watched = Watched(config, dtype, machine, seed)
+        stepped = SteppedModel(config, dtype, machine, seed)
         what = f"stepping {'kernels' if machine else 'NumPy'}, {dtype}"
-        watched.steps.said = lambda n, what=what: say(f"{what}: {n} operations")  # type: ignore[misc]
+        stepped.steps.said = lambda n, what=what: say(f"{what}: {n} operations")  # type: ignore[misc]
         for T, N in passes:
-            yield watched.compare(T, N)
+            yield stepped.compare(T, N)
 
 
 def _forewarn(config: Config, passes: tuple[tuple[int, int], ...], dtypes: tuple[str, ...]) -> None:
@@ -145,28 +145,19 @@ def shown(one: Compared) -> Table:
     made.title_justify = "left"
     for row in one.rows:
         fma = [f"{n:,}" for n in row.fma] if row.fma else ["", ""]
-        difference = f"{row.all.executed - row.all.counted:+,}"
-        cells = f"{row.all.counted:,}", f"{row.all.executed:,}", difference
-        made.add_row(row.component, *cells, *fma, Text("\n".join(_why(row, one.way))))
+        made.add_row(row.component, *_cells(row.all), *fma, Text("\n".join(_why(row))))
     for held in one.held:
-        counted, executed = held.bytes
-        verdict = "not judged" if not held.judged else "equal" if held.agrees else "DIFFERS"
-        made.add_row(
-            f"B: {held.what}",
-            f"{counted:,}",
-            f"{executed:,}",
-            f"{executed - counted:+,}",
-            "",
-            "",
-            verdict,
-        )
+        made.add_row(f"B: {held.what}", *_cells(held.bytes), "", "", EACH[held.agrees])
     return made
 
 
-def _why(row: Row, way: str) -> Iterator[str]:
-    counted, executed = row.others
-    if way == "reference":
-        yield "not judged"
+def _cells(pair: Pair) -> tuple[str, ...]:
+    return f"{pair.counted:,}", f"{pair.executed:,}", f"{pair.difference:+,}"
+
+
+def _why(row: Row) -> Iterator[str]:
+    if row.agrees is None:
+        yield EACH[None]
         return
     if not row.agrees:
         yield f"DIFFERS: {row.difference:+,}, said {sum(r.value for r in row.reasons):+,}"
@@ -174,7 +165,7 @@ def _why(row: Row, way: str) -> Iterator[str]:
         yield f"no algebra of {', '.join(row.unsaid)}"
     for reason in row.reasons:
         yield f"{reason.why}: {reason.formula} = {reason.value:,}"
-    if executed != counted:
-        yield f"NumPy's own, not judged: {executed - counted:+,}"
-    if row.agrees and row.all.counted == row.all.executed:
-        yield "equal"
+    if row.others.difference:
+        yield f"NumPy's own, not judged: {row.others.difference:+,}"
+    if row.agrees and row.all.difference == 0:
+        yield EACH[True]

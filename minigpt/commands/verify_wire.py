@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import sympy
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -51,21 +51,20 @@ def run(
     config, of = named(model), Pass(1 if prompt is None else prompt, past or 0)
     with doing("running the parts"):
         found = verify_wire(config, model, size, of, seed)
-    form, here = wire(config), _each(config, size, of)
-    letters = table("", "", justify="left")
-    for row in _legend(form).items():
-        letters.add_row(*row)
-    console(prose=True).print(
-        Group(
-            Text(title(found)),
-            *("", letters, "", _forms(form), "", _here(here, model, size, of), ""),
-            *(witnesses(found.witnesses), "", published(found.claims, "P", TERMS)),
-        )
-    )
-    if as_json:
+    parts: list[RenderableType] = [witnesses(found.witnesses)]
+    told = document(found) | {"devices": size}
+    if found.claims:  # else there is no closed form: a witness says why
+        form, here = wire(config), _each(config, size, of)
+        letters = table("", "", justify="left")
+        for row in _legend(form).items():
+            letters.add_row(*row)
+        forms = letters, "", _forms(form), "", _here(here, model, size, of), ""
+        parts = [*forms, *parts, "", published(found.claims, "P", TERMS)]
         sent = {WHAT[role]: str(work.sent) for role, work in form.by_role.items()}
-        told = {"devices": size, "symbols": _legend(form), "sent": sent, "bytes_sent": here}
-        print(json.dumps(document(found) | told))
+        told |= {"symbols": _legend(form), "sent": sent, "bytes_sent": here}
+    console(prose=True).print(Group(Text(title(found)), "", *parts))
+    if as_json:
+        print(json.dumps(told))
     return 0 if found.agrees else 1
 
 

@@ -31,6 +31,10 @@ def chunk(n: Any, i: int, size: int) -> Any:
     return n * (i + 1) // size - n * i // size
 
 
+class Disproved(ValueError):
+    """What runs is not what a closed form assumes."""
+
+
 class Work(NamedTuple):
     """What a device sends of n numbers, and how many of them it adds."""
 
@@ -58,7 +62,7 @@ def law(operation: str) -> Work:
     others; each device what `of_device` says.
 
     Raises:
-        ValueError: it is no line, or a device does something else.
+        Disproved: it is no line, or a device does something else.
     """
     of_all = {}
     for size in (*FOUND, *HELD):
@@ -68,14 +72,14 @@ def law(operation: str) -> Work:
             for rank, work in enumerate(ring)
             for one, other in zip(work, of_device(operation, n, rank, size), strict=True)
         ):
-            raise ValueError(f"{operation} on {size} devices is not what it is said to be")
+            raise Disproved(f"{operation} on {size} devices is not what it is said to be")
         of_all[size] = [sympy.expand(sum(each)) / n for each in zip(*ring, strict=True)]
     lines = []
     for number, (one, two) in enumerate(zip(*(of_all[size] for size in FOUND), strict=True)):
         slope = (two - one) / (FOUND[1] - FOUND[0])
         start = one - slope * FOUND[0]
         if any(of_all[size][number] != start + slope * size for size in HELD):
-            raise ValueError(f"{operation} is no line in P")
+            raise Disproved(f"{operation} is no line in P")
         lines.append(sympy.expand(n * (slope + start * (1 - r))))
     return Work(*lines)
 
@@ -88,7 +92,7 @@ def _executed(operation: str, rank: int, size: int) -> Work:
         widths = [chunk(n, i, size) for i in range(size)]
         all_gather(Counted(ShapeArray((widths[rank],), np.float16), ledger), widths, ring)
     else:
-        raise ValueError(f"{operation} has no closed form here")
+        raise Disproved(f"{operation} has no closed form here")
     counts = ledger.snapshot()
     passed = counts.where(operation=SENT)
     return Work(sum(passed.bytes_read.values()) / 2, counts.cost.flops)

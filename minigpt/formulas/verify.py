@@ -16,6 +16,7 @@ import numpy as np
 
 from counting import Counted, Ledger, ShapeArray, category, scalars
 from counting.views import matmul
+from minigpt.checks import SEED, checked
 from minigpt.errors import InputError
 from minigpt.formulas.claims import Claim, hold
 from minigpt.formulas.closed_forms import Formulas, formulas
@@ -137,17 +138,15 @@ def verify(
         peers: also what other counters report for the last of those passes.
 
     Raises:
-        InputError: the passes do not fit the context, or peers are asked about another model
-            than a GPT-2.
+        InputError: the passes do not fit the context, the seed is none, or peers are asked about
+            another model than a GPT-2.
     """
     points = [(1, 0), (1, config.n_positions - 1)]
     if prompt is not None or past is not None:
         points = [(1 if prompt is None else prompt, past or 0)]
     for point in points:
         Pass(*point).check(config)
-    seed = random.randrange(2**32) if seed is None else seed
-    if seed < 0:
-        raise InputError(f"seed is {seed}; it must be 0 or more")
+    seed = checked("seed", random.randrange(2**32) if seed is None else seed, SEED)
     if isinstance(config, DecoderConfig):
         if peers:
             raise InputError(f"--peers are run on GPT-2 alone, and {model} is none")

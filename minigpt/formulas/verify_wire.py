@@ -11,14 +11,14 @@ import sympy
 from sympy import Expr
 
 from counting.views import flops
-from minigpt.errors import InputError
+from minigpt.checks import SEED, checked
 from minigpt.formulas.claims import Claim, explain, in_sources
 from minigpt.formulas.drawn import DecoderCase, draw
 from minigpt.formulas.layers import one_of_each
 from minigpt.formulas.notation import plain
 from minigpt.formulas.published import Published
 from minigpt.formulas.published_wire import OF_THE_WIRE
-from minigpt.formulas.ring import P, r
+from minigpt.formulas.ring import Disproved, P, r
 from minigpt.formulas.symbols import B, T, sizes
 from minigpt.formulas.verify import Case, Verification, Witness
 from minigpt.formulas.wire import Collective, Wire, wire
@@ -54,22 +54,26 @@ def verify_wire(
 ) -> Verification:
     """The witnesses of what `size` devices send each other, and each published formula.
 
+    If what runs disproves the closed form, no formula is held against it: a witness says why.
+
     Args:
         model: its name.
         of: the pass that the devices share, with the logits of all positions.
         seed: of the configurations drawn; drawn itself if not given.
 
     Raises:
-        InputError: the pass cannot be, or the model cannot be divided so or has no closed forms.
+        InputError: the pass or the seed cannot be, or the model cannot be divided so or has no
+            closed forms.
     """
     Split(size).check(config)
     of.check(config)
     divided(config, 0, size)
-    seed = random.randrange(2**32) if seed is None else seed
-    if seed < 0:
-        raise InputError(f"seed is {seed}; it must be 0 or more")
-    rng, form = random.Random(seed), wire(config)
-    drawn = []
+    seed = checked("seed", random.randrange(2**32) if seed is None else seed, SEED)
+    try:
+        claims = published(wire(config), config, size, of)
+    except Disproved:
+        claims = []
+    rng, drawn = random.Random(seed), []
     for _ in range(CASES):
         case = _draw(config, rng)
         drawn.append((case, rng.randint(2, min(MOST, case.config.vocab_size))))
@@ -78,7 +82,7 @@ def verify_wire(
         _try(f"{ways}, on 2 to {MOST}", drawn),
         _try(f"{ways}, {model} on {size}", [(_case(config, of), size)]),
     ]
-    return Verification(model, seed, witnesses, published(form, config, size, of))
+    return Verification(model, seed, witnesses, claims)
 
 
 def _draw(config: Config, rng: random.Random) -> Drawn:
@@ -101,8 +105,14 @@ def _try(claim: str, cases: list[tuple[Drawn, int]]) -> Witness:
 
 
 def differs(config: Config, of: Pass, size: int) -> str:
-    """The first of `size` devices that sends or adds otherwise than its closed form; or ""."""
-    form, at = wire(config, of.logits), {"B": of.B, "T": of.T, **sizes(config)}
+    """The first of `size` devices that sends or adds otherwise than its closed form; or "".
+
+    Or what disproves that form.
+    """
+    try:
+        form, at = wire(config, of.logits), {"B": of.B, "T": of.T, **sizes(config)}
+    except Disproved as error:
+        return str(error)
     for device in on_devices(config, of, Split(size)):
         said = form.device(device.rank, size, at)
         ours = {name: of.itemsize * work.sent for name, work in said.items() if work.sent}

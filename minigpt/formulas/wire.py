@@ -13,8 +13,8 @@ import random
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import sympy
@@ -23,7 +23,7 @@ from sympy import Expr, Symbol
 from counting import Counts, ShapeArray
 from minigpt.formulas.drawn import draw, with_sizes
 from minigpt.formulas.layers import one_of_each
-from minigpt.formulas.ring import WIRE, Work, law, n, of_device, r
+from minigpt.formulas.ring import WIRE, Disproved, Work, law, n, of_device, r
 from minigpt.formulas.symbols import B, N, Symbolic, T, V, symbolic
 from minigpt.models.config import Config
 from minigpt.models.decoder_config import DecoderConfig
@@ -36,7 +36,8 @@ from minigpt.planning.devices import SENT
 from minigpt.planning.forward import Pass, ready
 
 
-class Collective(NamedTuple):
+@dataclass(frozen=True)
+class Collective:
     """An array that devices sum or gather.
 
     Attributes:
@@ -53,6 +54,11 @@ class Collective(NamedTuple):
     times: Any
 
     @property
+    def sizes(self) -> tuple[Any, Any, Any]:
+        """Rows, width and times."""
+        return self.rows, self.width, self.times
+
+    @cached_property
     def mean(self) -> Work:
         """What a device does on average, of all layers."""
         of = {n: self.rows * self.width * self.times}
@@ -88,20 +94,21 @@ class Wire:
         """
         values = {letter: sympy.Integer(at[name]) for name, letter in self.letters.items()}
         found: dict[str, Work] = {}
-        for _, operation, *sizes in self.collectives:
-            rows, width, times = (int(sympy.sympify(e).xreplace(values)) for e in sizes)
-            if operation == "all_gather":  # each has some columns of all rows
-                work = Work(*(rows * x for x in of_device(operation, width, rank, size)))
+        for one in self.collectives:
+            rows, width, times = (int(sympy.sympify(e).xreplace(values)) for e in one.sizes)
+            if one.operation == "all_gather":  # each has some columns of all rows
+                work = Work(*(rows * x for x in of_device(one.operation, width, rank, size)))
             else:
-                work = of_device(operation, rows * width, rank, size)
-            before = found.get(operation, Work(0, 0))
-            found[operation] = Work(*(x + times * y for x, y in zip(before, work, strict=True)))
+                work = of_device(one.operation, rows * width, rank, size)
+            before = found.get(one.operation, Work(0, 0))
+            both = zip(before, work, strict=True)
+            found[one.operation] = Work(*(x + times * y for x, y in both))
         return found
 
     @property
     def letters(self) -> dict[str, Symbol]:
         """The symbols that it has, by name."""
-        used = {s for c in self.collectives for e in c[2:] for s in sympy.sympify(e).free_symbols}
+        used = {s for c in self.collectives for e in c.sizes for s in sympy.sympify(e).free_symbols}
         return {str(s): s for s in used}
 
 
@@ -115,7 +122,7 @@ def wire(config: Config, logits: str = "all") -> Wire:
 
     Raises:
         InputError: the model cannot be divided so, or has no closed forms.
-        ValueError: what is summed or gathered has another size than is known here.
+        Disproved: what is summed or gathered has another size than is known here.
     """
     of = symbolic(config)
     first, second = (
@@ -123,7 +130,7 @@ def wire(config: Config, logits: str = "all") -> Wire:
         for seed, size, dtype in ((0, 2, "float16"), (1, 3, "float32"))
     )
     if first != second:
-        raise ValueError("of other sizes or on other devices, other arrays are summed")
+        raise Disproved("of other sizes or on other devices, other arrays are summed")
     return Wire(of, first)
 
 
@@ -159,7 +166,7 @@ def _found(
         whole = sympy.expand(nbytes) / (sizes.itemsize * size * share)
         number, rows = sympy.expand(whole).as_coeff_Mul()
         if number not in widths or rows not in (B, B * T):
-            raise ValueError(f"{path}: {whole} numbers are no rows of a width that is known")
+            raise Disproved(f"{path}: {whole} numbers are no rows of a width that is known")
         times = of.times.get(layer_of(path) or "", 1)
         role = of.roles.part_of(module)
         found.append(Collective(role, operation, rows, widths[int(number)], times))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from counting import Counted
-from minigpt.checks import SWITCH, checked_fields, number, optional, whole
+from minigpt.checks import SEED, SWITCH, checked_fields, number, optional, whole
 
 
 def share(value: Any) -> str | None:
@@ -26,7 +26,7 @@ CHECKS = {
     "temperature": number(),
     "top_k": optional(whole()),
     "top_p": optional(share),
-    "seed": optional(whole(0, 2**64 - 1)),
+    "seed": optional(SEED),
     "ignore_eos": SWITCH,
 }
 

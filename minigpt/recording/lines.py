@@ -5,7 +5,7 @@ from typing import Any
 
 from counting import Ledger
 from counting.ledger import CATEGORIES
-from minigpt.checks import NAME, OBJECT, SWITCH, Check, number, optional, several, whole
+from minigpt.checks import NAME, OBJECT, SEED, SWITCH, Check, number, optional, several, whole
 
 LONGEST = 1 << 26  # characters of a line: the prompts stand in one
 
@@ -59,7 +59,7 @@ FIELDS: dict[str, dict[str, Check]] = {
         "config": OBJECT,
         "machine": _having(_MACHINE),
         "prompts": several(_having(_PROMPT), f"a list of objects with {', '.join(_PROMPT)}"),
-        "seed": optional(whole(0, 2**64 - 1)),
+        "seed": optional(SEED),
         "ops": SWITCH,
         "live_bytes": _MEMORY,
     },

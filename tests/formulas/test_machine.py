@@ -8,8 +8,11 @@ import json
 import random
 from functools import partial
 
+import deltas
 import numpy as np
 import pytest
+from families import read as config_of
+from families import tiny
 
 pytest.importorskip("capstone")
 pytest.importorskip("llvmlite")
@@ -18,7 +21,7 @@ from llvmlite.binding import get_host_cpu_features
 
 from counting import executed
 from counting.costs import COSTS
-from counting.machine import Unavailable
+from counting.machine import Moved, Ran, Unavailable
 from counting.scope import scope
 from minigpt.commands import verify_machine
 from minigpt.fast.fused import fused_kernels
@@ -26,9 +29,11 @@ from minigpt.fast.kernels import matmul, threads
 from minigpt.fast.kernels.llvm import Code, Target
 from minigpt.fast.kernels.machine import Machine
 from minigpt.fast.packed import PackedMatrix, narrowed
+from minigpt.fast.replay import FEW
+from minigpt.formulas.machine import stepped
 from minigpt.formulas.machine.algebra import terms, tiles, value
 from minigpt.formulas.machine.stepped import Stepped, Steps, price
-from minigpt.formulas.machine.verify import Watched, fused, loaded, operations
+from minigpt.formulas.machine.verify import SteppedModel, fused, loaded, operations
 from minigpt.models import ops
 from minigpt.models.families.llama import llama
 from minigpt.models.gpt2_config import GPT2Config
@@ -143,6 +148,31 @@ def test_rows_of_which_segments_are_added_up_take_what_is_said(steps):
     check(steps, 2 * x.size * len(rows))
 
 
+def with_another_product(lanes):
+    """A machine whose products of float32 are as the code is now; and that code, to be kept."""
+    target = Target() if lanes == 16 else Target(AVX2)
+
+    def build(module, target):
+        threads.sharing(module, target)
+        matmul.product(module, target, "float32")
+
+    found, code = Machine(target, cores=1), Code(target.compile(build), target)
+    found._code["product_float32"] = code["product_float32"]
+    return found, code
+
+
+def test_tiles_of_other_widths_load_the_weight_as_often_as_is_said(kernels, monkeypatch):
+    monkeypatch.setattr(matmul, "TILES", {16: (2, 1), 8: (2, 1)})
+    machine, _kept = with_another_product(kernels.lanes)
+    steps, L = Steps(machine), kernels.lanes
+    steps.watching = True
+    weight = PackedMatrix(np.ones((5, 2 * L), np.float32), None, True, steps.machine)
+    steps.arrays = {"w": weight.stored}
+    weight.multiply(np.ones((7, 2 * L), np.float32))
+    (done,) = steps.done
+    assert done.ran.moved["w"].read == loaded(done.call) == 4 * weight.stored.nbytes
+
+
 @pytest.mark.parametrize("n", range(1, 20))
 @pytest.mark.parametrize("widths", [(4, 2, 1), (3, 2, 1), (2, 1), (4, 1)])
 def test_tiles_are_all_of_the_rows(n, widths):
@@ -174,8 +204,8 @@ def test_of_models_drawn_kernels_execute_what_is_counted_and_said(seed):
     kernels = draw.choice([*MACHINES.values()])
     config = drawn(seed, kernels.lanes)
     dtype = draw.choice(["float32", "bfloat16", "int8"])
-    watched = Watched(config, dtype, kernels, seed, numpy=False)
-    found = watched.compare(draw.choice([1, 1, 2, 5]), draw.randint(0, 20))
+    model = SteppedModel(config, dtype, kernels, seed, numpy=False)
+    found = model.compare(draw.choice([1, 1, 2, 5]), draw.randint(0, 20))
     assert found.agrees, found
     assert found.way != "reference"
 
@@ -184,11 +214,35 @@ TINY = GPT2Config(19, 64, 32, 1, 2)
 
 
 def test_a_recorded_decode_step_is_equal_to_the_byte(kernels):
-    found = Watched(TINY, "float32", kernels).compare(1, 3)
+    found = SteppedModel(TINY, "float32", kernels).compare(1, 3)
     assert (found.way, found.agrees) == ("recorded", True)
     judged = {held.what for held in found.held if held.judged}
     assert {"weights loaded", "kv_cache stored"} <= judged
     assert {row.component for row in found.rows if row.fma} >= {"attn.c_attn", "lm_head"}
+
+
+@pytest.mark.parametrize("name", ["qwen3_next", "qwen3_next, mixed", "llama"])
+def test_bytes_of_keys_and_values_and_those_of_state_are_apart(name, monkeypatch):
+    """As if each step loaded every byte of every array once, and stored it twice."""
+
+    def as_if(function, *args, arrays, **options):
+        moved = {key: Moved(x.nbytes, 2 * x.nbytes) for key, x in arrays.items()}
+        return function(*args, **options), Ran((), moved, {})
+
+    monkeypatch.setattr(stepped, "executed", as_if)
+    values = tiny(name)
+    config = config_of(name, values)
+    model = SteppedModel(config, "float32", None)
+    found = {one.what: one.bytes.executed for one in model.compare(1, 3).held}
+    steps = len(model.steps.done)
+    state, full = 0, config.layers
+    if name != "llama":
+        state, full = deltas.held(values, 4), deltas.kinds(values).count("full_attention")
+    D = values.get("head_dim", values["hidden_size"] // values["num_attention_heads"])
+    positions = values["num_key_value_heads"] * min(4 + 2 * FEW, config.n_positions)
+    for kind, nbytes in {"kv_cache": full * positions * 2 * D * 4, "state": state}.items():
+        assert found.get(f"{kind} loaded", 0) == steps * nbytes
+        assert found.get(f"{kind} stored", 0) == 2 * steps * nbytes
 
 
 def test_a_row_that_a_kernel_reads_twice_is_found(kernels, monkeypatch):
@@ -200,19 +254,11 @@ def test_a_row_that_a_kernel_reads_twice_is_found(kernels, monkeypatch):
         alone(self, r)
 
     monkeypatch.setattr(matmul._Product, "alone", twice)
-    target = Target() if kernels.lanes == 16 else Target(AVX2)
-
-    def build(module, target):
-        threads.sharing(module, target)
-        matmul.product(module, target, "float32")
-
-    wrong = Machine(target, cores=1)
-    faulty = Code(target.compile(build), target)
-    wrong._code["product_float32"] = faulty["product_float32"]
-    found = Watched(TINY, "float32", wrong).compare(1, 3)
-    assert not found.agrees
-    assert {row.component for row in found.rows if not row.agrees} == {"lm_head"}
-    assert {h.what.partition(",")[0] for h in found.held if not h.agrees} == {
+    wrong, _kept = with_another_product(kernels.lanes)
+    found = SteppedModel(TINY, "float32", wrong).compare(1, 3)
+    assert found.agrees is False
+    assert {row.component for row in found.rows if row.agrees is False} == {"lm_head"}
+    assert {h.what.partition(",")[0] for h in found.held if h.agrees is False} == {
         "weights of products loaded",
         "weights loaded",
     }
@@ -221,13 +267,15 @@ def test_a_row_that_a_kernel_reads_twice_is_found(kernels, monkeypatch):
 def test_a_fault_in_the_ledger_is_found(kernels, monkeypatch):
     rule = COSTS[np.matmul]
     monkeypatch.setitem(COSTS, np.matmul, lambda *given: rule(*given) * 2)
-    found = Watched(TINY, "float32", kernels).compare(1, 3)
-    assert {row.component for row in found.rows if not row.agrees} >= {"attn.c_attn", "lm_head"}
+    found = SteppedModel(TINY, "float32", kernels).compare(1, 3)
+    failing = {row.component for row in found.rows if row.agrees is False}
+    assert failing >= {"attn.c_attn", "lm_head"}
 
 
 def test_numpy_alone_is_stepped_operation_by_operation_and_not_judged():
-    found = Watched(TINY, "int8", None, numpy=False).compare(2, 1)
-    assert (found.way, found.agrees) == ("reference", True)
+    found = SteppedModel(TINY, "int8", None, numpy=False).compare(2, 1)
+    assert (found.way, found.agrees) == ("reference", None)
+    assert {row.agrees for row in found.rows} == {held.agrees for held in found.held} == {None}
     steps = Steps(None)
     x = Stepped(np.ones((2, 24), np.float32), steps, {})
     steps.watching = True
@@ -244,9 +292,10 @@ SMALL = {"vocab_size": 7, "n_positions": 64, "n_embd": 16, "n_layer": 1, "n_head
 
 def test_the_command_shows_a_line_a_component_and_ends_with_0(command, here, monkeypatch):
     def small(config, dtype, machine, seed):
-        return Watched(config, dtype, MACHINES[8], seed, numpy=False)
+        return SteppedModel(config, dtype, MACHINES[8], seed, numpy=False)
 
-    monkeypatch.setattr(verify_machine, "Watched", small)  # NumPy alone takes ten times as long
+    # NumPy alone takes ten times as long.
+    monkeypatch.setattr(verify_machine, "SteppedModel", small)
     monkeypatch.setenv("MINIGPT_FAST", "0")
     (here / "config.json").write_text(json.dumps({"model_type": "gpt2", **SMALL}))
     given = "--machine", "--dtype", "float32", "--past", "2", "--prompt", "2", "--json"
@@ -261,10 +310,25 @@ def test_the_command_shows_a_line_a_component_and_ends_with_0(command, here, mon
     done = command("verify", "config.json", *given)
     assert done.returncode == 1
     assert "DIFFERS" in done.stdout
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert not told["agrees"]
+    for one in told["passes"]:
+        assert not one["agrees"]
+        failing = {row["component"] for row in one["rows"] if row["agrees"] is False}
+        assert "attn.c_attn" in failing
+        for row in one["rows"]:
+            (counted, executed), (others_counted, others) = row["all"], row["others"]
+            assert row["difference"] == executed - others - (counted - others_counted)
+            said = sum(value for _, _, value in row["reasons"])
+            assert row["difference"] == said or row["agrees"] is False
+        for held in one["held"]:
+            counted, executed = held["bytes"]
+            assert held["difference"] == executed - counted
+            assert held["agrees"] is (counted == executed if held["judged"] else None)
 
 
 def test_numpy_alone_proves_nothing(command, here, monkeypatch):
-    monkeypatch.setattr(verify_machine, "Watched", partial(Watched, numpy=False))
+    monkeypatch.setattr(verify_machine, "SteppedModel", partial(SteppedModel, numpy=False))
     (here / "config.json").write_text(json.dumps({"model_type": "gpt2", **SMALL}))
     given = "--machine", "--dtype", "float32", "--past", "0", "--prompt", "1", "--json"
     monkeypatch.setenv("MINIGPT_FAST", "0")
@@ -284,6 +348,9 @@ def test_numpy_alone_proves_nothing(command, here, monkeypatch):
     [
         (["--machine", "--dtype", "float64"], "unknown dtype"),
         (["--machine", "--past", "-1"], "past is -1"),
+        (["--seed", "-1"], "seed is -1; it must be a whole number from 0"),
+        (["--machine", "--seed", "-1"], "seed is -1; it must be a whole number from 0"),
+        (["--tensor-parallel", "2", "--seed", "-1"], "seed is -1; it must be a whole number from"),
         (["--machine", "--peers"], "--peers"),
         (["--dtype", "int8"], "--dtype"),
     ],

@@ -21,7 +21,7 @@ from minigpt.formulas import verify_wire as room
 from minigpt.formulas import wire as forms
 from minigpt.formulas.notation import plain
 from minigpt.formulas.published_wire import OF_THE_WIRE, SOURCES_OF_THE_WIRE
-from minigpt.formulas.ring import WIRE, P, Work, law, n, of_device, r
+from minigpt.formulas.ring import WIRE, Disproved, P, Work, law, n, of_device, r
 from minigpt.formulas.symbols import sizes
 from minigpt.formulas.verify_wire import MEASURES, differs, published, verify_wire
 from minigpt.formulas.wire import wire
@@ -85,9 +85,11 @@ def test_on_a_symbol_a_ring_does_so_for_every_number(seed):
 @pytest.fixture
 def afresh():
     """A ring that a test changes is read off in it, and not kept."""
-    law.cache_clear()
+    for kept in (law, wire):
+        kept.cache_clear()
     yield
-    law.cache_clear()
+    for kept in (law, wire):
+        kept.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ def afresh():
 )
 def test_a_ring_that_does_otherwise_is_found(monkeypatch, afresh, other):
     monkeypatch.setattr(rings, "all_reduce", other)
-    with pytest.raises(ValueError, match="all_reduce"):
+    with pytest.raises(Disproved, match="all_reduce"):
         law("all_reduce")
 
 
@@ -174,7 +176,7 @@ def test_arrays_of_another_size_have_no_form(monkeypatch):
     of, config = forms.symbolic(PRESETS["gpt2"]), GPT2Config(11, 5, 6, 1, 3)
     assert forms._found(of, config, 2, "all", "float32") == wire(PRESETS["gpt2"]).collectives
     monkeypatch.setattr(GPT2Config, "width", 5)
-    with pytest.raises(ValueError, match=r"wte.all_reduce: 6.*are no rows of a width"):
+    with pytest.raises(Disproved, match=r"wte.all_reduce: 6.*are no rows of a width"):
         forms._found(of, config, 2, "all", "float32")
 
 
@@ -287,6 +289,26 @@ def test_the_command(capsys, monkeypatch):
     assert re.match(r"device \d of 3: ", whole["difference"])
 
 
+@pytest.mark.parametrize(
+    ("room_of", "name", "other", "said"),
+    [
+        (rings, "all_reduce", lambda x, ring: all_reduce(x[: n // 2], ring), "all_reduce on 2 dev"),
+        (forms, "law", lambda operation: Work(n * r, 0), "wte.all_reduce: .* are no rows of a wid"),
+        (forms, "_found", lambda of, small, size, *_: (size,), "of other sizes or on other device"),
+    ],
+)
+def test_a_wrong_assumption_is_a_witness_that_differs(
+    capsys, monkeypatch, afresh, room_of, name, other, said
+):
+    monkeypatch.setattr(room_of, name, other)
+    assert run("gpt2", 2, seed=1, as_json=True) == 1
+    *shown, last = capsys.readouterr().out.splitlines()
+    told = json.loads(last)
+    assert "A WITNESS DIFFERS" in "\n".join(shown)
+    assert (told["agrees"], told["devices"], told["published"]) == (False, 2, [])
+    assert all(re.match(said, witness["difference"]) for witness in told["witnesses"])
+
+
 def test_one_device_sends_nothing(capsys):
     assert run("gpt2", 1, seed=1, as_json=True) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -298,7 +320,7 @@ def test_one_device_sends_nothing(capsys):
     [
         ("gpt2", {"size": 0}, "--tensor-parallel is 0; it must be 1 to 1024"),
         ("gpt2", {"size": 2, "past": 1024}, "the model's context is 1024"),
-        ("gpt2", {"size": 2, "seed": -1}, "seed is -1; it must be 0 or more"),
+        ("gpt2", {"size": 2, "seed": -1}, "seed is -1; it must be a whole number from 0"),
         ("qwen3-next-80b-a3b", {"size": 2}, "has no closed forms"),
         ("no-such-model", {"size": 2}, "no-such-model"),
     ],

@@ -36,6 +36,11 @@ STRIP = 4  # rows of the weight of which a segment stays in the first while rows
 SEGMENT = 3072  # bytes of a row at most: a strip of them, and as many rows of x, fit 24 KiB
 FEW = 8  # rows of x for which no strip is made
 
+# Rows of x in a tile, and in tiles of what is left; by lanes, as registers suffice for its sums.
+TILES: dict[int, tuple[int, ...]] = {16: (4, 2, 1), 8: (3, 2, 1)}
+TILES_OF_SHORTS = {16: (4, 2, 1), 8: (2, 1)}  # a product takes a register too
+TILES_BY_COLUMNS = 4, 1
+
 
 def product(module: ir.Module, target: Target, dtype: str, unit: str = "") -> None:
     """`y = x @ rows.astype(float32).T * scale`, tiles [begin, end): some rows of each
@@ -76,8 +81,7 @@ class _Product:
         self.segment = words[-1]
         self.b, self.dtype, self.lanes = b, dtype, target.lanes
         self.step = self.lanes * self.together
-        # Rows of x in a tile, as registers suffice for its sums.
-        self.widths: tuple[int, ...] = (4, 2, 1) if self.lanes == 16 else (3, 2, 1)
+        self.widths = TILES[self.lanes]
         self.nothing = constant(0.0, vector(f32, self.lanes))
         self.strip = b.scratch(i8, whole(STRIP * SEGMENT))
 
@@ -234,7 +238,7 @@ class _Shorts(_Product):
 
     def __init__(self, b: Builder, words: list[Any], target: Target, dtype: str) -> None:
         super().__init__(b, words, target, dtype)
-        self.widths = (4, 2, 1) if self.lanes == 16 else (2, 1)  # a product takes one too
+        self.widths = TILES_OF_SHORTS[self.lanes]
         self.nothing = constant(0, vector(i32, self.lanes))
 
     def w_part(self, w: Any, i: Any) -> Any:
@@ -278,7 +282,7 @@ def product_by_columns(module: ir.Module, target: Target, dtype: str) -> None:
             b.write(constant(0.0, vector(f32, lanes)), y, b.add(b.mul(j, out), c), f32)
         for i, w_rows in _by(b, whole(0), d, (8, 1)):
             ws = rows(columns, i, w_rows, out, element)
-            for j, x_rows in _by(b, whole(0), n, (4, 1)):
+            for j, x_rows in _by(b, whole(0), n, TILES_BY_COLUMNS):
                 xs, ys = rows(x, j, x_rows, d, f32), rows(y, j, x_rows, out, f32)
                 ks = [b.add(i, whole(k)) for k in range(w_rows)]
                 factors = [[b.spread(b.read(base, k, f32), lanes) for k in ks] for base in xs]

@@ -118,12 +118,10 @@ def _product(kernel: str, words: Mapping[str, int], total: int, lanes: int) -> d
 def _passes(kernel: str, n: int, lanes: int) -> int:
     """How often a product of n rows of x reads each number of the weight."""
     if family(kernel) == "product_by_columns":
-        return len(list(tiles(n, (4, 1))))
+        return len(list(tiles(n, matmul.TILES_BY_COLUMNS)))
     if n == 1:
         return 1
-    widths: tuple[int, ...] = (4, 2, 1) if lanes == 16 else (3, 2, 1)
-    if kernel.endswith("shorts") and lanes == 8:
-        widths = 2, 1
+    widths = (matmul.TILES_OF_SHORTS if kernel.endswith("shorts") else matmul.TILES)[lanes]
     blocks = [min(matmul.BLOCK, n - i) for i in range(0, n, matmul.BLOCK)]
     return sum(1 if m > matmul.FEW else len(list(tiles(m, widths))) for m in blocks)
 

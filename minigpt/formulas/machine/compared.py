@@ -1,7 +1,8 @@
 """What a comparison of a pass with the processor found, in plain values."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 
 class Reason(NamedTuple):
@@ -23,6 +24,17 @@ class Pair(NamedTuple):
     counted: int
     executed: int
 
+    @property
+    def difference(self) -> int:
+        """What was executed more than is counted."""
+        return self.executed - self.counted
+
+
+def together(verdicts: Iterable[bool | None]) -> bool | None:
+    """Whether all agree of those that are judged; None if none is."""
+    judged = [one for one in verdicts if one is not None]
+    return all(judged) if judged else None
+
 
 @dataclass(frozen=True)
 class Row:
@@ -35,6 +47,7 @@ class Row:
         fma: multiply-adds of our products by the ledger and as executed, None if there are none.
         reasons: the algebra of what our kernels executed more or less.
         unsaid: kernels that no algebra is known of.
+        judged: whether kernels of ours ran in it.
     """
 
     component: str
@@ -44,16 +57,18 @@ class Row:
     fma: Pair | None
     reasons: tuple[Reason, ...]
     unsaid: tuple[str, ...]
+    judged: bool
 
     @property
     def difference(self) -> int:
         """What our kernels executed more than is counted of them."""
-        counted, executed = (all - other for all, other in zip(self.all, self.others, strict=True))
-        return executed - counted
+        return self.all.difference - self.others.difference
 
     @property
-    def agrees(self) -> bool:
+    def agrees(self) -> bool | None:
         """Whether it is what the algebra says, and products are what the ledger says."""
+        if not self.judged:
+            return None
         said = sum(reason.value for reason in self.reasons)
         products = self.fma is None or self.fma.counted == self.fma.executed
         return products and not self.unsaid and self.difference == said
@@ -72,8 +87,8 @@ class Held:
     judged: bool
 
     @property
-    def agrees(self) -> bool:
-        return not self.judged or self.bytes.counted == self.bytes.executed
+    def agrees(self) -> bool | None:
+        return self.bytes.difference == 0 if self.judged else None
 
 
 @dataclass(frozen=True)
@@ -94,7 +109,15 @@ class Compared:
     held: tuple[Held, ...]
 
     @property
-    def agrees(self) -> bool:
-        """Whether what ran is what was counted and said; of NumPy alone it is not asked."""
-        judged = all(row.agrees for row in self.rows) and all(x.agrees for x in self.held)
-        return self.way == "reference" or judged
+    def agrees(self) -> bool | None:
+        """Whether what ran is what was counted and said; None of NumPy alone."""
+        return together([row.agrees for row in self.rows] + [x.agrees for x in self.held])
+
+    def document(self) -> dict[str, Any]:
+        """All of it, for JSON: pairs are counted and executed."""
+        found = asdict(self) | {"agrees": self.agrees}
+        for told, row in zip(found["rows"], self.rows, strict=True):
+            told |= {"difference": row.difference, "agrees": row.agrees}
+        for told, held in zip(found["held"], self.held, strict=True):
+            told |= {"difference": held.bytes.difference, "agrees": held.agrees}
+        return found

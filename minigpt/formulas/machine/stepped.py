@@ -26,7 +26,7 @@ from minigpt.models.model import Model
 _JOB = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
 
-class Step(NamedTuple):
+class Execution(NamedTuple):
     """What the processor executed of a job or of a function.
 
     Attributes:
@@ -63,7 +63,7 @@ class Steps:
         self.numpy = numpy
         self.arrays: dict[str, np.ndarray] = {}
         self.watching = False
-        self.done: list[Step] = []
+        self.done: list[Execution] = []
         self.said: Callable[[int], None] = lambda done: None
 
     def run(self, job: int, words: bytes, total: int, chunk: int) -> None:
@@ -97,17 +97,17 @@ class Steps:
             result, ran = executed(function, *args, arrays=self.arrays, **options)
         else:
             result, ran = function(*args, **options), None
-        self._note(Step(here().path, None, counted, ran))
+        self._note(Execution(here().path, None, counted, ran))
         return result
 
     def _job(self, path: str, job: int, words: bytes | int, total: int) -> None:
         assert self.machine
         call = read(self.machine.kernel(job), words, total, self.machine.lanes)
         _, ran = executed(_JOB(job), words, 0, total, arrays=self.arrays)
-        self._note(Step(path, call, Cost(), ran))
+        self._note(Execution(path, call, Cost(), ran))
 
-    def _note(self, step: Step) -> None:
-        self.done.append(step)
+    def _note(self, one: Execution) -> None:
+        self.done.append(one)
         self.said(len(self.done))
 
 

@@ -20,7 +20,7 @@ from minigpt.fast.packed import PackedMatrix, narrowed
 from minigpt.fast.replay import FEW
 from minigpt.formulas.machine.algebra import Call, family, terms, value
 from minigpt.formulas.machine.compared import Compared, Held, Pair, Reason, Row
-from minigpt.formulas.machine.stepped import ReplayedInSteps, Step, Stepped, Steps, bare
+from minigpt.formulas.machine.stepped import Execution, ReplayedInSteps, Stepped, Steps, bare
 from minigpt.models.architectures import build
 from minigpt.models.cache import KVCache
 from minigpt.models.config import Config
@@ -31,7 +31,7 @@ C_LIBRARY = "cos", "sin"  # kernels that leave their numbers to it
 NOT_NUMPY = "Python", COMPILED  # what else ran in a function of NumPy's is part of it
 
 
-class Watched:
+class SteppedModel:
     """A model of random weights whose passes are stepped.
 
     Args:
@@ -111,52 +111,57 @@ class Watched:
             for layer in cache.layers:
                 layer.length = N
         own = steps.arrays
-        steps.arrays = own | _arrays(cache)
+        kept = {kind: _arrays(cache, kind) for kind in ("kv_cache", "state")}
+        steps.arrays = own | kept["kv_cache"] | kept["state"]
         steps.done, steps.watching = [], True
         before, start = ledger.snapshot(), perf_counter()
         try:
             forward(given[:, N:], cache)
         finally:
-            steps.watching, kept, steps.arrays = False, _arrays(cache), own
+            steps.watching, steps.arrays = False, own
         seconds, counts = perf_counter() - start, ledger.snapshot() - before
         way = "recorded" if replayed else "kernels" if steps.machine else "reference"
         parts = {part.path for part in model.modules()}
         rows = tuple(_rows(counts, steps.done, parts, T if way == "recorded" else 0))
         held = tuple(self._held(counts, kept, way == "recorded" and T == 1))
-        done = sum(step.ran.instructions for step in steps.done if step.ran)
+        done = sum(one.ran.instructions for one in steps.done if one.ran)
         return Compared(self.dtype, T, N, way, done, seconds, rows, held)
 
-    def _held(self, counts: Counts, kept: Mapping[str, Any], whole: bool) -> Iterable[Held]:
+    def _held(
+        self, counts: Counts, kept: Mapping[str, Mapping[str, Any]], whole: bool
+    ) -> Iterable[Held]:
         done, names = self.steps.done, {address(x): k for k, x in self.steps.arrays.items()}
         products = [s for s in done if s.call and _is_product(s.call)]
         if products:
-            said = sum(loaded(step.call) for step in products if step.call)
+            said = sum(loaded(one.call) for one in products if one.call)
             read = sum(
-                step.ran.moved[names[step.call.words["w"]]].read
-                for step in products
-                if step.call and step.ran
+                one.ran.moved[names[one.call.words["w"]]].read
+                for one in products
+                if one.call and one.ran
             )
             yield Held("weights of products loaded, each tile's again", Pair(said, read), True)
         read = _moved(done, self.steps.arrays, "read")
         yield Held("weights loaded", Pair(counts.bytes_read["weights"], read), whole)
-        for kind in ("kv_cache", "state"):
-            if counted := counts.bytes_written[kind]:
-                stored = _moved(done, kept, "written")
-                yield Held(f"{kind} stored", Pair(counted, stored), whole and kind == "kv_cache")
-        read = _moved(done, kept, "read")
-        yield Held("kv_cache loaded", Pair(counts.bytes_read["kv_cache"], read), False)
+        for kind, arrays in kept.items():
+            if arrays:
+                stored = Pair(counts.bytes_written[kind], _moved(done, arrays, "written"))
+                yield Held(f"{kind} stored", stored, whole and kind == "kv_cache")
+                read = _moved(done, arrays, "read")
+                yield Held(f"{kind} loaded", Pair(counts.bytes_read[kind], read), False)
 
 
-def _arrays(cache: KVCache) -> dict[str, np.ndarray]:
+def _arrays(cache: KVCache, kind: str) -> dict[str, np.ndarray]:
+    """What the layers of a cache keep in a category of memory."""
     return {
-        f"cache {i} {name}": bare(getattr(layer, name).data)
+        f"{kind} {i} {name}": bare(getattr(layer, name).data)
         for i, layer in enumerate(cache.layers)
+        if kind == layer.CATEGORY
         for name in layer.HOLDS
     }
 
 
-def _moved(done: Iterable[Step], names: Iterable[str], way: str) -> int:
-    moved = [step.ran.moved for step in done if step.ran]
+def _moved(done: Iterable[Execution], names: Iterable[str], way: str) -> int:
+    moved = [one.ran.moved for one in done if one.ran]
     return sum(getattr(each[name], way) for each in moved for name in names)
 
 
@@ -171,7 +176,7 @@ def loaded(call: Call) -> int:
     return value(f"{itemsize}*d*out*W", call.sizes)
 
 
-def _rows(counts: Counts, done: list[Step], parts: set[str], recorded: int) -> Iterable[Row]:
+def _rows(counts: Counts, done: list[Execution], parts: set[str], recorded: int) -> Iterable[Row]:
     """The components; `recorded` tokens, 0 of a pass that is not."""
 
     def owner(path: str) -> str:
@@ -182,12 +187,12 @@ def _rows(counts: Counts, done: list[Step], parts: set[str], recorded: int) -> I
         return component(at if at in parts else path)
 
     counted = counts.by(owner)
-    by_component: dict[str, list[Step]] = {name: [] for name in counted}
-    for step in done:
-        by_component.setdefault(owner(step.path), []).append(step)
-    for name, steps in by_component.items():
+    by_component: dict[str, list[Execution]] = {name: [] for name in counted}
+    for one in done:
+        by_component.setdefault(owner(one.path), []).append(one)
+    for name, own in by_component.items():
         part = counted.get(name)
-        row = _row(name, part.cost if part else Cost(), steps)
+        row = _row(name, part.cost if part else Cost(), own)
         ups = part.where(operation="cumsum").total("calls") if part else 0
         if recorded and ups:
             why = "positions are counted up once, when the pass is recorded"
@@ -197,32 +202,32 @@ def _rows(counts: Counts, done: list[Step], parts: set[str], recorded: int) -> I
             yield row
 
 
-def _row(name: str, cost: Cost, steps: list[Step]) -> Row:
+def _row(name: str, cost: Cost, done: list[Execution]) -> Row:
     own, others_executed, masked, added = 0, 0, 0, 0
     others, products, attends = Cost(), False, False
     sums: dict[tuple[str, str], int] = {}
     unsaid = set[str]()
-    for step in steps:
-        call = step.call
-        if step.ran is None:
-            others, others_executed = others + step.counted, others_executed + step.counted.flops
+    for one in done:
+        call = one.call
+        if one.ran is None:
+            others, others_executed = others + one.counted, others_executed + one.counted.flops
             continue
-        masked += sum(step.ran.masked(COMPILED).values())
+        masked += sum(one.ran.masked(COMPILED).values())
         if call is None or call.kernel in C_LIBRARY:
-            others += step.counted if call is None else Cost({call.kernel: call.sizes["n"]})
-            others_executed += _others(step.ran)
+            others += one.counted if call is None else Cost({call.kernel: call.sizes["n"]})
+            others_executed += _others(one.ran)
             continue
-        own += operations(step.ran)
+        own += operations(one.ran)
         attends |= family(call.kernel) == "attention"
         if _is_product(call):
-            products, added = True, added + fused(step.ran)
+            products, added = True, added + fused(one.ran)
         reasons = terms(call)
         if reasons is None:
             unsaid.add(call.kernel)
         for reason in reasons or ():
             key = reason.why.format_map(call.sizes), reason.formula
             sums[key] = sums.get(key, 0) + value(reason.formula, call.sizes)
-    if not any(step.call for step in steps):
+    if not (judged := any(one.call for one in done)):
         others = cost  # all of it
     ledgers = cost.get("fma", 0) - others.get("fma", 0)
     return Row(
@@ -233,6 +238,7 @@ def _row(name: str, cost: Cost, steps: list[Step]) -> Row:
         Pair(ledgers, added) if products and not attends else None,
         tuple(Reason(*key, n) for key, n in sums.items() if n),
         tuple(sorted(unsaid)),
+        judged,
     )
 
 

@@ -52,7 +52,7 @@ def test_assembled_is_the_listing_filled_in(name):
 
 
 def test_the_state_lies_where_the_code_looks_for_it():
-    named = {"busy": 0, "header": 8, "headers": 0x10, "value": 0x18, "values": 0x20}
+    named = {"turn": 0, "header": 8, "headers": 0x10, "value": 0x18, "values": 0x20}
     named |= {"stopped": 0x28, "registers": 0x30, "masks": 0xB0, "none": 0xF0}
     named |= {"native_id": 0x130, "process": 0x138, "python": 0x140}
     assert {name: getattr(code.State, name).offset for name, _ in code.State._fields_} == named

@@ -6,10 +6,11 @@ import sys
 
 import numpy as np
 import pytest
+from checkpoints import ROOT
 
 from counting import executed
 from counting.machine import Line, Moved, Ran
-from counting.machine.ran import ELSEWHERE, FLOATING, SCATTERED
+from counting.machine.ran import ELSEWHERE, FLOATING, INTEGER, SCATTERED
 
 # NumPy fills its last vector up, or takes its elements one by one: at most one vector more a loop.
 WIDEST = 64
@@ -230,3 +231,28 @@ def test_it_prints_as_a_table():
         "not counted: the thread worker (7), which ran 2.5 ms meanwhile",
         "not counted: the thread gone (8), which ended meanwhile",
     ]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "error", "said"),
+    [
+        ({"elsewhere": np.ones(3)}, ValueError, "no array can be called 'elsewhere'"),
+        ({"x": np.ones(3), "gathered": np.ones(3)}, ValueError, "called 'gathered'"),
+        ({"x": [1, 2]}, TypeError, "x is a list; it must be a NumPy array"),
+        ({"x": np.ones(3), "y": np.float32(1)}, TypeError, "y is a float32; it must be a NumPy"),
+        ({"x": None}, TypeError, "x is a NoneType; it must be a NumPy array"),
+    ],
+)
+def test_what_is_no_array_or_has_no_name_of_its_own_is_refused_first(arrays, error, said):
+    called = []
+    with pytest.raises(error, match=said) as refused:
+        executed(called.append, 1, arrays=arrays)
+    assert "\n" not in str(refused.value)
+    assert called == []
+
+
+def test_the_document_says_what_each_kind_counts():
+    table = (ROOT / "docs" / "executed.md").read_text().partition("| column | counts |")[2]
+    rows = [line.split("|")[1] for line in table.partition("\n\n")[0].splitlines()[2:]]
+    kinds = [kind.strip() for row in rows for kind in row.split(",")]
+    assert sorted(kinds) == sorted([*FLOATING, *INTEGER, "masked off"])

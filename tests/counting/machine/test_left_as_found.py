@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from counting.machine import Unavailable, executed
+from counting.machine import Unavailable, executed, signals, stepper
 
 
 def state():
@@ -146,6 +146,66 @@ def test_a_call_in_another_thread_is_refused_and_the_first_one_goes_on():
     thread.join()
     assert said == ["executed() is stepping a call already"]
     assert ran.instructions > 100
+
+
+def test_threads_that_begin_at_once_are_each_stepped_or_refused(monkeypatch):
+    """They change at almost each line, with the machine code yet to be made."""
+    made = {}
+    monkeypatch.setattr(stepper, "_MADE", made)
+    interval, found, wrong = sys.getswitchinterval(), [], []
+    begin, before = threading.Barrier(3), state()
+
+    def each(seed):
+        rng = random.Random(seed)
+        begin.wait()
+        for _ in range(6):
+            given = [rng.randrange(100) for _ in range(rng.randrange(9))]
+            try:
+                total, ran = executed(sum, given)
+                found.append((total == sum(given), ran.libraries.get("Python", 0) > 10))
+            except Exception as error:
+                if str(error) != "executed() is stepping a call already":
+                    wrong.append(error)
+
+    threads = [threading.Thread(target=each, args=[seed]) for seed in range(3)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert wrong == []
+    assert state() == before
+    assert len(made) == 1
+    assert set(found) == {(True, True)}
+
+
+def test_what_another_call_changed_meanwhile_is_not_taken_to_be_as_found(monkeypatch):
+    """Signals are looked at while a call that began after this one is stepped, and ends before."""
+    begun, looked, handlers = threading.Event(), threading.Event(), signals.Handlers
+
+    def beside():
+        begun.set()
+        looked.wait()
+
+    def meanwhile(*given):
+        monkeypatch.setattr(signals, "Handlers", handlers)
+        thread = threading.Thread(target=executed, args=[beside])
+        thread.start()
+        begun.wait()
+        found = handlers(*given)
+        looked.set()
+        thread.join()
+        return found
+
+    before = state()
+    monkeypatch.setattr(signals, "Handlers", meanwhile)
+    with pytest.raises(Unavailable, match="is stepping a call already"):
+        executed(len, ())
+    assert state() == before
+    assert executed(len, ())[0] == 0
 
 
 @pytest.mark.parametrize("starts", ["thread", "process", "handler"])

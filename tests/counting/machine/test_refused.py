@@ -26,7 +26,7 @@ def test_another_processor(anywhere, monkeypatch):
 
 def test_without_capstone(anywhere, monkeypatch):
     monkeypatch.setitem(sys.modules, "capstone", None)
-    said = "executed() needs capstone: pip install 'minigpt-counting[machine]'"
+    said = "executed() needs capstone: pip install -e '.[machine]' in the clone"
     assert refused() == said
 
 
@@ -60,11 +60,8 @@ def test_memory_that_may_not_be_executed(monkeypatch):
         return whole(*args, **options)
 
     monkeypatch.setattr(mmap, "mmap", denied)
-    stepper.machine_code.cache_clear()
-    try:
-        assert "memory that may be both written and executed" in refused()
-    finally:
-        stepper.machine_code.cache_clear()
+    monkeypatch.setattr(stepper, "_MADE", {})
+    assert "memory that may be both written and executed" in refused()
 
 
 def test_a_thread_that_blocks_the_signal():
