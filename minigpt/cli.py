@@ -145,6 +145,9 @@ def verify(
     dtype: Annotated[
         str | None, typer.Option(help="of --machine: float32, bfloat16 or int8; all of them")
     ] = None,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="of --machine: NumPy alone too, not judged, slow")
+    ] = False,
     prompt: Annotated[int | None, typer.Option(help="new tokens of the pass")] = None,
     past: Annotated[int | None, typer.Option(help="tokens in the cache before it")] = None,
     seed: Annotated[int | None, typer.Option(help="of the configurations drawn")] = None,
@@ -167,8 +170,9 @@ def verify(
         from minigpt.commands.verify_machine import run as step_through
 
         without_effect({"--peers": peers, "--tensor-parallel": tensor_parallel}, "--machine")
-        raise typer.Exit(step_through(model, dtype, prompt, past, seed, as_json=json))
-    without_effect({"--dtype": dtype}, "a verification without --machine")
+        raise typer.Exit(step_through(model, dtype, prompt, past, seed, reference, as_json=json))
+    alone = {"--dtype": dtype, "--reference": reference}
+    without_effect(alone, "a verification without --machine")
     if tensor_parallel is not None:
         from minigpt.commands.verify_wire import run as verify_wire
 

@@ -327,6 +327,13 @@ def test_the_command_shows_a_line_a_component_and_ends_with_0(command, here, mon
             assert held["agrees"] is (counted == executed if held["judged"] else None)
 
 
+def test_numpy_alone_is_run_too_where_it_is_asked_for():
+    pytest.importorskip("llvmlite")
+    kernels = [machine is not None for machine in verify_machine._machines(True)]
+    assert kernels in ([True, False], [False])  # this processor may have none
+    assert [m is not None for m in verify_machine._machines(False)] == kernels[:1]
+
+
 def test_numpy_alone_proves_nothing(command, here, monkeypatch):
     monkeypatch.setattr(verify_machine, "SteppedModel", partial(SteppedModel, numpy=False))
     (here / "config.json").write_text(json.dumps({"model_type": "gpt2", **SMALL}))
@@ -352,6 +359,7 @@ def test_numpy_alone_proves_nothing(command, here, monkeypatch):
         (["--machine", "--seed", "-1"], "seed is -1; it must be a whole number from 0"),
         (["--tensor-parallel", "2", "--seed", "-1"], "seed is -1; it must be a whole number from"),
         (["--machine", "--peers"], "--peers"),
+        (["--reference"], "--reference"),
         (["--dtype", "int8"], "--dtype"),
     ],
 )
