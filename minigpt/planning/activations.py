@@ -41,22 +41,30 @@ def levels(
     config: Config, sizes: Pass, unstored: tuple[str, ...] = FUSED, place: Place = ALL
 ) -> set[Any]:
     """The bytes of activations alive at once, after each operation, without `unstored`."""
-    ledger, run = of_each_kind(config, sizes, place)
-    live = ledger.live_bytes["activations"]  # what the model keeps for itself
-    found = {live}
+    return {made + came for _, made, came in after_each(config, sizes, unstored, place)}
 
-    def gone(nbytes: int) -> None:
-        nonlocal live
-        live -= nbytes
+
+def after_each(
+    config: Config, sizes: Pass, unstored: tuple[str, ...] = (), place: Place = ALL
+) -> list[tuple[str, Any, Any]]:
+    """Of each operation that makes an activation, in turn: its path, and what is alive after it.
+
+    That is the bytes of activations, with what the model keeps for itself and without those of
+    `unstored`, and the bytes that came from other devices.
+    """
+    ledger, run = of_each_kind(config, sizes, place)
+    live = {name: ledger.live_bytes.get(name, 0) for name in ("activations", "wire")}
+    found = []
+
+    def gone(category: str, nbytes: int) -> None:
+        live[category] -= nbytes
 
     def observe(path: str, charge: Charge, operands: Any, result: Any) -> None:
-        nonlocal live
-        if result is None or result.spec.category not in ("activations", "wire"):
-            return
-        if path.rpartition(".")[2] not in unstored:
-            live += result.nbytes
-            found.add(live)
-            weakref.finalize(result, gone, result.nbytes)
+        category = result.spec.category if result is not None else None
+        if category in live and path.rpartition(".")[2] not in unstored:
+            live[category] += result.nbytes
+            found.append((path, *live.values()))
+            weakref.finalize(result, gone, category, result.nbytes)
 
     with observing(ledger, observe):
         run()
