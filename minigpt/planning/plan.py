@@ -188,12 +188,21 @@ class Plan:
         most = 64 if self.gpu.link_bandwidth else 1
         more = (n for n in (2, 4, 8, 16, 32, 64) if self.gpus < n <= most)
         other = sorted(GPUS.items(), key=lambda item: item[1].memory)
-        smallest = (k for k, gpu in other if replace(self, gpu=gpu, gpus=1).fits)
+        smallest = (name for name, gpu in other if self._would_fit(gpu=gpu, gpus=1))
         return {
-            "weights_dtype": [n for n in narrower if replace(self, weights_dtype=n).fits],
-            "gpus": next((n for n in more if replace(self, gpus=n).fits), None),
+            "weights_dtype": [n for n in narrower if self._would_fit(weights_dtype=n)],
+            "gpus": next((n for n in more if self._would_fit(gpus=n)), None),
             "gpu": next(smallest, None),
         }
+
+    def _would_fit(self, **change: Any) -> bool:
+        """Whether it fits with a change, of which `plan` would make a plan."""
+        changed = replace(self, **change)
+        try:
+            changed.gpu.rate(self.dtype)
+            return changed.fits
+        except InputError:  # no such rate, or fewer tokens than GPUs to share them
+            return False
 
     # Time
 

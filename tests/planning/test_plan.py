@@ -79,6 +79,26 @@ def test_llama_8b_does_not_fit_there():
         assert other.fits
 
 
+def test_what_would_fit_is_what_the_next_command_takes():
+    """A T4 multiplies no bfloat16: of one that does the memory is the least that is enough."""
+    it = made("llama-2-7b", dtype="bfloat16", context=256)
+    assert it.remedies() == {"weights_dtype": ["int8", "int4"], "gpus": 2, "gpu": "l4"}
+    assert made("llama-2-7b", dtype="float16", context=256).remedies()["gpu"] == "t4"
+    with pytest.raises(InputError, match="T4 has no peak rate for bfloat16"):
+        made("llama-2-7b", GPUS["t4"], dtype="bfloat16", context=256)
+
+
+@pytest.mark.parametrize("vocabulary", [1, 3, 5])
+def test_a_vocabulary_of_few_tokens_ends_no_plan(vocabulary):
+    config = XL.but(vocab_size=vocabulary, n_layer=2000)
+    it = plan("it", config, RTX, Options(context=4))
+    assert not it.fits
+    assert it.remedies()["gpus"] is None
+    assert verdict(it).startswith("it does not fit on one RTX 3060 12 GB")
+    with pytest.raises(InputError, match=f"cannot share a vocabulary of {vocabulary}"):
+        plan("it", config, RTX, Options(8, context=4)).fits  # noqa: B018
+
+
 MODELS = st.sampled_from(("gpt2", "gpt2-xl", "llama-3.2-1b"))
 SIZES = {"batch": st.integers(1, 64), "context": st.integers(2, 1024)}
 
