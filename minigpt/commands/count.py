@@ -62,8 +62,9 @@ def document(found: Count, by: str | None = None) -> dict[str, Any]:
         "peak_bytes_total": sum(found.peak_bytes.values()),
         "arithmetic_intensity": found.arithmetic_intensity,
     }
-    if experts:
+    if found.config.latent_cache:
         told["cache"] = sizes.cache or "compressed"
+    if experts:
         told["experts"] = {
             "counted": "expected",
             **experts._asdict(),

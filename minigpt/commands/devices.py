@@ -7,9 +7,9 @@ from typing import Any
 
 from counting.table import table
 from counting.views import flops, matmul
-from minigpt.checkpoint.resolve import resolve
 from minigpt.commands.terminal import console
 from minigpt.notes import note
+from minigpt.planning.count import config_for
 from minigpt.planning.devices import Device, Split, on_devices
 from minigpt.planning.forward import Pass
 from minigpt.schema import SCHEMA
@@ -21,7 +21,7 @@ def run(model: str, sizes: Pass, split: Split, as_json: bool = False) -> None:
     Raises:
         InputError: there is no such model, a size cannot be, or it cannot be divided so.
     """
-    config = resolve(model)
+    config = config_for(model, sizes)
     if split.experts > 1 and not config.experts:
         note(f"{model} has no routed experts, so that --experts {split.experts} divides nothing")
         split = replace(split, experts=1)

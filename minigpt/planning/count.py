@@ -104,13 +104,23 @@ def count(model: str, sizes: Pass = Pass()) -> Count:  # noqa: B008
         InputError: there is no such model, a size or a name cannot be, or a cache is chosen that
             the model does not have.
     """
-    config = resolve(model)
-    checked("sizes", sizes, a("a Pass", Pass))
-    if sizes.cache and not config.latent_cache:
-        raise InputError(f"only DeepSeek's latent attention has a choice of --cache, not {model}")
+    config = config_for(model, sizes)
     counts, peak = on_shapes(config, sizes)
     kinds, experts = by_kind(config, sizes), _experts(config, sizes)
     return Count(model, config, sizes, counts, kinds, dict(peak), experts)
+
+
+def config_for(model: str, sizes: Pass) -> Config:
+    """The configuration of a model that is to run a pass.
+
+    Raises:
+        InputError: there is no such model, or a cache is chosen that it does not have.
+    """
+    config = resolve(model)
+    checked("sizes", sizes, a("a Pass", Pass))
+    if sizes.cache and not config.latent_cache:
+        raise InputError(f"only DeepSeek's latent attention has a choice of cache, not {model}")
+    return config
 
 
 def _experts(config: Config, sizes: Pass) -> Experts | None:

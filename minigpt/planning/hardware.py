@@ -16,9 +16,6 @@ from minigpt.storage.reading import document, text
 
 READ = 1 << 28  # bytes that are read to measure the speed of memory
 MOST = 1 << 60  # bytes of memory that hardware may be said to have
-
-
-TEXT = of("text", str)
 RATE = number(least=1)
 
 
@@ -28,7 +25,7 @@ def _rate_of_a_link(value: object) -> str | None:
 
 
 CHECKS = {
-    **dict.fromkeys(("name", "source", "link", "memory_source"), TEXT),
+    **dict.fromkeys(("name", "source", "link", "memory_source"), of("text", str)),
     "flops": of('rates by type, {"float16/float32": 25.5e12}', dict),
     "bandwidth": RATE,
     "link_bandwidth": _rate_of_a_link,
