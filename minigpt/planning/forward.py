@@ -71,6 +71,17 @@ class Pass:
         """Bytes of an element."""
         return np.dtype(DTYPES[self.dtype]).itemsize
 
+    @property
+    def in_words(self) -> str:
+        """What it is, in the first line of a report: "1 new token(s) after 999, batch 2, …"."""
+        tokens = f"{self.T:,} new token(s) after {self.N:,}"
+        return f"{tokens}, batch {self.B:,}, {self.dtype}, {self.logits} logits"
+
+    def as_dict(self) -> dict[str, Any]:
+        """What it is, by the names of the options of `minigpt count`."""
+        sizes = {"new_tokens": self.T, "past": self.N, "batch": self.B}
+        return {**sizes, "dtype": self.dtype, "logits": self.logits}
+
     def check(self, config: Config) -> None:
         """Raises InputError unless a model of this configuration can run it."""
         sizes = (("new tokens", self.T, 1), ("past", self.N, 0), ("batch", self.B, 1))

@@ -9,10 +9,10 @@ from minigpt.models.paths import component
 
 def count(found: Any) -> str:
     """A `Count`: what it is of, its components, its memory at the peak."""
-    sizes, counts = found.sizes, found.counts
+    counts = found.counts
     what = (
-        f"{found.model}: {sizes.T:,} new token(s) after {sizes.N:,}, batch {sizes.B:,}, "
-        f"{sizes.dtype}: {flops(counts):,} FLOP, {matmul(counts):,} of matrix products"
+        f"{found.model}: {found.sizes.in_words}: {flops(counts):,} FLOP, "
+        f"{matmul(counts):,} of matrix products"
     )
     peak = found.peak_bytes
     return (
@@ -25,8 +25,6 @@ def count(found: Any) -> str:
 
 def plan(made: Any) -> str:
     """A `Plan`: whether it fits, the memory of a GPU, the times of a token and of a prompt."""
-    fits = "fits" if made.fits else "may fit" if made.may_fit else "does not fit"
-    where = f"{made.gpus} x {made.gpu.name}" if made.gpus > 1 else made.gpu.name
     memory, room = made.memory, made.gpu.memory
     steps = [
         ("a token at one key", made.first),
@@ -42,7 +40,7 @@ def plan(made: Any) -> str:
         f"at this batch, at most {made.largest_context:,} tokens each"
     )
     return (
-        text(f"{made.model} {fits} on {where} in {made.dtype}", strong=True)
+        text(f"{made.model} {made.fit} on {made.where} in {made.dtype}", strong=True)
         + text(f"{memory.needed:,} of {room:,} B on each GPU, at batch {made.batch:,}")
         + stack(memory._asdict(), max(room, memory.needed))
         + table(("", "ms at least", "ms, estimate", "bound by"), times)
