@@ -12,7 +12,7 @@ from typing import Any
 from counting import observing
 from counting.charge import Charge
 from minigpt.models.config import Config
-from minigpt.planning.forward import Pass, of_each_kind, of_kinds
+from minigpt.planning.forward import Pass, forward_of_kinds, ready_of_kinds
 from minigpt.planning.place import ALL, Place
 
 FUSED = ("mask", "qk", "softmax")
@@ -25,7 +25,7 @@ def as_written(config: Config, sizes: Pass, place: Place = ALL) -> int:
     There what comes from others is added, at its own most.
     """
     sizes.check(config)
-    peak = of_kinds(config, sizes, place).peak  # layers do not pile them up
+    peak = forward_of_kinds(config, sizes, place).peak  # layers do not pile them up
     return int(peak["activations"] + peak.get("wire", 0))
 
 
@@ -52,7 +52,7 @@ def after_each(
     That is the bytes of activations, with what the model keeps for itself and without those of
     `unstored`, and the bytes that came from other devices.
     """
-    ledger, run = of_each_kind(config, sizes, place)
+    ledger, run = ready_of_kinds(config, sizes, place)
     live = {name: ledger.live_bytes.get(name, 0) for name in ("activations", "wire")}
     found = []
 

@@ -12,7 +12,7 @@ from minigpt.errors import InputError
 from minigpt.models.config import Config
 from minigpt.models.paths import component, layer
 from minigpt.models.routing import bound, expected_experts, most_experts
-from minigpt.planning.forward import Pass, by_kind, kv_bytes, on_shapes, one_of, state_bytes
+from minigpt.planning.forward import Pass, counts_by_kind, kv_bytes, on_shapes, one_of, state_bytes
 
 
 class Met(NamedTuple):
@@ -106,7 +106,7 @@ def count(model: str, sizes: Pass = Pass()) -> Count:  # noqa: B008
     """
     config = config_for(model, sizes)
     counts, peak = on_shapes(config, sizes)
-    kinds, experts = by_kind(config, sizes), _experts(config, sizes)
+    kinds, experts = counts_by_kind(config, sizes), _experts(config, sizes)
     return Count(model, config, sizes, counts, kinds, dict(peak), experts)
 
 
@@ -129,7 +129,7 @@ def _experts(config: Config, sizes: Pass) -> Experts | None:
         return None
 
     def met(number: int, sizes: Pass) -> Met:
-        return Met(number, by_kind(config, sizes).bytes_read["weights"])
+        return Met(number, counts_by_kind(config, sizes).bytes_read["weights"])
 
     tokens = sizes.B * sizes.T
     usual = met(round(expected_experts(experts, tokens)), sizes)

@@ -19,10 +19,10 @@ from minigpt.models.config import Config
 from minigpt.models.paths import component, layer_number
 from minigpt.parallel.collectives import pass_on
 from minigpt.planning.activations import after_each
-from minigpt.planning.forward import Pass, cache_layers, of_kinds
+from minigpt.planning.forward import Pass, cache_layers, forward_of_kinds
 from minigpt.planning.place import Place, part_of
 
-MOST = 1024  # devices
+MOST_DEVICES = 1024  # devices
 SENT = f"{pass_on.__module__}.{pass_on.__name__}"
 FIRST, LAST, EACH = "first", "last", "each"
 
@@ -49,17 +49,18 @@ class Split:
 
     def check(self, config: Config) -> None:
         """Raises InputError unless a model can be divided so."""
-        if not 1 <= self.tensor <= MOST:
-            raise InputError(f"--tensor-parallel is {shown(self.tensor)}; it must be 1 to {MOST}")
+        if not 1 <= self.tensor <= MOST_DEVICES:
+            what = f"it must be 1 to {MOST_DEVICES}"
+            raise InputError(f"tensor parallel is {shown(self.tensor)}; {what}")
         if not 1 <= self.pipeline <= config.layers:
             what = f"it must be 1 to {config.layers}, the number of layers"
-            raise InputError(f"--pipeline is {shown(self.pipeline)}; {what}")
+            raise InputError(f"pipeline is {shown(self.pipeline)}; {what}")
         if self.experts != 1:
             if not config.experts:
-                raise InputError("--experts divides routed experts, and this model has none")
-            most = min(MOST, config.experts.n_routed_experts)
+                raise InputError(f"experts is {shown(self.experts)}; this model has none to divide")
+            most = min(MOST_DEVICES, config.experts.n_routed_experts)
             if not 1 <= self.experts <= most:
-                raise InputError(f"--experts is {shown(self.experts)}; it must be 1 to {most}")
+                raise InputError(f"experts is {shown(self.experts)}; it must be 1 to {most}")
 
     def layers(self, config: Config, stage: int) -> range:
         """Those of a stage, as alike as whole layers can be divided."""
@@ -153,7 +154,7 @@ def parameters_of(config: Config, place: Place) -> int:
 def _on_stage(config: Config, sizes: Pass, split: Split, stage: int, place: Place) -> Device:
     """What a device has of the layers of a stage, and of what is outside of all, executed."""
     layers, alike = split.layers(config, stage), config.short()[1]
-    counted, shapes = of_kinds(config, sizes, place).counts, part_of(config, place).shapes()
+    counted, shapes = forward_of_kinds(config, sizes, place).counts, part_of(config, place).shapes()
     B = place.sequences(sizes.B)[place.group]
     kinds = Counter(alike[i] for i in layers)
     ends = {FIRST: stage == 0, LAST: stage == split.pipeline - 1, EACH: True}

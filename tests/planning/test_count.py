@@ -26,7 +26,7 @@ from minigpt.formulas.figures import named
 from minigpt.models.architectures import PRESETS, build
 from minigpt.planning.count import count, rows
 from minigpt.planning.devices import Split
-from minigpt.planning.forward import Pass, by_kind, forward, on_shapes
+from minigpt.planning.forward import Pass, counts_by_kind, forward, on_shapes
 
 PASSES = {"T": st.integers(1, 4), "N": st.integers(0, 4), "B": st.integers(1, 3)}
 CONTRACT = {
@@ -97,9 +97,9 @@ def test_a_layer_of_each_kind_stands_for_all(name, cache, spare, T, N, B):
     each, found = forward(config, sizes), on_shapes(config, sizes)
     assert [*found.counts.items()] == [*each.counts.items()]  # in the order in which they ran
     assert found.peak == each.peak
-    assert repr(found.counts) == repr(by_kind(config, sizes)) == repr(each.counts)
+    assert repr(found.counts) == repr(counts_by_kind(config, sizes)) == repr(each.counts)
     for by in ("component", "op"):
-        whole, few = (list(rows(run, by)) for run in (each.counts, by_kind(config, sizes)))
+        whole, few = (list(rows(run, by)) for run in (each.counts, counts_by_kind(config, sizes)))
         assert [(label, repr(part)) for label, part in whole] == [(k, repr(v)) for k, v in few]
 
 
