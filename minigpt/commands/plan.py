@@ -219,7 +219,7 @@ def _compared(model: str, gpu: str, file: Path | None, asked: Options) -> list[P
 
 
 def _fitted(asked: Options, most: int) -> Options:
-    """The same, its context and prompt no longer than a model's."""
+    """What is asked, with a context and a prompt no longer than a model's."""
     context, prompt = (n and min(n, most) for n in (asked.context, asked.prompt))
     return replace(asked, context=context, prompt=prompt)
 

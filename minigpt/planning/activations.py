@@ -33,7 +33,11 @@ def as_written(config: Config, sizes: Pass, place: Place = ALL) -> int:
 def fused(
     config: Config, sizes: Pass, unstored: tuple[str, ...] = FUSED, place: Place = ALL
 ) -> int:
-    """The same without the arrays that are made in scopes of the names `unstored`."""
+    """The most bytes of activations alive in a pass whose kernels fuse attention.
+
+    Args:
+        unstored: names of scopes; what is made in them is never stored.
+    """
     return int(max(levels(config, sizes, unstored, place)))
 
 

@@ -41,7 +41,7 @@ class Count:
     Attributes:
         model: the name of `config`.
         counts: operations and bytes by path and operation.
-        kinds: the same, layers that are alike in the rows of one of them.
+        kinds: `counts`, layers that are alike in the rows of one of them.
         peak_bytes: the most alive at once by category, N + T positions reserved.
         experts: None unless the model is a mixture of experts.
     """
@@ -75,7 +75,10 @@ class Count:
 
     @property
     def kv_bytes_kept(self) -> int:
-        """The same of an engine that keeps every token in every layer, as pages of one size do."""
+        """Bytes of cache after the pass where each layer keeps all tokens, windows or not.
+
+        So do engines whose pages of cache have one size.
+        """
         return self.sizes.B * (self.sizes.N + self.sizes.T) * self._kv(1)
 
     def rows(self, by: str) -> Iterator[tuple[str, Counts]]:

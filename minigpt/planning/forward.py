@@ -237,7 +237,7 @@ def cache_layers(
 def ready_of_kinds(
     config: Config, sizes: Pass, place: Place = ALL
 ) -> tuple[Ledger, Callable[[], Any]]:
-    """As `ready`, with a layer of each kind, of what a device has."""
+    """A ledger and a pass that is still to run, see `ready`: of a device, a layer of each kind."""
     part = part_of(config, place)
     if place == ALL:
         return ready(part, sizes)

@@ -1,10 +1,9 @@
-"""Counts, plans and steps in a notebook, as tables and bars. What they look like is counting's."""
+"""Counts and plans in a notebook, as tables and bars. What they look like is counting's."""
 
 from typing import Any
 
 from counting.notebook import parts, stack, table, text
 from counting.views import flops, matmul
-from minigpt.models.paths import component
 
 
 def count(found: Any) -> str:
@@ -45,19 +44,4 @@ def plan(made: Any) -> str:
         + stack(memory._asdict(), max(room, memory.needed))
         + table(("", "ms at least", "ms, estimate", "bound by"), times)
         + (text(room_for) if made.fits else "")
-    )
-
-
-def step(of: Any) -> str:
-    """A `Step`: the token, and what its pass computed, moved and left in memory."""
-    what = (
-        f"{of.text!r}, token {of.token} at {of.position}: {of.phase} of {of.new_tokens} token(s), "
-        f"{of.keys:,} keys, {1000 * of.seconds:.3g} ms"
-    )
-    live = of.live_bytes
-    return (
-        text(what, strong=True)
-        + parts("component", of.counts.by(component).items(), of.counts)
-        + text(f"{sum(live.values()):,} B alive after the pass")
-        + stack(live, sum(live.values()) or 1)
     )
