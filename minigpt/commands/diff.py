@@ -58,7 +58,10 @@ def run(a: str, b: str, options: Mapping[str, Any], as_json: bool = False) -> No
     if all(recorded):
         without_effect(options, "recordings, which say what ran")
         runs = read(Path(a)), read(Path(b))
-        print(json.dumps(of_runs(*runs))) if as_json else _print(_runs(*runs))
+        if as_json:
+            print(json.dumps(of_runs(*runs)))
+        else:
+            _print(_runs(*runs))
     elif any(recorded):
         one, other = (a, b) if recorded[0] else (b, a)
         raise InputError(
@@ -68,7 +71,10 @@ def run(a: str, b: str, options: Mapping[str, Any], as_json: bool = False) -> No
     else:
         given = {OPTIONS[name]: value for name, value in options.items() if value is not None}
         models = count(a, Pass(**given)), count(b, Pass(**given))
-        print(json.dumps(of_models(*models))) if as_json else _print(_models(*models))
+        if as_json:
+            print(json.dumps(of_models(*models)))
+        else:
+            _print(_models(*models))
 
 
 def _recorded(name: str) -> bool:

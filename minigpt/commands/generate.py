@@ -10,14 +10,13 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
-from rich.console import Group
 from rich.filesize import decimal
 
-from counting import table
+from counting import Counts, Ledger
 from counting.table import si
-from counting.views import flops, matmul
 from minigpt import fast
 from minigpt.commands.allocator import witnessing
+from minigpt.commands.generated import Generated, document, tell
 from minigpt.commands.log import STDOUT, open_lines
 from minigpt.commands.options import ModelOptions
 from minigpt.commands.signals import finishing
@@ -25,16 +24,14 @@ from minigpt.commands.terminal import LiveText, can_show, console, has_room, pro
 from minigpt.commands.times import Times
 from minigpt.errors import InputError, without_effect
 from minigpt.inference.device import witness
-from minigpt.inference.generate import EMPTY, Step, continuation, figures
+from minigpt.inference.generate import EMPTY, Step, continuation
 from minigpt.inference.load import LanguageModel, load
 from minigpt.inference.rank import of_rank
 from minigpt.inference.sample import Sampling
 from minigpt.models.config import Config
-from minigpt.models.paths import component
 from minigpt.notes import saying
 from minigpt.parallel.communicators import MPI
 from minigpt.recording.write import recording
-from minigpt.schema import SCHEMA
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ class Output:
         if sum(printed.values()) > 1:
             both = " and ".join(option for option, yes in printed.items() if yes)
             raise InputError(f"{both} print on standard output: leave all but one out")
-        elif self.log and self.record and self.log.resolve() == self.record.resolve():
+        if self.log and self.record and self.log.resolve() == self.record.resolve():
             raise InputError(f"{self.log} cannot be both the log and the recording: choose another")
         if self.quiet:
             without_effect(trace, "--quiet")
@@ -113,17 +110,12 @@ def run(
         with saying(output.tables), progress(f"loading {options.model}", output.tables) as report:
             lm = load(**options._asdict(), ring=ring, progress=report)
         times.loaded()
-        errors = console(stderr=True)
         if options.device == "cpu" and output.tables and not ring and (advice := fast.missing()):
-            errors.print(f"NumPy multiplies: {advice}")
-        steps = continuation(
-            lm, prompts, seeded, chat
-        )  # what is refused is so before a log is opened
+            console(stderr=True).print(f"NumPy multiplies: {advice}")
+        # What is refused is so before a log is opened.
+        steps = continuation(lm, prompts, seeded, chat)
         texts = ["" for _ in prompts] if chat else list(prompts)
-        tokens = [list[int]() for _ in prompts]
-        last: Step | None = None
-        real: dict[str, int] | None = None
-        ranks: dict[str, list[Any]] = {}
+        made = Generated(texts, [[] for _ in prompts], times)
         with (
             witnessing(lm, allocations) as witnessed,
             open_lines(output.log, "log", lm) as write,
@@ -132,40 +124,34 @@ def run(
             finishing() as stopped,
             suppress(*([] if ring else [KeyboardInterrupt])),  # one alone cannot end in peace
         ):
-            for last in steps:
-                if ring:
-                    mine = of_rank(last.counts, last.live_bytes, last.peak_bytes)
-                    ranks = {"ranks": everyone(mine)}
-                write(last.record() | ranks)
-                record(last, **ranks)
-                texts[last.sequence] += last.text
-                tokens[last.sequence].append(last.token)
-                times.add(last)
-                real = witnessed.look() if witnessed else None
+            for step in steps:
+                ranks = _of_ranks(ring, step.counts, step)
+                write(step.record() | ranks)
+                record(step, **ranks)
+                made.add(step)
+                if witnessed:
+                    made.real = witnessed.look()
                 try:
-                    show(last)
+                    show(step)
                 except OSError:  # a terminal that goes refuses text before it sends SIGHUP
                     sleep(0.1)
                     if not stopped():
                         raise
                 if any(everyone(stopped())):
                     break
-        if ring:
-            mine = of_rank(lm.ledger.snapshot(), lm.ledger.live_bytes, lm.ledger.peak_bytes)
-            ranks = {"ranks": everyone(mine)}
+        ranks = _of_ranks(ring, lm.ledger.snapshot(), lm.ledger)
         if output.json:
-            document = _summary(lm, texts, tokens, last) | {"seed": seeded.seed} | ranks
-            print(json.dumps(document | times.document()))
+            told = document(lm, made) | {"seed": seeded.seed} | ranks
+            print(json.dumps(told | times.document()))
         elif output.tables:
-            errors.print()
-            errors.print(_tables(lm, last, real, times))
-            if ring:
-                errors.print(_of_all(**ranks))
-            if sampling != seeded and sampling.temperature:
-                errors.print(f"drawn with --seed {seeded.seed}")
-            if witnessed and last:
-                errors.print(witnessed.report())
+            drawn = seeded.seed if sampling != seeded and sampling.temperature else None
+            tell(lm, made, ranks, drawn, witnessed)
     return max(everyone(stopped()))
+
+
+def _of_ranks(ring: MPI | None, counts: Counts, of: Step | Ledger) -> dict[str, list[Any]]:
+    """What each process of a ring did and holds, as documents have it; nothing of one alone."""
+    return {"ranks": ring.everyone(of_rank(counts, of.live_bytes, of.peak_bytes))} if ring else {}
 
 
 def _read_prompt(prompt: str) -> str:
@@ -243,51 +229,3 @@ def _status(step: Step) -> tuple[str, ...]:
         f"{si(step.flops / step.seconds)}FLOP/s",
         f"{si(moved / step.seconds)}B/s",
     )
-
-
-def _tables(
-    lm: LanguageModel, last: Step | None, real: dict[str, int] | None, times: Times
-) -> Group:
-    live = last.live_bytes if last else lm.ledger.live_bytes
-    counts, sampling = lm.ledger.snapshot(), lm.sampling.snapshot()
-    beside = {"sample": sampling}
-    tables = table.report(counts, live, lm.ledger.peak_bytes, component, real, beside)
-    note = f"{lm.config.parameters:,} parameters"
-    if last:
-        note += f" · {last.kv_bytes_per_token:,} bytes of KV cache a token"
-    if sampling.total("exp"):  # else the most likely token was taken, without a sort
-        note += "\nsample, beside the total, is without its sort: comparisons depend on data"
-    return Group(tables, "", times.table(), "", note)
-
-
-def _of_all(ranks: list[dict[str, Any]]) -> str:
-    """What all devices did, under the tables of the first."""
-    products = sum(rank["matmul_flops"] for rank in ranks)
-    sent = sum(sum(rank["bytes_sent"].values()) for rank in ranks)
-    return (
-        f"that is rank 0; all {len(ranks)} did {products:,} FLOP of matrix products, "
-        f"and sent {sent:,} bytes"
-    )
-
-
-def _summary(
-    lm: LanguageModel, texts: list[str], tokens: list[list[int]], last: Step | None
-) -> dict[str, Any]:
-    counts = lm.ledger.snapshot()
-    return {
-        "schema": SCHEMA,
-        "model": lm.name,
-        "texts": texts,
-        "tokens": tokens,
-        "parameters": lm.config.parameters,
-        "kv_bytes_per_token": last.kv_bytes_per_token if last else None,
-        "flops": flops(counts),
-        "matmul_flops": matmul(counts),
-        "kinds": counts.cost.by_kind(),
-        "flops_by_component": {k: flops(part) for k, part in counts.by(component).items()},
-        "bytes_read": counts.bytes_read,
-        "bytes_written": counts.bytes_written,
-        "sample": figures(lm.sampling.snapshot()),
-        "live_bytes": last.live_bytes if last else lm.ledger.live_bytes,
-        "peak_bytes": lm.ledger.peak_bytes,
-    }

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from minigpt.planning.roofline import Work
 from minigpt.schema import SCHEMA
 
 _FITS = ("fits", "may_fit", "fits_as_written")
-_AT_MOST, _AS_WRITTEN = attrgetter("room_at_most"), attrgetter("room_as_written")
 
 
 def run(
@@ -80,13 +78,16 @@ def document(made: Plan) -> dict[str, Any]:
             "available_source": made.gpu.memory_source or made.gpu.source,
             "nominal": made.gpu.nominal_memory or None,
             "spare": made.spare,
-            "spare_as_written": made.spare_as_written,
+            "spare_as_written": made.gpu.memory - written.needed,
         },
         "kv_bytes_per_token_of_each_gpu": made.kv_bytes_per_token,
         "kv_cache_if_each_layer_keeps_all": made.kv_cache_kept,
         "largest_batch": made.largest_batch,
-        "largest_batch_over_overhead_range": [made.largest_batch, made.most_sequences(_AT_MOST)],
-        "largest_batch_as_written": made.most_sequences(_AS_WRITTEN),
+        "largest_batch_over_overhead_range": [
+            made.largest_batch,
+            made.most_sequences(OVERHEAD_RANGE[0]),
+        ],
+        "largest_batch_as_written": made.most_sequences(as_written=True),
         "largest_context": made.largest_context,
         "tokens_cached": made.tokens_cached,
         "what_would_fit": None if made.fits else made.remedies(),
@@ -151,7 +152,7 @@ def _memory(made: Plan) -> Table:
             row(name, getattr(memory, name), getattr(written, name))
     row("needed", memory.needed, written.needed, style="bold")
     row("available", made.gpu.memory, made.gpu.memory, style="bold")
-    row("spare", made.spare, made.spare_as_written, style="bold")
+    row("spare", made.spare, made.gpu.memory - written.needed, style="bold")
     return rows
 
 
@@ -164,7 +165,7 @@ def _times(what: str, passes: Mapping[str, Work], total: str) -> Table:
 
 
 def _facts(made: Plan) -> list[tuple[str, str]]:
-    high, written = made.most_sequences(_AT_MOST), made.most_sequences(_AS_WRITTEN)
+    high, written = made.most_sequences(OVERHEAD_RANGE[0]), made.most_sequences(as_written=True)
     at_one, at_last = (made.compute_bound_batch(step) for step in (made.first, made.last))
     most = "about" if made.gpu.measured else "most"
     kept, windows = made.kv_cache_kept, list[tuple[str, str]]()
@@ -185,7 +186,7 @@ def _facts(made: Plan) -> list[tuple[str, str]]:
             f"{made.largest_context:,}",
         ),
         ("tokens that can be cached, whatever the overhead", f"{made.tokens_cached:,}"),
-        ("cache of a token on each GPU", f"{made.kv_bytes_per_token:,.0f} B"),
+        ("cache of a token on each GPU", f"{made.kv_bytes_per_token:,} B"),
         *windows,
         *states,
         (f"{most} tokens/s at one key", f"{made.batch / made.first.seconds:,.0f}"),
@@ -218,7 +219,7 @@ def _compared(model: str, gpu: str, file: Path | None, asked: Options) -> list[P
 
 
 def _fitted(asked: Options, most: int) -> Options:
-    """The same, its context and prompt no longer than a model's."""
+    """What is asked, with a context and a prompt no longer than a model's."""
     context, prompt = (n and min(n, most) for n in (asked.context, asked.prompt))
     return replace(asked, context=context, prompt=prompt)
 
@@ -253,7 +254,7 @@ def _print_lines(plans: list[Plan]) -> None:
         about = made.first.estimate, made.prefill.estimate
         rows.add_row(
             made.model,
-            f"{made.gpus} x {made.gpu.name}" if made.gpus > 1 else made.gpu.name,
+            made.where,
             f"{made.context:,}",
             f"{made.memory.needed / 1e9:,.1f}",
             f"{made.gpu.memory / 1e9:,.1f}",
@@ -267,8 +268,8 @@ def _print_lines(plans: list[Plan]) -> None:
         )
     out.print(rows)
     out.print(
-        "\nGB on each GPU with fused attention; fits: over the range of the overhead; maybe: at "
-        "its low end; fused: not with all scores stored; batch: the largest of such contexts; "
+        "\nGB on each GPU with fused attention; fits: over the range of the overhead; may fit: "
+        "at its low end; fused: not with all scores stored; batch: the largest of such contexts; "
         "token: the floor of a decoded one at one key; first: of the first token of a prompt; what "
         "all of it assumes: minigpt plan MODEL --gpu GPU",
         style="dim",
@@ -277,5 +278,5 @@ def _print_lines(plans: list[Plan]) -> None:
 
 def _fits(made: Plan) -> str:
     if not made.fits:
-        return "maybe" if made.may_fit else "no"
+        return "may fit" if made.may_fit else "no"
     return "yes" if made.fits_as_written else "fused"

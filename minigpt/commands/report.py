@@ -7,7 +7,7 @@ from pathlib import Path
 from minigpt.commands.terminal import console
 from minigpt.errors import InputError
 from minigpt.recording.read import Recording, read
-from minigpt.storage.files import check_apart, written_whole
+from minigpt.storage.files import check_apart, reason, written_whole
 from minigpt.views.options import ViewOptions
 
 VIEWS = {
@@ -51,7 +51,7 @@ def run(
             with written_whole(path) as part:
                 write(found, part, options)
         except OSError as error:
-            raise InputError(f"{path} cannot be written: {error.strerror}") from None
+            raise InputError(f"{path} cannot be written: {reason(error)}") from None
         print(f"{path}: {path.stat().st_size:,} bytes")
 
 

@@ -7,14 +7,14 @@ from minigpt.checkpoint.headers import Stored
 
 
 def stored_document(found: Stored | str | None) -> dict[str, Any]:
-    """As `count --json` and `plan --json` print it: why, where it is not known."""
+    """How weights are stored, in `count --json` and `plan --json`: or why that is not known."""
     if not isinstance(found, Stored):
         return {"stored": {"unknown": found}} if found else {}
     return {"stored": {"bytes": found.nbytes, **asdict(found)}}
 
 
 def stored_lines(found: Stored | str | None) -> list[str]:
-    """As `count` and `plan` say it."""
+    """How weights are stored, in the lines of `count` and `plan`."""
     if not isinstance(found, Stored):
         return [f"how it is stored is not known: {found}"] if found else []
     parts = [f"{n:,} in {dtype}" for dtype, n in found.by_dtype.items()]

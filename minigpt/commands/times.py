@@ -41,7 +41,7 @@ class Times:
         return {"seconds": {**self._seconds, "total": total}, "tokens_per_second": rates}
 
     def table(self) -> Table:
-        """The same for a terminal."""
+        """Seconds and tokens a second so far, for a terminal."""
         made = table("time", "tokens", "seconds", "tokens/s")
         told = self.document()
         for name, seconds in told["seconds"].items():

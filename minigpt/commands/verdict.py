@@ -7,32 +7,28 @@ from minigpt.planning.roofline import Floor
 
 def verdict(made: Plan) -> str:
     """Whether it fits, by how much, what would, and how fast it can be, in a few sentences."""
-    where = f"{made.gpus} x {made.gpu.name}" if made.gpus > 1 else f"one {made.gpu.name}"
+    where = made.where if made.gpus > 1 else f"one {made.gpu.name}"
     needed = gigabytes(made.memory.needed)
     size = f"{needed} of {gigabytes(made.gpu.memory)}{' each' * (made.gpus > 1)}"
     kind = made.dtype
     if made.weights_dtype != kind:
         kind += f" with {made.weights_dtype} weights"
+    told = f"{made.model} {made.fit} on {where} in {kind}: "
     if made.fits:
-        told = (
-            f"{made.model} fits on {where} in {kind}: {size}; up to {made.largest_batch:,} "
-            f"sequences of {made.context:,} tokens fit at once. "
-        )
+        told += f"{size}; up to {made.largest_batch:,} "
+        told += f"sequences of {made.context:,} tokens fit at once. "
         if not made.fits_as_written:
             told += (
                 "It takes fused attention: as written, all scores stored at once, it needs "
                 f"{gigabytes(made.memory_as_written.needed)} and does not fit. "
             )
     else:
-        fits, more = "does not fit", f"{gigabytes(-made.spare)} too much"
+        more = f"{gigabytes(-made.spare)} too much"
         if made.may_fit:
-            fits = "does not fit for certain"
             more = f"{made.overhead / 1e9:.2g} GB of it for the runtime, which may take up to "
             more += f"{OVERHEAD_RANGE[1] / 1e9:.2g} GB"
-        told = (
-            f"{made.model} {fits} on {where} in {kind}: even with fused attention it needs {size}, "
-            f"{more}; the weights are {gigabytes(made.memory.weights)}. {_would(made)} "
-        )
+        told += f"even with fused attention it needs {size}, {more}; "
+        told += f"the weights are {gigabytes(made.memory.weights)}. {_would(made)} "
     if apart := [line for line in uneven(made) if "experts" not in line]:
         told += f"Not evenly, which some engines refuse: {'; '.join(apart)}. "
     each = f" of each of {made.batch:,} sequences" if made.batch > 1 else ""

@@ -21,7 +21,7 @@ from minigpt.models.config import Config
 from minigpt.models.decoder_config import DecoderConfig
 from minigpt.models.routing import Dispatch, Experts, fewest
 from minigpt.planning.activations import levels
-from minigpt.planning.forward import Pass, forward, held
+from minigpt.planning.forward import Pass, forward, kept_bytes
 from minigpt.planning.reads import read_once
 
 SYMBOLS = {
@@ -107,7 +107,7 @@ def _counts(config: Config, sizes: Pass) -> dict[str, Any]:
 
 
 def _kv_cache(config: Config, dtype: str, cache: str) -> Any:
-    return held(config, _N + 1, dtype, cache)["kv_cache"]
+    return kept_bytes(config, _N + 1, dtype, cache)["kv_cache"]
 
 
 def _in_n(expr: Any) -> Expr:

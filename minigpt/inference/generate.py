@@ -16,6 +16,7 @@ from minigpt.inference.device import to_host
 from minigpt.inference.load import LanguageModel
 from minigpt.inference.memory import Sizes, require
 from minigpt.inference.sample import Sampling, sample
+from minigpt.models.paths import component
 from minigpt.schema import SCHEMA
 
 LONG = 100_000  # characters of a prompt that are made into tokens without another look
@@ -83,9 +84,19 @@ class Step:
         )
 
     def _repr_html_(self) -> str:
-        from minigpt.planning import notebook
+        from counting.notebook import parts, stack, text
 
-        return notebook.step(self)
+        what = (
+            f"{self.text!r}, token {self.token} at {self.position}: {self.phase} of "
+            f"{self.new_tokens} token(s), {self.keys:,} keys, {1000 * self.seconds:.3g} ms"
+        )
+        live = self.live_bytes
+        return (
+            text(what, strong=True)
+            + parts("component", self.counts.by(component).items(), self.counts)
+            + text(f"{sum(live.values()):,} B alive after the pass")
+            + stack(live, sum(live.values()) or 1)
+        )
 
     def record(self) -> dict[str, Any]:
         """The step as a JSON object, a line of a log."""

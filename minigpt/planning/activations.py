@@ -12,7 +12,7 @@ from typing import Any
 from counting import observing
 from counting.charge import Charge
 from minigpt.models.config import Config
-from minigpt.planning.forward import Pass, of_each_kind, of_kinds
+from minigpt.planning.forward import Pass, forward_of_kinds, ready_of_kinds
 from minigpt.planning.place import ALL, Place
 
 FUSED = ("mask", "qk", "softmax")
@@ -25,7 +25,7 @@ def as_written(config: Config, sizes: Pass, place: Place = ALL) -> int:
     There what comes from others is added, at its own most.
     """
     sizes.check(config)
-    peak = of_kinds(config, sizes, place).peak  # layers do not pile them up
+    peak = forward_of_kinds(config, sizes, place).peak  # layers do not pile them up
     return int(peak["activations"] + peak.get("wire", 0))
 
 
@@ -33,7 +33,11 @@ def as_written(config: Config, sizes: Pass, place: Place = ALL) -> int:
 def fused(
     config: Config, sizes: Pass, unstored: tuple[str, ...] = FUSED, place: Place = ALL
 ) -> int:
-    """The same without the arrays that are made in scopes of the names `unstored`."""
+    """The most bytes of activations alive in a pass whose kernels fuse attention.
+
+    Args:
+        unstored: names of scopes; what is made in them is never stored.
+    """
     return int(max(levels(config, sizes, unstored, place)))
 
 
@@ -41,22 +45,30 @@ def levels(
     config: Config, sizes: Pass, unstored: tuple[str, ...] = FUSED, place: Place = ALL
 ) -> set[Any]:
     """The bytes of activations alive at once, after each operation, without `unstored`."""
-    ledger, run = of_each_kind(config, sizes, place)
-    live = ledger.live_bytes["activations"]  # what the model keeps for itself
-    found = {live}
+    return {made + came for _, made, came in after_each(config, sizes, unstored, place)}
 
-    def gone(nbytes: int) -> None:
-        nonlocal live
-        live -= nbytes
+
+def after_each(
+    config: Config, sizes: Pass, unstored: tuple[str, ...] = (), place: Place = ALL
+) -> list[tuple[str, Any, Any]]:
+    """Of each operation that makes an activation, in turn: its path, and what is alive after it.
+
+    That is the bytes of activations, with what the model keeps for itself and without those of
+    `unstored`, and the bytes that came from other devices.
+    """
+    ledger, run = ready_of_kinds(config, sizes, place)
+    live = {name: ledger.live_bytes.get(name, 0) for name in ("activations", "wire")}
+    found = []
+
+    def gone(category: str, nbytes: int) -> None:
+        live[category] -= nbytes
 
     def observe(path: str, charge: Charge, operands: Any, result: Any) -> None:
-        nonlocal live
-        if result is None or result.spec.category not in ("activations", "wire"):
-            return
-        if path.rpartition(".")[2] not in unstored:
-            live += result.nbytes
-            found.add(live)
-            weakref.finalize(result, gone, result.nbytes)
+        category = result.spec.category if result is not None else None
+        if category in live and path.rpartition(".")[2] not in unstored:
+            live[category] += result.nbytes
+            found.append((path, *live.values()))
+            weakref.finalize(result, gone, category, result.nbytes)
 
     with observing(ledger, observe):
         run()

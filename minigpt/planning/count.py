@@ -12,7 +12,7 @@ from minigpt.errors import InputError
 from minigpt.models.config import Config
 from minigpt.models.paths import component, layer
 from minigpt.models.routing import bound, expected_experts, most_experts
-from minigpt.planning.forward import Pass, by_kind, kv_bytes, on_shapes, one_of, state_bytes
+from minigpt.planning.forward import Pass, counts_by_kind, kv_bytes, on_shapes, one_of, state_bytes
 
 
 class Met(NamedTuple):
@@ -41,7 +41,7 @@ class Count:
     Attributes:
         model: the name of `config`.
         counts: operations and bytes by path and operation.
-        kinds: the same, layers that are alike in the rows of one of them.
+        kinds: `counts`, layers that are alike in the rows of one of them.
         peak_bytes: the most alive at once by category, N + T positions reserved.
         experts: None unless the model is a mixture of experts.
     """
@@ -75,7 +75,10 @@ class Count:
 
     @property
     def kv_bytes_kept(self) -> int:
-        """The same of an engine that keeps every token in every layer, as pages of one size do."""
+        """Bytes of cache after the pass where each layer keeps all tokens, windows or not.
+
+        So do engines whose pages of cache have one size.
+        """
         return self.sizes.B * (self.sizes.N + self.sizes.T) * self._kv(1)
 
     def rows(self, by: str) -> Iterator[tuple[str, Counts]]:
@@ -104,13 +107,23 @@ def count(model: str, sizes: Pass = Pass()) -> Count:  # noqa: B008
         InputError: there is no such model, a size or a name cannot be, or a cache is chosen that
             the model does not have.
     """
+    config = config_for(model, sizes)
+    counts, peak = on_shapes(config, sizes)
+    kinds, experts = counts_by_kind(config, sizes), _experts(config, sizes)
+    return Count(model, config, sizes, counts, kinds, dict(peak), experts)
+
+
+def config_for(model: str, sizes: Pass) -> Config:
+    """The configuration of a model that is to run a pass.
+
+    Raises:
+        InputError: there is no such model, or a cache is chosen that it does not have.
+    """
     config = resolve(model)
     checked("sizes", sizes, a("a Pass", Pass))
     if sizes.cache and not config.latent_cache:
-        raise InputError(f"only DeepSeek's latent attention has a choice of --cache, not {model}")
-    counts, peak = on_shapes(config, sizes)
-    kinds, experts = by_kind(config, sizes), _experts(config, sizes)
-    return Count(model, config, sizes, counts, kinds, dict(peak), experts)
+        raise InputError(f"only DeepSeek's latent attention has a choice of cache, not {model}")
+    return config
 
 
 def _experts(config: Config, sizes: Pass) -> Experts | None:
@@ -119,7 +132,7 @@ def _experts(config: Config, sizes: Pass) -> Experts | None:
         return None
 
     def met(number: int, sizes: Pass) -> Met:
-        return Met(number, by_kind(config, sizes).bytes_read["weights"])
+        return Met(number, counts_by_kind(config, sizes).bytes_read["weights"])
 
     tokens = sizes.B * sizes.T
     usual = met(round(expected_experts(experts, tokens)), sizes)

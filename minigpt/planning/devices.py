@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from operator import le
-from typing import Any
 
 from counting import Counts
 from minigpt.checks import shown
@@ -19,10 +18,11 @@ from minigpt.errors import InputError
 from minigpt.models.config import Config
 from minigpt.models.paths import component, layer_number
 from minigpt.parallel.collectives import pass_on
-from minigpt.planning.forward import Pass, cache_layers, of_kinds
+from minigpt.planning.activations import after_each
+from minigpt.planning.forward import Pass, cache_layers, forward_of_kinds
 from minigpt.planning.place import Place, part_of
 
-MOST = 1024  # devices
+MOST_DEVICES = 1024  # devices
 SENT = f"{pass_on.__module__}.{pass_on.__name__}"
 FIRST, LAST, EACH = "first", "last", "each"
 
@@ -49,17 +49,18 @@ class Split:
 
     def check(self, config: Config) -> None:
         """Raises InputError unless a model can be divided so."""
-        if not 1 <= self.tensor <= MOST:
-            raise InputError(f"--tensor-parallel is {shown(self.tensor)}; it must be 1 to {MOST}")
+        if not 1 <= self.tensor <= MOST_DEVICES:
+            what = f"it must be 1 to {MOST_DEVICES}"
+            raise InputError(f"tensor parallel is {shown(self.tensor)}; {what}")
         if not 1 <= self.pipeline <= config.layers:
             what = f"it must be 1 to {config.layers}, the number of layers"
-            raise InputError(f"--pipeline is {shown(self.pipeline)}; {what}")
+            raise InputError(f"pipeline is {shown(self.pipeline)}; {what}")
         if self.experts != 1:
             if not config.experts:
-                raise InputError("--experts divides routed experts, and this model has none")
-            most = min(MOST, config.experts.n_routed_experts)
+                raise InputError(f"experts is {shown(self.experts)}; this model has none to divide")
+            most = min(MOST_DEVICES, config.experts.n_routed_experts)
             if not 1 <= self.experts <= most:
-                raise InputError(f"--experts is {shown(self.experts)}; it must be 1 to {most}")
+                raise InputError(f"experts is {shown(self.experts)}; it must be 1 to {most}")
 
     def layers(self, config: Config, stage: int) -> range:
         """Those of a stage, as alike as whole layers can be divided."""
@@ -153,20 +154,22 @@ def parameters_of(config: Config, place: Place) -> int:
 def _on_stage(config: Config, sizes: Pass, split: Split, stage: int, place: Place) -> Device:
     """What a device has of the layers of a stage, and of what is outside of all, executed."""
     layers, alike = split.layers(config, stage), config.short()[1]
-    run, shapes = of_kinds(config, sizes, place), part_of(config, place).shapes()
+    counted, shapes = forward_of_kinds(config, sizes, place).counts, part_of(config, place).shapes()
     B = place.sequences(sizes.B)[place.group]
     kinds = Counter(alike[i] for i in layers)
     ends = {FIRST: stage == 0, LAST: stage == split.pipeline - 1, EACH: True}
 
+    def has(at: int | str) -> int:
+        return kinds[at] if isinstance(at, int) else int(ends[at])
+
     def times(paths: Iterable[str]) -> list[int]:
-        where = _where(paths)
-        return [kinds[at] if isinstance(at, int) else int(ends[at]) for at in where]
+        return [has(at) for at in _where(paths)]
 
     rows = {}
-    for row, n in zip(run.counts, times(path for path, _ in run.counts), strict=True):
+    for row, n in zip(counted, times(path for path, _ in counted), strict=True):
         if n:
-            rows[row] = tuple(n * entry for entry in run.counts[row])
-    counts = Counts(run.counts.columns, rows)
+            rows[row] = tuple(n * entry for entry in counted[row])
+    counts = Counts(counted.columns, rows)
     each = [prod(map(int, shape)) for shape in shapes.values()]
     parameters: Counter[str] = Counter()
     for key, n, size in zip(shapes, times(shapes), each, strict=True):
@@ -177,7 +180,8 @@ def _on_stage(config: Config, sizes: Pass, split: Split, stage: int, place: Plac
     capacity, cache = sizes.capacity or sizes.N + sizes.T, sizes.cache or "compressed"
     for number, (layer, _) in enumerate(cache_layers(config, capacity, sizes.dtype, cache, place)):
         kept[layer.CATEGORY] += kinds[number] * B * layer.nbytes
-    kept.update({name: run.peak.get(name, 0) for name in ("activations", "wire")})
+    most = (live for at, live in _most_alive(config, sizes, place).items() if has(at))
+    kept.update(dict(zip(("activations", "wire"), map(max, zip(*most, strict=True)), strict=True)))
     sent = sent_by(counts)
     if not ends[LAST]:
         sent["to the next stage"] = B * sizes.T * config.width * sizes.itemsize
@@ -185,9 +189,18 @@ def _on_stage(config: Config, sizes: Pass, split: Split, stage: int, place: Plac
     return Device(*which, layers, parameters, counts, dict(kept), dict(sent))
 
 
-def _where(paths: Iterable[str]) -> list[Any]:
+@lru_cache(maxsize=256)
+def _most_alive(config: Config, sizes: Pass, place: Place) -> dict[int | str, list[int]]:
+    """The most bytes of activations, and of "wire", alive in operations of each of `_where`."""
+    moments, most = after_each(config, sizes, place=place), dict[int | str, list[int]]()
+    for at, (_, *live) in zip(_where(path for path, *_ in moments), moments, strict=True):
+        most[at] = [*map(max, most.get(at, live), live)]
+    return most
+
+
+def _where(paths: Iterable[str]) -> list[int | str]:
     """Of each path the number of its layer, or else the stage it belongs to: masks to each."""
-    found: list[Any] = []
+    found: list[int | str] = []
     outside = FIRST
     for path in paths:
         number = layer_number(path)

@@ -71,6 +71,17 @@ class Pass:
         """Bytes of an element."""
         return np.dtype(DTYPES[self.dtype]).itemsize
 
+    @property
+    def in_words(self) -> str:
+        """What it is, in the first line of a report: "1 new token(s) after 999, batch 2, …"."""
+        tokens = f"{self.T:,} new token(s) after {self.N:,}"
+        return f"{tokens}, batch {self.B:,}, {self.dtype}, {self.logits} logits"
+
+    def as_dict(self) -> dict[str, Any]:
+        """What it is, by the names of the options of `minigpt count`."""
+        sizes = {"new_tokens": self.T, "past": self.N, "batch": self.B}
+        return {**sizes, "dtype": self.dtype, "logits": self.logits}
+
     def check(self, config: Config) -> None:
         """Raises InputError unless a model of this configuration can run it."""
         sizes = (("new tokens", self.T, 1), ("past", self.N, 0), ("batch", self.B, 1))
@@ -129,9 +140,9 @@ def on_shapes(config: Config, sizes: Pass = Pass()) -> Forward:
     """
     sizes.check(config)
     _, alike = config.short()
-    run, total = of_kinds(config, sizes, ALL), by_kind(config, sizes).total
+    run, total = forward_of_kinds(config, sizes, ALL), counts_by_kind(config, sizes).total
     columns = run.counts.columns
-    rows = partial(_of_all, run.counts, alike)  # worked out when asked for
+    rows = partial(_all_rows, run.counts, alike)  # worked out when asked for
     positions, cache = sizes.capacity or sizes.N + sizes.T, sizes.cache or "compressed"
     held = {
         "weights": config.parameters * sizes.itemsize,
@@ -142,14 +153,14 @@ def on_shapes(config: Config, sizes: Pass = Pass()) -> Forward:
 
 
 @lru_cache(maxsize=256)
-def by_kind(config: Config, sizes: Pass = Pass(), place: Place = ALL) -> Counts:
+def counts_by_kind(config: Config, sizes: Pass = Pass(), place: Place = ALL) -> Counts:
     """The counts of `on_shapes`, layers that are alike in the rows of one of them.
 
     Raises:
         InputError: a number or a name cannot be.
     """
     sizes.check(config)
-    counts, times = of_kinds(config, sizes, place).counts, config.times()
+    counts, times = forward_of_kinds(config, sizes, place).counts, config.times()
     rows = {}
     for key, row in counts.items():
         n = times(key[0])
@@ -158,12 +169,12 @@ def by_kind(config: Config, sizes: Pass = Pass(), place: Place = ALL) -> Counts:
 
 
 @lru_cache(maxsize=256)
-def of_kinds(config: Config, sizes: Pass, place: Place) -> Forward:
+def forward_of_kinds(config: Config, sizes: Pass, place: Place) -> Forward:
     """What `forward` gives of a layer of each kind, and of what is outside of all."""
-    return _executed(*of_each_kind(config, sizes, place))
+    return _executed(*ready_of_kinds(config, sizes, place))
 
 
-def _of_all(kinds: Counts, alike: tuple[int, ...]) -> Mapping[tuple[str, str], tuple[Any, ...]]:
+def _all_rows(kinds: Counts, alike: tuple[int, ...]) -> Mapping[tuple[str, str], tuple[Any, ...]]:
     """The rows of all layers, in the order in which they run."""
     before, after = dict[Any, Any](), dict[Any, Any]()
     blocks: dict[int, list[tuple[str, str, str, Any]]] = {}
@@ -189,16 +200,18 @@ def kv_bytes(
     place: Place = ALL,
 ) -> int:
     """Bytes of cache that a sequence of `tokens` tokens must hold: of a window, no more than it."""
-    return held(config, tokens, dtype, cache, place)["kv_cache"]
+    return kept_bytes(config, tokens, dtype, cache, place)["kv_cache"]
 
 
 def state_bytes(config: Config, dtype: str = "float16", place: Place = ALL) -> int:
     """Bytes of state that a sequence must hold, however many tokens it has."""
-    return held(config, 1, dtype, "compressed", place)["state"]
+    return kept_bytes(config, 1, dtype, "compressed", place)["state"]
 
 
 @lru_cache(maxsize=1024)
-def held(config: Config, tokens: Any, dtype: str, cache: str, place: Place = ALL) -> Counter[str]:
+def kept_bytes(
+    config: Config, tokens: Any, dtype: str, cache: str, place: Place = ALL
+) -> Counter[str]:
     """Bytes that a sequence keeps from pass to pass, by category."""
     kept: Counter[str] = Counter()
     for layer, n in cache_layers(config, tokens, dtype, cache, place):
@@ -221,17 +234,17 @@ def cache_layers(
     return [(layers[number], n) for number, n in Counter(alike).items()]
 
 
-def of_each_kind(
+def ready_of_kinds(
     config: Config, sizes: Pass, place: Place = ALL
 ) -> tuple[Ledger, Callable[[], Any]]:
-    """As `ready`, with a layer of each kind, of what a device has."""
+    """A ledger and a pass that is still to run, see `ready`: of a device, a layer of each kind."""
     part = part_of(config, place)
     if place == ALL:
         return ready(part, sizes)
     batch = place.sequences(sizes.B)
-    build = builds(config, place, sizes.assume, [n * sizes.T for n in batch])
     own = replace(sizes, B=batch[place.group])
-    return ready(part, own, build=build, categories=(*CATEGORIES, "wire"))
+    builder = builds(config, place, sizes.assume, [n * sizes.T for n in batch])
+    return ready(part, own, build=builder, categories=(*CATEGORIES, "wire"))
 
 
 def ready(
@@ -258,7 +271,7 @@ def ready(
     model = build(config, weights, **options)
     cache = model.new_cache(sizes.B, sizes.capacity or sizes.N + sizes.T)
     for layer in cache.layers:
-        for held in (getattr(layer, name) for name in layer.HOLDS):
-            held.data[:] = make(held.shape, dtype)  # past the ledger: it was cached before
+        for array in (getattr(layer, name) for name in layer.HOLDS):
+            array.data[:] = make(array.shape, dtype)  # past the ledger: it was cached before
         layer.length = sizes.N
     return ledger, partial(model, make((sizes.B, sizes.T), np.int64), cache, sizes.logits)

@@ -5,21 +5,40 @@ import platform
 import re
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from timeit import repeat
 
-from minigpt.checks import NAME, SWITCH, a, checked, number, shown, whole
+from minigpt.checks import NAME, OBJECT, SWITCH, a, checked, number, of, shown, whole
 from minigpt.errors import InputError, did_you_mean
 from minigpt.planning.accelerators import GPUS, Accelerator
 from minigpt.storage.reading import document, text
 
 READ = 1 << 28  # bytes that are read to measure the speed of memory
 MOST = 1 << 60  # bytes of memory that hardware may be said to have
+RATE = number(least=1)
+
+
+def _rate_of_a_link(value: object) -> str | None:
+    """As `RATE`; 0 where there is no link."""
+    return RATE(value) if value else number()(value)
+
+
+CHECKS = {
+    **dict.fromkeys(("name", "source", "link", "memory_source"), of("text", str)),
+    "flops": of('rates by type, {"float16/float32": 25.5e12}', dict),
+    "bandwidth": RATE,
+    "link_bandwidth": _rate_of_a_link,
+    "memory": whole(most=MOST),
+    **dict.fromkeys(("nominal_memory", "cache"), whole(0, MOST)),
+    "measured": SWITCH,
+}
 
 
 def catalogue(file: Path | None = None) -> dict[str, Accelerator]:
     """All hardware by name: `GPUS`, and what a JSON or TOML file describes."""
-    return {**GPUS, made.name: made} if file and (made := read(file)) else GPUS
+    more = [read(file)] if file else []
+    return GPUS | {made.name: made for made in more}
 
 
 def find(name: str, file: Path | None = None) -> Accelerator:
@@ -29,18 +48,19 @@ def find(name: str, file: Path | None = None) -> Accelerator:
         file: describes one more, known by its own name.
 
     Raises:
-        InputError: there is none, or the file does not describe one.
+        InputError: there is none, or the file does not describe one, or is not the one named.
     """
     checked("name", name, NAME)
     checked("file", file, a("a Path, or None", Path, type(None)))
-    known, without = catalogue(file), {"cpu": None, **GPUS}
-    if file and name in without and known.get(name) is without[name]:
+    known, described = catalogue(file), Path(name).suffix in (".json", ".toml")
+    without = name in GPUS or name == "cpu" or described
+    if file and without and known.get(name) is GPUS.get(name):
         raise InputError(f"{file} would do nothing beside the GPU {name}: leave one of them out")
     if name in known:
         return known[name]
     if name == "cpu":
         return this_cpu()
-    if Path(name).suffix in (".json", ".toml"):
+    if described:
         return read(Path(name))
     raise InputError(
         f"unknown GPU {name!r}: {', '.join(known)}, cpu, or a .json or .toml file that describes it"
@@ -51,6 +71,8 @@ def find(name: str, file: Path | None = None) -> Accelerator:
 def read(path: Path) -> Accelerator:
     """The hardware that a JSON or TOML file describes: the fields of `Accelerator`.
 
+    Its name is the file's if it gives none.
+
     Raises:
         InputError: the file is unreadable, or says what cannot be.
     """
@@ -58,28 +80,17 @@ def read(path: Path) -> Accelerator:
         values = tomllib.loads(text(path)) if path.suffix == ".toml" else document(path)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as TOML or JSON: {error}") from None
-    if not isinstance(values, dict) or not isinstance(values.get("flops"), dict):
-        raise InputError(f'{path}: flops must be rates by type, {{"float16/float32": 25.5e12}}')
-    if unknown := values.keys() - set(Accelerator._fields):
+    checked(str(path), values, OBJECT)
+    if unknown := values.keys() - set(CHECKS):
         known = ", ".join(Accelerator._fields)
-        raise InputError(f"{path}: {min(unknown)} is no field of hardware; they are {known}")
-    texts = {"name": path.stem, "source": str(path), "link": "", "memory_source": ""}
-    texts |= {name: values[name] for name in texts.keys() & values.keys()}
-    if wrong := [name for name, value in texts.items() if not isinstance(value, str)]:
-        raise InputError(f"{path}: {wrong[0]} is {texts[wrong[0]]!r}; it must be text")
-    rest = ("bandwidth", "link_bandwidth", "measured")
-    given = {"bandwidth": None} | {name: values[name] for name in rest if name in values}
-    checked = [
-        (*item, SWITCH if item[0] == "measured" else number(least=1)) for item in given.items()
-    ]
-    checked += [(*item, number(least=1)) for item in values["flops"].items()]
-    sizes = {"memory": None, "nominal_memory": 0, "cache": 0}
-    sizes |= {name: values[name] for name in sizes.keys() & values.keys()}
-    checked += [(*item, whole(item[0] == "memory", MOST)) for item in sizes.items()]
-    for name, value, check in checked:
-        if must := check(value):
-            raise InputError(f"{path}: {name} is {shown(value)}; it must be {must}")
-    return Accelerator(flops=values["flops"], **sizes, **texts, **given)  # type: ignore[arg-type]
+        raise InputError(f"{path}: {shown(min(unknown))} is no field of hardware; they are {known}")
+    values = {"name": path.stem, "source": str(path)} | values
+    for name, check in CHECKS.items():
+        if name in values or name not in Accelerator._field_defaults:
+            checked(f"{path}: {name}", values.get(name), check)
+    for kind, rate in values["flops"].items():
+        checked(f"{path}: the rate of {shown(kind)}", rate, RATE)
+    return Accelerator(**values)
 
 
 def this_cpu() -> Accelerator:
@@ -164,13 +175,14 @@ def reading(threads: int, nbytes: int = READ) -> list[float]:
         return repeat(lambda: list(pool.map(np.bitwise_or.reduce, parts)), number=1, repeat=9)
 
 
-def _cache(processors: set[int]) -> int:
+def _cache(processors: set[int], at: Path = Path("/sys/devices/system/cpu")) -> int:
     """Bytes of the last caches that these processors share; 0 where the system does not tell."""
     sizes = {}
     for one in processors:
-        folders = Path(f"/sys/devices/system/cpu/cpu{one}/cache").glob("index*")
+        folders = (at / f"cpu{one}" / "cache").glob("index*")
         for folder in sorted(folders, reverse=True)[:1]:  # numbered from the nearest on
-            size = (folder / "size").read_text().strip()
-            unit = {"K": 2**10, "M": 2**20, "G": 2**30}.get(size[-1:], 1)
-            sizes[(folder / "shared_cpu_list").read_text()] = int(size.rstrip("KMG")) * unit
+            with suppress(OSError, ValueError):  # some virtual machines leave the file out
+                size = (folder / "size").read_text().strip()
+                unit = {"K": 2**10, "M": 2**20, "G": 2**30}.get(size[-1:], 1)
+                sizes[(folder / "shared_cpu_list").read_text()] = int(size.rstrip("KMG")) * unit
     return sum(sizes.values())

@@ -1,18 +1,17 @@
-"""Counts, plans and steps in a notebook, as tables and bars. What they look like is counting's."""
+"""Counts and plans in a notebook, as tables and bars. What they look like is counting's."""
 
 from typing import Any
 
 from counting.notebook import parts, stack, table, text
 from counting.views import flops, matmul
-from minigpt.models.paths import component
 
 
 def count(found: Any) -> str:
     """A `Count`: what it is of, its components, its memory at the peak."""
-    sizes, counts = found.sizes, found.counts
+    counts = found.counts
     what = (
-        f"{found.model}: {sizes.T:,} new token(s) after {sizes.N:,}, batch {sizes.B:,}, "
-        f"{sizes.dtype}: {flops(counts):,} FLOP, {matmul(counts):,} of matrix products"
+        f"{found.model}: {found.sizes.in_words}: {flops(counts):,} FLOP, "
+        f"{matmul(counts):,} of matrix products"
     )
     peak = found.peak_bytes
     return (
@@ -25,8 +24,6 @@ def count(found: Any) -> str:
 
 def plan(made: Any) -> str:
     """A `Plan`: whether it fits, the memory of a GPU, the times of a token and of a prompt."""
-    fits = "fits" if made.fits else "may fit" if made.may_fit else "does not fit"
-    where = f"{made.gpus} x {made.gpu.name}" if made.gpus > 1 else made.gpu.name
     memory, room = made.memory, made.gpu.memory
     steps = [
         ("a token at one key", made.first),
@@ -42,24 +39,9 @@ def plan(made: Any) -> str:
         f"at this batch, at most {made.largest_context:,} tokens each"
     )
     return (
-        text(f"{made.model} {fits} on {where} in {made.dtype}", strong=True)
+        text(f"{made.model} {made.fit} on {made.where} in {made.dtype}", strong=True)
         + text(f"{memory.needed:,} of {room:,} B on each GPU, at batch {made.batch:,}")
         + stack(memory._asdict(), max(room, memory.needed))
         + table(("", "ms at least", "ms, estimate", "bound by"), times)
         + (text(room_for) if made.fits else "")
-    )
-
-
-def step(of: Any) -> str:
-    """A `Step`: the token, and what its pass computed, moved and left in memory."""
-    what = (
-        f"{of.text!r}, token {of.token} at {of.position}: {of.phase} of {of.new_tokens} token(s), "
-        f"{of.keys:,} keys, {1000 * of.seconds:.3g} ms"
-    )
-    live = of.live_bytes
-    return (
-        text(what, strong=True)
-        + parts("component", of.counts.by(component).items(), of.counts)
-        + text(f"{sum(live.values()):,} B alive after the pass")
-        + stack(live, sum(live.values()) or 1)
     )

@@ -36,7 +36,7 @@ class Place:
             InputError: some would have none.
         """
         if batch < self.groups:
-            what = f"each of --experts {self.groups} groups has sequences of its own"
+            what = f"each of {self.groups} groups has sequences of its own"
             raise InputError(f"{what}: batch is {batch}; it must be {self.groups} or more")
         ends = (group * batch // self.groups for group in range(self.groups + 1))
         return [stop - start for start, stop in pairwise(ends)]

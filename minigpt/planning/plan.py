@@ -17,8 +17,7 @@ from minigpt.models.config import Config
 from minigpt.models.routing import expected_experts
 from minigpt.planning.accelerators import BITS, GPUS, Accelerator
 from minigpt.planning.activations import as_written, fused
-from minigpt.planning.devices import MOST as DEVICES
-from minigpt.planning.devices import parameters_of
+from minigpt.planning.devices import MOST_DEVICES, parameters_of
 from minigpt.planning.forward import DTYPES, Pass, kv_bytes, one_of, state_bytes
 from minigpt.planning.options import Options
 from minigpt.planning.place import Place
@@ -57,7 +56,7 @@ class Plan:
     Attributes:
         model: the name of `config`.
         gpus, dtype, weights_dtype, context, batch, prompt: as `Options`, their defaults filled in.
-        overhead: bytes on each GPU that no model asks for, the likeliest.
+        overhead: bytes on each GPU that no model asks for, the likeliest of `OVERHEAD_RANGE`.
     """
 
     model: str
@@ -117,70 +116,66 @@ class Plan:
     @property
     def spare(self) -> int:
         """Bytes left on each GPU where attention is fused; what is missing if negative."""
-        return self.gpu.memory - self.memory.needed
+        return self.room(self.overhead)
 
-    @property
-    def spare_as_written(self) -> int:
-        """The same where all scores are stored."""
-        return self.gpu.memory - self.memory_as_written.needed
+    def room(self, overhead: int = OVERHEAD_RANGE[1], as_written: bool = False) -> int:
+        """Bytes left on each GPU where the runtime takes `overhead`; what is missing if negative.
 
-    @property
-    def slack(self) -> int:
-        """Bytes by which the overhead may exceed the one assumed, at the end of its range."""
-        return max(0, OVERHEAD_RANGE[1] - self.overhead)
-
-    @property
-    def room(self) -> int:
-        """`spare` at the high end of the range of the overhead."""
-        return self.spare - self.slack
-
-    @property
-    def room_at_most(self) -> int:
-        """`spare` at the low end of the range of the overhead."""
-        return self.spare + max(0, self.overhead - OVERHEAD_RANGE[0])
-
-    @property
-    def room_as_written(self) -> int:
-        """As `room`, where all scores are stored."""
-        return self.spare_as_written - self.slack
+        Args:
+            as_written: all scores are stored; else attention is fused.
+        """
+        memory = self.memory_as_written if as_written else self.memory
+        return self.gpu.memory - memory.needed + memory.overhead - overhead
 
     @property
     def fits(self) -> bool:
         """Whether it fits for certain: where attention is fused, over the range of the overhead."""
-        return self.room >= 0
+        return self.room() >= 0
 
     @property
     def may_fit(self) -> bool:
         """Whether it fits at the low end of the range of the overhead."""
-        return self.room_at_most >= 0
+        return self.room(OVERHEAD_RANGE[0]) >= 0
 
     @property
     def fits_as_written(self) -> bool:
-        """As `fits`, where all scores are stored."""
-        return self.room_as_written >= 0
+        """Whether it fits for certain where all scores are stored."""
+        return self.room(as_written=True) >= 0
+
+    @property
+    def fit(self) -> str:
+        """Whether it fits, in words: "fits", "may fit" or "does not fit"."""
+        return "fits" if self.fits else "may fit" if self.may_fit else "does not fit"
+
+    @property
+    def where(self) -> str:
+        """The GPUs: "RTX 4090", or "2 x RTX 4090"."""
+        return f"{self.gpus} x {self.gpu.name}" if self.gpus > 1 else self.gpu.name
 
     @cached_property
     def largest_batch(self) -> int:
         """The most sequences of `context` tokens that fit for certain; 0 if not even one does."""
-        return self.most_sequences(lambda made: made.room)
+        return self.most_sequences()
 
-    def most_sequences(self, room: Callable[["Plan"], int]) -> int:
-        """The largest batch whose plan has `room`, a number that is not negative; 0 if none has."""
-        return most_with_room(lambda batch: room(replace(self, batch=batch)), MOST)
+    def most_sequences(self, overhead: int = OVERHEAD_RANGE[1], as_written: bool = False) -> int:
+        """The largest batch for which there is `room`; 0 if not even for one sequence."""
+        return most_with_room(
+            lambda batch: replace(self, batch=batch).room(overhead, as_written), MOST
+        )
 
     @cached_property
     def largest_context(self) -> int:
         """The longest context, up to the model's, at which the batch fits; 0 if none does."""
         return most_with_room(
-            lambda n: replace(self, context=n, prompt=min(n, self.prompt)).room,
+            lambda n: replace(self, context=n, prompt=min(n, self.prompt)).room(),
             self.config.n_positions,
         )
 
     @property
     def tokens_cached(self) -> int:
         """Tokens of cache, of whatever sequences, that fit beside the rest, each in all layers."""
-        free = self.room + self.memory.kv_cache
-        return max(0, math.floor(free / self.kv_bytes_per_token))
+        free = self.room() + self.memory.kv_cache
+        return max(0, free // self.kv_bytes_per_token)
 
     def remedies(self) -> dict[str, Any]:
         """What would make it fit: narrower weights, more of this GPU, one of another."""
@@ -188,12 +183,21 @@ class Plan:
         most = 64 if self.gpu.link_bandwidth else 1
         more = (n for n in (2, 4, 8, 16, 32, 64) if self.gpus < n <= most)
         other = sorted(GPUS.items(), key=lambda item: item[1].memory)
-        smallest = (k for k, gpu in other if replace(self, gpu=gpu, gpus=1).fits)
+        smallest = (name for name, gpu in other if self._would_fit(gpu=gpu, gpus=1))
         return {
-            "weights_dtype": [n for n in narrower if replace(self, weights_dtype=n).fits],
-            "gpus": next((n for n in more if replace(self, gpus=n).fits), None),
+            "weights_dtype": [n for n in narrower if self._would_fit(weights_dtype=n)],
+            "gpus": next((n for n in more if self._would_fit(gpus=n)), None),
             "gpu": next(smallest, None),
         }
+
+    def _would_fit(self, **change: Any) -> bool:
+        """Whether it fits with a change, of which `plan` would make a plan."""
+        changed = replace(self, **change)
+        try:
+            changed.gpu.rate(self.dtype)
+            return changed.fits
+        except InputError:  # no such rate, or fewer tokens than GPUs to share them
+            return False
 
     # Time
 
@@ -267,7 +271,7 @@ def plan(model: str, config: Config, gpu: Accelerator, asked: Options = Options(
     context = min(most, 8192) if asked.context is None else asked.context
     prompt = min(context, PROMPT) if asked.prompt is None else asked.prompt
     for what, value, limit in (
-        ("gpus", asked.gpus, DEVICES),
+        ("gpus", asked.gpus, MOST_DEVICES),
         ("batch", asked.batch, MOST),
         ("context", context, most),
         ("prompt", prompt, context),

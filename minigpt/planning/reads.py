@@ -7,7 +7,7 @@ from typing import Any
 from counting import Counted, observing
 from counting.charge import Charge
 from minigpt.models.config import Config
-from minigpt.planning.forward import Pass, of_each_kind
+from minigpt.planning.forward import Pass, ready_of_kinds
 
 
 @lru_cache(maxsize=256)
@@ -17,7 +17,7 @@ def read_once(config: Config, sizes: Pass) -> int:
     The code of a gpt-oss reads its sinks twice, in a maximum and in what is subtracted from it; a
     kernel reads them once.
     """
-    ledger, run = of_each_kind(config, sizes)
+    ledger, run = ready_of_kinds(config, sizes)
     times = config.times()
     views: dict[int, tuple[Counted, int]] = {}  # by id, so each is held until all have theirs
 

@@ -34,7 +34,7 @@ from minigpt.models.paths import layer, layer_of
 from minigpt.models.routing import fewest
 from minigpt.planning.accelerators import BITS, Accelerator
 from minigpt.planning.devices import SENT, largest, sent_by
-from minigpt.planning.forward import Pass, by_kind, kv_bytes, of_kinds, state_bytes
+from minigpt.planning.forward import Pass, counts_by_kind, forward_of_kinds, kv_bytes, state_bytes
 from minigpt.planning.place import ALL, Place
 from minigpt.planning.reads import read_once
 
@@ -171,7 +171,7 @@ class Roofline:
 
     def _estimate(self, T: int, N: int, B: int, place: Place) -> Estimate:
         G, L = self.gpus, self.config.layers
-        counts = by_kind(self.config, Pass(T, N, B, "last", self.dtype), place)
+        counts = counts_by_kind(self.config, Pass(T, N, B, "last", self.dtype), place)
         ways = ("compressed", *(attend for attend, _ in self._through_latents(N)))
         flops = min(self._flops(T, N, B, attend, [T] * L, place=place) for attend in ways)
         weights = self._held(counts.bytes_read["weights"])
@@ -222,7 +222,7 @@ class Roofline:
         """
         few, alike = self.config.short()
         sizes = Pass(T, N, B, "last", self.dtype, None if attend == "compressed" else attend)
-        parts = of_kinds(self.config, sizes, place).counts.by(layer)
+        parts = forward_of_kinds(self.config, sizes, place).counts.by(layer)
         blocks = [part for path, part in parts.items() if layer_of(path)]
         flops = sum(matmul(part) for path, part in parts.items() if not layer_of(path))
         for (kind, n), times in Counter(zip(alike, positions, strict=True)).items():

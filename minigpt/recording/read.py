@@ -13,6 +13,7 @@ from minigpt.models.architectures import configuration
 from minigpt.models.config import Config
 from minigpt.recording import VERSION
 from minigpt.recording.lines import FIELDS, LONGEST
+from minigpt.storage.files import reason
 from minigpt.storage.reading import parsed, regular
 
 Line = dict[str, Any]
@@ -97,7 +98,7 @@ def read(path: Path) -> Recording:
                     _check(line, kind, f"{path}, line {number}")
                     lines[kind].append(line)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise InputError(f"{path} cannot be read: {reason(error)}") from None
     if not lines["run"]:
         raise InputError(f"{path} is no recording: {_no_recording(1)}")
     if not lines["end"]:

@@ -180,7 +180,7 @@ def check_apart(outputs: Iterable[Path], inputs: Iterable[Path | int]) -> None:
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
-            raise InputError(f"{output} cannot be written: {_why(error)}") from None
+            raise InputError(f"{output} cannot be written: {reason(error)}") from None
         if stat.S_ISREG(status.st_mode):
             existing[status.st_dev, status.st_ino] = output
     for each in inputs if existing else ():
@@ -213,7 +213,7 @@ def lines(path: Path, name: str) -> Iterator[Callable[[bytes], None]]:
         try:
             yield
         except OSError as error:
-            raise InputError(f"cannot write {name}: {_why(error)}") from None
+            raise InputError(f"cannot write {name}: {reason(error)}") from None
 
     with refused():
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
@@ -243,5 +243,6 @@ def lines(path: Path, name: str) -> Iterator[Callable[[bytes], None]]:
         os.close(file)  # a disk of another machine may say only here that it is full
 
 
-def _why(error: OSError | ValueError) -> str:
+def reason(error: OSError | ValueError) -> str:
+    """What an error of the system says, without its number and the name of the file."""
     return getattr(error, "strerror", None) or str(error)

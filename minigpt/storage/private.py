@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from minigpt.notes import note
-from minigpt.storage.files import beside, cache_folder, sweep, written_whole
+from minigpt.storage.files import beside, cache_folder, reason, sweep, written_whole
 
 DIGEST = hashlib.sha256().digest_size
 MOST = 1 << 28  # bytes of a sealed file
@@ -97,7 +97,7 @@ class PrivateFolder:
         except FileNotFoundError:
             return None
         except OSError as error:
-            note(f"{path} is not used, {error.strerror}: it is made anew")
+            note(f"{path} is not used, {reason(error)}: it is made anew")
             return None
         if not hmac.compare_digest(kept[:DIGEST], self._seal(name, kept[DIGEST:])):
             note(f"{path} is not used, it is damaged or not of this user's making: made anew")
@@ -151,7 +151,7 @@ class PrivateFolder:
 def unusable(error: OSError) -> str:
     """What is wrong with a cache, in a line."""
     where = f"{error.filename} cannot be used, " if error.filename else ""
-    return f"{where}{error.strerror or error}"
+    return f"{where}{reason(error)}"
 
 
 def private_file(path: Path) -> BinaryIO:
@@ -174,7 +174,7 @@ def _about(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = REASONS.get(error.errno or 0, error.strerror)
+        why = REASONS.get(error.errno or 0, reason(error))
         raise OSError(error.errno, why, str(path)) from None
 
 

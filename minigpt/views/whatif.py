@@ -80,8 +80,8 @@ minigpt plan MODEL --context CONTEXT --batch BATCH --dtype DTYPE --weights-dtype
 --gpu GPU</pre>
 <p>A step decodes one token of each sequence, which looks at the whole context. A prompt comes
 alone: the context, at most {PROMPT:,} tokens. Attention is fused, and what <code>plan</code>
-assumes is assumed here. It fits for certain, maybe, or not: a runtime takes more or less. What
-several GPUs take, which each run a part, <code>minigpt plan --gpus</code> says.</p>
+assumes is assumed here. It fits, may fit, or does not: a runtime takes more or less. What several
+GPUs take, which each run a part, <code>minigpt plan --gpus</code> says.</p>
 """
 
 

@@ -105,7 +105,7 @@ PLAN = {  # of the figures, in the order in which one takes of another; as `plan
     "available": "here.memory",
     "spare": "datum.available - datum.needed",
     "fits": f"datum.spare >= {max(0, OVERHEAD_RANGE[1] - OVERHEAD)} ? 'yes' : "
-    f"datum.spare + {max(0, OVERHEAD - OVERHEAD_RANGE[0])} >= 0 ? 'maybe' : 'no'",
+    f"datum.spare + {max(0, OVERHEAD - OVERHEAD_RANGE[0])} >= 0 ? 'may fit' : 'no'",
     "weights_moved": "floor(datum.weights_read * held / bits)",
     "products": "n > 1 ? datum.matmul_flops : min(datum.matmul_flops, datum.expanded_matmul_flops)",
     "arithmetic_s": "datum.products / here.rates[dtype]",

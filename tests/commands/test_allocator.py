@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 from checkpoints import SHORT, cache_in, checkpoint, environment, tensors
@@ -44,6 +45,18 @@ def test_what_is_live_in_a_pass_is_what_the_ledger_says(monkeypatch, model, tmp_
         assert f"{allocations.peak:,} bytes at most" in rendered(witnessed.report())
     with allocator.witnessing(lm, None) as nobody:
         assert nobody is None
+
+
+def test_a_run_that_ends_before_its_first_pass_is_reported():
+    with witness("cpu") as allocations, allocator.witnessing(load(), allocations) as witnessed:
+        assert "NumPy's allocator held" in rendered(witnessed.report())
+    moment = SimpleNamespace(
+        categories={"weights": (500, 512)}, pool=2048, used=512, driver=9999, outside=7951
+    )
+    cuda = allocator.Cuda(SimpleNamespace(now=lambda: moment, hidden={}), "a GPU")
+    told = rendered(cuda.report())
+    assert "7,951" in told
+    assert "1,536" in told  # free in the pool
 
 
 LARGE = GPT2Config(8191, 256, 512, 6, 8, eos_token_id=8190)  # 23 M parameters

@@ -76,3 +76,19 @@ def test_a_view_is_never_written_over_the_recording(command, recording):
     before = recording.read_bytes()
     result = command("report", recording, "--to", link)
     assert (result.returncode, recording.read_bytes()) == (2, before)
+
+
+@pytest.mark.parametrize("said", [("no room",), (28, "no room")])
+def test_a_view_that_fails_says_why_whether_or_not_the_error_has_a_number(
+    command, recording, monkeypatch, said
+):
+    """As encoders of pictures do, whose errors are OSErrors without one."""
+
+    def write(*_):
+        raise OSError(*said)
+
+    monkeypatch.setattr("minigpt.views.frames.write", write)
+    result = command("report", recording, "--to", "a.csv")
+    line = "minigpt: a.csv cannot be written: no room\n"
+    assert (result.returncode, result.stderr) == (2, line)
+    assert not list(recording.parent.glob("a.csv*"))

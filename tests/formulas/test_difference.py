@@ -13,7 +13,7 @@ from minigpt.formulas.drawn import draw
 from minigpt.formulas.symbols import sizes
 from minigpt.models.architectures import PRESETS
 from minigpt.models.decoder_config import DecoderConfig
-from minigpt.planning.forward import DTYPES, Pass, by_kind, on_shapes
+from minigpt.planning.forward import DTYPES, Pass, counts_by_kind, on_shapes
 
 LINEAR = "qwen3_next"  # without closed forms
 KINDS = sorted({kind(name) for name in CASES} - {LINEAR})
@@ -22,7 +22,7 @@ KINDS = sorted({kind(name) for name in CASES} - {LINEAR})
 def assert_all_is_told(a, b, of):
     """The terms of each component add up to what its run on numbers says, in A and in B."""
     found = difference(a, b, of)
-    counts = [by_kind(config, of) for config in (a, b)]
+    counts = [counts_by_kind(config, of) for config in (a, b)]
     parts = beside(*counts, roles(a, b))
     for figure, price in FIGURES.items():
         terms = found.terms[figure]

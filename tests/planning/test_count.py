@@ -20,11 +20,13 @@ from minigpt import generate, load
 from minigpt.checkpoint.hub import WEIGHTS
 from minigpt.checkpoint.resolve import NAMES, resolve
 from minigpt.commands.count import document, run
+from minigpt.commands.devices import run as run_devices
 from minigpt.errors import InputError, did_you_mean
 from minigpt.formulas.figures import named
 from minigpt.models.architectures import PRESETS, build
 from minigpt.planning.count import count, rows
-from minigpt.planning.forward import Pass, by_kind, forward, on_shapes
+from minigpt.planning.devices import Split
+from minigpt.planning.forward import Pass, counts_by_kind, forward, on_shapes
 
 PASSES = {"T": st.integers(1, 4), "N": st.integers(0, 4), "B": st.integers(1, 3)}
 CONTRACT = {
@@ -95,9 +97,9 @@ def test_a_layer_of_each_kind_stands_for_all(name, cache, spare, T, N, B):
     each, found = forward(config, sizes), on_shapes(config, sizes)
     assert [*found.counts.items()] == [*each.counts.items()]  # in the order in which they ran
     assert found.peak == each.peak
-    assert repr(found.counts) == repr(by_kind(config, sizes)) == repr(each.counts)
+    assert repr(found.counts) == repr(counts_by_kind(config, sizes)) == repr(each.counts)
     for by in ("component", "op"):
-        whole, few = (list(rows(run, by)) for run in (each.counts, by_kind(config, sizes)))
+        whole, few = (list(rows(run, by)) for run in (each.counts, counts_by_kind(config, sizes)))
         assert [(label, repr(part)) for label, part in whole] == [(k, repr(v)) for k, v in few]
 
 
@@ -116,6 +118,19 @@ def test_experts_are_expected_and_bounded(**sizes):
     assert real.cost["fma"] * 2 == found["matmul_flops"]
     if sizes["T"] * sizes["B"] == 1:
         assert real.bytes_read["weights"] == read[0] == read[1]
+
+
+@pytest.mark.parametrize("cache", [None, "compressed", "expanded"])
+def test_the_cache_is_said_where_there_is_a_choice_with_experts_or_without(cache):
+    lite = PRESETS["deepseek-v2-lite"]
+    dense = lite.but(first_k_dense_replace=lite.layers)
+    with mock.patch.dict(PRESETS, dense=dense):
+        for name in ("deepseek-v2-lite", "dense"):
+            found = document(count(name, Pass(cache=cache)))
+            assert found["cache"] == (cache or "compressed")
+            assert ("experts" in found) == (name != "dense")
+    for name in ("mixtral-8x7b", "gpt2"):
+        assert "cache" not in document(count(name))
 
 
 @given(**PASSES)
@@ -217,3 +232,6 @@ def test_wrong_input_is_said_in_a_line(wrong, said):
     model, by = wrong.pop("model", "gpt2"), wrong.pop("by", None)
     with pytest.raises(InputError, match=f"^{said}[^\n]*$"):
         run(model, Pass(**wrong), by)
+    if by is None:
+        with pytest.raises(InputError, match=f"^{said}[^\n]*$"):
+            run_devices(model, Pass(**wrong), Split(1, 2))

@@ -8,7 +8,8 @@ import pytest
 
 from minigpt.commands.gpus import run
 from minigpt.errors import InputError
-from minigpt.planning.hardware import GPUS, find, memory_here, read, this_cpu
+from minigpt.planning.accelerators import Accelerator
+from minigpt.planning.hardware import GPUS, _cache, find, memory_here, read, this_cpu
 
 # cores, boost clock in GHz, width of the memory bus in bits, Gbit a second on each of its lines
 CHIPS = {
@@ -102,34 +103,101 @@ def test_a_container_has_no_more_memory_than_its_limit(tmp_path, name, limit, co
     assert ("container" in source) is counts
 
 
-@pytest.mark.parametrize("suffix", ["json", "toml"])
+SUFFIXES = pytest.mark.parametrize("suffix", ["json", "toml"])
+
+
+def written(path, values):
+    """A file that describes hardware; whole numbers are hexadecimal in TOML, of any length."""
+    if path.suffix == ".json":
+        path.write_text(json.dumps(values))
+        return path
+    *plain, (_, rates) = sorted(values.items(), key=lambda item: isinstance(item[1], dict))
+    lines = [f"{name} = {toml(value)}" for name, value in plain]
+    lines += ["[flops]", *(f"{json.dumps(kind)} = {rate}" for kind, rate in rates.items())]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def toml(value):
+    return hex(value) if type(value) is int and value >= 0 else json.dumps(value)
+
+
+@SUFFIXES
 def test_a_file_describes_one_more(suffix, tmp_path):
-    path = tmp_path / f"own.{suffix}"
-    toml = 'name = "own"\nmemory = 8589934592\nbandwidth = 1e11\n[flops]\n"float16/float32" = 1e13'
-    path.write_text(json.dumps(OWN) if suffix == "json" else toml)
+    path = written(tmp_path / f"own.{suffix}", OWN)
     made = find("own", path)
     assert made == find(str(path)) == read(path)
     assert (made.memory, made.bandwidth, made.rate("float16")) == (2**33, 1e11, 1e13)
 
 
+@SUFFIXES
+@pytest.mark.parametrize("name", GPUS)
+def test_what_the_command_prints_describes_the_same(suffix, name, tmp_path):
+    """A GPU without a link too, whose bandwidth is 0."""
+    path = written(tmp_path / f"own.{suffix}", GPUS[name]._asdict())
+    assert read(path) == GPUS[name]
+    cpu = GPUS[name]._replace(name="CPU", link_bandwidth=0.0, measured=True)
+    assert read(written(path, cpu._asdict())) == cpu
+
+
+def test_one_of_two_descriptions_would_do_nothing(tmp_path):
+    one, other = (written(tmp_path / f"{x}.json", OWN | {"name": x}) for x in ("one", "other"))
+    for name in (str(one), "t4", "cpu"):
+        with pytest.raises(InputError, match=f"^{other} would do nothing beside the GPU {name}:"):
+            find(name, other)
+    assert find("one", one) == read(one)
+    with pytest.raises(InputError, match=r"unknown GPU 'one': .*, other, cpu, or"):
+        find("one", other)
+
+
+@pytest.mark.parametrize("size", ["32K", "8M\n", "1G", "4096", "", "none", None])
+def test_a_cache_counts_where_the_system_tells_its_size(size, tmp_path):
+    """Two processors share the first cache; of the third the system says nothing else."""
+    told = {"32K": 32 * 2**10, "8M\n": 8 * 2**20, "1G": 2**30, "4096": 4096}.get(size, 0)
+    for cpu, shared, its in ((0, "0-1", "16K"), (1, "0-1", "16K"), (2, "2", size)):
+        for index, content in ((2, "1K"), (3, its)):
+            folder = tmp_path / f"cpu{cpu}" / "cache" / f"index{index}"
+            folder.mkdir(parents=True)
+            (folder / "shared_cpu_list").write_text(shared)
+            if content is not None:
+                (folder / "size").write_text(content)
+    assert _cache({0, 1, 2, 3}, tmp_path) == 16 * 2**10 + told
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"flops": 3}, "flops must be rates"),
-        ({"flops": {"float16/float32": -1}}, "must be a number"),
+        ({"flops": 3}, "flops is 3; it must be rates"),
+        (
+            {"flops": {"float16/float32": -1}},
+            "the rate of 'float16/float32' is -1; it must be a number",
+        ),
+        ({"link_bandwidth": -1}, "link_bandwidth is -1"),
+        ({"link_bandwidth": 1e-300}, "link_bandwidth is 1e-300"),
+        ({"link_bandwidth": False}, "link_bandwidth is False"),
         ({"bandwidth": None}, "bandwidth is None"),
         ({"memory": "12GB"}, "memory is '12GB'"),
         ({"nominal_memory": -1}, "nominal_memory is -1"),
         ({"cache": 1.5}, "cache is 1.5"),
         ({"measured": 1}, "measured is 1"),
         ({"name": 7}, "name is 7"),
-        ({"colour": "green"}, "colour is no field"),
+        ({"colour": "green"}, "'colour' is no field"),
+        ({f"{9 * 'colour'}{n}": "green" for n in range(99)}, "is no field"),
     ],
 )
 def test_a_file_that_describes_none_is_refused(change, said, tmp_path):
-    path = tmp_path / "own.json"
-    path.write_text(json.dumps({**OWN, **change}))
-    with pytest.raises(InputError, match=said):
+    path = written(tmp_path / "own.json", {**OWN, **change})
+    with pytest.raises(InputError, match=f"^{path}: .*{said}[^\n]*$"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", [*Accelerator._fields, "colour"])
+def test_a_number_of_5000_digits_is_refused_in_a_line(name, tmp_path):
+    path = written(tmp_path / "own.toml", OWN)
+    lines = [line for line in path.read_text().splitlines() if not line.startswith(f"{name} =")]
+    lines = lines[: lines.index("[flops]")] if name == "flops" else lines
+    path.write_text("\n".join([f"{name} = 0x{5000 * 'f'}", *lines]))
+    with pytest.raises(InputError, match=rf"^{path}: .{{,200}}$"):
         read(path)
 
 

@@ -15,7 +15,7 @@ from minigpt.models.values import CHECKS, MANY
 from minigpt.planning.accelerators import GPUS
 from minigpt.planning.activations import as_written
 from minigpt.planning.count import count
-from minigpt.planning.forward import MOST, Pass, by_kind
+from minigpt.planning.forward import MOST, Pass, counts_by_kind
 from minigpt.planning.plan import plan
 from minigpt.planning.search import most_with_room
 
@@ -105,5 +105,5 @@ def test_a_batch_of_experts_takes_no_array_of_its_pairs():
 def test_layers_that_are_alike_are_run_once(name):
     few, many = (read(name, values(name) | {"num_hidden_layers": n}) for n in (7, MANY))
     assert few.short()[0] == many.short()[0]
-    assert by_kind(few).keys() == by_kind(many).keys()
+    assert counts_by_kind(few).keys() == counts_by_kind(many).keys()
     assert answer(many)[1] < 4000

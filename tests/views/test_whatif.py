@@ -80,7 +80,7 @@ def test_a_model_whose_figures_no_page_shows_exactly_is_left_out_and_named():
 
 CORNERS = {  # what draws seldom meet: parts that are no whole bytes, what may fit
     "yes": {"weights": "int4"},
-    "maybe": {"model": "gpt2-xl", "gpu": "rtx-4060", "batch": 13},
+    "may fit": {"model": "gpt2-xl", "gpu": "rtx-4060", "batch": 13},
     "no": {"model": "llama-3.1-8b", "gpu": "t4", "dtype": "float16"},
 }
 
