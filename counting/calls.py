@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from counting.cost import Shape, Uncounted
-from counting.costs import IN_REAL_NUMBERS, REGISTERED
+from counting.costs import IN_REAL_NUMBERS, INSIDE, REGISTERED
 
 
 def full_name(function: Any) -> str:
@@ -21,9 +21,11 @@ def full_name(function: Any) -> str:
 
 
 def row_name(function: Any) -> str:
-    """The name of a function in a ledger's rows: `matmul`, `add.reduce`."""
+    """The name of a function in a ledger's rows, as NumPy's users know it: `add.reduce`."""
     if function in REGISTERED:
         return REGISTERED[function].row
+    if function in INSIDE:
+        return function.__name__.partition("_")[0].rstrip("1")
     ufunc = getattr(function, "__self__", None)
     before = f"{ufunc.__name__}." if isinstance(ufunc, np.ufunc) else ""
     return f"{before}{function.__name__}"

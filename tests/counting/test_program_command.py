@@ -149,6 +149,11 @@ def test_what_is_refused_names_the_line_of_the_program(folder):
     assert rows(report)["greater"][0] == "1"
 
 
+def test_a_program_without_arrays_has_no_table(folder):
+    done = python("-m", "counting", "program.py", cwd=folder(program="print(3)\n"))
+    assert (done.stdout, done.stderr, done.returncode) == ("3\n", "nothing was counted\n", 0)
+
+
 def test_a_program_with_a_fault_of_syntax_does_not_start(folder):
     here = folder(program="x = (\n")
     plain, done = (python(*m, "program.py", cwd=here) for m in ([], ["-m", "counting"]))
@@ -211,6 +216,7 @@ def test_masked_arrays_are_refused(folder):
     assert status == 1
     assert said.endswith(
         "Uncounted: np.ma.array is not counted: multiply by a mask, or index with one\n"
+        "nothing was counted\n"
     )
 
 
