@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from counting.cost import Shape, Uncounted
+from counting.cost import OUT, Shape, Uncounted
 from counting.costs import IN_REAL_NUMBERS, INSIDE, REGISTERED
 
 
@@ -221,7 +221,7 @@ def spelled(
             normal[option] = None if value is None else NORMAL.get(option, _same)(value)
         elif value is not None:
             known = f" with {', '.join(call.counted)}" if call.counted else ""
-            raise Uncounted(f"{name} is counted{known}, not with {option}: use x.data")
+            raise Uncounted(f"{name} is counted{known}, not with {option}: {OUT}")
     if normal.get("weights") is not None:
         operands = (*operands, normal.pop("weights"))
     return operands, normal
@@ -253,14 +253,12 @@ def plain(function: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         options = {name: x for name, x in options.items() if name != "axis"}
     for name in options.keys() - {*counted, *_IDLE}:
         known = ", ".join(counted)
-        raise Uncounted(
-            f"{full_name(function)} is counted with {known}, not with {name}: use x.data"
-        )
+        raise Uncounted(f"{full_name(function)} is counted with {known}, not with {name}: {OUT}")
     said = {n: x for n, x in options.items() if x is not None or n in ("axis", "initial")}
     given = {name: said[name] for name in counted if name in said}
     if type(out := given.get("out")) is tuple:
         if len(out) != 1:
-            raise Uncounted(f"{full_name(function)} is counted with one output: use x.data")
+            raise Uncounted(f"{full_name(function)} is counted with one output: {OUT}")
         given["out"] = out[0]
     normal = {**NORMAL, "axes": _pairs}
     return {name: x if x is None else normal.get(name, _same)(x) for name, x in given.items()}
