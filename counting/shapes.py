@@ -161,7 +161,7 @@ class ShapeArray(NDArrayOperatorsMixin):
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if function not in SHAPES:
-            raise TypeError(f"{full_name(function)} of shapes alone is not known")
+            raise TypeError(f"{full_name(function)} of shapes alone is not known: give it data")
         operands, options = spelled(function, args, kwargs)
         return SHAPES[function](*operands, **options)
 
