@@ -13,7 +13,7 @@ import numpy as np
 from counting.calls import full_name
 from counting.charge import Spec
 from counting.cost import COMPLEX, Cost, Shape, Uncounted, executed, size
-from counting.costs import IN_REAL_NUMBERS, OTHERWISE, REAL, how_known, rule_of
+from counting.costs import IN_REAL_NUMBERS, OTHERWISE, REAL, REGISTERED, how_known, rule_of
 from counting.dtypes import arithmetic
 from counting.form import is_at
 from counting.indexing import selected
@@ -56,6 +56,7 @@ def what_is_made(
 
 def amounts(
     function: Any,
+    operands: Sequence[Any],
     specs: list[Spec],
     numbers: list[np.dtype],
     made: Made,
@@ -70,6 +71,8 @@ def amounts(
     elif function in (np.ones_like, np.empty_like):
         reads.clear()
     shapes, written = [made.shape, *(spec.shape for spec in specs)], made.nbytes
+    if function in REGISTERED:  # a person's rule is told of numbers too
+        shapes[1:] = (getattr(x, "shape", ()) for x in operands)
     mask, initial = options.get("where", True), options.get("initial")
     if mask is not True:
         chosen, shapes = _where(function, bare(mask), shapes, options.get("axis"))

@@ -10,7 +10,7 @@ from counting import show
 from counting.calls import plain, spelled
 from counting.charge import Charge, Spec
 from counting.composite import composite
-from counting.cost import Shape, Uncounted
+from counting.cost import OUT, Shape, Uncounted
 from counting.costs import COSTS, REAL
 from counting.dtypes import admitted
 from counting.elements import Elements
@@ -110,7 +110,7 @@ class Counted(Guarded, Elements, Reshaping, Methods, Operators):
         try:
             given = plain(function, options) if options else options
             if method == "at" and type(inputs[1]) is tuple and holds(inputs[1]):
-                raise Uncounted("ufunc.at is counted of one array of places: use x.data")
+                raise Uncounted(f"ufunc.at is counted of one array of places: {OUT}")
             lists = (list,) if method == "at" else (list, tuple)
             inputs = tuple(np.asarray(x) if type(x) in lists else x for x in inputs)
         except Uncounted:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from counting.cost import Shape, Uncounted
-from counting.costs import IN_REAL_NUMBERS, REGISTERED
+from counting.cost import OUT, Shape, Uncounted
+from counting.costs import IN_REAL_NUMBERS, INSIDE, REGISTERED
 
 
 def full_name(function: Any) -> str:
@@ -21,9 +21,11 @@ def full_name(function: Any) -> str:
 
 
 def row_name(function: Any) -> str:
-    """The name of a function in a ledger's rows: `matmul`, `add.reduce`."""
+    """The name of a function in a ledger's rows, as NumPy's users know it: `add.reduce`."""
     if function in REGISTERED:
         return REGISTERED[function].row
+    if function in INSIDE:
+        return function.__name__.partition("_")[0].rstrip("1")
     ufunc = getattr(function, "__self__", None)
     before = f"{ufunc.__name__}." if isinstance(ufunc, np.ufunc) else ""
     return f"{before}{function.__name__}"
@@ -219,7 +221,7 @@ def spelled(
             normal[option] = None if value is None else NORMAL.get(option, _same)(value)
         elif value is not None:
             known = f" with {', '.join(call.counted)}" if call.counted else ""
-            raise Uncounted(f"{name} is counted{known}, not with {option}: use x.data")
+            raise Uncounted(f"{name} is counted{known}, not with {option}: {OUT}")
     if normal.get("weights") is not None:
         operands = (*operands, normal.pop("weights"))
     return operands, normal
@@ -251,14 +253,12 @@ def plain(function: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         options = {name: x for name, x in options.items() if name != "axis"}
     for name in options.keys() - {*counted, *_IDLE}:
         known = ", ".join(counted)
-        raise Uncounted(
-            f"{full_name(function)} is counted with {known}, not with {name}: use x.data"
-        )
+        raise Uncounted(f"{full_name(function)} is counted with {known}, not with {name}: {OUT}")
     said = {n: x for n, x in options.items() if x is not None or n in ("axis", "initial")}
     given = {name: said[name] for name in counted if name in said}
     if type(out := given.get("out")) is tuple:
         if len(out) != 1:
-            raise Uncounted(f"{full_name(function)} is counted with one output: use x.data")
+            raise Uncounted(f"{full_name(function)} is counted with one output: {OUT}")
         given["out"] = out[0]
     normal = {**NORMAL, "axes": _pairs}
     return {name: x if x is None else normal.get(name, _same)(x) for name, x in given.items()}

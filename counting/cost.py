@@ -13,6 +13,10 @@ _KNOWN = frozenset((*KINDS, *OUTSIDE))
 Shape = tuple[Any, ...]  # each dimension an int or a SymPy expression
 
 
+# The end of an error: a way out that works in a program as by hand.
+OUT = "run it in `with counting.uncounted():`"
+
+
 class Uncounted(TypeError):
     """An operation that the table of costs does not know, or one that would leave the count."""
 

@@ -151,6 +151,9 @@ COSTS: dict[Callable[..., Any], Rule] = {
     count_nonzero: rules.truths_counted,
 }
 
+# What NumPy keeps to itself, each called by its public name with something behind: `rfft_n_even`.
+INSIDE = frozenset((*_rows(inside.LINALG, _LINALG), *_rows(inside.FOURIER, _FOURIER)))
+
 # Functions with a row of a person's own, see `register`: what has its rule and its row's name.
 REGISTERED: dict[Any, Any] = {}
 

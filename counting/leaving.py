@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from counting.cost import Uncounted
+from counting.cost import OUT, Uncounted
 from counting.names import making
+from counting.shapes import ShapeArray
 
 # Whether arrays may leave the count here, see `stepping.operation.uncounted`.
 leaving: ContextVar[bool] = ContextVar("leaving", default=False)
@@ -68,6 +69,7 @@ class Guarded:
 
     def item(self, *place: Any) -> Any:
         """A number of Python's, where `float(x)` is allowed."""
+        self._have_values()
         if leaving.get():
             return leave(lambda x: x.item(*place), self)
         if making.get() is None:
@@ -114,23 +116,33 @@ class Guarded:
             (value,) = value
         return value
 
+    def _have_values(self) -> None:
+        """Raises TypeError of an array on shapes, which has none, not even out of the count."""
+        if type(self.data) is ShapeArray:
+            self.data.tolist()
+
     def _as_number(self, function: Callable[..., Any], *options: Any) -> Any:
+        self._have_values()
         if leaving.get():
             return leave(function, self, *options)
         if making.get() is not None:  # code that `counted` runs, or NumPy's: a copy leaves
             return function(self._number(), *options)
         if function is bool:
-            raise Uncounted(
-                "the truth of a number is not counted: compare it, x > 0, or use x.data"
-            )
+            raise Uncounted(f"the truth of a number is not counted: compare it, x > 0, or {OUT}")
         raise Uncounted("a counted array is no Python number: take x.tolist(), a counted copy")
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        self._have_values()
         if leaving.get():
             return leave(np.asarray, self, *args, **kwargs)
         if making.get() is not None and isinstance(self.data, np.generic):  # as `float(x)` does
             return np.array(self.tolist(), self.dtype).astype(*args[:1] or (self.dtype,))
-        raise Uncounted("np.asarray would take a counted array out of the count: write x.data")
+        if making.get() is None:
+            raise Uncounted("np.asarray would take a counted array out of the count: write x.data")
+        raise Uncounted(
+            "code in C or of a library takes a counted array for a plain one: call what "
+            f"counting.register makes of its function, or {OUT}"
+        )
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if leaving.get():
@@ -153,7 +165,8 @@ class _Refused:
         name = self.name
         if leaving.get():
             return leave(getattr, x, name)
-        raise AttributeError(f"counted arrays have no {name}: out of the count it is x.data.{name}")
+        out = OUT if making.get() is not None else f"out of the count it is x.data.{name}"
+        raise AttributeError(f"counted arrays have no {name}: {out}")
 
 
 _INTERFACES = ("__array_interface__", "__array_struct__", "__dlpack__", "__dlpack_device__")

@@ -8,7 +8,8 @@ import numpy as np
 
 from counting import inside
 from counting.charge import Spec
-from counting.cost import Uncounted
+from counting.cost import OUT, Uncounted
+from counting.leaving import leave, leaving
 from counting.names import SUBSTITUTES, made_in
 from counting.primitives import choose
 from counting.twins import numpys
@@ -90,10 +91,14 @@ class Methods:
         if len(choices) == 1:
             (choices,) = choices
         if out is not None:
-            raise Uncounted("choose is counted without out: use x.data")
+            if leaving.get():
+                return leave(np.ndarray.choose, self, choices, out=out, mode=mode)
+            raise Uncounted(f"choose is counted without out: {OUT}")
         return self._call(choose, *choices, mode=mode)
 
     def put(self: Any, places: Any, values: Any, mode: str = "raise") -> None:
         if mode != "raise":
-            raise Uncounted("put is counted of places that are there, not with mode: use x.data")
+            if leaving.get():
+                return leave(np.ndarray.put, self, places, values, mode)
+            raise Uncounted(f"put is counted of places that are there, not with mode: {OUT}")
         self.flat[places] = values

@@ -89,7 +89,8 @@ def report(found: Any) -> str:
         figures = map(Bar, _figures(part), of)
         rows.append([path, operation, part.total("calls"), *figures, known_by(operation)])
     columns = ("path", "operation", "calls", "FLOP", "bytes read", "bytes written", "known by")
-    made = table(columns, rows) + "".join(map(text, found.notes()))
+    made = table(columns, rows) if counts else text("nothing was counted")
+    made += "".join(map(text, found.notes()))
     if found.live and any(n != 0 for n in found.peak.values()):
         held = [[name, found.live[name], n] for name, n in found.peak.items() if n != 0]
         made += table(("memory", "live", "peak"), held)

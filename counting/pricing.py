@@ -11,7 +11,7 @@ from counting.amounts import Amounts, amounts, what_is_made
 from counting.calls import JOINS, full_name, joined, row_name
 from counting.charge import Charge, Spec
 from counting.composite import composite
-from counting.cost import Uncounted
+from counting.cost import OUT, Uncounted
 from counting.costs import IN_REAL_NUMBERS, rule_of
 from counting.form import IN_PLACE, describe, is_at, is_packed
 from counting.known import known_by
@@ -23,13 +23,15 @@ from counting.scope import at
 from counting.scope import category as in_category
 from counting.shapes import SHAPES, ShapeArray
 from counting.textbook import runner
+from counting.twins import NOT_RUN
 
 CACHED = 50_000  # prices that a ledger keeps; shapes that grow with every token would pile up
 
 
 def no_row(function: Any) -> Uncounted:
-    name = full_name(function)
-    return Uncounted(f"{name} has no row in counting/costs.py: add one, or use x.data")
+    can = not (isinstance(getattr(function, "__self__", None), np.ufunc) or function in NOT_RUN)
+    way = "counting.register gives it one, or " if can else ""
+    return Uncounted(f"{full_name(function)} has no row in the table of costs: {way}{OUT}")
 
 
 def price(
@@ -65,7 +67,7 @@ def price(
             numbers.append(np.dtype(type(x)))
     out = options.get("out", operands[0] if function in IN_PLACE or is_at(function) else None)
     if out is not None and type(out) is not counted:
-        raise Uncounted("a plain array takes no counted values: count it too, or copy x.data")
+        raise Uncounted(f"a plain array takes no counted values: count it too, or {OUT}")
     run, code = _runner(function, bare, counted)
     chosen = None
     if function is setitem or is_at(function):  # before they are written, maybe over the index
@@ -89,7 +91,7 @@ def price(
         name = full_name(function)  # no row of NumPy's
     if code is None:
         made = chosen or what_is_made(function, bare, out, result, others)
-        columns = _by_column(ledger, amounts(function, known, numbers, made, options))
+        columns = _by_column(ledger, amounts(function, bare, known, numbers, made, options))
         return Charge(name, (("", name, columns),), columns, result, run, (), others), data
     scratch = Ledger(ledger.memory)
     shapes = list(_on_shapes(known, bare, scratch, counted))

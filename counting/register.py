@@ -16,9 +16,10 @@ from counting.cost import Cost, Shape, Uncounted
 from counting.costs import COSTS, REGISTERED, rule_of
 from counting.known import BY_NAME
 from counting.leaving import leave, leaving
-from counting.names import SUBSTITUTES, making
+from counting.names import SUBSTITUTES, made_in, making
+from counting.program import plain
 from counting.shapes import ShapeArray
-from counting.twins import code_of
+from counting.twins import Asking, code_of
 
 
 def register(
@@ -38,7 +39,8 @@ def register(
     Args:
         function: a ufunc without a row, or a function of arrays that gives new ones.
         rule: `rule(out, *operands, **options)`, of the shape of the (first) result, of those of
-            the arrays it is called with, and of the other arguments that it is given, by name.
+            the arrays it is called with, () of a number, and of the other arguments that it is
+            given, by name.
         example: its arguments, or the only one: all is tried out on them at once, and the
             parameters that are arrays there are its operands.
         shape: `shape(*operands, **options)`, the shape of the result, or a list of those of
@@ -53,16 +55,19 @@ def register(
             is wrong there.
         TypeError: the rule gives no `Cost`.
     """
+    if isinstance(function, Asking):  # one of NumPy's, as a program names it
+        function = function.function
     known = REGISTERED.get(function)
     if known is not None:
-        if not (_same(known.rule, rule) and _same(known.shape, shape)):
+        if not (_same(known.given, rule) and _same(known.shape, shape)):
             raise ValueError(f"{known.row} is registered already, with another rule")
         return known.called
     numpys = isinstance(function, composite) or code_of(function) is not None
     if numpys or function in COSTS or rule_of(function) is not None:
         raise ValueError(f"{full_name(function)} is counted already: its row stays what it is")
     made = Registered(function, rule, shape)
-    made.try_out(example if isinstance(example, tuple) else (example,))
+    with made_in(None):  # a program's arrays count: those of an example do not
+        made.try_out(plain(example if isinstance(example, tuple) else (example,)))
     REGISTERED[function] = made
     return made.called
 
@@ -72,6 +77,7 @@ class Registered:
 
     Attributes:
         row: its name in the ledger's rows.
+        given: the rule, as it was given.
         called: what a person calls: this, or a ufunc.
         operands: the parameters that are arrays.
     """
@@ -81,7 +87,7 @@ class Registered:
 
     def __init__(self, function: Any, rule: Callable[..., Cost], shape: Any) -> None:
         update_wrapper(self, function)
-        self.function, self.rule, self.shape = function, rule, shape
+        self.function, self.given, self.shape = function, rule, shape
         self.row = _row(function)
         self.called = function if isinstance(function, np.ufunc) else self
         self._example: tuple[Any, ...] = ()
@@ -152,12 +158,7 @@ class Registered:
         if any(np.may_share_memory(x, y) for x in results for y in operands):
             raise ValueError(f"{row} gives a view of its operand, which it does not make: copy it")
         shapes = [x.shape for x in operands]
-        try:
-            cost = self.rule(results[0].shape, *shapes, **options)
-        except Exception as error:
-            said = ", ".join(map(str, (results[0].shape, *shapes)))
-            raise ValueError(f"the rule of {row} does not run on {said}: {error}") from error
-        self.checked(cost)
+        self.rule(results[0].shape, *shapes, **options)
         if self.shape is not None:
             found = _shapes(self.shape(*shapes, **options))
             if found != [x.shape for x in results]:
@@ -167,12 +168,19 @@ class Registered:
                 )
         self._example = example
 
-    def checked(self, cost: Any) -> Cost:
-        """What the rule gave, if it is a cost.
+    def rule(self, out: Shape, *operands: Shape, **options: Any) -> Cost:
+        """What the rule gives, if it is a cost.
 
         Raises:
-            TypeError: it is none, or has a count that is no whole number.
+            ValueError: it does not run.
+            TypeError: it gives no cost, or one with a count that is no whole number.
         """
+        try:
+            cost: Any = self.given(out, *operands, **options)
+        except Exception as error:
+            known = (*map(str, (out, *operands)), *(f"{k}={x!r}" for k, x in options.items()))
+            said = f"does not run on {', '.join(known)}: {error}"
+            raise ValueError(f"the rule of {self.row} {said}") from error
         if not isinstance(cost, Cost):
             raise TypeError(f"the rule of {self.row} gives a {type(cost).__name__}, no Cost")
         for kind, n in cost.items():
@@ -214,7 +222,7 @@ class Call:
         self.__name__ = registered.row
 
     def rule(self, out: Shape, *operands: Shape) -> Cost:
-        return self.registered.checked(self.registered.rule(out, *operands, **self.options))
+        return self.registered.rule(out, *operands, **self.options)
 
     def __call__(self, *bare: Any) -> Any:
         if any(type(x) is ShapeArray for x in bare):

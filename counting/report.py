@@ -77,8 +77,9 @@ class Report:
         from counting import table
 
         notes = [*self.notes()]
-        parts: list[Any] = [self._operations(), *([""] if notes else []), *notes]
-        if self.live is not None and self.peak is not None:
+        counted = self._operations() if self.counts else "nothing was counted"
+        parts: list[Any] = [counted, *([""] if notes else []), *notes]
+        if self.live and self.peak and (self.counts or any(self.peak.values())):
             parts += ["", table.memory(self.counts, self.live, self.peak)]
         text = StringIO()
         console = Console(file=text, width=10_000, markup=False, emoji=False, highlight=False)

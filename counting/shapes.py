@@ -135,7 +135,7 @@ class ShapeArray(NDArrayOperatorsMixin):
         )
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
-        raise TypeError(f"{self} has no data")
+        self.tolist()
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if any(isinstance(x, list | tuple) for x in inputs):
@@ -161,8 +161,7 @@ class ShapeArray(NDArrayOperatorsMixin):
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if function not in SHAPES:
-            where = "counting/shape_functions.py"
-            raise TypeError(f"{full_name(function)} has no shape rule in {where}")
+            raise TypeError(f"{full_name(function)} of shapes alone is not known: give it data")
         operands, options = spelled(function, args, kwargs)
         return SHAPES[function](*operands, **options)
 
@@ -212,7 +211,7 @@ class ShapeArray(NDArrayOperatorsMixin):
         return ShapeArray(tuple(self.shape[i] for i in order), self.dtype, layout)
 
     def tolist(self) -> Any:
-        raise TypeError(f"{self} has no data")
+        raise TypeError(f"the program asks for values of {self}, which has no data")
 
     def copy(self, order: str = "C") -> "ShapeArray":
         return ShapeArray(self.shape, self.dtype, ordered(self, order))

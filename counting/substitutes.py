@@ -7,7 +7,7 @@ import numpy as np
 
 from counting import inside, primitives
 from counting.array import Counted, apply, view
-from counting.cost import Uncounted, size
+from counting.cost import OUT, Uncounted, size
 from counting.creation import asarray, ledger_here, made, number
 from counting.leaving import leave
 from counting.names import SUBSTITUTES
@@ -123,7 +123,7 @@ def _broadcast_to(array: Any, shape: Any, subok: bool = False, readonly: bool = 
 
 def _einsum(*operands: Any, **options: Any) -> Any:
     if options.pop("out", None) is not None or {*options} - {"order", "casting"}:
-        raise Uncounted("np.einsum is counted without out and dtype: use x.data")
+        raise Uncounted(f"np.einsum is counted without out and dtype: {OUT}")
     terms, made, arrays = numpys(inside.parse_einsum_input)(operands)
     if len(arrays) == 1 and {*made} == {*terms}:  # NumPy gives a view: a diagonal, a transpose
         return view(arrays[0], np.einsum(f"{terms}->{made}", arrays[0].data))

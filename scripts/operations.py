@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from counting.calls import row_name
 from counting.costs import COSTS, REGISTERED, how_known
 from counting.rules import Rule
 
@@ -35,7 +34,7 @@ and `logic`, and complex ones take what the textbook does with their parts.
 
 def spelled(function: Callable[..., Any]) -> str:
     """A function as one writes it."""
-    name = row_name(function)
+    name = function.__name__
     if getattr(np.ndarray, name, None) is function:
         return f"`x.{name}`"
     return f"`{name}`"

@@ -109,6 +109,8 @@ class Commands(Stepper, pdb.Pdb):
 
         Bytes by category: read and written since the start, alive now, and at most.
         """
+        if arg:
+            return self.error("mem takes no argument: ledger PATH tells the bytes of a part")
         counts = self.known()
         if counts is not None and self.ledger:
             self.print(table.memory(counts, self.ledger.live_bytes, self.ledger.peak_bytes))
@@ -118,6 +120,8 @@ class Commands(Stepper, pdb.Pdb):
 
         What was counted since it stopped before, at this line, and at this path.
         """
+        if arg:
+            return self.error("cost takes no argument: ledger PATH tells what a part has cost")
         if self.known() is None or self.stretch is None:
             return
         counts, code, number = self.since_mark, self.here.f_code, self.here.f_lineno
@@ -133,6 +137,8 @@ class Commands(Stepper, pdb.Pdb):
 
         What the processor executes of this operation, run again, beside its charge.
         """
+        if arg:
+            return self.error("executed takes no argument: it is of the operation that has run")
         if self.operation is None:
             return self.error("this is no operation: op runs to the next one")
         try:

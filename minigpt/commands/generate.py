@@ -20,7 +20,7 @@ from minigpt.commands.generated import Generated, document, tell
 from minigpt.commands.log import STDOUT, open_lines
 from minigpt.commands.options import ModelOptions
 from minigpt.commands.signals import finishing
-from minigpt.commands.terminal import LiveText, can_show, console, has_room, progress
+from minigpt.commands.terminal import FEWEST, LiveText, can_show, console, has_room, progress
 from minigpt.commands.times import Times
 from minigpt.errors import InputError, without_effect
 from minigpt.inference.device import witness
@@ -190,9 +190,14 @@ def _stream(
             the end.
         most: tokens that may come.
     """
+    full_screen = output.live and can_show() and has_room()
+    if output.text and output.live and not full_screen:
+        columns, rows = FEWEST
+        needed = f"a terminal that is not dumb, of {columns} columns and {rows} rows"
+        print(f"--live needs {needed}: the text comes without it", file=sys.stderr)
     if not output.text:
         yield lambda step: None
-    elif output.live and can_show() and has_room():
+    elif full_screen:
         from minigpt.commands.live import live  # its panels take time to import
 
         with live(texts, most, config) as show:

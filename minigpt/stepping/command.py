@@ -5,6 +5,7 @@ import traceback
 
 from counting import observing, uncounted
 from counting.stepping.frames import ledger_of
+from minigpt.commands.terminal import can_show
 from minigpt.errors import InputError
 from minigpt.harmless import one_line
 from minigpt.inference.generate import continuation
@@ -61,8 +62,8 @@ def show(job: Job) -> int:
         if not f"{error.name}.".startswith("textual."):
             raise
         raise InputError("--tui needs textual: pip install -e '.[tui]' in the clone") from None
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise InputError("--tui needs a terminal: leave it out for a prompt")
+    if not (sys.stdin.isatty() and can_show()):
+        raise InputError("--tui needs a terminal that is not dumb: leave it out for a prompt")
     asked, job = job.sampling, job._replace(sampling=job.sampling.seeded())
     engine = Engine(job)
     try:

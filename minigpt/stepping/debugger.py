@@ -52,7 +52,8 @@ class Debugger(ModelStepper, debugger.Debugger):
         Run to the first line of the next layer.
         """
         if arg:
-            return self.error(f"layer takes no argument: at PATH runs to {arg!r}")
+            next_one = "it runs to the next; at h.3 runs to one by its path"
+            return self.error(f"layer takes no argument: {next_one}")
         return self.go(self.run_to_layer)
 
     def do_token(self, arg: str) -> Any:
@@ -197,7 +198,7 @@ class Debugger(ModelStepper, debugger.Debugger):
         """
         super().do_cost(arg)
         counts, path = self.since_mark, self.looked_at()
-        if counts is None:
+        if arg or counts is None:
             return
         layer = layer_of(path)
         if layer not in (None, path):

@@ -13,6 +13,7 @@ from counting import Counted
 from counting.charge import Charge
 from counting.observers import preceding
 from counting.scope import at
+from minigpt.checks import NAME, a, checked, function
 from minigpt.errors import InputError
 from minigpt.inference.load import LanguageModel
 from minigpt.planning.forward import Pass
@@ -45,12 +46,15 @@ def intervene(lm: LanguageModel, functions: Mapping[str, Function]) -> Iterator[
             is given what the one before it gave.
 
     Raises:
-        InputError: a glob matches no path that gives a value; in a pass, a function gives
-            something else than an array of that shape and dtype.
+        InputError: an argument cannot be used, or a glob matches no path that gives a value; in a
+            pass, a function gives something else than an array of that shape and dtype.
     """
+    checked("lm", lm, a("what load gives", LanguageModel))
+    checked("functions", functions, a("a dict of functions by path", Mapping))
     known = giving(lm.model)
-    for glob in functions:
-        check_path(lm, glob, known)
+    for glob, value in functions.items():
+        check_path(lm, checked("a path in functions", glob, NAME), known)
+        checked(f"functions[{glob!r}]", value, function)
     with preceding(lm.ledger, _Intervention(lm, functions)):
         yield
 
@@ -83,21 +87,21 @@ class _Intervention:
             return
         self.seen[path] += 1
         if self.seen[path] == self.values.of(path):
-            for glob, function in self.functions.items():
+            for glob, made_by in self.functions.items():
                 if fnmatchcase(path, glob):
-                    _put(path, result, function)
+                    _put(path, result, made_by)
             if path == self.values.last:
                 self.values = None
 
 
-def _put(path: str, value: Counted, function: Function) -> None:
+def _put(path: str, value: Counted, made_by: Function) -> None:
     """Writes what a function makes of a value into its place.
 
     Raises:
         InputError: it is no array of the same shape and dtype.
     """
     with at("intervention"):
-        made = function(value)
+        made = made_by(value)
     if made is value:
         return
     new = made.data if type(made) is Counted else made

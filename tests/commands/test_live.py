@@ -22,6 +22,8 @@ from minigpt.models.architectures import READERS
 
 SIZES = [(80, 24), (40, 12), (200, 60), (100, 20), (60, 20), (59, 12)]
 FAMILIES = ("gpt2", "gemma2", "deepseek_v3", "mixtral", "qwen3_next", "cohere2")
+NEEDED = "a terminal that is not dumb, of 40 columns and 12 rows"
+UNSEEN = f"--live needs {NEEDED}: the text comes without it"
 IN, OUT = "\x1b[?1049h", "\x1b[?1049l"  # to the other screen, and back
 
 
@@ -209,7 +211,9 @@ def test_where_it_cannot_be_shown_is_the_status_line_or_the_text(here, said, col
     assert child.exitstatus == 0
     assert IN not in sent
     assert ("token\xa06/6" in sent) == (term == "xterm")
-    left = [line.rstrip() for line in on_terminal(sent, columns, 200).display]
+    shown = on_terminal(sent, columns, 200).display
+    assert UNSEEN in "".join(shown)
+    left = [line.rstrip() for line in shown]
     assert said in left
     assert any(line.startswith("component ") for line in left)
 
@@ -217,6 +221,8 @@ def test_where_it_cannot_be_shown_is_the_status_line_or_the_text(here, said, col
 def test_where_there_is_no_terminal_the_text_is_printed(command, said):
     result = command("generate", PROMPT, *SHORT, "--live")
     assert (result.returncode, result.stdout) == (0, f"{said}\n")
+    assert result.stderr.startswith(f"{UNSEEN}\n")
+    assert UNSEEN not in command("generate", PROMPT, *SHORT).stderr
 
 
 @pytest.mark.parametrize("beside", ["--json", "--quiet", "--log -", "--record -"])

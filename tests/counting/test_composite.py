@@ -95,7 +95,7 @@ def test_a_composite_of_scalars_executes_what_it_is_charged():
 def test_a_composite_hides_no_operation_without_a_row():
     ledger = Ledger()
     x = Counted(array((2, 3)), ledger)
-    with pytest.raises((Uncounted, TypeError), match=r"counting/"):
+    with pytest.raises(Uncounted, match=r"numpy\.add\.reduceat has no row in the table of costs"):
         composite(lambda x: np.add.reduceat(x, np.array([0])))(x)
     assert ledger.snapshot().total("calls") == 0
 

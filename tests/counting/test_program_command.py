@@ -149,6 +149,57 @@ def test_what_is_refused_names_the_line_of_the_program(folder):
     assert rows(report)["greater"][0] == "1"
 
 
+def test_a_program_without_arrays_has_no_table(folder):
+    done = python("-m", "counting", "program.py", cwd=folder(program="print(3)\n"))
+    assert (done.stdout, done.stderr, done.returncode) == ("3\n", "nothing was counted\n", 0)
+
+
+REFUSED = {  # in a program: what is refused, and the ways out that its error names
+    "np.gcd(np.array([4, 6]), np.array([6, 9]))": """
+        register(np.gcd, rule, example=(np.array([4, 6]), np.array([6, 9])))
+        print(np.gcd(np.array([4, 6]), np.array([6, 9])), np.gcd([4, 6], 2))
+    """,
+    "np.packbits(np.ones(9, np.uint8))": """
+        packbits = register(np.packbits, rule, example=np.ones(9, np.uint8))
+        print(packbits(np.ones(9, np.uint8)))
+    """,
+    "cdist(np.ones((2, 3)), np.ones((4, 3)))": """
+        cdist = register(cdist, rule, example=(np.ones((2, 3)), np.ones((4, 3))))
+        print(cdist(np.ones((2, 3)), np.ones((4, 3))))
+    """,
+}
+
+
+@pytest.mark.parametrize("call", REFUSED)
+def test_what_a_program_is_refused_has_two_ways_out_that_work_there(folder, call):
+    pytest.importorskip("scipy", reason="SciPy is not installed: .[test]")
+    imports = """
+        import numpy as np
+        from scipy.spatial.distance import cdist
+        from counting import Cost, register, uncounted
+
+        def rule(out, *shapes, **options):
+            return Cost(add=out[0])
+    """
+    programs = {
+        "refused": f"print({call})",
+        "registered": dedent(REFUSED[call]),
+        "uncounted": f"with uncounted():\n    made = {call}\nprint(made, (made + 1).sum())",
+    }
+    texts = {name: f"{dedent(imports)}\n{text}" for name, text in programs.items()}
+    here = folder(**texts)
+    _, said, _, status = counting("refused.py", cwd=here)
+    assert status == 1
+    error = said.splitlines()[-1]
+    assert all(way in error for way in ("counting.register", "with counting.uncounted():")), error
+    assert "x.data" not in error
+    for name in ("registered", "uncounted"):
+        plain = python(f"{name}.py", cwd=here)
+        printed, said, report, status = counting(f"{name}.py", cwd=here)
+        assert (status, said, printed) == (0, "", plain.stdout)
+        assert ("registered" in report) == (name == "registered")
+
+
 def test_a_program_with_a_fault_of_syntax_does_not_start(folder):
     here = folder(program="x = (\n")
     plain, done = (python(*m, "program.py", cwd=here) for m in ([], ["-m", "counting"]))
@@ -211,6 +262,7 @@ def test_masked_arrays_are_refused(folder):
     assert status == 1
     assert said.endswith(
         "Uncounted: np.ma.array is not counted: multiply by a mask, or index with one\n"
+        "nothing was counted\n"
     )
 
 

@@ -345,3 +345,30 @@ def test_what_scipy_computes_is_counted_and_reported_by_its_name():
     made, ledger = counted(program)(b)
     np.testing.assert_array_equal(made, program(b))
     assert ledger.snapshot().cost == {"fma": 5 * 3 + 10, "div": 5, "add": 5}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_number_among_the_operands_of_a_ufunc_has_the_shape_of_a_number(seed):
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in rng.integers(1, 5, rng.integers(1, 4)))
+    given = []
+    register(np.gcd, lambda out, a, b: given.append((out, a, b)) or Cost(int=7), TWO)
+    x, n = Counted(rng.integers(1, 99, shape)), int(rng.integers(1, 99))
+    for call, shapes in (
+        ((x, n), (shape, shape, ())),
+        ((n, x), (shape, (), shape)),
+        ((x, np.int64(n)), (shape, shape, ())),
+    ):
+        assert np.gcd(*call).charge.cost == {"int": 7}
+        assert given[-1] == shapes
+
+
+def test_a_rule_that_does_not_run_is_named_with_what_it_was_given():
+    rule = lambda out, a, b: Cost(int=out[0] // (2 - len(a)))  # noqa: E731
+    register(np.gcd, rule, TWO)
+    said = r"the rule of (numpy\.)?gcd does not run on \(3, 4\), \(3, 4\), \(\): integer division"
+    with pytest.raises(ValueError, match=said):
+        np.gcd(Counted(np.ones((3, 4), int)), 2)
+    f = register(smooth, lambda out, x, weights, axis, scale: Cost(), (*EXAMPLE, -1, 3))
+    with pytest.raises(ValueError, match=r"smooth does not run on .*, axis=0: .* 'scale'"):
+        f(Counted(array((6,))), array((2,)), axis=0)

@@ -186,6 +186,43 @@ def test_a_part_of_a_run_has_a_report_too():
     assert lines((ledger.snapshot() - before).report())[-1]["FLOP"] == "3"
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_operations_have_names_that_numpy_has_too(seed):
+    """What it calls by other names in C: parts of `linalg` and `fft`."""
+    rng = np.random.default_rng(seed)
+    n, m = rng.choice(range(2, 9), 2, replace=False)  # odd and even, wide and tall
+    square, x = rng.random((n, n)) + 9 * np.eye(n), rng.random((m, n))
+    line = rng.random(n)
+    calls = [
+        *(("fft", np.fft.fft, line), ("fft", np.fft.fft2, x), ("irfft", np.fft.hfft, line)),
+        *(("rfft", np.fft.rfft, line), ("rfft", np.fft.rfft2, x)),
+        ("cholesky", np.linalg.cholesky, square @ square.T),
+        *(("qr", np.linalg.qr, x, mode) for mode in ("reduced", "complete", "r")),
+        *(("eigh", np.linalg.eigh, square), ("eigvalsh", np.linalg.eigvalsh, square, "U")),
+        *(("svd", np.linalg.svd, x, full) for full in (True, False)),
+        *(("svd", np.linalg.pinv, x), ("lstsq", np.linalg.lstsq, x, np.ones(m))),
+        *(("solve", np.linalg.solve, square, b) for b in (line, x.T)),
+    ]
+    for name, function, *given in calls:
+        rows = lines(counted(function)(*given)[1].report())
+        published = {row["operation"] for row in rows if row["known by"] == "published"}
+        assert published - {"fft", "ifft"} <= {name}
+        assert name in published
+
+
+def test_where_nothing_was_counted_it_says_so():
+    ledger = Ledger()
+    assert str(ledger.report()) == "nothing was counted"
+    assert "nothing was counted" in ledger.report()._repr_html_()
+    x = Counted(np.ones(4), ledger)
+    assert not ledger.snapshot()
+    said, memory = str(ledger.report()).split("\n\n")
+    assert said == "nothing was counted"
+    assert memory.splitlines()[1].split() == ["activations", "0", "0", "32", "32"]
+    x + x
+    assert "nothing" not in f"{ledger.report()} {ledger.report()._repr_html_()}"
+
+
 def test_symbols_are_shown_as_algebra():
     (product, _, total) = lines(trace(lambda a: np.exp(a @ a), (N, N)).report())
     assert product["FLOP"] == "2*n**3"

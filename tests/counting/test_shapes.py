@@ -139,7 +139,7 @@ def test_an_unusual_call_is_numpys_or_refused(call):
 def test_a_shape_gives_no_numbers():
     with pytest.raises(TypeError, match="no data"):
         np.asarray(ShapeArray((3,)))
-    with pytest.raises(TypeError, match=r"counting/shape_functions\.py"):
+    with pytest.raises(TypeError, match=r"numpy\.sort of shapes alone is not known: give it data"):
         np.sort(ShapeArray((3,)))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import sympy
 
+import counting
 from counting import Counted, Ledger, ShapeArray, Uncounted, observing, uncounted
 
 NAMES = {"np": np, "copy": copy, "math": math, "BytesIO": BytesIO}
@@ -108,6 +109,17 @@ def test_outside_of_the_block_all_is_refused_as_ever():
         np.gcd(x, 2)
     with pytest.raises(AttributeError, match=r"have no tobytes: .* x\.data\.tobytes"):
         x.tobytes()
+
+
+def test_a_program_is_refused_what_counted_arrays_lack_and_has_it_out_of_the_count():
+    def program(x):
+        with pytest.raises(AttributeError, match=r"no tobytes: run .* `with counting\.uncounted"):
+            x.tobytes()
+        with uncounted():
+            return x.tobytes()
+
+    x = np.arange(3.0)
+    assert counting.counted(program)(x)[0] == x.tobytes()
 
 
 def test_what_observes_within_the_block_hears_of_operations_that_are_not_charged():

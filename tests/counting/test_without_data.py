@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sympy
 
-from counting import Counted, Ledger, ShapeArray, trace
+from counting import Counted, Ledger, ShapeArray, trace, uncounted
 from counting.names import made_in
 from counting.program import Program, plain
 
@@ -104,3 +104,29 @@ def test_a_transform_of_symbols_is_a_formula():
     cost = trace(np.fft.fft, (n,), dtype=np.complex128).cost
     assert cost.flops == 5 * n * sympy.ceiling(sympy.log(n, 2))
     assert trace(np.fft.fft, (8,), dtype=np.complex128).cost.flops == 5 * 8 * 3
+
+
+ASKING = {
+    "float": lambda x: float(x.sum()),
+    "int": lambda x: int(x[0]),
+    "bool": lambda x: bool(x.sum()),
+    "if": lambda x: 1 if x.sum() > 0 else 2,
+    "item": lambda x: x.sum().item(),
+    "tolist": lambda x: x.tolist(),
+    "round": lambda x: round(x.sum()),
+    "in": lambda x: 3.0 in x,
+    "range": lambda x: range(x[0].astype(int)),
+    "format": lambda x: f"{x.sum():.2f}",
+    "asarray": np.asarray,
+    "array": lambda x: np.array([x[0], x[1]]),
+}
+
+
+@pytest.mark.parametrize("name", ASKING)
+@pytest.mark.parametrize("length", [5, sympy.Symbol("n", integer=True, positive=True)])
+def test_a_program_that_asks_for_a_value_is_told_that_there_is_none(name, length):
+    said = r"asks for values of ShapeArray\(.*\), which has no data"
+    with pytest.raises(TypeError, match=said):
+        trace(ASKING[name], (length,))
+    with uncounted(), pytest.raises(TypeError, match=said):
+        trace(ASKING[name], (length,))

@@ -245,6 +245,23 @@ def test_a_glob_must_match_a_path_that_gives_something(glob, said):
 
 
 @pytest.mark.parametrize(
+    ("lm", "functions", "said"),
+    [
+        (load, {"h.3": 5}, r"functions\['h.3'\] is 5; it must be a function"),
+        (load, {"h.3": np.sin, "h.4": None}, r"functions\['h.4'\] is None; it must be a function"),
+        (load, {3: np.sin}, "a path in functions is 3; it must be a name"),
+        (load, "h.3", "functions is 'h.3'; it must be a dict of functions by path"),
+        (load, ["h.3"], r"functions is \['h.3'\]; it must be a dict of functions by path"),
+        (load, np.sin, "functions is <ufunc 'sin'>; it must be a dict of functions by path"),
+        (lambda: "gpt2", {"h.3": np.sin}, "lm is 'gpt2'; it must be what load gives"),
+    ],
+)
+def test_what_is_no_function_by_path_is_named_before_a_pass_runs(lm, functions, said):
+    with pytest.raises(InputError, match=said), intervene(lm(), functions):
+        pytest.fail("it was let in")
+
+
+@pytest.mark.parametrize(
     ("function", "said"),
     [
         (lambda value: None, "the function for h.3 gave a NoneType; it must give an array"),

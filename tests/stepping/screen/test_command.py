@@ -19,8 +19,8 @@ from minigpt import generate, load
 
 
 @contextmanager
-def terminal(folder, *options):
-    env = environment(HOME=home(folder), TERM="xterm-256color", PYTHONPATH=str(ROOT))
+def terminal(folder, *options, term="xterm-256color"):
+    env = environment(HOME=home(folder), TERM=term, PYTHONPATH=str(ROOT))
     child = pexpect.spawn(
         MINIGPT[0], [*MINIGPT[1:], "step", PROMPT, "--tui", *options], env=env, cwd=str(folder),
         encoding="utf-8", timeout=PATIENCE, dimensions=(24, 80),
@@ -117,6 +117,12 @@ def test_what_is_wrong_is_one_line(tmp_path):
         assert child.exitstatus == 2
     step = "step", PROMPT, "--tui"
     assert "--tui needs a terminal" in complaint(minigpt(*step, cwd=tmp_path))
+    with terminal(tmp_path, term="dumb") as child:
+        child.expect(pexpect.EOF)
+        child.wait()
+        assert child.exitstatus == 2
+        said = "minigpt: --tui needs a terminal that is not dumb: leave it out for a prompt"
+        assert child.before.strip() == said
     without = "import sys; sys.modules['textual'] = None; " + MINIGPT[2]
     code = [sys.executable, "-c", without, *step]
     child = pexpect.spawn(code[0], code[1:], cwd=str(tmp_path), encoding="utf-8", timeout=300)
