@@ -15,7 +15,7 @@ from minigpt.commands.stored import stored_document, stored_lines
 from minigpt.commands.terminal import console
 from minigpt.commands.verdict import milliseconds, short, verdict
 from minigpt.errors import InputError
-from minigpt.models.architectures import COMPARED
+from minigpt.models.architectures import COMPARED, PRESETS
 from minigpt.planning.assumptions import assumptions
 from minigpt.planning.hardware import catalogue, find
 from minigpt.planning.options import Options
@@ -46,7 +46,7 @@ def run(
         if as_json:
             print(json.dumps({"schema": SCHEMA, "plans": [_line(one) for one in plans]}))
         else:
-            _print_lines(plans)
+            _print_lines(plans, some=model == "all")
         return
     config = resolve(model)
     made = plan(model, config, find(gpu, gpu_file), asked)
@@ -244,10 +244,12 @@ def _line(made: Plan) -> dict[str, Any]:
     }
 
 
-def _print_lines(plans: list[Plan]) -> None:
+def _print_lines(plans: list[Plan], some: bool) -> None:
+    """A table; of `some` of the presets, if not of one model."""
     fitting = sum(made.fits for made in plans)
     out = console()
-    out.print(f"{fitting} of {len(plans)} fit.\n", style="bold")
+    which = f": {len(COMPARED)} of the {len(PRESETS)} presets are compared" if some else ""
+    out.print(f"{fitting} of {len(plans)} fit{which}.\n", style="bold")
     names = ("model", "GPU", "context", "GB", "of", "fits", "batch")
     rows = table(*names, "token", "binds", "first", "estimate:", "token", "first")
     for made in plans:

@@ -55,7 +55,10 @@ def count(
 
 def plan(
     model: Annotated[
-        str, typer.Argument(help="a preset, a config.json, a folder, owner/name on the hub, or all")
+        str,
+        typer.Argument(
+            help="a preset, a config.json, a folder, owner/name on the hub, or all, of ten"
+        ),
     ],
     gpu: Annotated[
         str, typer.Option(help="a name of minigpt gpus, cpu, a file that describes one, or all")
