@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minigpt import generate, load, run_with_cache, steps
+from minigpt import generate, intervene, load, run_with_cache, steps
 from minigpt.checkpoint.resolve import resolve
 from minigpt.inference.sample import Sampling
 from minigpt.planning.count import count
@@ -26,7 +26,18 @@ ODD = (
     *("float('inf')", "np.array([1, 2])", "np.array(3)", "[]", "{}", "()", "['ab', 3]", "object()"),
     *("2 + 3j", "[[1, 2], [3]]", "range(3)", "'\\ud800'", "'\\0'", "Path('/dev/zero')"),
     *("np.bool_(True)", "np.float64('nan')", "np.str_('ab')", "{1, 2}", "Decimal('2')", "'llama'"),
-    *("Fraction(1, 2)", "[1, 2, 999999]", "[[1.5]]", "iter('ab')", "lm", "[None]", "...", "False"),
+    *(
+        "Fraction(1, 2)",
+        "{'*': 5}",
+        "{3: abs}",
+        "[1, 2, 999999]",
+        "[[1.5]]",
+        "iter('ab')",
+        "lm",
+        "[None]",
+        "...",
+        "False",
+    ),
 )
 # function: its arguments by name, and what is right for each; those that begin with _ by position
 FUNCTIONS: dict[str, dict[str, str]] = {
@@ -57,10 +68,15 @@ FUNCTIONS: dict[str, dict[str, str]] = {
         "max_new_tokens": "2", "temperature": "0.5", "top_k": "3", "top_p": "0.5", "seed": "1",
         "ignore_eos": "False",
     },
+    "intervene": {"_lm": "lm", "_functions": "{'h.0.attn.softmax': abs}"},
     "resolve": {"_model": "'gpt2'"},
     "find": {"_name": "'h100'", "_file": "None"},
 }  # fmt: skip
-INSIDE = {"Pass": "count('gpt2', {})", "Options": "plan('gpt2', config, gpu, {})"}
+INSIDE = {
+    "Pass": "count('gpt2', {})",
+    "Options": "plan('gpt2', config, gpu, {})",
+    "intervene": "within({})",
+}
 
 
 def draw(rng: Random) -> bytes:
@@ -80,11 +96,17 @@ def draw(rng: Random) -> bytes:
     return INSIDE.get(name, "{}").format(call).encode()
 
 
+def within(intervention: Any) -> None:
+    """A token, with functions in the place of activations."""
+    with intervention:
+        next(generate(names()["lm"], "ab", max_new_tokens=1))
+
+
 @cache
 def names() -> dict[str, Any]:
     """What a call may name."""
     known: list[Any] = [generate, load, run_with_cache, steps, resolve, find, count, plan]
-    known += [Pass, Options, Sampling, Path, Decimal, Fraction]
+    known += [intervene, within, Pass, Options, Sampling, Path, Decimal, Fraction]
     arrays = {"np": np, "lm": load(), "config": resolve("gpt2"), "gpu": find("h100")}
     return {each.__name__: each for each in known} | arrays
 
