@@ -57,6 +57,7 @@ def converted(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
         with PrivateFolder("bench") as kept:
             path = kept.path / f"{folder.name}-{key}" / name
             if not path.exists():
+                path.parent.mkdir(exist_ok=True)
                 with written_whole(path) as part:
                     make(part)
     except OSError as error:

@@ -25,26 +25,21 @@ def run(check: bool = False, clear: bool = False) -> int:
     if check and clear:
         raise InputError("--check and --clear: one of them, what is cleared cannot be checked")
     try:
-        if clear:
-            return _clear()
-        found = kept()
+        folder, found = cache_folder(), kept()
         states = [_state(one) for one in found] if check else [""] * len(found)
         for one, state in zip(found, states, strict=True):
             if state == DAMAGED:
                 one.remove()
-        _show(found, states)
+        if clear and folder.exists():
+            shutil.rmtree(folder)
     except OSError as error:
         raise InputError(unusable(error)) from None
+    # Outside, for what cannot be printed says nothing of the cache.
+    if clear:
+        print(f"{folder}: {decimal(sum(one.nbytes for one in found))} removed")
+    else:
+        _show(found, states)
     return int(DAMAGED in states)
-
-
-def _clear() -> int:
-    folder = cache_folder()
-    nbytes = sum(one.nbytes for one in kept())
-    if folder.exists():
-        shutil.rmtree(folder)
-    print(f"{folder}: {decimal(nbytes)} removed")
-    return 0
 
 
 def _show(found: list[Kept], states: list[str]) -> None:

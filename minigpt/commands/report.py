@@ -1,12 +1,14 @@
 """The `report` command: a recording as tables, or as files of the kinds that their endings say."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 
-from minigpt.commands.terminal import console
-from minigpt.errors import InputError
-from minigpt.recording.read import Recording, read
+from minigpt.commands.terminal import console, doing
+from minigpt.errors import InputError, without_effect
+from minigpt.recording.read import read
 from minigpt.storage.files import check_apart, reason, written_whole
 from minigpt.views.options import ViewOptions
 
@@ -23,7 +25,8 @@ VIEWS = {
 }
 """The module of `minigpt.views` that writes files whose names end so."""
 
-Write = Callable[[Recording, Path, ViewOptions], None]
+HEEDED = {"weight": {"folded", "speedscope"}, "gpu": {"page", "plots"}, "figure": {"plots"}}
+"""The modules that do something with an option."""
 
 
 def run(
@@ -31,38 +34,77 @@ def run(
     to: Sequence[Path] = (),
     options: ViewOptions = ViewOptions(),  # noqa: B008
 ) -> None:
-    """Prints what a recording says, or writes views of it.
+    """Prints what a recording says, or writes views of it: all of them, or none.
 
     Args:
         to: files to write, each a view of the kind that its ending says.
 
     Raises:
-        InputError: it is no recording, an ending is not known, or a file cannot be written.
+        InputError: it is no recording, an ending is not known, an option would do nothing, or a
+            file cannot be written.
     """
-    views = [(path, _view(path)) for path in to]
+    modules = [_module(path) for path in to]
+    _check_heeded(options, modules, to)
     check_apart(to, [recording])
+    _check_once(to)
     found = read(recording)
-    if not views:
+    if not to:
         from minigpt.views.terminal import tables
 
         console().print(tables(found))
-    for path, write in views:
-        try:
-            with written_whole(path) as part:
-                write(found, part, options)
-        except OSError as error:
-            raise InputError(f"{path} cannot be written: {reason(error)}") from None
+        return
+    with ExitStack() as all_or_none, doing("") as say:
+        parts = [all_or_none.enter_context(_written(path)) for path in to]
+        for path, part, module in zip(to, parts, modules, strict=True):
+            say(f"making {path}")
+            with _refused(path):
+                import_module(f"minigpt.views.{module}").write(found, part, options)
+    for path in to:
         print(f"{path}: {path.stat().st_size:,} bytes")
 
 
-def _view(path: Path) -> Write:
-    """What writes a file of this name.
+def _module(path: Path) -> str:
+    """The name of the module that writes a file of this name.
 
     Raises:
-        InputError: nothing does.
+        InputError: none does.
     """
     for ending, module in VIEWS.items():
         if path.name.endswith(ending):
-            write: Write = import_module(f"minigpt.views.{module}").write
-            return write
+            return module
     raise InputError(f"{path}: a view's name ends with one of {', '.join(VIEWS)}")
+
+
+def _check_heeded(options: ViewOptions, modules: Collection[str], to: Sequence[Path]) -> None:
+    """Raises InputError if an option was given that changes none of the views."""
+    given = {
+        name: value for name, value in vars(options).items() if value != getattr(ViewOptions, name)
+    }
+    idle = {f"--{name}": given[name] for name in given if HEEDED[name].isdisjoint(modules)}
+    without_effect(idle, " and ".join(f"--to {path}" for path in to) or "a report without --to")
+    if options.figure not in (None, "roofline") and "page" not in modules:
+        without_effect({"--gpu": options.gpu}, f"--figure {options.figure}")
+
+
+def _check_once(to: Sequence[Path]) -> None:
+    """Raises InputError if two names are those of one file."""
+    seen = set()
+    for path in to:
+        if (file := (os.path.realpath(path.parent), path.name)) in seen:
+            raise InputError(f"{path} cannot be written twice: give it once")
+        seen.add(file)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[Path]:
+    with _refused(path), written_whole(path) as part:
+        yield part
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """A `with` block whose OSErrors say that a file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {reason(error)}") from None

@@ -4,6 +4,7 @@ The model runs once on arrays whose dimensions are symbols, with one block that 
 layers of several kinds, one of each.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -112,15 +113,18 @@ def of_pass(of: Symbolic, sizes: Pass, scores: str = "full") -> "Formulas":
     )
 
 
+_forward = lru_cache(maxsize=64)(forward)  # models of one family often are the same on symbols
+
+
 @lru_cache(maxsize=64)
 def _run(of: Symbolic, sizes: Pass) -> tuple[Counts, Any]:
     """A pass, a line in A where a token meets A experts; and its peak, where no experts are met."""
     if "A" not in of.legend:
-        run = forward(of.config, sizes)
+        run = _forward(of.config, sizes)
         peak = run.peak["activations"]
         kept = largest(peak.args if isinstance(peak, sympy.Max) else [peak])
         return run.counts, sympy.Max(*kept, evaluate=False) if len(kept) > 1 else kept[0]
-    two, three, four = (forward(of.meeting(met), sizes).counts for met in (2, 3, 4))
+    two, three, four = (_forward(of.meeting(met), sizes).counts for met in (2, 3, 4))
     rows = {}
     for key in two:
         entries = zip(two.columns, *(run[key] for run in (two, three, four)), strict=True)
@@ -167,17 +171,19 @@ def largest(candidates: Iterable[Any]) -> tuple[Any, ...]:
     """Polynomials without those that never exceed another, whatever the sizes."""
     apart = {sympy.sympify(candidate): None for candidate in candidates}
     above_one = {s: s + 1 for candidate in apart for s in candidate.free_symbols if s != N}
-    kept: list[Any] = []
+    kept: dict[Any, Counter[Any]] = {}  # with the terms of each at sizes of one more
     for candidate in apart:
-        kept = [k for k in kept if not _never_above(k, candidate, above_one)]
-        if not any(_never_above(candidate, k, above_one) for k in kept):
-            kept.append(candidate)
+        shifted = sympy.expand(sympy.expand(candidate).xreplace(above_one))
+        terms = Counter(shifted.as_coefficients_dict())
+        kept = {k: of for k, of in kept.items() if not _never_above(of, terms)}
+        if not any(_never_above(terms, of) for of in kept.values()):
+            kept[candidate] = terms
     return tuple(kept)
 
 
-def _never_above(a: Any, b: Any, above_one: dict[Any, Any]) -> bool:
-    slack = sympy.expand(sympy.expand(b - a).xreplace(above_one))
-    return all(coefficient >= 0 for coefficient in slack.as_coefficients_dict().values())
+def _never_above(a: Counter[Any], b: Counter[Any]) -> bool:
+    """Whether a polynomial of terms that are never negative takes no more of any than another."""
+    return all(a[term] <= b[term] for term in (*a, *b))
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,7 +65,9 @@ def sized(config: Config, dtype: str = "float16") -> dict[str, Largest]:
     step = Pass(1, _N, B, "last", dtype, assume=_all_to_one)
     prompt = Pass(p, 0, 1, "last", dtype, assume=_all_to_one)
     expanded = replace(step, cache="expanded") if config.latent_cache else step
-    of_step, of_prompt, of_expanded = (_counts(config, of) for of in (step, prompt, expanded))
+    # Of the prompt only FLOP are asked for, which are alike in every dtype: one run serves all.
+    flop_alone = replace(prompt, dtype="float16")
+    of_step, of_prompt, of_expanded = (_counts(config, of) for of in (step, flop_alone, expanded))
     busy_step, busy_prompt = (replace(of, assume=_busiest(x)) for of, x in ((step, s), (prompt, q)))
     once, other = (
         read_once(config, replace(of, assume=fewest, cache=of.cache or "compressed"))

@@ -48,10 +48,8 @@ def beside(path: Path) -> Iterator[Path]:
     what is being written, and taken away here.
 
     Raises:
-        OSError: the folder of `path` cannot be made or written.
+        OSError: the folder of `path` is not there, or cannot be written.
     """
-    with suppress(FileExistsError):  # where it is no folder, the next lines say so
-        path.parent.mkdir(parents=True)
     prefix = f".{os.fsdecode(os.fsencode(path.name)[:100])}."
     sweep(path.parent, prefix)
     folder, lock = _locked(path.parent, prefix)
@@ -136,7 +134,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     Others may want the same file at the same time: the last one stands, whole.
 
     Raises:
-        OSError: the folder cannot be written, or there is no room.
+        OSError: the folder is not there or cannot be written, or there is no room.
     """
     with beside(path) as folder:
         part = folder / path.name
@@ -153,6 +151,8 @@ def filled(folder: Path, last: str) -> Iterator[Path]:
     Raises:
         OSError: a folder cannot be written, or there is no room.
     """
+    with suppress(FileExistsError):  # where it is no folder, the next lines say so
+        folder.parent.mkdir(parents=True)
     with beside(folder / last if folder.is_dir() else folder) as part:
         yield part
         folder.mkdir(exist_ok=True)

@@ -92,3 +92,56 @@ def test_a_view_that_fails_says_why_whether_or_not_the_error_has_a_number(
     line = "minigpt: a.csv cannot be written: no room\n"
     assert (result.returncode, result.stderr) == (2, line)
     assert not list(recording.parent.glob("a.csv*"))
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        ["a.csv", "a.pickle"],  # the second needs --ops
+        ["a.csv", "a.svg"],
+        ["a.csv", "a.html", "no/a.csv"],
+        ["a.csv", "./a.csv"],
+        ["a.csv", "new/../a.csv"],
+        ["a.csv", "a"],
+    ],
+)
+def test_views_are_written_all_or_none(command, recording, to):
+    cut = recording.read_text().splitlines(keepends=True)[:1]  # no pass to draw
+    recording.write_text("".join(cut))
+    before = {*recording.parent.iterdir()}
+    options = [word for name in to for word in ("--to", name)]
+    result = command("report", recording, *options)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert to[-1].removeprefix("./") in result.stderr or str(recording) in result.stderr
+    assert {*recording.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--gpu", "h100"], "--gpu would do nothing beside a report without --to"),
+        (["--weight", "bytes"], "--weight would do nothing beside a report without --to"),
+        (["--figure", "kv", "--to", "x.csv"], "--figure would do nothing beside --to x.csv"),
+        (["--weight", "bytes", "--to", "x.svg"], "--weight would do nothing beside --to x.svg"),
+        (
+            ["--gpu", "h100", "--to", "x.csv", "--to", "x.folded"],
+            "--gpu would do nothing beside --to x.csv and --to x.folded",
+        ),
+        (
+            ["--gpu", "h100", "--figure", "kv", "--to", "x.svg"],
+            "--gpu would do nothing beside --figure kv",
+        ),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused(command, recording, options, says):
+    before = {*recording.parent.iterdir()}
+    result = command("report", recording, *options)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == f"minigpt: {says}: leave one of them out\n"
+    assert {*recording.parent.iterdir()} == before
+
+
+def test_an_option_that_one_of_the_views_heeds_is_taken(command, recording):
+    result = command("report", recording, "--weight", "bytes", "--to", "a.csv", "--to", "a.folded")
+    assert result.returncode == 0
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["a.csv", "a.folded"]

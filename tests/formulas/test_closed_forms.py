@@ -2,7 +2,9 @@
 
 import io
 import json
+import random
 from functools import cache
+from itertools import permutations
 
 import pytest
 import sympy
@@ -17,7 +19,7 @@ from counting.views import VIEWS
 from minigpt.cli import app
 from minigpt.commands.formulas import document, latex, run, tables
 from minigpt.errors import InputError
-from minigpt.formulas.closed_forms import B, D, H, L, N, S, T, V, d, formulas
+from minigpt.formulas.closed_forms import B, D, H, L, N, S, T, V, d, formulas, largest
 from minigpt.formulas.figures import COMPONENTS, figures, named, part_of, sizes
 from minigpt.formulas.notation import plain, readable, si
 from minigpt.models.gpt2_config import GPT2_SIZES, GPT2Config
@@ -60,6 +62,22 @@ def test_the_closed_form_evaluated_is_the_count(case, options):
     counted = figures(forward(config, at), at, config.parameters)
     form = closed(kind, logits=logits, dtype=dtype)
     assert form.at(B=batch, T=new, N=cached, **sizes(config)) == counted
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_largest_of_polynomials_are_those_that_may_exceed_all_others(seed):
+    rng = random.Random(seed)
+    kinds = 1, B, N, T, B * N, B * T, sympy.Min(N, 7), B * sympy.Min(N, 7)
+    made = [sum(rng.randint(-2, 9) * one for one in kinds) for _ in range(8)]
+    kept = largest(made)
+    values = sympy.lambdify((B, T, N), (kept, made), "math")
+    for _ in range(40):
+        few, all_of_them = values(rng.randint(1, 9), rng.randint(1, 9), rng.randint(0, 20))
+        assert max(few) == max(all_of_them)
+    more = {B: B + 1, T: T + 1}
+    for a, b in permutations(kept, 2):
+        slack = sympy.Poly((b - a).subs(more, simultaneous=True), B, N, T, sympy.Min(N, 7))
+        assert min(slack.coeffs()) < 0, (a, b)  # or a is never above b
 
 
 @settings(max_examples=40)
