@@ -7,6 +7,15 @@ for python in python3 python3.13 python3.12 python3.11; do
     python=
 done
 [ "$python" ] || { echo 'Python 3.11 or later is needed' >&2; exit 2; }
+known=$("$python" -c 'import tomllib
+print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"])')
+extras=fast
+for extra in "$@"; do
+    case " $known " in
+        *" $extra "*) extras="$extras,$extra" ;;
+        *) echo "unknown extra $extra: they are $known" >&2; exit 2 ;;
+    esac
+done
 if ! "$python" -c 'import ensurepip' 2>/dev/null; then # Debian keeps it in a package of its own
     command -v apt-get >/dev/null || { echo "$python has no venv: install it" >&2; exit 2; }
     as_root=$([ "$(id -u)" = 0 ] || echo sudo)
@@ -14,8 +23,4 @@ if ! "$python" -c 'import ensurepip' 2>/dev/null; then # Debian keeps it in a pa
     $as_root apt-get install -qq -y "$(basename "$python")-venv"
 fi
 [ -x .venv/bin/pip ] || "$python" -m venv .venv
-extras=fast
-for extra in "$@"; do
-    extras="$extras,$extra"
-done
 .venv/bin/pip install --quiet --disable-pip-version-check --editable ".[$extras]"

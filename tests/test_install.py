@@ -25,6 +25,7 @@ def clone(tmp_path):
     """The script in a folder of its own, and a way to run it where only some programs are there."""
     (tmp_path / "scripts").mkdir()
     shutil.copy(ROOT / "scripts" / "install.sh", tmp_path / "scripts")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for name in ("dirname", "basename", "id"):
         (tmp_path / "bin" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "bin" / name).symlink_to(shutil.which(name))
@@ -48,6 +49,16 @@ def test_pip_is_asked_for_extras_that_stock_pips_read(clone, extras):
     asked = (clone.folder / "asked").read_text().splitlines()
     assert asked[-1] == f".[{','.join(('fast', *extras))}]"
     assert asked[-2] == "--editable"
+
+
+@pytest.mark.parametrize("extras", [("tuii",), ("test", "t"), ("test tui",), ("test,tui",), ("",)])
+def test_an_extra_that_there_is_not_is_refused_before_anything_is_made(clone, extras):
+    script(clone.folder / "bin" / "python3", f'exec "{sys.executable}" "$@"')
+    done = clone(*extras)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"unknown extra {extras[-1]}: they are fast tui views ")
+    assert done.stderr.count("\n") == 1
+    assert not (clone.folder / ".venv").exists()
 
 
 def test_where_python3_is_too_old_a_newer_one_is_taken(clone):

@@ -2,6 +2,8 @@
 
 import os
 import time
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 from checkpoints import SINGLE, checkpoint, complaint, environment, minigpt
@@ -69,6 +71,15 @@ def test_clearing_leaves_nothing(folder, capsys):
     assert shown(capsys, clear=True) == []
     assert not cache_folder().exists()
     assert shown(capsys, clear=True) == []
+
+
+@pytest.mark.parametrize("clear", [False, True])
+def test_a_reader_that_goes_is_no_fault_of_the_cache(folder, monkeypatch, clear):
+    load(folder, dtype="int8")
+    gone = SimpleNamespace(write=mock.Mock(side_effect=BrokenPipeError))
+    monkeypatch.setattr("sys.stdout", gone)
+    with pytest.raises(BrokenPipeError):
+        cache_command.run(clear=clear)
 
 
 @pytest.mark.parametrize("at", [100, -1, -3000])

@@ -2,8 +2,9 @@
 
 import json
 
+import pexpect
 import pytest
-from checkpoints import PROMPT, SHORT, checkpoint
+from checkpoints import MINIGPT, PROMPT, SHORT, checkpoint, environment
 
 from minigpt.recording.read import read
 
@@ -145,3 +146,13 @@ def test_an_option_that_one_of_the_views_heeds_is_taken(command, recording):
     result = command("report", recording, "--weight", "bytes", "--to", "a.csv", "--to", "a.folded")
     assert result.returncode == 0
     assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["a.csv", "a.folded"]
+
+
+def test_a_terminal_is_told_what_is_being_made(recording):
+    child = pexpect.spawn(
+        MINIGPT[0], [*MINIGPT[1:], "report", recording.name, "--to", "a.csv"],
+        cwd=str(recording.parent), env=environment(TERM="xterm"), encoding="utf-8", timeout=60,
+    )  # fmt: skip
+    assert "making a.csv" in child.read()
+    child.close()
+    assert child.exitstatus == 0
