@@ -167,7 +167,8 @@ def test_a_name_that_is_no_text_is_no_hindrance(ending, tmp_path):
     first, rest = recording.path.read_text().split("\n", 1)
     header = json.loads(first) | {"model": "odd\udcff_$1_\u6a21"}
     recording.path.write_text(f"{json.dumps(header)}\n{rest}")
-    assert written(recording, ending, gpu="h100").stat().st_size
+    options = {"gpu": "h100"} if ending == ".png" else {}  # or it would measure this machine
+    assert written(recording, ending, **options).stat().st_size
 
 
 def test_without_the_package_a_line_says_how_to_have_it(tmp_path, monkeypatch):
