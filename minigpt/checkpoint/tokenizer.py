@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,7 @@ from minigpt.errors import InputError
 from minigpt.storage.reading import regular
 
 _BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")  # a byte, where a vocabulary spells what it has not
+GROWTH = 100  # characters that one may become: far more than any model's rules make of it
 BAD = "\N{REPLACEMENT CHARACTER}"  # what stands for bytes that are no UTF-8
 
 # Classes of transformers that take the rules of a tokenizer.json as they stand; others make them
@@ -134,6 +136,7 @@ def read_tokenizer(checkpoint: Checkpoint, config: TokenizerConfig) -> Tokenizer
         _check_charsmap(path)
         if checkpoint.merges is None:
             tokenizer = Tokenizer.from_file(str(path))
+            _check_growth(tokenizer)
             _prefix(tokenizer, config)
         else:
             tokenizer = _built(checkpoint, config)
@@ -162,6 +165,25 @@ def _check_charsmap(path: Path) -> None:
     text = path.read_bytes()
     if b"charsmap" in text:
         json.loads(text, object_hook=check)
+
+
+def _check_growth(tokenizer: Tokenizer) -> None:
+    """Raises ValueError where a character may become so many that a prompt takes gigabytes.
+
+    What replaces it is in the file once, and in a text as often as that has what it is for; of
+    several, one after another, the growths multiply.
+    """
+    for what in ("normalizer", "decoder"):
+        part, lengths = getattr(tokenizer, what), list[int]()
+
+        def note(values: dict[str, Any], lengths: list[int] = lengths) -> None:
+            if values.get("type") == "Replace":
+                lengths.append(max(1, len(values["content"])))
+
+        json.loads(part.__getstate__() if part else "{}", object_hook=note)
+        if (times := math.prod(lengths)) > GROWTH:
+            told = f"{times:,}" if times < 10**9 else "more than a billion"
+            raise ValueError(f"its {what} may make {told} characters of one")
 
 
 def _prefix(tokenizer: Tokenizer, config: TokenizerConfig) -> None:

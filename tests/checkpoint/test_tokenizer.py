@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import os
 import random
 import shutil
@@ -139,6 +140,27 @@ def test_a_table_of_characters_that_says_it_is_longer_than_it_is_is_not_handed_o
     said = f"{int.from_bytes(table[:4], 'little'):,} bytes, of {len(table)}"
     with pytest.raises(InputError, match=f"json is not a tokenizer: its precompiled_.* {said}$"):
         ids(folder, "a")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rules_that_make_a_book_of_a_letter_are_refused(folder, seed):
+    rng = random.Random(seed)
+    lengths = [rng.randint(0, 40) for _ in range(rng.randint(1, 4))]
+    rules = [
+        {"type": "Replace", "pattern": {"String": rng.choice("aq")}, "content": "x" * n}
+        for n in lengths
+    ]
+    written, what = json.loads((folder / "tokenizer.json").read_text()), "normalizer"
+    made = {"type": "Sequence", "normalizers": rules}
+    if seed % 2:
+        what, made = "decoder", {"type": "Sequence", "decoders": rules}
+    write(folder, "tokenizer.json", written | {what: made})
+    times = math.prod(max(1, n) for n in lengths)
+    if times <= 100:
+        ids(folder, "a")
+    else:
+        with pytest.raises(InputError, match=f"a tokenizer: its {what} may make {times:,} char"):
+            ids(folder, "a")
 
 
 # Vocabulary and merges.
