@@ -14,6 +14,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -165,6 +166,7 @@ def main() -> int:
     kinds = [*files] or args.kind or (BYTES if args.guided else NAMES)
     if args.guided and (files or not {*kinds} <= {*BYTES}):
         parser.error(f"--guided tries no files, and kinds of {', '.join(BYTES)}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # no process is left behind
     if not files:
         print(f"seed {args.seed}")
     print(f"{'kind':12}{'inputs':>9}{'refused':>9}{'tracebacks':>12}{'hangs':>7}{'MiB':>8}")
@@ -173,8 +175,12 @@ def main() -> int:
         seconds = 60 * args.minutes / len(kinds)
         how = args.inputs, args.guided, files.get(kind, []), args.found
         trial = Trial(kind, args.seed, seconds, *how)
-        trial.run()
-        print(trial.row(), flush=True)
+        try:
+            trial.run()
+        except KeyboardInterrupt:
+            return 130
+        finally:
+            print(trial.row(), flush=True)  # of those so far, where it is ended
         failed |= bool(trial.faults)
     return int(failed)
 

@@ -1,9 +1,11 @@
 """What a stranger could hand in: what once failed, and a few drawn anew at each run."""
 
 import random
+import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,23 @@ def test_what_grows_by_what_it_reaches_is_used_or_refused_in_a_line(tmp_path, ki
     pytest.importorskip("atheris", reason="atheris, which guides, is not installed")
     inputs = ("--inputs", "100", "--minutes", "0.1")
     assert 0 < fuzz(tmp_path, "--guided", "--kind", kind, "--seed", str(SEED), *inputs) <= 100
+
+
+def test_asked_to_end_it_says_what_it_tried_and_leaves_no_process(tmp_path):
+    command = [sys.executable, ROOT / "scripts" / "fuzz.py", "--kind", "gpu", "--minutes", "9"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=tmp_path, **pipes) as running:
+        children = Path(f"/proc/{running.pid}/task/{running.pid}/children")
+        assert running.stdout.readline().startswith("seed")
+        while not (found := children.read_text().split()):
+            assert running.poll() is None
+            time.sleep(0.05)
+        time.sleep(1)
+        running.terminate()
+        said, beside = running.communicate(timeout=300)
+    assert (running.returncode, beside) == (130, "")
+    assert re.search(r"^gpu +[\d,]+ ", said, re.MULTILINE)
+    assert not any(Path(f"/proc/{child}").exists() for child in found)
 
 
 SEVENS = """
