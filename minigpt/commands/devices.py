@@ -7,7 +7,7 @@ from typing import Any
 
 from counting.table import table
 from counting.views import flops, matmul
-from minigpt.commands.terminal import console
+from minigpt.commands.terminal import console, doing
 from minigpt.models.config import Config
 from minigpt.notes import note
 from minigpt.planning.count import config_for
@@ -28,7 +28,8 @@ def run(model: str, sizes: Pass, split: Split, as_json: bool = False) -> None:
     if split.experts > 1 and not config.experts:
         note(f"{model} has no routed experts, so that --experts {split.experts} divides nothing")
         split = replace(split, experts=1)
-    devices = on_devices(config, sizes, split)
+    with doing("running each device's part on shapes"):
+        devices = on_devices(config, sizes, split)
     if as_json:
         print(json.dumps(document(model, config, sizes, split, devices)))
     else:
