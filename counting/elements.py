@@ -14,6 +14,7 @@ from counting.leaving import leave, leaving
 from counting.operators import recorded, written
 from counting.primitives import getitem, setitem
 from counting.scope import place
+from counting.shape_rules import length_of
 
 
 class Elements:
@@ -26,9 +27,7 @@ class Elements:
     flat: Flat = property(Flat, lambda self, value: Flat(self).__setitem__(..., value))  # type: ignore[assignment]
 
     def __len__(self) -> int:
-        if not self.spec.shape:
-            raise TypeError("a counted array of no dimensions has no length")
-        return self.spec.shape[0]
+        return length_of(self.spec.shape)
 
     def __iter__(self: Any) -> Iterator[Any]:
         if self.ndim > 1:

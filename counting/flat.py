@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from counting.shape_rules import length_of
+
 
 class Flat:
     """The elements of a counted array, to be read and written by one index.
@@ -18,7 +20,7 @@ class Flat:
         self.base, self.index = base, 0
 
     def __len__(self) -> int:
-        return self.base.size
+        return length_of((self.base.size,))
 
     def __iter__(self) -> Iterator[Any]:
         return self

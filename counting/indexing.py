@@ -1,8 +1,12 @@
 """What an index means in NumPy: a view, or a value, which does not follow what is written later."""
 
+from itertools import compress
 from typing import Any
 
 import numpy as np
+
+from counting.cost import Shape
+from counting.shape_rules import broadcast, indexed
 
 
 def is_value(part: Any, index: Any) -> bool:
@@ -51,21 +55,44 @@ def _part(part: Any) -> Any:
     return np.asarray(part) if part else np.asarray(part, np.intp)
 
 
-def selected(x: Any, index: tuple[Any, ...]) -> tuple[int, ...]:
+def selected(x: Any, index: tuple[Any, ...]) -> Shape:
     """The shape of what an index chooses of an array.
 
     Raises:
         TypeError: it is a mask without data: how many it chooses is not known.
     """
-    return np.broadcast_to(np.False_, x.shape)[tuple(map(_places, index))].shape
+    bare = [part for part in index if _without_data(part)]
+    for part in bare:
+        if part.dtype.kind not in "iu":
+            raise TypeError(f"how many elements {part} chooses is not known without data")
+    if not all(type(n) is int for of in (x, *bare) for n in of.shape):
+        return _of_symbols(x.shape, index)
+    zero, known = np.intp(0), [not _without_data(part) for part in index]
+    parts = [
+        p if of else np.broadcast_to(zero, p.shape) for p, of in zip(index, known, strict=True)
+    ]
+    return np.broadcast_to(np.False_, x.shape)[tuple(parts)].shape
 
 
-def _places(part: Any) -> Any:
-    if not hasattr(part, "shape") or isinstance(part, np.ndarray | np.generic):
-        return part
-    if part.dtype.kind not in "iu":
-        raise TypeError(f"how many elements {part} chooses is not known without data")
-    return np.broadcast_to(np.intp(0), part.shape)
+def _without_data(part: Any) -> bool:
+    return hasattr(part, "shape") and not isinstance(part, np.ndarray | np.generic)
+
+
+def _of_symbols(shape: Shape, index: tuple[Any, ...]) -> Shape:
+    """What is chosen where sizes are symbols, by NumPy's rule; whether it lies inside is open."""
+    parts: list[Any] = []
+    for part in index:  # a mask stands for the places of what it chooses, along each of its axes
+        parts += np.nonzero(part) if getattr(part, "dtype", int) == np.bool_ else [part]
+    by_places = [not (p is None or p is ... or isinstance(p, slice)) for p in parts]
+    first, last = by_places.index(True), len(parts) - by_places[::-1].index(True)
+    views = tuple(0 if of else p for p, of in zip(parts, by_places, strict=True))
+    rest = [n for n, _, _ in indexed(shape, views)]
+    if not all(by_places[first:last]):  # NumPy has them in front if a view stands between
+        at = 0
+    else:
+        at = len(rest) - len(parts[last:]) if any(p is ... for p in parts[:first]) else first
+    made = broadcast(*(getattr(p, "shape", ()) for p in compress(parts, by_places)))
+    return (*rest[:at], *made, *rest[at:])
 
 
 def converted(value: Any, to: Any) -> tuple[Any, dict[str, Any]]:

@@ -68,9 +68,22 @@ def trace(function: Callable[..., Any], *shapes: Shape, dtype: Any = np.float32)
 
     >>> trace(np.matmul, (2, 3), (3, 4)).cost
     Cost(fma=24)
+
+    Sizes may be symbols of SymPy, and the cost is a formula then. An error of a function that asks
+    for their numbers, in a loop over them or to choose by them, has a note that says so.
     """
     ledger = Ledger()
-    function(*(Counted(ShapeArray(shape, dtype), ledger) for shape in shapes))
+    arrays = [Counted(ShapeArray(shape, dtype), ledger) for shape in shapes]
+    symbols = sorted({str(n) for of in shapes for n in of if hasattr(n, "free_symbols")})
+    try:
+        function(*arrays)
+    except Exception as error:
+        if symbols:
+            error.add_note(
+                f"{', '.join(symbols)} stood for sizes here. Loops over them, choices by them and "
+                "arrays that are made of them by NumPy need numbers: trace it with these."
+            )
+        raise
     return ledger.snapshot()
 
 

@@ -48,6 +48,19 @@ def of_signature(ufunc: np.ufunc, *shapes: Shape) -> list[Shape]:
     return [(*over, *(known[name] for name in names.split(",") if name in known)) for names in made]
 
 
+def length_of(shape: Shape) -> int:
+    """How many an array has along its first axis, as `len` says it.
+
+    Raises:
+        TypeError: it has no axis, or a symbol stands for the number.
+    """
+    if not shape:
+        raise TypeError("an array of no dimensions has no length")
+    if type(shape[0]) is not int:
+        raise TypeError(f"how many there are is not known: {shape[0]} is no number")
+    return shape[0]
+
+
 def length(part: slice, dim: Any) -> Any:
     if all(x is None or hasattr(x, "__index__") for x in (part.start, part.stop, part.step, dim)):
         start, stop, step = part.indices(dim)  # `len` of their range ends at 2 ** 63

@@ -4,7 +4,7 @@ A `ShapeArray` answers NumPy's functions with the shape and dtype that NumPy wou
 Dimensions are ints or SymPy expressions; two symbolic dimensions fit if they are equal as written.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +29,7 @@ from counting.shape_rules import (
     broadcast,
     filled,
     indexed,
+    length_of,
     of_signature,
     places,
     reduced,
@@ -164,6 +165,12 @@ class ShapeArray(NDArrayOperatorsMixin):
             raise TypeError(f"{full_name(function)} of shapes alone is not known: give it data")
         operands, options = spelled(function, args, kwargs)
         return SHAPES[function](*operands, **options)
+
+    def __len__(self) -> int:
+        return length_of(self.shape)
+
+    def __iter__(self) -> Iterator["ShapeArray"]:
+        return map(self.__getitem__, range(len(self)))
 
     def __getitem__(self, index: Any) -> "ShapeArray":
         if (chosen_by := chosen(index)) is not None:

@@ -1,6 +1,8 @@
 """A ShapeArray answers with the shape and dtype that NumPy gives on real arrays, or it refuses."""
 
 import operator
+from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from helpers import array, held
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counting import COSTS, ShapeArray
+from counting import COSTS, ShapeArray, trace
+from counting.cost import size
 
 REFUSALS = (TypeError, ValueError, IndexError)
 
@@ -167,3 +170,45 @@ def test_symbols_that_differ_do_not_fit():
         ShapeArray((B,)) + ShapeArray((T,))
     with pytest.raises(ValueError, match="fit"):
         ShapeArray((B, T)) @ ShapeArray((N, B))
+
+
+def drawn_index(rng: Random, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """Whole numbers, arrays and lists of them, masks, slices, None and an ellipsis."""
+    fit = rng.choice(((), (3,), (2, 1), (2, 3)))
+    parts: list[Any] = []
+    axis, cut = 0, rng.choice((*range(len(shape)), None))
+    while axis < len(shape):
+        n = shape[axis]
+        if axis == cut:
+            parts.append(...)
+            axis, cut = rng.randrange(axis, len(shape) + 1), None
+            continue
+        places = np.array([rng.randrange(n) for _ in range(size(fit))]).reshape(fit)
+        mask = np.arange(n) < 3
+        kinds = [slice(None), slice(1, None), slice(None, -1), rng.randrange(n), places]
+        kinds += [places.tolist()] * (fit == (3,)) + [mask] * (fit in ((), (3,)))
+        parts.append(rng.choice(kinds))
+        axis += 1
+        parts += [None] * (rng.random() < 0.2)
+    return tuple(parts)
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_what_an_index_chooses_of_symbols_is_what_it_chooses_of_numbers(seed):
+    rng = Random(seed)
+    shape = tuple(rng.sample(range(4, 9), rng.randint(1, 4)))
+    letters = sympy.symbols(f"n:{len(shape)}", integer=True, positive=True)
+    named = tuple(rng.choice(pair) for pair in zip(shape, letters, strict=True))
+    index = drawn_index(rng, shape)
+    found = ShapeArray(named)[index].shape
+    numbers = dict(zip(letters, shape, strict=True))
+    assert [sympy.sympify(n).subs(numbers) for n in found] == [*np.empty(shape)[index].shape]
+
+
+@pytest.mark.parametrize("loop", [list, len, reversed, sum, np.lexsort, lambda x: list(x.flat)])
+def test_a_loop_over_a_symbol_is_refused(loop):
+    n = sympy.Symbol("n", integer=True, positive=True)
+    trace(loop, (3, 2))
+    with pytest.raises(TypeError, match="is no number") as refused:
+        trace(loop, (n, 2))
+    assert "n stood for sizes" in refused.value.__notes__[0]
