@@ -28,8 +28,12 @@ def run(model: str, sizes: Pass, split: Split, as_json: bool = False) -> None:
     if split.experts > 1 and not config.experts:
         note(f"{model} has no routed experts, so that --experts {split.experts} divides nothing")
         split = replace(split, experts=1)
-    with doing("running each device's part on shapes"):
-        devices = on_devices(config, sizes, split)
+    with doing("running each device's part on shapes") as say:
+
+        def progress(done: int, of: int) -> None:
+            say(f"running each device's part on shapes: {done} of {of}")
+
+        devices = on_devices(config, sizes, split, progress)
     if as_json:
         print(json.dumps(document(model, config, sizes, split, devices)))
     else:

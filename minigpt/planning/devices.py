@@ -6,7 +6,7 @@ and all but the routed experts, which are divided among all devices of a stage (
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -22,7 +22,7 @@ from minigpt.planning.activations import after_each
 from minigpt.planning.forward import Pass, cache_layers, forward_of_kinds
 from minigpt.planning.place import Place, part_of
 
-MOST_DEVICES = 1024  # devices
+MOST_DEVICES = 256  # of a stage: each runs, with each step of a ring of them
 SENT = f"{pass_on.__module__}.{pass_on.__name__}"
 FIRST, LAST, EACH = "first", "last", "each"
 
@@ -61,6 +61,9 @@ class Split:
             most = min(MOST_DEVICES, config.experts.n_routed_experts)
             if not 1 <= self.experts <= most:
                 raise InputError(f"experts is {shown(self.experts)}; it must be 1 to {most}")
+        if (devices := self.tensor * self.experts) > MOST_DEVICES:
+            what = f"{self.experts} groups of {self.tensor} devices are {devices}"
+            raise InputError(f"{what}: a stage has at most {MOST_DEVICES}")
 
     def layers(self, config: Config, stage: int) -> range:
         """Those of a stage, as alike as whole layers can be divided."""
@@ -101,20 +104,26 @@ class Device:
     sent: Mapping[str, int]
 
 
-@lru_cache(maxsize=64)
-def on_devices(config: Config, sizes: Pass, split: Split) -> tuple[Device, ...]:
+def on_devices(
+    config: Config, sizes: Pass, split: Split, progress: Callable[[int, int], None] | None = None
+) -> tuple[Device, ...]:
     """What each device holds, does and sends in a forward pass, stage after stage.
+
+    Args:
+        progress: called before each device with how many are done, and with how many there are.
 
     Raises:
         InputError: a size cannot be, or the model cannot be divided so.
     """
     sizes.check(config)
     split.check(config)
-    return tuple(
-        _on_stage(config, sizes, split, stage, place)
-        for stage in range(split.pipeline)
-        for place in split.places()
-    )
+    which = [(stage, place) for stage in range(split.pipeline) for place in split.places()]
+    found = list[Device]()
+    for at in which:
+        if progress:
+            progress(len(found), len(which))
+        found.append(_on_stage(config, sizes, split, *at))
+    return tuple(found)
 
 
 @lru_cache(maxsize=256)
@@ -151,6 +160,7 @@ def parameters_of(config: Config, place: Place) -> int:
     return sum(times(key) * prod(map(int, shape)) for key, shape in shapes.items())
 
 
+@lru_cache(maxsize=1024)
 def _on_stage(config: Config, sizes: Pass, split: Split, stage: int, place: Place) -> Device:
     """What a device has of the layers of a stage, and of what is outside of all, executed."""
     layers, alike = split.layers(config, stage), config.short()[1]

@@ -267,6 +267,7 @@ def test_of_deepseek_r1_on_16_devices_all_but_the_experts_is_there_16_times():
         ("llama-3.1-405b", Pass(B=8), Split(8, 2, 8), "^experts is 8; this model has none"),
         ("mixtral-8x7b", Pass(B=9), Split(1, 1, 9), "^experts is 9; it must be 1 to 8"),
         ("mixtral-8x7b", Pass(B=9), Split(1, 1, 0), "^experts is 0; it must be 1 to 8"),
+        ("mixtral-8x7b", Pass(B=9), Split(64, 1, 8), "^8 groups of 64 devices are 512: a stage"),
         (
             "deepseek-r1",
             Pass(B=3),
