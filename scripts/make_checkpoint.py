@@ -12,7 +12,7 @@ from pathlib import Path
 from minigpt.checkpoint.synthetic import write_checkpoint
 from minigpt.errors import InputError
 from minigpt.models.gpt2_config import GPT2_SIZES
-from minigpt.storage.files import check_apart
+from minigpt.storage.outputs import check_apart
 
 
 def main() -> int:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minigpt.errors import InputError
-from minigpt.storage.files import check_apart
+from minigpt.storage.outputs import check_apart
 
 CONFIG = {
     "model_type": "gpt2",

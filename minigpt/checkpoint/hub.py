@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from minigpt.checkpoint.fetch import Fetch, on_hub
 from minigpt.checkpoint.files import ADAPTER, BESIDE, INDEX, PICKLE, PIECES, SINGLE, Checkpoint
 from minigpt.errors import InputError
-from minigpt.storage.files import check_apart, filled, reason
+from minigpt.storage.files import filled, reason
+from minigpt.storage.outputs import check_apart
 from minigpt.storage.reading import document
 
 SHIPPED = "shakespeare"

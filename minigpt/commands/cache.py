@@ -9,6 +9,7 @@ from rich.filesize import decimal
 from minigpt.errors import InputError
 from minigpt.fast.packing import same, whole
 from minigpt.harmless import harmless
+from minigpt.notes import saying
 from minigpt.storage.files import cache_folder
 from minigpt.storage.kept import KERNELS, LIMIT, PACKED, Kept, kept
 from minigpt.storage.private import PrivateFolder, unusable
@@ -25,7 +26,8 @@ def run(check: bool = False, clear: bool = False) -> int:
     if check and clear:
         raise InputError("--check and --clear: one of them, what is cleared cannot be checked")
     try:
-        folder, found = cache_folder(), kept()
+        with saying(not clear):  # of what goes nobody needs to know more
+            folder, found = cache_folder(), kept()
         states = [_state(one) for one in found] if check else [""] * len(found)
         for one, state in zip(found, states, strict=True):
             if state == DAMAGED:

@@ -9,7 +9,8 @@ from typing import Any
 
 from minigpt.checkpoint.hub import SHIPPED, find
 from minigpt.inference.load import LanguageModel
-from minigpt.storage.files import STREAMS, cache_folder, check_apart, lines
+from minigpt.storage.files import cache_folder
+from minigpt.storage.outputs import STREAMS, check_apart, lines
 
 STDOUT = Path("-")  # the records are what is printed
 
@@ -46,3 +47,6 @@ def _in_use(lm: LanguageModel) -> Iterator[Path | int]:
         yield from cache_folder().glob("**/*")
     sources = (getattr(module, "__file__", None) for module in tuple(sys.modules.values()))
     yield from (Path(source) for source in sources if source)
+    with suppress(OSError):  # of libraries that no module is, where the system tells of them
+        maps = Path("/proc/self/maps").read_text(errors="surrogateescape").splitlines()
+        yield from {Path(line[line.index("/") :]) for line in maps if "/" in line}

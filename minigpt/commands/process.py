@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 from minigpt.commands.signals import ending, telling
 from minigpt.errors import InputError
 from minigpt.harmless import guarded, one_line
+from minigpt.storage.files import reason
 
 
 def run(app: typer.Typer, debug: Callable[[Exception], None]) -> NoReturn:
@@ -49,7 +50,7 @@ def run(app: typer.Typer, debug: Callable[[Exception], None]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             sys.exit(1)  # as typer does
-        _fail(str(error))
+        _fail(f"{error.filename or 'standard output'} cannot be written: {reason(error)}")
     sys.exit(status)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from minigpt.commands.terminal import console, doing
 from minigpt.errors import InputError, without_effect
 from minigpt.recording.read import read
-from minigpt.storage.files import check_apart, reason, written_whole
+from minigpt.storage.outputs import STREAMS, check_apart, refusal, replaced
 from minigpt.views.options import ViewOptions
 
 VIEWS = {
@@ -45,7 +45,7 @@ def run(
     """
     modules = [_module(path) for path in to]
     _check_heeded(options, modules, to)
-    check_apart(to, [recording])
+    check_apart(to, [recording, *([Path(options.gpu)] if options.gpu else []), *STREAMS])
     _check_once(to)
     found = read(recording)
     if not to:
@@ -90,14 +90,14 @@ def _check_once(to: Sequence[Path]) -> None:
     """Raises InputError if two names are those of one file."""
     seen = set()
     for path in to:
-        if (file := (os.path.realpath(path.parent), path.name)) in seen:
+        if (file := os.path.realpath(path)) in seen:
             raise InputError(f"{path} cannot be written twice: give it once")
         seen.add(file)
 
 
 @contextmanager
 def _written(path: Path) -> Iterator[Path]:
-    with _refused(path), written_whole(path) as part:
+    with _refused(path), replaced(path) as part:
         yield part
 
 
@@ -107,4 +107,4 @@ def _refused(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {reason(error)}") from None
+        raise InputError(f"{path} cannot be written: {refusal(path, error)}") from None

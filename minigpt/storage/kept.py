@@ -3,13 +3,11 @@
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
-from minigpt.storage.files import cache_folder
 from minigpt.storage.private import PrivateFolder
 
 LIMIT = 32 * 10**9  # bytes of packed weights and kernels that stay when packed weights are written
@@ -60,9 +58,7 @@ def kept() -> list[Kept]:
     Raises:
         OSError: it cannot be read, or others may write to it.
     """
-    copies = (_each(folder, what) for folder, what in COPIES.items())
-    found = chain(_packs(), _kernels(), *copies)
-    return sorted(found, key=lambda one: one.used, reverse=True)
+    return _last_used_first({PACKED: _packs, KERNELS: _kernels} | dict.fromkeys(COPIES, _copies))
 
 
 def bound(but: Path | None = None) -> None:
@@ -75,7 +71,7 @@ def bound(but: Path | None = None) -> None:
         OSError: the cache cannot be read, or something not be removed.
     """
     total = 0
-    for one in sorted([*_packs(), *_kernels()], key=lambda one: one.used, reverse=True):
+    for one in _last_used_first({PACKED: _packs, KERNELS: _kernels}):
         left = one.of == NOBODYS and time.time() - one.used > FINISHED
         if but not in one.paths and (left or total + one.nbytes > LIMIT):
             one.remove()
@@ -83,36 +79,45 @@ def bound(but: Path | None = None) -> None:
             total += one.nbytes
 
 
-def _packs() -> Iterator[Kept]:
-    if not (cache_folder() / PACKED).exists():
-        return
-    with PrivateFolder(PACKED) as folder:
-        names = [name for name in folder.names() if not name.startswith(".")]
-        for stem in dict.fromkeys(name.rpartition(".")[0] or name for name in sorted(names)):
-            record = f"{stem}.json"
-            paths = [folder.path / name for name in names if name.startswith(stem)]
-            what, of = "packed weights", NOBODYS
-            if record in names and (text := folder.read(record)):
-                about = json.loads(text)["about"]
-                files = about["files"]
-                what = f"{about['dtype']} weights"
-                of = files[0] if len(files) == 1 else str(Path(files[0]).parent)
-            yield _entry(PACKED, stem, what, of, paths)
+def _last_used_first(
+    folders: Mapping[str, Callable[[PrivateFolder], Iterable[Kept]]],
+) -> list[Kept]:
+    """The entries of folders, as a function for each lists them; of one that is not there none."""
+    found: list[Kept] = []
+    for name, entries in folders.items():
+        with suppress(FileNotFoundError), PrivateFolder(name, make=False) as folder:
+            found += entries(folder)
+    return sorted(found, key=lambda one: one.used, reverse=True)
 
 
-def _each(folder: str, what: str, of: str = "") -> Iterator[Kept]:
-    """The entries of a folder where each file or folder is one, named as its model unless `of`."""
-    try:
-        paths = sorted((cache_folder() / folder).iterdir())
-    except FileNotFoundError:
-        return
-    for path in paths:
-        if not path.name.startswith("."):
-            yield _entry(folder, path.name, what, of or path.name, [path])
+def _packs(folder: PrivateFolder) -> Iterator[Kept]:
+    names = _names(folder)
+    for stem in dict.fromkeys(name.rpartition(".")[0] or name for name in names):
+        record = f"{stem}.json"
+        paths = [folder.path / name for name in names if name.startswith(stem)]
+        what, of = "packed weights", NOBODYS
+        if record in names and (text := folder.read(record)):
+            about = json.loads(text)["about"]
+            files = about["files"]
+            what = f"{about['dtype']} weights"
+            of = files[0] if len(files) == 1 else str(Path(files[0]).parent)
+        yield _entry(PACKED, stem, what, of, paths)
 
 
-def _kernels() -> Iterator[Kept]:
-    return _each(KERNELS, "compiled kernels", "all models")
+def _kernels(folder: PrivateFolder) -> Iterator[Kept]:
+    for name in _names(folder):
+        yield _entry(KERNELS, name, "compiled kernels", "all models", [folder.path / name])
+
+
+def _copies(folder: PrivateFolder) -> Iterator[Kept]:
+    for name in _names(folder):
+        kind = folder.path.name
+        yield _entry(kind, name, COPIES[kind], name, [folder.path / name])
+
+
+def _names(folder: PrivateFolder) -> list[str]:
+    """The names in a folder, but for what is being written."""
+    return sorted(name for name in folder.names() if not name.startswith("."))
 
 
 def _entry(folder: str, name: str, what: str, of: str, paths: list[Path]) -> Kept:

@@ -24,7 +24,7 @@ FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe woul
 
 
 class PrivateFolder:
-    """A folder of this user's cache, made if it is not there, open in a `with` block.
+    """A folder of this user's cache, open in a `with` block.
 
     The folder, those between it and `cache_folder()`, and each file that is opened belong to this
     user, nobody else may write to them, and none is a link. Each is opened once, from its folder,
@@ -34,29 +34,34 @@ class PrivateFolder:
 
     Args:
         name: of the folder, in `cache_folder()`.
+        make: whether it is made if it is not there.
 
     Attributes:
         path: of the folder.
 
     Raises:
         OSError: on entering: it cannot be made or opened, or is not private. Its `filename` and
-            `strerror` say which and why.
+            `strerror` say which and why. It is a FileNotFoundError if there is none, and none is
+            to be made.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, make: bool = True) -> None:
         self.path = cache_folder() / name
+        self._make = make
 
     def __enter__(self) -> Self:
         with ExitStack() as opened:
             base = self.path.parents[1]
-            with _about(base):
-                with suppress(FileExistsError):
-                    base.mkdir(mode=0o700, parents=True)
+            # What is no folder is named, not what would lie in it.
+            with _about(next((path for path in base.parents if path.is_file()), base)):
+                if self._make:
+                    with suppress(FileExistsError):
+                        base.mkdir(mode=0o700, parents=True)
                 self._fd = os.open(base.resolve(), FOLDER)
             opened.callback(os.close, self._fd)
             _require_private(os.fstat(self._fd), base, above=True)
             for path in (self.path.parent, self.path):
-                self._above, self._fd = self._fd, _folder(path, self._fd)
+                self._above, self._fd = self._fd, _folder(path, self._fd, self._make)
                 opened.callback(os.close, self._fd)
                 _require_private(os.fstat(self._fd), path)
             self._opened = opened.pop_all()
@@ -97,10 +102,10 @@ class PrivateFolder:
         except FileNotFoundError:
             return None
         except OSError as error:
-            note(f"{path} is not used, {reason(error)}: it is made anew")
+            note(f"{path} is not used: {reason(error)}")
             return None
         if not hmac.compare_digest(kept[:DIGEST], self._seal(name, kept[DIGEST:])):
-            note(f"{path} is not used, it is damaged or not of this user's making: made anew")
+            note(f"{path} is not used: it is damaged, or not of this user's making")
             return None
         return kept[DIGEST:]
 
@@ -115,8 +120,8 @@ class PrivateFolder:
 
     def _seal(self, name: str, content: bytes) -> bytes:
         """What only this user can tell of a file: keyed by a secret, for one name."""
-        where = f"{self.path.name}/{name}\0".encode()
-        return hmac.digest(self._key(), where + content, "sha256")
+        where = f"{self.path.name}/{name}\0"
+        return hmac.digest(self._key(), os.fsencode(where) + content, "sha256")
 
     def _key(self) -> bytes:
         """The secret of this user: random bytes in the cache folder, made if there are none."""
@@ -178,11 +183,12 @@ def _about(path: Path) -> Iterator[None]:
         raise OSError(error.errno, why, str(path)) from None
 
 
-def _folder(path: Path, above: int) -> int:
-    """A folder in the one that is open, opened too, and made if there is none."""
+def _folder(path: Path, above: int, make: bool) -> int:
+    """A folder in the one that is open, opened too, and made before if it is to be."""
     with _about(path):
-        with suppress(FileExistsError):
-            os.mkdir(path.name, 0o700, dir_fd=above)
+        if make:
+            with suppress(FileExistsError):
+                os.mkdir(path.name, 0o700, dir_fd=above)
         return os.open(path.name, FOLDER, dir_fd=above)
 
 

@@ -1,6 +1,7 @@
 """A recording as a figure for a paper: PNG, SVG or PDF, by matplotlib."""
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, filterwarnings
@@ -52,7 +53,9 @@ def write(recording: Recording, path: Path, options: ViewOptions) -> None:
         raise InputError(f"{recording.path} has nothing to draw: no pass has ended in it")
     with rc_context(STYLE), catch_warnings():
         filterwarnings("ignore", "Glyph .* missing")  # of a name: a box stands in its place
-        drawing(recording, options).savefig(path, dpi=DPI)
+        made = BytesIO()  # on a disk that is full matplotlib would fail over its own clean-up
+        drawing(recording, options).savefig(made, format=path.suffix[1:], dpi=DPI)
+    path.write_bytes(made.getvalue())
 
 
 def drawing(recording: Recording, options: ViewOptions) -> Any:
