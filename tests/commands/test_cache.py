@@ -9,9 +9,10 @@ import pytest
 from checkpoints import SINGLE, checkpoint, complaint, environment, minigpt
 from packs import files, packed, prepared
 
-from minigpt import load
+from minigpt import InputError, load
 from minigpt.bench.convert import converted
 from minigpt.commands import cache as cache_command
+from minigpt.notes import note
 from minigpt.storage import kept
 from minigpt.storage.files import cache_folder
 from minigpt.storage.kept import bound
@@ -174,3 +175,52 @@ def test_packs_of_an_earlier_version_go_when_one_is_written(folder):
     load(folder, dtype="int8")
     assert not old.exists()
     assert new.exists()  # whoever is writing it is about to write its record
+
+
+# What others put there.
+
+
+@pytest.fixture
+def notes(caplog):
+    """What was said beside, and may be said again."""
+    note.cache_clear()
+    caplog.set_level("WARNING", "minigpt")
+    return caplog
+
+
+@pytest.mark.parametrize("options", [{}, {"check": True}, {"clear": True}])
+@pytest.mark.parametrize("name", [b"\xff.json", b"\xff", "é".encode()])
+@pytest.mark.parametrize("where", ["packed", "kernels"])
+def test_a_file_of_any_name_is_shown_checked_and_removed(folder, capsys, where, name, options):
+    with PrivateFolder(where) as private:
+        file = private.path / os.fsdecode(name)
+    file.write_bytes(b"planted" * 10)
+    found = shown(capsys, status=int("check" in options), **options)
+    assert len(found) == int("clear" not in options)
+    assert file.exists() == (not options)
+
+
+@pytest.mark.parametrize("options", [{}, {"clear": True}])
+def test_what_is_said_of_a_planted_pipe_is_true_of_a_look(folder, capsys, notes, options):
+    with PrivateFolder("packed") as private:
+        pipe = private.path / "fifo.json"
+    os.mkfifo(pipe)
+    shown(capsys, **options)
+    said = [] if options else [f"minigpt: {pipe} is not used: it is no regular file"]
+    assert [record.getMessage() for record in notes.records] == said
+
+
+@pytest.mark.parametrize("name", ["packed", "kernels", "bench", "random"])
+@pytest.mark.parametrize("options", [{}, {"check": True}, {"clear": True}])
+def test_a_folder_of_the_cache_that_is_a_link_is_not_looked_into(folder, tmp_path, name, options):
+    foreign = tmp_path / "foreign" / "file.json"
+    foreign.parent.mkdir()
+    foreign.write_bytes(bytes(1000))
+    kernel()
+    link = cache_folder() / name
+    if name == "kernels":
+        link.rename(tmp_path / "before")
+    link.symlink_to(foreign.parent)
+    with pytest.raises(InputError, match=f"{link} cannot be used, it is a link"):
+        cache_command.run(**options)
+    assert foreign.read_bytes() == bytes(1000)

@@ -202,12 +202,12 @@ BAD = {
     "a revision of a folder": (("a", "--revision", "main"), "only a hub name has revisions"),
     "a log in no folder": (
         ("a", "--log", "no/such/run.jsonl"),
-        "there is no folder no/such: make it",
+        "no folder no/such: make it",
     ),
     "a log that is a folder": (("a", "--log", "."), "cannot write the log .: it is a folder"),
     "a log of two lines": (
         ("a", "--log", "no\n\x1b[31m/x"),
-        "cannot write the log no ␛[31m/x: there is no",
+        "the log no ␛[31m/x: there is no folder",
     ),
     "a log on a full disk": (("a", "--log", "/dev/full"), "cannot write the log /dev/full: No spa"),
     "an unknown option": (("a", "--frobnicate"), "No such option: --frobnicate"),

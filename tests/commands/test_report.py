@@ -1,11 +1,16 @@
 """`generate --record` and `minigpt report`, as a user meets them."""
 
 import json
+import os
+import random
+import resource
+import stat
 
 import pexpect
 import pytest
 from checkpoints import MINIGPT, PROMPT, SHORT, checkpoint, environment
 
+from minigpt.commands.report import VIEWS
 from minigpt.recording.read import read
 
 
@@ -156,3 +161,97 @@ def test_a_terminal_is_told_what_is_being_made(recording):
     assert "making a.csv" in child.read()
     child.close()
     assert child.exitstatus == 0
+
+
+# Files that are there already.
+
+
+def hard(path, link):
+    link.hardlink_to(path)
+
+
+def symbolic(path, link):
+    link.symlink_to(path)
+
+
+@pytest.mark.parametrize("alias", [symbolic, hard, None])
+@pytest.mark.parametrize("ending", [".html", ".svg", ".speedscope.json"])
+def test_a_view_is_never_written_over_the_gpu_that_it_draws(command, recording, alias, ending):
+    gpu = recording.with_name(f"gpu{ending}")
+    gpu.write_text(json.dumps({"name": "mine", "memory_gb": 8}))
+    to, before = gpu, gpu.read_bytes()
+    if alias:
+        alias(gpu, to := recording.with_name(f"to{ending}"))
+    result = command("report", recording, "--gpu", gpu, "--to", "a.html", "--to", to)
+    assert (result.returncode, "in use" in result.stderr) == (2, True)
+    assert (gpu.read_bytes(), to.read_bytes()) == (before, before)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_view_is_written_to_what_a_link_means_and_keeps_its_mode(command, recording, seed):
+    rng, folder = random.Random(seed), recording.parent
+    file = folder / "there" / "file"
+    file.parent.mkdir()
+    mode = None
+    if rng.random() < 0.7:  # else the links lead to what is not there yet
+        file.write_text("old")
+        file.chmod(mode := rng.choice([0o600, 0o640, 0o660, 0o666, 0o755]))
+    name = file
+    for i in range(rng.randrange(4)):
+        target = name if rng.random() < 0.5 else os.path.relpath(name, folder)
+        (name := folder / f"link{i}").symlink_to(target)
+    (to := folder / "a.csv").symlink_to(name)
+    result = command("report", recording, "--to", to)
+    assert result.returncode == 0
+    assert to.is_symlink()
+    assert file.read_text().startswith("pass")
+    assert mode is None or stat.S_IMODE(file.stat().st_mode) == mode
+    assert [*file.parent.iterdir()] == [file]
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (os.mkfifo, "it is no regular file"),
+        (lambda path: path.symlink_to("/dev/null"), "it is no regular file"),
+        (os.mkdir, "it is a folder: name a file in it"),
+        (lambda path: path.symlink_to("no/such"), "there is no folder"),
+    ],
+    ids=["a pipe", "a device", "a folder", "a link to nowhere"],
+)
+def test_what_no_view_can_be_written_to_stays_and_is_said(command, recording, make, why):
+    make(to := recording.with_name("a.csv"))
+    before = to.lstat()
+    result = command("report", recording, "--to", "b.csv", "--to", to.name)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert result.stderr.startswith(f"minigpt: a.csv cannot be written: {why}")
+    assert to.lstat() == before
+    assert not recording.with_name("b.csv").exists()
+
+
+def test_links_to_one_file_are_no_two_views(command, recording):
+    for name in ("a.csv", "b.csv"):
+        recording.with_name(name).symlink_to("file")
+    result = command("report", recording, "--to", "a.csv", "--to", "b.csv")
+    assert (result.returncode, "cannot be written twice" in result.stderr) == (2, True)
+
+
+NEEDS = {".pdf": "matplotlib", ".png": "matplotlib", ".svg": "matplotlib", ".pftrace": "perfetto"}
+
+
+@pytest.mark.parametrize("ending", VIEWS)
+def test_a_disk_that_is_full_is_said_in_a_line_and_nothing_is_left(
+    command, here, monkeypatch, ending
+):
+    if ending in NEEDS:
+        pytest.importorskip(NEEDS[ending])
+    command("generate", PROMPT, *SHORT, "--record", "run.jsonl", "--quiet", "--ops")
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, usual[1]))
+    try:
+        result = command("report", "run.jsonl", "--to", f"a{ending}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    said = f"minigpt: a{ending} cannot be written: File too large\n"
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", said)
+    assert os.listdir(here) == ["run.jsonl"]

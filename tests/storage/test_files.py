@@ -1,6 +1,7 @@
 """The cache folder: where it is, whose it must be, and files that are written whole or not."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 from checkpoints import environment
 
-from minigpt.storage.files import beside, cache_folder, sweep, written_whole
-from minigpt.storage.private import PrivateFolder
+from minigpt.storage.files import beside, cache_folder, filled, sweep, written_whole
+from minigpt.storage.kept import kept
+from minigpt.storage.private import PrivateFolder, unusable
 
 STRANGER = 12345
 
@@ -329,3 +331,56 @@ def test_processes_of_two_namespaces_share_a_disk(tmp_path):
         process.stdout.close()
     assert (tmp_path / "file").read_bytes() == bytes(1000)
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_hidden_folder_of_the_users_own_is_never_taken_away(tmp_path, seed):
+    """Whatever its name, even one that the program itself could have made, and whatever is in it."""
+    rng = random.Random(seed)
+    names = [".out.csv.mine.part", ".out.csv.abcdefgh.part", ".out.csv..part", "..part", ".x.part"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        for entry in rng.sample(["a.txt", "out.csv", ".hidden"], rng.randrange(4)):
+            (tmp_path / name / entry).write_bytes(rng.randbytes(20))
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+    with written_whole(tmp_path / "out.csv") as part:
+        part.write_bytes(b"whole")
+    with filled(tmp_path, "out.csv") as folder:
+        (folder / "out.csv").write_bytes(b"whole")
+    (tmp_path / "out.csv").unlink()
+    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
+
+
+def test_what_was_left_of_one_name_goes_when_another_is_written(tmp_path):
+    killed = writer(tmp_path / "one", 60)
+    killed.kill()
+    killed.communicate(timeout=300)
+    assert len(os.listdir(tmp_path)) == 1
+    with written_whole(tmp_path / "another") as part:
+        part.write_bytes(b"whole")
+    assert os.listdir(tmp_path) == ["another"]
+
+
+# What names and places may be.
+
+
+@pytest.mark.parametrize("name", [b"\xff.json", b"a\xc3", "é".encode(), b"\x01\n.json"])
+def test_a_file_of_any_name_is_sealed_and_read(base, name):
+    name = os.fsdecode(name)
+    written(name)
+    assert read(name) == b"content"
+    file = cache_folder() / "room" / name
+    file.write_bytes(b"planted" * 10)
+    assert read(name) is None
+
+
+@pytest.mark.parametrize("below", ["", "x", "x/y"])
+def test_a_plain_file_where_the_cache_should_be_is_what_is_named(tmp_path, monkeypatch, below):
+    (tmp_path / "plain").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "plain" / below))
+    said = set()
+    for look in (read, written, kept):
+        with pytest.raises(OSError, match="no folder") as error:
+            look()
+        said.add(unusable(error.value))
+    assert said == {f"{tmp_path / 'plain'} cannot be used, it is a link, or no folder"}
