@@ -4,6 +4,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from os.path import realpath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,7 +129,7 @@ def _system(
         before: what was in memory before the model was loaded.
         files: of the model.
     """
-    now, packs = resident(), cache_folder().resolve() / PACKED
+    now, packs = resident(), Path(realpath(cache_folder())) / PACKED
     if now is None or before is None:
         return None
     own = {file.resolve() for file in files}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import count
+from os.path import realpath
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -65,7 +66,7 @@ class Output:
         if sum(printed.values()) > 1:
             both = " and ".join(option for option, yes in printed.items() if yes)
             raise InputError(f"{both} print on standard output: leave all but one out")
-        if self.log and self.record and self.log.resolve() == self.record.resolve():
+        if self.log and self.record and realpath(self.log) == realpath(self.record):
             raise InputError(f"{self.log} cannot be both the log and the recording: choose another")
         if self.quiet:
             without_effect(trace, "--quiet")

@@ -50,7 +50,9 @@ def run(app: typer.Typer, debug: Callable[[Exception], None]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             sys.exit(1)  # as typer does
-        _fail(f"{error.filename or 'standard output'} cannot be written: {reason(error)}")
+        if error.errno is None or error.filename:
+            _fail(f"{error.filename}: {reason(error)}" if error.filename else str(error))
+        _fail(f"standard output cannot be written: {reason(error)}")
     sys.exit(status)
 
 

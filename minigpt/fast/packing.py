@@ -116,11 +116,13 @@ class Pack:
                 self._require_unchanged()
             stamps = [*self._files.values(), stamp(os.fstat(stream.fileno()))]
         record = {"about": self._about, "stamps": stamps, "sources": sources, "parts": parts}
+        failed = "weights are packed at every start"
         try:
             self._keep(record)
+            failed = "the cache may grow above its limit"
             bound(but=path)
         except OSError as error:
-            note(f"weights are packed at every start: {unusable(error)}")
+            note(f"{failed}: {unusable(error)}")
         return arrays
 
     def _digests(self, opened: ExitStack) -> list[tuple[list[Any], "Future[str]"]]:

@@ -138,7 +138,7 @@ def replaced(path: Path) -> Iterator[Path]:
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(mode):
             raise OSError("it is no regular file")
-    with written_whole(path.resolve()) as part:
+    with written_whole(Path(os.path.realpath(path))) as part:
         yield part
         if mode is not None:
             part.chmod(stat.S_IMODE(mode))
@@ -150,6 +150,6 @@ def refusal(path: Path, error: OSError | ValueError) -> str:
     if number == errno.EISDIR:
         return "it is a folder: name a file in it"
     if number in (errno.ENOENT, errno.ENOTDIR):
-        parent = path.resolve().parent if path.parent.is_dir() else path.parent
+        parent = os.path.dirname(os.path.realpath(path) if path.parent.is_dir() else path)
         return f"there is no folder {parent}: make it first"
     return reason(error)

@@ -57,7 +57,7 @@ class PrivateFolder:
                 if self._make:
                     with suppress(FileExistsError):
                         base.mkdir(mode=0o700, parents=True)
-                self._fd = os.open(base.resolve(), FOLDER)
+                self._fd = os.open(os.path.realpath(base), FOLDER)
             opened.callback(os.close, self._fd)
             _require_private(os.fstat(self._fd), base, above=True)
             for path in (self.path.parent, self.path):

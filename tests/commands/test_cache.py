@@ -224,3 +224,14 @@ def test_a_folder_of_the_cache_that_is_a_link_is_not_looked_into(folder, tmp_pat
     with pytest.raises(InputError, match=f"{link} cannot be used, it is a link"):
         cache_command.run(**options)
     assert foreign.read_bytes() == bytes(1000)
+
+
+def test_a_cache_that_cannot_be_bounded_is_used_and_that_is_said(folder, notes):
+    kernel().parent.chmod(0o777)
+    load(folder, dtype="int8")
+    [said] = [record.getMessage() for record in notes.records]
+    assert said.startswith(
+        f"minigpt: the cache may grow above its limit: {cache_folder() / 'kernels'} cannot be used"
+    )
+    with mock.patch("minigpt.fast.packing.Pack.write", side_effect=AssertionError):
+        load(folder, dtype="int8")

@@ -114,6 +114,11 @@ def a_pipe(here):
     return Path("pipe")
 
 
+def in_circles(here):
+    Path("loop").symlink_to("loop")
+    return Path("loop")
+
+
 def below_a_file(here):
     return Path("m", "config.json", "file")
 
@@ -123,6 +128,7 @@ REFUSED = {
     onto_the_model: "m/config.json cannot be written: it is in use; choose another",
     a_folder: "it is a folder: name a file in it",
     a_pipe: "nobody reads it",
+    in_circles: "loop cannot be written: Too many levels of symbolic links",
     below_a_file: "there is no folder m/config.json: make it first",
 }
 

@@ -335,7 +335,7 @@ def test_processes_of_two_namespaces_share_a_disk(tmp_path):
 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_hidden_folder_of_the_users_own_is_never_taken_away(tmp_path, seed):
-    """Whatever its name, even one that the program itself could have made, and whatever is in it."""
+    """Whatever its name, even one that the program could have made, and whatever is in it."""
     rng = random.Random(seed)
     names = [".out.csv.mine.part", ".out.csv.abcdefgh.part", ".out.csv..part", "..part", ".x.part"]
     for name in names:
@@ -372,6 +372,15 @@ def test_a_file_of_any_name_is_sealed_and_read(base, name):
     file = cache_folder() / "room" / name
     file.write_bytes(b"planted" * 10)
     assert read(name) is None
+
+
+def test_a_link_to_itself_is_no_folder_for_a_cache(tmp_path, monkeypatch):
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "loop"))
+    for look in (read, written, kept):
+        with pytest.raises(OSError, match="it is a link") as error:
+            look()
+        assert error.value.filename == str(tmp_path / "loop")
 
 
 @pytest.mark.parametrize("below", ["", "x", "x/y"])
