@@ -50,9 +50,8 @@ def run(app: typer.Typer, debug: Callable[[Exception], None]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             sys.exit(1)  # as typer does
-        if error.errno is None or error.filename:
-            _fail(f"{error.filename}: {reason(error)}" if error.filename else str(error))
-        _fail(f"standard output cannot be written: {reason(error)}")
+        where = error.filename or (error.errno and "standard output cannot be written")
+        _fail(f"{where}: {reason(error)}" if where else str(error))
     sys.exit(status)
 
 
