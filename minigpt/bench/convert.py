@@ -93,7 +93,7 @@ def _write_gguf(folder: Path, dtype: str, path: Path) -> None:
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("no_vocab")
     shapes = config.shapes()
-    found = chain.from_iterable(map(tensors, checkpoint.tensors))
+    found = chain.from_iterable(map(tensors, checkpoint.tensors.values()))
     for key, tensor in made_whole(found, checkpoint.values("config.json").given):
         key = key.removeprefix("transformer.")
         if key not in shapes:
