@@ -159,6 +159,7 @@ PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 RUNS = {"forgets arrays": "x + x", "sleeps": "__import__('time').sleep(60)"}
 
 
+@pytest.mark.usefixtures("as_a_terminal_starts_it")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("run", RUNS)
 def test_a_signal_that_ends_it_is_followed_by_the_report(folder, run, number):
