@@ -24,7 +24,7 @@ from minigpt.checkpoint.files import check_own, filled
 from minigpt.checkpoint.synthetic import FILES
 from minigpt.errors import InputError
 from minigpt.storage import reading
-from minigpt.storage.files import check_apart
+from minigpt.storage.files import check_apart, reason
 
 CONFIG = {
     "model_type": "gpt2",
@@ -153,8 +153,11 @@ def main() -> int:
     try:
         check_apart([args.folder / name for name in FILES], [args.text])
         check_own(args.folder, FILES)
-        text = reading.text(args.text)
-    except (InputError, OSError, ValueError) as error:
+        try:
+            text = reading.text(args.text)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{args.text} cannot be read: {reason(error)}") from None
+    except InputError as error:
         print(f"train_shakespeare: {error}", file=sys.stderr)
         return 2
     split = len(text) * 9 // 10
