@@ -2,9 +2,9 @@
 
 The program runs as it stands, and so do its modules: what is not installed. Where one of them
 imports NumPy, arrays that NumPy makes count, and so does what is made of them; those of other
-libraries count from the first function of NumPy on that they are given to. When it ends, however
-it ends, operations and bytes are listed on standard error; what it prints, its traceback and its
-exit status are its own.
+libraries count from the first function of NumPy on that they are given to. When it ends, by an
+error, Ctrl-C, SIGTERM or SIGHUP too, operations and bytes are listed on standard error; what it
+prints, its traceback and its exit status are its own.
 
 A number that Python takes, float(x) or if x > 0, is a copy that leaves the count, and is listed
 as one. What has no cost that is known is refused with TypeError, with a way out. Inside of a
@@ -14,21 +14,28 @@ From Python, counting.counted(function)(*arrays) does the same for a function.
 """
 
 import os
+import signal
+import stat
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from io import open_code
 from pathlib import Path
-from types import CodeType, ModuleType, TracebackType
+from threading import Timer
+from types import CodeType, FrameType, ModuleType, TracebackType
 from typing import Any
 
+from counting.array import Counted
 from counting.ledger import Ledger
 from counting.names import importing, made_in
 from counting.program import INSTALLED
 from counting.twins import numpys
 
 COMMAND = "python -m counting"
+LONGEST = 1 << 24  # bytes of a program: of much more than anybody writes, Python takes gigabytes
+ASKING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP  # a program to end
 NAMES = importing(numpys)  # Python's own, of the program and its modules
 
 
@@ -41,13 +48,18 @@ def main(args: Sequence[str]) -> int:
         wrong = f"unknown option {args[0]}" if args else "a program is missing"
         return _wrong(f"{wrong}: {COMMAND} program.py [arguments]")
     try:
+        mode = os.stat(args[0]).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            return _wrong(f"{args[0]}: no regular file")  # a pipe or a device may never end
         with open_code(args[0]) as file:
-            source = file.read()
+            source = file.read(LONGEST + 1)
     except OSError as error:
         return _wrong(f"{args[0]}: {(error.strerror or str(error)).lower()}")
+    if len(source) > LONGEST:
+        return _wrong(f"{args[0]}: more than {LONGEST:,} bytes, which is no program")
     try:
         code = compile(source, os.path.abspath(args[0]), "exec", dont_inherit=True)
-    except (SyntaxError, ValueError) as error:
+    except Exception as error:  # Python's own: of syntax, of what nests too deep
         return _raised(error)
     return run(code, args)
 
@@ -68,7 +80,10 @@ def run(code: CodeType, args: Sequence[str]) -> int:
     sys.argv[:] = args
     sys.path[0] = str(Path(code.co_filename).resolve().parent)
     sys.meta_path.insert(0, Finder())
-    ledger = Ledger()
+    ledger, beside = Ledger(), sys.stderr
+    for number in ASKING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _end)
     try:
         with made_in(ledger):
             exec(code, program.__dict__)
@@ -81,8 +96,29 @@ def run(code: CodeType, args: Sequence[str]) -> int:
     except BaseException as error:
         return _raised(error)
     finally:
+        _flush()
+        with suppress(OSError, ValueError):  # nobody reads there any more
+            print(ledger.report(), file=beside)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """Ends the program where it is, as Python does on Ctrl-C, so that it can clean up.
+
+    Python swallows what is raised while an array is being forgotten: then a little later.
+    """
+    while frame is not None:
+        if frame.f_code is Counted.__del__.__code__:
+            Timer(0.01, os.kill, (os.getpid(), number)).start()
+            return
+        frame = frame.f_back
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)
+
+
+def _flush() -> None:
+    with suppress(OSError, ValueError, AttributeError):  # Python says it itself when it ends
         sys.stdout.flush()
-        print(ledger.report(), file=sys.stderr)
 
 
 def _raised(error: BaseException) -> int:
@@ -95,7 +131,7 @@ def _raised(error: BaseException) -> int:
             seen.add(id(one))
             one.__traceback__ = _own(one.__traceback__)
             chain += [one.__cause__, one.__context__]
-    sys.stdout.flush()
+    _flush()
     sys.excepthook(type(error), error, error.__traceback__)
     return 130 if isinstance(error, KeyboardInterrupt) else 1
 

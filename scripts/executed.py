@@ -6,6 +6,7 @@ For rows of the table of costs that nobody looks into, at sizes that take a minu
 executed is that of this processor and of these versions of NumPy and its BLAS.
 """
 
+import argparse
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -67,6 +68,7 @@ def rows(n: int = 24) -> Iterator[Row]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     made = table("call", "published", "executed", "executed / published", "masked off")
     for row in rows():
         ratio = f"{row.executed / row.published:.2f}"

@@ -14,7 +14,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,8 @@ from threading import Thread
 from typing import Any
 
 from fuzzing import BYTES, NAMES
+
+from minigpt.commands.signals import ending
 
 SCRIPTS = Path(__file__).parent
 GRACE = 100  # seconds after which a process that has an alarm at 80 hears none
@@ -166,7 +167,6 @@ def main() -> int:
     kinds = [*files] or args.kind or (BYTES if args.guided else NAMES)
     if args.guided and (files or not {*kinds} <= {*BYTES}):
         parser.error(f"--guided tries no files, and kinds of {', '.join(BYTES)}")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # no process is left behind
     if not files:
         print(f"seed {args.seed}")
     print(f"{'kind':12}{'inputs':>9}{'refused':>9}{'tracebacks':>12}{'hangs':>7}{'MiB':>8}")
@@ -176,7 +176,8 @@ def main() -> int:
         how = args.inputs, args.guided, files.get(kind, []), args.found
         trial = Trial(kind, args.seed, seconds, *how)
         try:
-            trial.run()
+            with ending():  # no process is left behind
+                trial.run()
         except KeyboardInterrupt:
             return 130
         finally:

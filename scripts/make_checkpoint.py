@@ -9,7 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from minigpt.checkpoint.synthetic import write_checkpoint
+from minigpt.checkpoint.files import SINGLE
+from minigpt.checkpoint.synthetic import FILES, write_checkpoint
 from minigpt.errors import InputError
 from minigpt.models.gpt2_config import GPT2_SIZES
 from minigpt.storage.outputs import check_apart
@@ -25,14 +26,13 @@ def main() -> int:
     args = parser.parse_args()
 
     config = GPT2_SIZES[args.model]
-    tensors = args.folder / "model.safetensors"
-    written = [args.folder / "config.json", args.folder / "tokenizer.json", tensors]
     try:
-        check_apart(written, [args.merges] if args.merges else [])
+        check_apart([args.folder / name for name in FILES], [args.merges] if args.merges else [])
         write_checkpoint(config, args.folder, args.dtype, args.seed, args.merges)
     except InputError as error:
         print(f"make_checkpoint: {error}", file=sys.stderr)
         return 2
+    tensors = args.folder / SINGLE
     print(f"{tensors}: {tensors.stat().st_size:,} bytes, {config.parameters:,} parameters")
     return 0
 

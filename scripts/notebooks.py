@@ -3,7 +3,7 @@
 python scripts/notebooks.py [NAME ...]
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import nbformat
@@ -27,11 +27,15 @@ def executed(path: Path) -> nbformat.NotebookNode:
 
 
 def main() -> None:
-    names = sys.argv[1:] or sorted(path.stem for path in FOLDER.glob("*.ipynb"))
+    known = {path.stem: path for path in sorted(FOLDER.glob("*.ipynb"))}
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help=", ".join(known))
+    names = parser.parse_args().names or [*known]
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"no notebook {unknown[0]}: there are {', '.join(known)}")
     for name in names:
-        path = FOLDER / f"{name}.ipynb"
-        nbformat.write(executed(path), path)
-        print(f"{path.relative_to(Path.cwd())}: {path.stat().st_size:,} bytes")
+        nbformat.write(executed(known[name]), known[name])
+        print(f"{known[name].name}: {known[name].stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

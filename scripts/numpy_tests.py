@@ -217,6 +217,8 @@ def main() -> None:
     parser.add_argument("--show", choices=("passed", "refused", "wrong"))
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if unknown := [file for file in given.files if file not in FILES]:
+        parser.error(f"{unknown[0]} is none of {', '.join(FILES)}")
     if given.worker:
         _worker(given.files[0], given.worker[0] == "1", Path(given.worker[1]))
         return

@@ -3,6 +3,7 @@
 python scripts/operations.py > docs/operations.md
 """
 
+import argparse
 from collections.abc import Callable
 from typing import Any
 
@@ -56,4 +57,5 @@ def document() -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     print(document(), end="")

@@ -3,6 +3,7 @@
 Pages are drawn by chromium with chromedriver, and by selenium, which `.[test]` brings.
 """
 
+import argparse
 import io
 import shutil
 import subprocess
@@ -106,6 +107,7 @@ def screen(name: str, shown: Screen) -> bytes:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     for name, command in PICTURES.items():
         (ROOT / "docs" / "pictures" / f"{name}.svg").write_text(picture(command, said(command)))
     for name, shown in SCREENS.items():

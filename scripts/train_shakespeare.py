@@ -12,6 +12,7 @@ import math
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -19,7 +20,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minigpt.checkpoint.files import check_own, filled
+from minigpt.checkpoint.synthetic import FILES
 from minigpt.errors import InputError
+from minigpt.storage import reading
+from minigpt.storage.files import reason
 from minigpt.storage.outputs import check_apart
 
 CONFIG = {
@@ -120,13 +125,20 @@ def nats_per_character(model: GPT2, tokens: Tensor, characters: int) -> float:
     return total / characters
 
 
-def save(model: GPT2, folder: Path) -> None:
-    """The model in Hugging Face layout: matrices as (in, out), the head tied to `wte`."""
+def save(model: GPT2, config: dict[str, Any], tokenizer: str, folder: Path) -> None:
+    """Puts the model into `folder` in Hugging Face layout: matrices as (in, out), the head tied.
+
+    Raises:
+        InputError: there are files of another model in it.
+    """
     tensors = {}
     for name, parameter in model.state_dict().items():
         linear = parameter.ndim == 2 and name.startswith("h.")
         tensors[name] = (parameter.T if linear else parameter).to(torch.float16).contiguous()
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with filled(folder, FILES) as part:
+        (part / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (part / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+        save_file(tensors, part / "model.safetensors", metadata={"format": "pt"})
 
 
 def main() -> int:
@@ -139,21 +151,22 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
 
-    written = ("config.json", "tokenizer.json", "model.safetensors")
     try:
-        check_apart([args.folder / name for name in written], [args.text])
+        check_apart([args.folder / name for name in FILES], [args.text])
+        check_own(args.folder, FILES)
+        try:
+            text = reading.text(args.text)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{args.text} cannot be read: {reason(error)}") from None
     except InputError as error:
         print(f"train_shakespeare: {error}", file=sys.stderr)
         return 2
-    text = args.text.read_text(encoding="utf-8")
     split = len(text) * 9 // 10
     training, held_out = text[:split], text[split:]
-    args.folder.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(training)
     end_of_text = tokenizer.token_to_id(END_OF_TEXT)
     config = CONFIG | {"bos_token_id": end_of_text, "eos_token_id": end_of_text}
-    (args.folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    tokenizer.save(str(args.folder / "tokenizer.json"))
+    saved = tokenizer.to_str(pretty=True)
     held_out_tokens = torch.tensor(tokenizer.encode(held_out).ids)
     tokenizer.model.dropout = BPE_DROPOUT  # from here on, for training only
 
@@ -205,7 +218,7 @@ def main() -> int:
                 f"held out {nats:.4f} nats a character  {minutes:.1f} min",
                 flush=True,
             )
-            save(model, args.folder)
+            save(model, config, saved, args.folder)
     return 0
 
 

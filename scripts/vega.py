@@ -5,6 +5,7 @@
 The pages carry both, so that they are drawn without a network and may be handed on.
 """
 
+import argparse
 import json
 import subprocess
 import tempfile
@@ -45,6 +46,7 @@ def licences(folder: Path) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "vega.js").write_text(vl_convert.javascript_bundle(), encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:

@@ -3,6 +3,7 @@
 import gc
 import os
 import platform
+import signal
 import subprocess
 import sys
 
@@ -39,6 +40,17 @@ def command(monkeypatch, capfd, here):
         return subprocess.CompletedProcess(args, exit.value.code or 0, *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture
+def as_a_terminal_starts_it():
+    """Signals as a shell gives them to what it runs; a job in the background may ignore some."""
+    usual = {signal.SIGINT: signal.default_int_handler}
+    usual |= dict.fromkeys((signal.SIGTERM, signal.SIGHUP), signal.SIG_DFL)
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def settle():

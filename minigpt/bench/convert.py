@@ -14,7 +14,7 @@ from minigpt.checkpoint.hub import find
 from minigpt.checkpoint.quantised import made_whole
 from minigpt.checkpoint.tensors import tensors
 from minigpt.errors import InputError
-from minigpt.fast.packing import stamp
+from minigpt.fast.packing import settle, stamp
 from minigpt.models.architectures import read
 from minigpt.models.decoder_config import DecoderConfig
 from minigpt.models.families import llama as families
@@ -51,6 +51,7 @@ _NAMES = {  # of modules, by what they are in a block or outside
 def converted(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
     """The copy of a checkpoint called `name`; `make(path)` writes it if there is none."""
     tensors = sorted(folder.glob("*.safetensors"))
+    settle(tensors)
     about = [str(folder.resolve()), *((f.name, stamp(f.stat())) for f in tensors)]
     key = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
     try:
@@ -92,7 +93,7 @@ def _write_gguf(folder: Path, dtype: str, path: Path) -> None:
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("no_vocab")
     shapes = config.shapes()
-    found = chain.from_iterable(map(tensors, checkpoint.tensors))
+    found = chain.from_iterable(map(tensors, checkpoint.tensors.values()))
     for key, tensor in made_whole(found, checkpoint.values("config.json").given):
         key = key.removeprefix("transformer.")
         if key not in shapes:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from minigpt.checkpoint.dtypes import NUMPY
+from minigpt.checkpoint.files import CONFIG
 from minigpt.checkpoint.hub import SHIPPED, find
 from minigpt.checkpoint.resolve import NAMES
 from minigpt.checkpoint.synthetic import write_checkpoint
@@ -59,7 +60,7 @@ def _random(model: str, config: Config) -> Path:
     try:
         with PrivateFolder("random") as kept:
             folder = kept.path / model
-            if not folder.is_dir():
+            if not (folder / CONFIG).is_file():
                 needed = config.parameters * NUMPY[dtype].itemsize
                 if needed > (free := shutil.disk_usage(kept.path).free):
                     raise InputError(

@@ -8,9 +8,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from minigpt.checkpoint.fetch import Fetch, on_hub
-from minigpt.checkpoint.files import ADAPTER, BESIDE, INDEX, PICKLE, PIECES, SINGLE, Checkpoint
+from minigpt.checkpoint.files import (
+    ADAPTER,
+    BESIDE,
+    CONFIG,
+    INDEX,
+    MERGES,
+    PICKLE,
+    PIECES,
+    SINGLE,
+    TOKENIZER,
+    VOCABULARY,
+    Checkpoint,
+    filled,
+)
 from minigpt.errors import InputError
-from minigpt.storage.files import filled, reason
+from minigpt.storage.files import reason
 from minigpt.storage.outputs import check_apart
 from minigpt.storage.reading import document
 
@@ -23,7 +36,6 @@ WEIGHTS = (  # names whose weights are known to be on the hub, or here
     *("deepseek-ai/DeepSeek-V3", "deepseek-ai/DeepSeek-R1"),
 )
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_TOKENIZER, _VOCABULARY, _MERGES = "tokenizer.json", "vocab.json", "merges.txt"
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _REFUSED = "loading a pickle can run any code; save the model as safetensors"
 
@@ -40,10 +52,10 @@ def find(model: str, revision: str | None = None, again: bool = False) -> Checkp
         InputError: there is no such model, it has no safetensors, or the hub cannot be reached.
     """
     fetch = source(model, revision, again)
-    config = _fetched(model, "config.json", fetch)
+    config = _fetched(model, CONFIG, fetch)
     tokenizer, merges = _tokenizer(model, fetch)
     names = tensor_files(model, fetch, fetch)
-    tensors = tuple(part(model, name, fetch(name)) for name in names)
+    tensors = {name: part(model, name, fetch(name)) for name in names}
     beside = {name: file for name in BESIDE if (file := fetch(name))}
     return Checkpoint(model, config, tokenizer, tensors, merges, beside)
 
@@ -54,7 +66,7 @@ def find_config(model: str) -> Path:
     Raises:
         InputError: there is no such model, it has none, or the hub cannot be reached.
     """
-    return _fetched(model, "config.json", source(model))
+    return _fetched(model, CONFIG, source(model))
 
 
 def source(model: str, revision: str | None = None, again: bool = False) -> Fetch:
@@ -109,7 +121,7 @@ def download(model: str, revision: str | None = None, to: Path | None = None) ->
     Those that are in the hub's cache are looked at, and fetched again where they are damaged.
 
     Raises:
-        InputError: as `find`, or `to` cannot be written.
+        InputError: as `find`, or `to` cannot be written, or has files of another model.
     """
     if to is None:
         return find(model, revision, again=True).config.parent
@@ -122,10 +134,11 @@ def download(model: str, revision: str | None = None, to: Path | None = None) ->
             if made:
                 to.rmdir()
             raise
-        check_apart([to / file.name for file in checkpoint.files], checkpoint.files)
-        with filled(to, last=checkpoint.config.name) as part:
-            for file in checkpoint.files:
-                shutil.copyfile(file, part / file.name)
+        files = checkpoint.files
+        check_apart([to / name for name in files], files.values())
+        with filled(to, files) as part:
+            for name, file in files.items():
+                shutil.copyfile(file, part / name)
     except OSError as error:
         raise InputError(f"{to} cannot be written: {reason(error)}") from None
     return to
@@ -158,17 +171,17 @@ def _adapter(path: Path) -> str:
 
 def _tokenizer(model: str, fetch: Fetch) -> tuple[Path, Path | None]:
     """The tokenizer.json of a model, or its vocab.json and merges.txt."""
-    if whole := fetch(_TOKENIZER):
+    if whole := fetch(TOKENIZER):
         return whole, None
-    vocabulary, merges = fetch(_VOCABULARY), fetch(_MERGES)
+    vocabulary, merges = fetch(VOCABULARY), fetch(MERGES)
     if vocabulary and merges:
         return vocabulary, merges
     if fetch(PIECES):
         raise InputError(
-            f"{model} has no {_TOKENIZER}, only a {PIECES} of SentencePiece: let transformers "
+            f"{model} has no {TOKENIZER}, only a {PIECES} of SentencePiece: let transformers "
             "make the one of the other, AutoTokenizer.from_pretrained(...).save_pretrained(...)"
         )
-    what = f"{_TOKENIZER}" + (f" and no {_MERGES}" if vocabulary else "")
+    what = f"{TOKENIZER}" + (f" and no {MERGES}" if vocabulary else "")
     raise _lacks(model, what, fetch)
 
 

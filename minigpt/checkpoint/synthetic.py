@@ -11,12 +11,14 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from minigpt.checkpoint.dtypes import CODES, NUMPY
+from minigpt.checkpoint.files import CONFIG, SINGLE, TOKENIZER, filled
 from minigpt.checkpoint.tensors import Progress
 from minigpt.errors import InputError
 from minigpt.models.config import Config
-from minigpt.storage.files import filled, reason
+from minigpt.storage.files import reason
 from minigpt.storage.reading import text
 
+FILES = CONFIG, TOKENIZER, SINGLE
 END_OF_TEXT = "<|endoftext|>"
 
 
@@ -28,21 +30,21 @@ def write_checkpoint(
     merges: Path | None = None,
     progress: Progress = lambda done, total: None,
 ) -> None:
-    """Makes `folder`, whole or not at all: config.json, tokenizer.json, model.safetensors.
+    """Puts a model into `folder`, whole or not at all: files of the names `FILES`.
 
     Args:
         dtype: that the tensors are stored in, "float32", "bfloat16" or "float16".
         merges: see `make_tokenizer`.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: it cannot be written, or has files of another model.
     """
     try:
-        with filled(folder, last="config.json") as part:  # a model is one once it has that
-            _write_tensors(config, part / "model.safetensors", dtype, seed, progress)
+        with filled(folder, FILES) as part:
+            _write_tensors(config, part / SINGLE, dtype, seed, progress)
             tokenizer = make_tokenizer(config.vocab_size, merges).to_str(pretty=True)
-            (part / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
-            (part / "config.json").write_text(json.dumps(config.values(), indent=2) + "\n")
+            (part / TOKENIZER).write_text(tokenizer, encoding="utf-8")
+            (part / CONFIG).write_text(json.dumps(config.values(), indent=2) + "\n")
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {reason(error)}") from None
 

@@ -42,7 +42,7 @@ def _in_use(lm: LanguageModel) -> Iterator[Path | int]:
     """The streams, and the files that this program reads: of models, of its cache, its own."""
     yield from STREAMS
     yield from lm.files
-    yield from find(SHIPPED).files
+    yield from find(SHIPPED).files.values()
     with suppress(OSError):  # without a home there is no cache
         yield from cache_folder().glob("**/*")
     sources = (getattr(module, "__file__", None) for module in tuple(sys.modules.values()))

@@ -5,7 +5,7 @@ what the pack is of, a digest of each tensor of the checkpoint and of the pack, 
 these files. Where stamps and sampled blocks are those of the record, nothing has been written to
 any of the files since, and the pack is taken as it is. Where a stamp differs (a copy, `touch`, an
 edit, a new mount), all digests decide. What this does not see is damage below the file system, on
-the disk itself; `minigpt cache --check` reads all of it.
+the disk itself, and on tmpfs writes through a map; `minigpt cache --check` reads all of it.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from itertools import chain
 from math import prod
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -82,6 +83,7 @@ class Pack:
         with stream:
             stamps = [*self._files.values(), stamp(os.fstat(stream.fileno()))]
             if record["stamps"] != stamps:
+                settle(self._files)
                 if not all(same(record["sources"]).values()):
                     return None
                 if not whole(stream, record["parts"]):
@@ -100,6 +102,7 @@ class Pack:
             InputError: the checkpoint has changed meanwhile.
         """
         path = self._folder.path / self._file
+        settle(self._files)
         with ExitStack() as opened:
             digests = self._digests(opened)
             with written_whole(path) as part:
@@ -207,6 +210,17 @@ def header(stored: Stored, layouts: Layouts, dtype: str) -> tuple[bytes, dict[st
 def stamp(status: os.stat_result) -> list[int]:
     """Numbers that change when somebody writes to a file, or puts another one in its place."""
     return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def settle(files: Iterable[str | Path]) -> None:
+    """Has the disk take files, so that each write after this changes what `stamp` says.
+
+    A page that was written through a map, and is not on the disk yet, is written again without a
+    new time. To be called before a file is read, where its stamp is to stand for what was read.
+    """
+    for file in files:
+        with suppress(OSError), open(file, "rb") as stream:  # of some that nobody can write to
+            os.fsync(stream.fileno())
 
 
 def whole(stream: BinaryIO, parts: Iterable[tuple[int, int, str]]) -> bool:

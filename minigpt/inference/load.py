@@ -119,7 +119,7 @@ def load(
         raise InputError(f"{checkpoint.config}: {what}: minigpt count and plan do without")
     tokens = TokenizerConfig.read(checkpoint)
     tokenizer = read_tokenizer(checkpoint, tokens)
-    found = chain.from_iterable(map(tensors, checkpoint.tensors))
+    found = chain.from_iterable(map(tensors, checkpoint.tensors.values()))
     config, stored = fit(config, found, checkpoint.config, checkpoint.values("config.json").given)
     require(target, config, dtype, Sizes())
     said = progress or (lambda done, total: None)
@@ -138,7 +138,7 @@ def load(
         ledger=ledger,
         device=target,
         dtype=dtype,
-        files=checkpoint.files,
+        files=tuple(checkpoint.files.values()),
         ends=_ends(config, checkpoint.values("generation_config.json")),
         chat=tokens.chat,
     )

@@ -142,24 +142,6 @@ def written_whole(path: Path) -> Iterator[Path]:
         replace(part, path)
 
 
-@contextmanager
-def filled(folder: Path, last: str) -> Iterator[Path]:
-    """Yields a folder for files that go into `folder` at the end, the one named `last` last.
-
-    Files of the same names there are replaced; if the block fails, `folder` is as it was.
-
-    Raises:
-        OSError: a folder cannot be written, or there is no room.
-    """
-    with suppress(FileExistsError):  # where it is no folder, the next lines say so
-        folder.parent.mkdir(parents=True)
-    with beside(folder / last if folder.is_dir() else folder) as part:
-        yield part
-        folder.mkdir(exist_ok=True)
-        for file in sorted(part.iterdir(), key=lambda file: file.name == last):
-            replace(file, folder / file.name)
-
-
 def reason(error: OSError | ValueError) -> str:
     """What an error of the system says, without its number and the name of the file."""
     return getattr(error, "strerror", None) or str(error)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -150,4 +151,5 @@ def _tried(kind: Any, made: bytes, folder: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     kind, seed, number, guided, *files = sys.argv[1:]
-    work(kind, int(seed), int(number), guided == "True", [Path(file) for file in files])
+    with suppress(BrokenPipeError):  # nobody hears it any more
+        work(kind, int(seed), int(number), guided == "True", [Path(file) for file in files])

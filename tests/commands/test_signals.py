@@ -24,15 +24,7 @@ BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=la
 PATIENCE = 300  # seconds for a start on a machine that is busy
 
 
-@pytest.fixture(autouse=True)
-def as_a_terminal_starts_it():
-    """Signals as a shell gives them to what it runs; a job in the background may ignore some."""
-    usual = {signal.SIGINT: signal.default_int_handler}
-    usual |= dict.fromkeys((signal.SIGTERM, signal.SIGHUP), signal.SIG_DFL)
-    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("as_a_terminal_starts_it")
 
 
 def started(here, *args, **options):

@@ -1,9 +1,13 @@
 """`python -m counting program.py`: the program is what it was, and what it did is listed."""
 
 import importlib
+import os
+import random
 import re
+import signal
 import subprocess
 import sys
+import time
 from textwrap import dedent
 
 import numpy as np
@@ -140,6 +144,62 @@ def test_however_it_ends_its_status_and_traceback_are_its_own(folder, ending, st
     assert rows(done.stderr[done.stderr.index("operation  ") :])["add"][:2] == ["1", "3"]
 
 
+RUNNING = """
+import sys
+import numpy as np
+x = np.ones(3)
+print("begun", flush=True)
+try:
+    while True:
+        {line}
+finally:
+    print("cleaned up")
+"""
+PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+RUNS = {"forgets arrays": "x + x", "sleeps": "__import__('time').sleep(60)"}
+
+
+@pytest.mark.usefixtures("as_a_terminal_starts_it")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("run", RUNS)
+def test_a_signal_that_ends_it_is_followed_by_the_report(folder, run, number):
+    command = [sys.executable, "-m", "counting", "program.py"]
+    here = folder(program=RUNNING.format(line=RUNS[run]))
+    with subprocess.Popen(command, cwd=here, env=environment(), **PIPES) as ran:
+        assert ran.stdout.readline() == b"begun\n"
+        time.sleep(random.uniform(0, 0.3))
+        ran.send_signal(number)
+        printed, said = ran.communicate(timeout=120)
+    assert (ran.returncode, printed) == (128 + number, b"cleaned up\n")
+    own, _, report = said.decode().partition("operation  ")
+    if run == "forgets arrays":
+        assert rows(report)["add"]
+    else:
+        own = own.removesuffix("nothing was counted\n")
+    assert "ignored" not in own
+    assert own.endswith("KeyboardInterrupt\n" * (number == signal.SIGINT))
+    assert bool(own) == (number == signal.SIGINT)
+
+
+@pytest.mark.parametrize("way", ["closes its output", "closes its errors", "nobody reads"])
+def test_whatever_becomes_of_its_streams_the_status_and_the_report_stay(folder, way):
+    lines = {
+        "closes its output": "sys.stdout.close()",
+        "closes its errors": "sys.stderr = None",
+        "nobody reads": "print('x' * 10**6, flush=True)",
+    }
+    here = folder(program=f"import sys\nimport numpy as np\nnp.ones(3) + 1\n{lines[way]}\n")
+    ends = []
+    for words in ([], ["-m", "counting"]):
+        command = [sys.executable, *words, "program.py"]
+        with subprocess.Popen(command, cwd=here, env=environment(), **PIPES) as ran:
+            ran.stdout.close()
+            said = ran.stderr.read().decode()
+        ends.append(ran.returncode)
+    assert ends[0] == ends[1]
+    assert rows(said[said.index("operation  ") :])["add"][:2] == ["1", "3"]
+
+
 def test_what_is_refused_names_the_line_of_the_program(folder):
     here = folder(program="import numpy as np\n\nx = np.ones(3)\nnp.packbits(x > 0)\n")
     _, said, report, status = counting("program.py", cwd=here)
@@ -200,8 +260,9 @@ def test_what_a_program_is_refused_has_two_ways_out_that_work_there(folder, call
         assert ("registered" in report) == (name == "registered")
 
 
-def test_a_program_with_a_fault_of_syntax_does_not_start(folder):
-    here = folder(program="x = (\n")
+@pytest.mark.parametrize("text", ["x = (\n", "x = 1 +\n", "x = " + "-" * 100_000 + "1\n"])
+def test_a_program_with_a_fault_of_syntax_does_not_start(folder, text):
+    here = folder(program=text)
     plain, done = (python(*m, "program.py", cwd=here) for m in ([], ["-m", "counting"]))
     assert (done.stderr, done.returncode, done.stdout) == (plain.stderr, 1, "")
 
@@ -273,10 +334,15 @@ def test_masked_arrays_are_refused(folder):
         (["-m", "this"], "unknown option -m"),
         (["nowhere.py"], "nowhere.py: no such file or directory"),
         (["."], ".: is a directory"),
+        (["/dev/zero"], "/dev/zero: no regular file"),
+        (["fifo"], "fifo: no regular file"),
+        (["long"], "long: more than 16,777,216 bytes"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(capsys, monkeypatch, tmp_path, args, said):
     monkeypatch.chdir(tmp_path)
+    os.mkfifo("fifo")
+    os.truncate(os.open("long", os.O_CREAT | os.O_WRONLY), 10**12)
     assert main(args) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)

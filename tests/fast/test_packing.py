@@ -89,6 +89,45 @@ def test_a_checkpoint_changed_inside_is_packed_anew(folder, write, seed):
     assert len(files(folder)) == 1
 
 
+@pytest.mark.parametrize("when", ["packed", "looked at again"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_page_written_again_before_the_disk_has_it_is_packed_anew(
+    folder, monkeypatch, when, seed
+):
+    """Through a map, whose second write changes no time of the file."""
+    if not noticed_once_synced(folder):
+        pytest.skip("a file system that notices no such write, as tmpfs: see SECURITY.md")
+    monkeypatch.setattr("minigpt.fast.packing.SAMPLE", 0)  # samples do not decide
+    draw, file, weights = random.Random(seed), folder / SINGLE, tensors()
+    key = draw.choice(["wte.weight", "h.1.attn.c_attn.weight", "h.1.mlp.c_proj.weight"])
+    where, flat = dict(stored_tensors(file))[key], weights[key].reshape(-1)
+    at = draw.randrange(where.count)
+    begin, first = where.offset + where.dtype.itemsize * at, 5
+    if when == "looked at again":
+        load(folder, dtype=DTYPE)
+        first = flat[at]
+    with file.open("r+b") as stream, mmap.mmap(stream.fileno(), 0) as mapped:
+        for number in (first, 7):
+            flat[at] = number
+            mapped[begin : begin + where.dtype.itemsize] = flat[at].tobytes()
+            time.sleep(0.02)  # two ticks of the clock of files
+            assert_holds(load(folder, dtype=DTYPE), weights, DTYPE)
+
+
+def noticed_once_synced(folder):
+    """Whether a file system notices a write through a map to a page that the disk has."""
+    file = folder / "probe"
+    file.write_bytes(bytes(PAGE))
+    times = []
+    with file.open("r+b") as stream, mmap.mmap(stream.fileno(), 0) as mapped:
+        for _ in range(2):
+            mapped[0] = 1
+            os.fsync(stream.fileno())
+            times.append(file.stat().st_mtime_ns)
+            time.sleep(0.02)
+    return times[0] != times[1]
+
+
 @pytest.mark.parametrize("way", ["in its place", "renamed over it", "another folder"])
 def test_models_of_one_age_are_told_apart(folder, way):
     """As images of containers and reproducible archives have them: all from 1970."""
