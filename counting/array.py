@@ -25,7 +25,7 @@ from counting.pricing import no_row, price
 from counting.reshaping import Reshaping
 from counting.rules import views
 from counting.scope import place
-from counting.shapes import ShapeArray
+from counting.shapes import ShapeArray, on_shapes
 from counting.twins import NOT_RUN, code_of
 
 _new = object.__new__
@@ -134,7 +134,7 @@ class Counted(Guarded, Elements, Reshaping, Methods, Operators):
                 code = None if shown else SUBSTITUTES.get(function) or code_of(function)
                 if code is None:
                     raise no_row(function)
-                with made_in(self.ledger):
+                with made_in(self.ledger, on_shapes(args)):
                     return code(*args, **options)
             operands, normal = spelled(function, args, options)
             operands = [together(x) if type(x) in (list, tuple) else x for x in operands]

@@ -13,8 +13,9 @@ from counting.charge import Charge
 from counting.cost import Cost, Uncounted, executed
 from counting.dtypes import admitted, arithmetic, require
 from counting.form import describe
-from counting.names import SUBSTITUTES, making
+from counting.names import SUBSTITUTES, making, without_data
 from counting.scope import place
+from counting.shapes import ShapeArray
 
 NOTHING = Cost()
 
@@ -79,11 +80,37 @@ def _making(function: Callable[..., Any], each: Cost = NOTHING, written: bool = 
 
     def make(*args: Any, **options: Any) -> Any:
         options.pop("like", None)
-        data = function(*map(number, args), **{name: number(x) for name, x in options.items()})
+        bare = _of_shapes.get(function, function) if without_data.get() else function
+        data = bare(*map(number, args), **{name: number(x) for name, x in options.items()})
         return made(data, function.__name__, each, written)
 
     make.__name__ = function.__name__
     return make
+
+
+def _to_be_written(shape: Any, dtype: Any = float, order: str = "C", **idle: Any) -> ShapeArray:
+    shape = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
+    return ShapeArray(shape[::-1], dtype).T if order == "F" else ShapeArray(shape, dtype)
+
+
+def _arange(
+    start: Any, stop: Any = None, step: Any = 1, dtype: Any = None, **idle: Any
+) -> np.ndarray | ShapeArray:
+    """As NumPy's, without data where a size is a symbol."""
+    start, stop = (0, start) if stop is None else (start, stop)
+    if not any(hasattr(x, "free_symbols") for x in (start, stop, step)):
+        return np.arange(start, stop, step, dtype)  # type: ignore[call-overload]
+    whole = all(getattr(x, "is_integer", type(x) is int) for x in (start, stop, step))
+    return ShapeArray((-((start - stop) // step),), dtype or (int if whole else float))
+
+
+# What makes arrays where there are shapes alone. What zeros stand in is there to be written into;
+# other numbers are known, so that masks and places made of them are.
+_of_shapes: dict[Any, Any] = {
+    np.zeros: _to_be_written,
+    np.empty: _to_be_written,
+    np.arange: _arange,
+}
 
 
 def number(x: Any) -> Any:

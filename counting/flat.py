@@ -78,8 +78,10 @@ class Flat:
 
     def __setitem__(self, index: Any, value: Any) -> None:
         index = _one(index)
-        line, n = self._line(), np.size(np.empty(len(self), bool)[_plain(index)])
-        if np.size(value) not in (1, n):  # over and over
+        line, given = self._line(), np.size(value)
+        # How many there are of an array of symbols is not known, nor is it asked for one value.
+        n = 1 if given == 1 else np.size(np.empty(len(self), bool)[_plain(index)])
+        if given != n:  # over and over
             value = np.resize(value, n)
         elif np.ndim(value) > 1:
             value = np.ravel(value)

@@ -19,13 +19,23 @@ SUBSTITUTES: dict[Any, Any] = {}
 making: ContextVar[Any] = ContextVar("making", default=None)
 
 
+# Whether twins run on shapes, so that what they make to be written into has no data either.
+without_data: ContextVar[bool] = ContextVar("without_data", default=False)
+
+
 @contextmanager
-def made_in(ledger: Any) -> Iterator[None]:
-    """A `with` block in which twins make arrays that count in `ledger`."""
+def made_in(ledger: Any, on_shapes: bool = False) -> Iterator[None]:
+    """A `with` block in which twins make arrays that count in `ledger`.
+
+    Args:
+        on_shapes: they run without data, as they do inside of a block where they did already.
+    """
     token = making.set(ledger)
+    bare = without_data.set(on_shapes or without_data.get())
     try:
         yield
     finally:
+        without_data.reset(bare)
         making.reset(token)
 
 
@@ -55,7 +65,7 @@ class _OfTypes(type):
         kind = type(args[0])
         if hasattr(kind, "spec"):
             plain = type(args[0].data)
-            return SUBSTITUTES[np.ndarray] if plain is np.ndarray else plain
+            return plain if issubclass(plain, np.generic) else SUBSTITUTES[np.ndarray]
         return Type if kind is type else kind
 
     def __instancecheck__(cls, x: Any) -> bool:

@@ -20,7 +20,7 @@ from counting.counts import Counts
 from counting.drawing import Random
 from counting.ledger import Ledger
 from counting.names import Globals, made_in
-from counting.shapes import ShapeArray
+from counting.shapes import ShapeArray, on_shapes
 from counting.twins import Dispatcher, numpys, of_numpy
 
 
@@ -42,7 +42,7 @@ def counted(function: Callable[..., Any]) -> Callable[..., tuple[Any, Ledger]]:
     def run(*args: Any, **options: Any) -> tuple[Any, Ledger]:
         ledger = Ledger()
         program = Program(ledger)
-        with made_in(ledger):
+        with made_in(ledger, on_shapes((*args, *options.values()))):
             result = program.meaning(function)(
                 *map(program.meaning, args),
                 **{name: program.meaning(x) for name, x in options.items()},
@@ -69,19 +69,18 @@ def trace(function: Callable[..., Any], *shapes: Shape, dtype: Any = np.float32)
     >>> trace(np.matmul, (2, 3), (3, 4)).cost
     Cost(fma=24)
 
-    Sizes may be symbols of SymPy, and the cost is a formula then. An error of a function that asks
-    for their numbers, in a loop over them or to choose by them, has a note that says so.
+    It runs as by `counted`. Sizes may be symbols of SymPy, and the cost is a formula then; what
+    `np.zeros`, `np.empty` and their like make has no data either. An error of a function that asks
+    symbols for numbers, in a loop over them or to choose by them, has a note that says so.
     """
-    ledger = Ledger()
-    arrays = [Counted(ShapeArray(shape, dtype), ledger) for shape in shapes]
     symbols = sorted({str(n) for of in shapes for n in of if hasattr(n, "free_symbols")})
     try:
-        function(*arrays)
+        _, ledger = counted(function)(*(ShapeArray(shape, dtype) for shape in shapes))
     except Exception as error:
         if symbols:
             error.add_note(
-                f"{', '.join(symbols)} stood for sizes here. Loops over them, choices by them and "
-                "arrays that are made of them by NumPy need numbers: trace it with these."
+                f"{', '.join(symbols)} stood for sizes here. Loops over them and choices by them "
+                "need numbers: trace it with these."
             )
         raise
     return ledger.snapshot()
@@ -136,7 +135,7 @@ class Program:
         return self.twins[id(x)]
 
     def _meaning(self, x: Any) -> Any:
-        if isinstance(x, np.ndarray):
+        if isinstance(x, np.ndarray | ShapeArray):
             return Counted(x, self.ledger)
         if isinstance(x, _GENERATORS):
             return Random(x)

@@ -11,6 +11,7 @@ from counting.cost import Shape, size
 from counting.indexing import selected
 from counting.layout import UNKNOWN, alike, laid_out, strides
 from counting.primitives import choose, count_nonzero, getitem, interp, setitem
+from counting.shape_methods import UFUNC_METHODS
 from counting.shape_products import PRODUCTS
 from counting.shape_rules import (
     JOINED,
@@ -24,6 +25,7 @@ from counting.shape_rules import (
     taken_along,
 )
 from counting.shapes import (
+    METHODS,
     REDUCTIONS,
     SHAPES,
     ShapeArray,
@@ -31,6 +33,7 @@ from counting.shapes import (
     layout_of,
     ordered,
     reduction,
+    refuse_data,
     shape_of,
     straight_or_unknown,
     written,
@@ -70,6 +73,7 @@ def _copyto(dst: ShapeArray, src: Any, casting: Any = "same_kind", where: Any = 
     )
     if not np.can_cast(dtype, dst.dtype, casting):
         raise TypeError(f"cannot write {dtype} into {dst.dtype}")
+    refuse_data(dst)
 
 
 def _indices(like: Any) -> ShapeArray:
@@ -93,6 +97,7 @@ def _setitem(x: ShapeArray, value: Any, *index: Any) -> None:
     shape = selected(x, index)
     if broadcast(shape, shape_of(value)) != shape:
         raise ValueError(f"cannot write shape {shape_of(value)} into {shape}")
+    refuse_data(x)
 
 
 def _like(
@@ -112,7 +117,7 @@ def _like(
 
 def _tril(m: ShapeArray, k: Any = 0) -> ShapeArray:
     shape = m.shape if m.ndim > 1 else (*m.shape, *m.shape)
-    return ShapeArray(shape, m.dtype, alike(shape, [(shape[-2:], None), (m.shape, m.layout)]))
+    return ShapeArray(shape, m.dtype, alike(shape, [(shape[-2:], None), (m.shape, layout_of(m))]))
 
 
 def _flip(a: ShapeArray, axis: Any = None) -> ShapeArray:
@@ -138,8 +143,8 @@ def _joining(rule: Callable[..., Shape]) -> Callable[..., ShapeArray]:
         dtype = np.result_type(*(x.dtype for x in arrays))
         shape = rule(*(x.shape for x in arrays), **options)
         layout = straight_or_unknown(*arrays)
-        if rule is concatenated and len({x.layout for x in arrays}) == 1:
-            layout = alike(shape, [(x.shape, x.layout) for x in arrays])
+        if rule is concatenated and len({layout_of(x) for x in arrays}) == 1:
+            layout = alike(shape, [(x.shape, layout_of(x)) for x in arrays])
         return ShapeArray(shape, dtype, layout)
 
     return join
@@ -280,3 +285,4 @@ _SHAPES: dict[Any, Any] = {
     setitem: _setitem,
 }
 SHAPES |= _SHAPES | PRODUCTS
+METHODS |= UFUNC_METHODS

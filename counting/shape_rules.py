@@ -65,13 +65,16 @@ def length(part: slice, dim: Any) -> Any:
     if all(x is None or hasattr(x, "__index__") for x in (part.start, part.stop, part.step, dim)):
         start, stop, step = part.indices(dim)  # `len` of their range ends at 2 ** 63
         return max(0, (stop - start + step - (1 if step > 0 else -1)) // step)
-    if part.step not in (None, 1):
-        raise ValueError("a slice of a symbolic dimension takes no step")
+    step = 1 if part.step is None else part.step
+    if step == -1 and part.start is part.stop is None:
+        return dim
+    if (step <= 0) == True:  # noqa: E712 - of a symbol it may be neither
+        raise ValueError("a slice of a symbolic dimension takes no step back, but of all of it")
     start, stop = (
         dim + x if isinstance(x, int) and x < 0 else x
         for x in (part.start or 0, dim if part.stop is None else part.stop)
     )
-    return stop - start
+    return stop - start if step == 1 else -((start - stop) // step)
 
 
 def _one(index: Any) -> bool:

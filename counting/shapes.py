@@ -4,7 +4,7 @@ A `ShapeArray` answers NumPy's functions with the shape and dtype that NumPy wou
 Dimensions are ints or SymPy expressions; two symbolic dimensions fit if they are equal as written.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -71,11 +71,19 @@ def written(result: "ShapeArray", out: "ShapeArray | None", casting: Any = "same
         raise ValueError(f"cannot write shape {result.shape} into {out.shape}")
     if not np.can_cast(result.dtype, out.dtype, casting):
         raise TypeError(f"cannot write {result.dtype} into {out.dtype}")
+    refuse_data(out)
     return out
 
 
-# What functions make of shapes; `shape_functions.py` fills it.
+def refuse_data(out: Any) -> None:
+    """Raises TypeError if an array has data: it would be others than those that are written."""
+    if isinstance(out, np.ndarray):
+        raise TypeError(f"an array with data, of shape {out.shape}, takes no values without data")
+
+
+# What functions, and methods of ufuncs, make of shapes; `shape_functions.py` fills it.
 SHAPES: dict[Callable[..., Any], Callable[..., Any]] = {}
+METHODS: dict[str, Callable[..., Any]] = {}
 
 REDUCTIONS: tuple[Callable[..., Any], ...] = (
     *(np.sum, np.prod, np.max, np.min, np.argmax, np.argmin, np.any, np.all, np.ptp),
@@ -113,6 +121,9 @@ class ShapeArray(NDArrayOperatorsMixin):
     def __repr__(self) -> str:
         return f"ShapeArray({self.shape}, {self.dtype})"
 
+    def __format__(self, form: str) -> str:
+        return str(self.tolist() if form else self)
+
     def _part(self) -> "ShapeArray":
         """Real or imaginary parts: every second of the numbers that complex ones are."""
         if self.dtype.kind != "c":
@@ -142,7 +153,9 @@ class ShapeArray(NDArrayOperatorsMixin):
         if any(isinstance(x, list | tuple) for x in inputs):
             return NotImplemented
         if method != "__call__":
-            rule = _METHODS.get(method)
+            if type(options.get("out")) is tuple:
+                (options["out"],) = options["out"]
+            rule = METHODS.get(method)
             return NotImplemented if rule is None else rule(ufunc, *inputs, **options)
         out, dtype = options.pop("out", (None,)), options.pop("dtype", None)
         casting, asked = options.pop("casting", "same_kind"), options.pop("signature", None)
@@ -228,6 +241,11 @@ class ShapeArray(NDArrayOperatorsMixin):
     mean = reduction(np.mean)
 
 
+def on_shapes(arrays: Iterable[Any]) -> bool:
+    """Whether one of some arrays, counted or bare, has no data."""
+    return any(type(getattr(x, "data", x)) is ShapeArray for x in arrays)
+
+
 def layout_of(x: Any) -> Layout:
     if not isinstance(x, np.ndarray):
         return getattr(x, "layout", None)
@@ -285,32 +303,3 @@ def _layouts(ufunc: np.ufunc, inputs: Any, made: list[Shape]) -> list[Layout]:
         for of, layout in given
     ]
     return [of_stacks(made[0][:-2], made[0][-2:], stacks)]
-
-
-def _reduce(ufunc: np.ufunc, a: ShapeArray, **options: Any) -> ShapeArray:
-    return reduction(ufunc.reduce)(a, **{"axis": 0, **options})
-
-
-def _accumulate(
-    ufunc: np.ufunc, a: ShapeArray, axis: int = 0, dtype: Any = None, out: Any = None
-) -> ShapeArray:
-    range(a.ndim)[axis]
-    made = ufunc.accumulate(np.ones(1, a.dtype), **({} if dtype is None else {"dtype": dtype}))
-    return written(ShapeArray(a.shape, made.dtype, ordered(a, "K")), out)
-
-
-def _outer(ufunc: np.ufunc, a: Any, b: Any) -> ShapeArray:
-    layout = None if layout_of(a) is layout_of(b) is None else UNKNOWN
-    return ShapeArray((*shape_of(a), *shape_of(b)), resolved(ufunc, (a, b))[0], layout)
-
-
-def _at(ufunc: np.ufunc, a: ShapeArray, index: Any, b: Any) -> None:
-    written(ufunc(a[index], b), a[index])
-
-
-_METHODS: dict[str, Callable[..., Any]] = {
-    "reduce": _reduce,
-    "accumulate": _accumulate,
-    "outer": _outer,
-    "at": _at,
-}

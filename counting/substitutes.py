@@ -1,6 +1,8 @@
 """What stands for functions in C in NumPy's own code: rows, or what passes a counted array on."""
 
+import operator
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from counting.creation import asarray, ledger_here, made, number
 from counting.leaving import leave
 from counting.names import SUBSTITUTES
 from counting.shape_rules import broadcast
+from counting.shapes import ShapeArray
 from counting.twins import MODULES, NOT_RUN, numpys
 
 
@@ -19,7 +22,7 @@ class _Array(type):
     """Counted arrays are arrays, for code that asks, and made where it makes one."""
 
     def __instancecheck__(cls, x: Any) -> bool:
-        return isinstance(x.data if type(x) is Counted else x, np.ndarray)
+        return isinstance(x.data if type(x) is Counted else x, np.ndarray | ShapeArray)
 
     def __call__(cls, *args: Any, **options: Any) -> Any:
         if cls is not ndarray:
@@ -187,7 +190,13 @@ class _Masked:
         raise Uncounted(f"np.ma.{name} is not counted: multiply by a mask, or index with one")
 
 
+def _index(x: Any) -> Any:
+    """As `operator.index`, with which NumPy's code makes numbers of sizes; a symbol passes."""
+    return x if getattr(x, "is_integer", None) is True else operator.index(x)
+
+
 MODULES["numpy.ma"] = _Masked()
+MODULES["operator"] = SimpleNamespace(**{**vars(operator), "index": _index})
 
 
 def _bincount(x: Any, *args: Any, **options: Any) -> Any:

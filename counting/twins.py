@@ -15,8 +15,9 @@ import numpy as np
 from counting.calls import CALLS, JOINS
 from counting.cost import Uncounted
 from counting.costs import COSTS
-from counting.names import SUBSTITUTES, Globals, making
+from counting.names import SUBSTITUTES, Globals, made_in, making
 from counting.rules import views
+from counting.shapes import on_shapes
 
 Dispatcher = type(np.sum)  # of NumPy's functions that ask their arguments who runs them
 
@@ -116,8 +117,10 @@ class Asking:
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         function = self.function
-        if function not in COSTS and making.get() is not None and (code := code_of(function)):
-            return code(*args, **options)
+        ledger = making.get()
+        if function not in COSTS and ledger is not None and (code := code_of(function)):
+            with made_in(ledger, on_shapes(args)):
+                return code(*args, **options)
         known = any(map(_counts, (*args, *options.values())))
         if not known or (args and type(args[0]) in (list, tuple) and function in COSTS):
             to = _array if COSTS.get(function) is views else _countable
@@ -244,8 +247,6 @@ class Module:
 
 
 def _module(module: ModuleType) -> Any:
-    if not of_numpy(module.__name__):
-        return module
-    if module.__name__ not in MODULES:
+    if of_numpy(module.__name__) and module.__name__ not in MODULES:
         MODULES[module.__name__] = Module(module)
-    return MODULES[module.__name__]
+    return MODULES.get(module.__name__, module)

@@ -117,8 +117,6 @@ ASKING = {
     "in": lambda x: 3.0 in x,
     "range": lambda x: range(x[0].astype(int)),
     "format": lambda x: f"{x.sum():.2f}",
-    "asarray": np.asarray,
-    "array": lambda x: np.array([x[0], x[1]]),
 }
 
 
