@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from checkpoints import environment
 
-from minigpt.storage.files import beside, cache_folder, filled, sweep, written_whole
+from minigpt.checkpoint.files import filled
+from minigpt.storage.files import beside, cache_folder, sweep, written_whole
 from minigpt.storage.kept import kept
 from minigpt.storage.private import PrivateFolder, unusable
 
@@ -345,7 +346,7 @@ def test_a_hidden_folder_of_the_users_own_is_never_taken_away(tmp_path, seed):
     before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
     with written_whole(tmp_path / "out.csv") as part:
         part.write_bytes(b"whole")
-    with filled(tmp_path, "out.csv") as folder:
+    with filled(tmp_path, ["out.csv"]) as folder:
         (folder / "out.csv").write_bytes(b"whole")
     (tmp_path / "out.csv").unlink()
     assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
