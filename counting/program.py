@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from counting import checks
 from counting.array import Counted
 from counting.cost import Shape, Uncounted
 from counting.costs import REGISTERED
@@ -37,6 +38,7 @@ def counted(function: Callable[..., Any]) -> Callable[..., tuple[Any, Ledger]]:
     a copy of a number out of the count, which the ledger shows as `copy`; what Python computes
     with it is counted by nobody. Its result is plain again.
     """
+    checks.function("function", function)
 
     @wraps(function)
     def run(*args: Any, **options: Any) -> tuple[Any, Ledger]:
@@ -72,6 +74,7 @@ def trace(function: Callable[..., Any], *shapes: Shape, dtype: Any = np.float32)
     Sizes may be symbols of SymPy, and the cost is a formula then. An error of a function that asks
     for their numbers, in a loop over them or to choose by them, has a note that says so.
     """
+    checks.function("function", function)
     ledger = Ledger()
     arrays = [Counted(ShapeArray(shape, dtype), ledger) for shape in shapes]
     symbols = sorted({str(n) for of in shapes for n in of if hasattr(n, "free_symbols")})

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from counting.checks import must_be
+
 
 def bare(x: Any) -> Any:
     """A number of Python's."""
@@ -65,6 +67,7 @@ class Scalar:
         def __getattr__(self, name: str) -> Any: ...
 
     def __init__(self, value: Any, tally: Counter[str], exact: bool = False) -> None:
+        must_be("a Counter", isinstance(tally, Counter), "tally", tally)
         self.value: Any = value if exact else float(value)
         self.tally = tally
 
@@ -217,6 +220,8 @@ def scalar(value: Any, tally: Counter[str]) -> Any:
 
 def scalars(values: Any, tally: Counter[str]) -> np.ndarray:
     """An object array of `Scalar`s with the shape and the values of `values`; or of `Complex`."""
+    must_be("an array", isinstance(values, np.ndarray | np.generic), "values", values)
+    must_be("a Counter", isinstance(tally, Counter), "tally", tally)
     array = np.empty(values.shape, object)
     for index in np.ndindex(values.shape):
         array[index] = scalar(values[index].item(), tally)
