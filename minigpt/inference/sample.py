@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from counting import Counted
-from minigpt.checks import SEED, SWITCH, checked_fields, number, optional, whole
+from minigpt.checks import SEED, SWITCH, a, checked, checked_fields, number, optional, whole
 
 
 def share(value: Any) -> str | None:
@@ -67,7 +67,15 @@ def sample(
         temperature: 0 takes the most likely token.
         top_k: draw from the k most likely tokens only.
         top_p: draw from the fewest most likely tokens that together reach probability p.
+
+    Raises:
+        InputError: an argument cannot be used.
     """
+    checked("logits", logits, _scores)
+    checked("rng", rng, a("a Generator of NumPy", np.random.Generator))
+    temperature = checked("temperature", temperature, CHECKS["temperature"])
+    top_k = checked("top_k", top_k, CHECKS["top_k"])
+    top_p = checked("top_p", top_p, CHECKS["top_p"])
     if temperature == 0:
         return int(_bare(np.argmax(logits)))
     order = _descending(_bare(logits))[:top_k]
@@ -82,6 +90,13 @@ def sample(
     drawn = _bare(rng.random() * cumulative[kept - 1])
     chosen = int(np.searchsorted(sums[:kept], drawn, side="right"))
     return int(order[min(chosen, kept - 1)])
+
+
+def _scores(logits: Any) -> str | None:
+    """Logits of which a token can be drawn; some may be at minus infinity."""
+    fits = isinstance(logits, np.ndarray | Counted) and logits.ndim == 1 and logits.size
+    fits = fits and np.isfinite(_bare(logits).max())
+    return None if fits else "an array (V,) of numbers, the largest of which is finite"
 
 
 def _descending(values: np.ndarray) -> np.ndarray:
