@@ -70,11 +70,14 @@ integer = of("a whole number", int)
 
 
 def utf8(value: Any) -> str | None:
-    """Text that can be written: half a character cannot."""
+    """Texts that can be written: half a character cannot."""
+    if not isinstance(value, str):
+        return "a text"
     try:
-        return (NAME(value) and "a text") or (value.encode() and None)
+        value.encode()
     except UnicodeEncodeError:
         return "UTF-8 text"
+    return None
 
 
 def plain(value: Any) -> Any:
