@@ -50,9 +50,9 @@ class Counts(Mapping[Key, tuple[Any, ...]], Reported):
         totals: list[Any] | None = None,
         moment: "Moment | None" = None,
     ) -> None:
-        fits = isinstance(columns, Mapping) and "calls" in columns
+        fits = hasattr(columns, "keys") and "calls" in columns
         must_be("the columns of a ledger", fits, "columns", columns)
-        fits = callable(rows) or isinstance(rows, Mapping)
+        fits = callable(rows) or hasattr(rows, "keys")
         must_be("a mapping, or a function that gives one", fits, "rows", rows)
         self.columns = columns
         self._found, self._moment = rows, moment

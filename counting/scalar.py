@@ -12,6 +12,8 @@ import numpy as np
 
 from counting.checks import must_be
 
+_NUMBERS = (int, float, np.generic)
+
 
 def bare(x: Any) -> Any:
     """A number of Python's."""
@@ -67,7 +69,9 @@ class Scalar:
         def __getattr__(self, name: str) -> Any: ...
 
     def __init__(self, value: Any, tally: Counter[str], exact: bool = False) -> None:
-        must_be("a Counter", isinstance(tally, Counter), "tally", tally)
+        if not isinstance(value, _NUMBERS) or type(tally) is not Counter:  # faster than two calls
+            must_be("a number", isinstance(value, _NUMBERS), "value", value)
+            must_be("a Counter", isinstance(tally, Counter), "tally", tally)
         self.value: Any = value if exact else float(value)
         self.tally = tally
 
