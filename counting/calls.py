@@ -37,7 +37,8 @@ def dims(shape: Any) -> Shape:
     Raises:
         TypeError: a dimension is neither.
     """
-    if getattr(shape, "ndim", 0) > 0:
+    ndim = getattr(shape, "ndim", 0)
+    if type(ndim) is int and ndim > 0:
         shape = shape.tolist()
     given = shape if isinstance(shape, tuple | list) else (shape,)
     return tuple(n if type(n) is int else _whole(n) for n in given)

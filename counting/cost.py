@@ -98,8 +98,10 @@ def _whole(name: str, n: Any) -> Any:
         TypeError, ValueError: it is neither, or negative.
     """
     if type(n) is not int and not hasattr(n, "free_symbols"):
-        must_be("a whole number from 0, or a symbol", hasattr(n, "__index__"), name, n)
-        n = index(n)
+        try:
+            n = index(n)
+        except TypeError:
+            must_be("a whole number from 0, or a symbol", False, name, n)
     if (n < 0) if type(n) is int else n.is_Number and not (n.is_Integer and n >= 0):
         raise ValueError(f"{name} is {n}; it must be a whole number from 0")
     return n

@@ -58,7 +58,11 @@ class Counts(Mapping[Key, tuple[Any, ...]], Reported):
         self._found, self._moment = rows, moment
         if totals is None:
             none = [0] * len(columns)
-            totals = [sum(column) for column in zip(none, *self._rows.values(), strict=True)]
+            try:
+                totals = [sum(column) for column in zip(none, *self._rows.values(), strict=True)]
+            except (TypeError, ValueError) as error:
+                what = f"tuples of {len(columns)} numbers by path and operation"
+                raise TypeError(f"rows is {shown(rows)}; it must be {what}") from error
         self._totals = totals
 
     @cached_property

@@ -41,11 +41,14 @@ class Ledger(Reported):
     """
 
     def __init__(self, categories: Iterable[str] = CATEGORIES) -> None:
-        several = isinstance(categories, Iterable) and not isinstance(categories, str | bytes)
-        must_be("several names", several, "categories", categories)
-        self.memory = {name: Usage() for name in categories}
-        for name in self.memory:
+        must_be("several names", not isinstance(categories, str), "categories", categories)
+        try:
+            known = [*categories]
+        except TypeError:
+            must_be("several names", False, "categories", categories)
+        for name in known:
             label("a category", name)
+        self.memory = {name: Usage() for name in known}
         names: list[Any] = [*OPERATIONS]
         names += [(way, name) for way in ("read", "written") for name in self.memory]
         self.columns: dict[Any, int] = {name: i for i, name in enumerate(names)}

@@ -77,7 +77,7 @@ def trace(function: Callable[..., Any], *shapes: Shape, dtype: Any = np.float32)
     checks.function("function", function)
     ledger = Ledger()
     arrays = [Counted(ShapeArray(shape, dtype), ledger) for shape in shapes]
-    symbols = sorted({str(n) for of in shapes for n in of if hasattr(n, "free_symbols")})
+    symbols = sorted({str(n) for x in arrays for n in x.shape if hasattr(n, "free_symbols")})
     try:
         function(*arrays)
     except Exception as error:

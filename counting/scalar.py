@@ -12,7 +12,7 @@ import numpy as np
 
 from counting.checks import must_be
 
-_NUMBERS = (int, float, np.generic)
+_NUMBERS = (int, float, np.number, np.bool_)
 
 
 def bare(x: Any) -> Any:
@@ -224,7 +224,7 @@ def scalar(value: Any, tally: Counter[str]) -> Any:
 
 def scalars(values: Any, tally: Counter[str]) -> np.ndarray:
     """An object array of `Scalar`s with the shape and the values of `values`; or of `Complex`."""
-    must_be("an array", isinstance(values, np.ndarray | np.generic), "values", values)
+    must_be("an array", isinstance(values, np.ndarray | np.number | np.bool_), "values", values)
     must_be("a Counter", isinstance(tally, Counter), "tally", tally)
     array = np.empty(values.shape, object)
     for index in np.ndindex(values.shape):

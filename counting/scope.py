@@ -113,7 +113,8 @@ class _Entered:
     _generator: FrameType | None
 
     def __init__(self, name: str) -> None:
-        label("name", name)
+        if type(name) is not str or not name.isprintable():  # faster than to call
+            label("name", name)
         self._name = name
 
     def _within(self, outside: Iterable[str]) -> tuple[str, str]:

@@ -27,7 +27,7 @@ RATE = number(least=1)
 
 def _rate_of_a_link(value: object) -> str | None:
     """As `RATE`; 0 where there is no link."""
-    return RATE(value) if value else number()(value)
+    return None if type(value) in (int, float) and value == 0 else RATE(value)
 
 
 CHECKS = {
