@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from counting.checks import shown
 from counting.cost import OUT, Shape, Uncounted
 from counting.costs import IN_REAL_NUMBERS, INSIDE, REGISTERED
 
@@ -49,7 +50,7 @@ def _whole(n: Any) -> Any:
         return int(index(n))
     if hasattr(n, "free_symbols") and n.is_integer is not False:
         return n
-    raise TypeError(f"a dimension or a diagonal is a whole number or a symbol, not {n!r}")
+    raise TypeError(f"a dimension or a diagonal is a whole number or a symbol, not {shown(n)}")
 
 
 def _number(x: Any) -> Any:

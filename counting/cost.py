@@ -31,11 +31,12 @@ class Cost(Mapping[str, Any]):
     ints, or SymPy expressions where shapes are symbolic.
 
     Raises:
-        ValueError: there is no such kind of operation, or a count is negative.
-        TypeError: a count is no whole number and no expression.
+        ValueError: there is no such kind of operation.
+        TypeError: a count is no whole number from 0 and no expression.
     """
 
     __slots__ = ("_counts",)
+    __array_ufunc__ = None  # what NumPy would make of it element by element is no cost
     _counts: dict[str, Any]
 
     def __init__(self, counts: Mapping[str, Any] = {}, /, **more: Any) -> None:
@@ -95,16 +96,16 @@ def _whole(name: str, n: Any) -> Any:
     """A count as one of Python's whole numbers, or an expression of SymPy as it is.
 
     Raises:
-        TypeError, ValueError: it is neither, or negative.
+        TypeError: it is neither, or negative.
     """
-    if type(n) is not int and not hasattr(n, "free_symbols"):
-        try:
-            n = index(n)
-        except TypeError:
-            must_be("a whole number from 0, or a symbol", False, name, n)
-    if (n < 0) if type(n) is int else n.is_Number and not (n.is_Integer and n >= 0):
-        raise ValueError(f"{name} is {n}; it must be a whole number from 0")
-    return n
+    if getattr(n, "free_symbols", None):
+        return n
+    try:
+        whole = index(n)
+    except TypeError:
+        whole = -1
+    must_be("a whole number from 0, or an expression of symbols", whole >= 0, name, n)
+    return whole
 
 
 # What one operation on complex numbers takes in real ones, by the textbook: (a + bi)(c + di) is

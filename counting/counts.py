@@ -43,6 +43,8 @@ class Counts(Mapping[Key, tuple[Any, ...]], Reported):
     category.
     """
 
+    __array_ufunc__ = None  # what NumPy would make of it element by element are no counts
+
     def __init__(
         self,
         columns: Mapping[Any, int],
