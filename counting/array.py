@@ -9,6 +9,7 @@ import numpy as np
 from counting import show
 from counting.calls import plain, spelled
 from counting.charge import Charge, Spec
+from counting.checks import must_be
 from counting.composite import composite
 from counting.cost import OUT, Shape, Uncounted
 from counting.costs import COSTS, REAL
@@ -60,8 +61,10 @@ class Counted(Guarded, Elements, Reshaping, Methods, Operators):
 
     def __init__(self, data: Any, ledger: Ledger | None = None) -> None:
         self.base: Counted | None = self  # nothing to give back if the next lines raise
-        if isinstance(data, Counted) or not hasattr(data, "shape"):
-            raise TypeError(f"an array is needed, not a {type(data).__name__}")
+        fits = not isinstance(data, Counted) and hasattr(data, "shape")
+        must_be("an array, itself not counted", fits, "data", data)
+        fits = ledger is None or isinstance(ledger, Ledger)
+        must_be("a Ledger, or None", fits, "ledger", ledger)
         data = admitted(data)
         self.path, category = place.get()
         ledger = Ledger() if ledger is None else ledger

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from counting.checks import shown
 from counting.cost import OUT, Shape, Uncounted
 from counting.costs import IN_REAL_NUMBERS, INSIDE, REGISTERED
 
@@ -37,7 +38,8 @@ def dims(shape: Any) -> Shape:
     Raises:
         TypeError: a dimension is neither.
     """
-    if getattr(shape, "ndim", 0) > 0:
+    ndim = getattr(shape, "ndim", 0)
+    if type(ndim) is int and ndim > 0:
         shape = shape.tolist()
     given = shape if isinstance(shape, tuple | list) else (shape,)
     return tuple(n if type(n) is int else _whole(n) for n in given)
@@ -48,7 +50,7 @@ def _whole(n: Any) -> Any:
         return int(index(n))
     if hasattr(n, "free_symbols") and n.is_integer is not False:
         return n
-    raise TypeError(f"a dimension or a diagonal is a whole number or a symbol, not {n!r}")
+    raise TypeError(f"a dimension or a diagonal is a whole number or a symbol, not {shown(n)}")
 
 
 def _number(x: Any) -> Any:

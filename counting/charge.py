@@ -103,4 +103,4 @@ class Charge(Event):
         """Operations by kind."""
         amounts = dict(self.amounts)
         named = enumerate(OPERATIONS[2:], start=2)
-        return Cost({kind: amounts[i] for i, kind in named if i in amounts})
+        return Cost.of({kind: amounts[i] for i, kind in named if i in amounts})

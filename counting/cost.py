@@ -2,7 +2,10 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from operator import index
 from typing import Any
+
+from counting.checks import must_be
 
 USUAL = ("mul", "add", "fma", "div", "exp", "tanh", "sqrt", "sin", "cos", "cmp")  # in transformers
 KINDS = (*USUAL, "log", "pow", "trig", "round")  # of FLOP
@@ -29,15 +32,28 @@ class Cost(Mapping[str, Any]):
 
     Raises:
         ValueError: there is no such kind of operation.
+        TypeError: a count is no whole number from 0 and no expression.
     """
 
     __slots__ = ("_counts",)
+    __array_ufunc__ = None  # what NumPy would make of it element by element is no cost
+    _counts: dict[str, Any]
 
     def __init__(self, counts: Mapping[str, Any] = {}, /, **more: Any) -> None:
-        self._counts = {kind: n for kind, n in {**counts, **more}.items() if n != 0}
-        if not self._counts.keys() <= _KNOWN:
-            unknown = min(self._counts.keys() - _KNOWN)
+        must_be("a mapping of counts by kind", isinstance(counts, Mapping), "counts", counts)
+        given = {**counts, **more}
+        if not given.keys() <= _KNOWN:
+            unknown = min(map(str, given.keys() - _KNOWN))
             raise ValueError(f"unknown kind of operation {unknown!r}; known: {(*KINDS, *OUTSIDE)}")
+        found = {kind: _whole(kind, n) for kind, n in given.items()}
+        self._counts = {kind: n for kind, n in found.items() if n != 0}
+
+    @classmethod
+    def of(cls, counts: Mapping[str, Any]) -> "Cost":
+        """What was counted, as it is: of a later moment from an earlier one it is negative."""
+        made = cls.__new__(cls)
+        made._counts = {kind: n for kind, n in counts.items() if n != 0}
+        return made
 
     def __getitem__(self, kind: str) -> Any:
         return self._counts[kind]
@@ -49,12 +65,14 @@ class Cost(Mapping[str, Any]):
         return len(self._counts)
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(
-            {k: self._counts.get(k, 0) + other._counts.get(k, 0) for k in (*KINDS, *OUTSIDE)}
-        )
+        if not isinstance(other, Cost):
+            return NotImplemented
+        both = {k: self._counts.get(k, 0) + other._counts.get(k, 0) for k in (*KINDS, *OUTSIDE)}
+        return Cost.of(both)
 
     def __mul__(self, times: Any) -> "Cost":
-        return Cost({k: n * times for k, n in self.items()})
+        times = _whole("times", times)
+        return Cost.of({k: n * times for k, n in self.items()})
 
     def by_kind(self) -> dict[str, Any]:
         """The usual kinds of FLOP, those that do not occur at 0, and the others that occur."""
@@ -72,6 +90,22 @@ class Cost(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"Cost({', '.join(f'{k}={n}' for k, n in self.items())})"
+
+
+def _whole(name: str, n: Any) -> Any:
+    """A count as one of Python's whole numbers, or an expression of SymPy as it is.
+
+    Raises:
+        TypeError: it is neither, or negative.
+    """
+    if getattr(n, "free_symbols", None):
+        return n
+    try:
+        whole = index(n)
+    except TypeError:
+        whole = -1
+    must_be("a whole number from 0, or an expression of symbols", whole >= 0, name, n)
+    return whole
 
 
 # What one operation on complex numbers takes in real ones, by the textbook: (a + bi)(c + di) is

@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from typing import Any, ClassVar, NamedTuple
 
 from counting.charge import Along, Charge
+from counting.checks import function, label, must_be, shown
 from counting.cost import KINDS, OUTSIDE, Cost
 from counting.memory import Event
 
@@ -42,6 +43,8 @@ class Counts(Mapping[Key, tuple[Any, ...]], Reported):
     category.
     """
 
+    __array_ufunc__ = None  # what NumPy would make of it element by element are no counts
+
     def __init__(
         self,
         columns: Mapping[Any, int],
@@ -49,11 +52,19 @@ class Counts(Mapping[Key, tuple[Any, ...]], Reported):
         totals: list[Any] | None = None,
         moment: "Moment | None" = None,
     ) -> None:
+        fits = hasattr(columns, "keys") and "calls" in columns
+        must_be("the columns of a ledger", fits, "columns", columns)
+        fits = callable(rows) or hasattr(rows, "keys")
+        must_be("a mapping, or a function that gives one", fits, "rows", rows)
         self.columns = columns
         self._found, self._moment = rows, moment
         if totals is None:
             none = [0] * len(columns)
-            totals = [sum(column) for column in zip(none, *self._rows.values(), strict=True)]
+            try:
+                totals = [sum(column) for column in zip(none, *self._rows.values(), strict=True)]
+            except (TypeError, ValueError) as error:
+                what = f"tuples of {len(columns)} numbers by path and operation"
+                raise TypeError(f"rows is {shown(rows)}; it must be {what}") from error
         self._totals = totals
 
     @cached_property
@@ -71,6 +82,8 @@ class Counts(Mapping[Key, tuple[Any, ...]], Reported):
         return len(self._rows)
 
     def __sub__(self, earlier: "Counts") -> "Counts":
+        if not isinstance(earlier, Counts):
+            return NotImplemented
         if self._moment is None or earlier._moment is None:  # `self` is a choice of rows
             return Counts(self.columns, _difference(self._rows, earlier._rows))
         totals = [a - b for a, b in zip(self._totals, earlier._totals, strict=True)]
@@ -81,13 +94,21 @@ class Counts(Mapping[Key, tuple[Any, ...]], Reported):
         return Counts(self.columns, lambda: _difference(self._rows, earlier._rows), totals)
 
     def total(self, column: Any) -> Any:
-        """The sum of a column: "calls", "dots", a kind, ("read", category), ("written", …)."""
-        return self._totals[self.columns[column]]
+        """The sum of a column: "calls", "dots", a kind, ("read", category), ("written", …).
+
+        Raises:
+            ValueError: there is no such column.
+        """
+        try:
+            return self._totals[self.columns[column]]
+        except (KeyError, TypeError):  # a list is no key
+            known = ", ".join(map(str, self.columns))
+            raise ValueError(f"column is {shown(column)}; it must be one of {known}") from None
 
     @property
     def cost(self) -> Cost:
         """Operations by kind."""
-        return Cost({kind: self.total(kind) for kind in (*KINDS, *OUTSIDE)})
+        return Cost.of({kind: self.total(kind) for kind in (*KINDS, *OUTSIDE)})
 
     @property
     def bytes_read(self) -> dict[str, Any]:
@@ -105,11 +126,14 @@ class Counts(Mapping[Key, tuple[Any, ...]], Reported):
 
     def where(self, path: str = "*", operation: str = "*") -> "Counts":
         """The rows whose path and operation match two globs."""
+        label("path", path)
+        label("operation", operation)
         kept = (k for k in self if fnmatchcase(k[0], path) and fnmatchcase(k[1], operation))
         return Counts(self.columns, {key: self[key] for key in kept})
 
     def by(self, group: Callable[[str], str]) -> dict[str, "Counts"]:
         """The rows in groups, by `group(path)`, in the order of their first appearance."""
+        function("group", group)
         groups: dict[str, dict[Key, Any]] = {}
         for key, row in self.items():
             groups.setdefault(group(key[0]), {})[key] = row

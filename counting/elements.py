@@ -37,7 +37,8 @@ class Elements:
     def __getitem__(self: Any, index: Any) -> Any:
         """A view where NumPy gives a view; a copy, and priced as one, where it gives a value."""
         if type(index) is not int and type(index) is not slice:
-            if getattr(index, "shape", ()) != () and index.dtype.kind in "iu":
+            shape = getattr(index, "shape", ())
+            if type(shape) is tuple and shape and index.dtype.kind in "iu":
                 return self._apply(np.take, self, index, axis=0)
             if (parts := chosen(index)) is not None:
                 return self._apply(getitem, self, *parts)

@@ -46,7 +46,7 @@ def _chooses(part: Any) -> bool:
     if type(part) in (list, bool, np.bool_):
         return True
     shape = getattr(part, "shape", None)
-    return shape is not None and (shape != () or part.dtype == bool)
+    return type(shape) is tuple and (shape != () or part.dtype == bool)
 
 
 def _part(part: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from counting.charge import OPERATIONS, Charge, Spec
+from counting.checks import label, must_be
 from counting.counts import Counts, Key, Moment, Reported, Segment, fold, grouped, told
 from counting.memory import Event, Usage, larger
 from counting.observers import Observer, deaf, heard, observing
@@ -40,7 +41,14 @@ class Ledger(Reported):
     """
 
     def __init__(self, categories: Iterable[str] = CATEGORIES) -> None:
-        self.memory = {name: Usage() for name in categories}
+        must_be("several names", not isinstance(categories, str), "categories", categories)
+        try:
+            known = [*categories]
+        except TypeError:
+            must_be("several names", False, "categories", categories)
+        for name in known:
+            label("a category", name)
+        self.memory = {name: Usage() for name in known}
         names: list[Any] = [*OPERATIONS]
         names += [(way, name) for way in ("read", "written") for name in self.memory]
         self.columns: dict[Any, int] = {name: i for i, name in enumerate(names)}
@@ -232,10 +240,15 @@ def interval(ledger: Ledger, thread: int | None = None) -> Iterator[Interval]:
         thread: the identity of one that computes in place of the caller, who waits for it.
 
     Raises:
+        TypeError: an argument is wrong.
         RuntimeError: it ends before one that began inside it: nobody could tell whose was what.
     """
+    must_be("a Ledger", isinstance(ledger, Ledger), "ledger", ledger)
+    if thread is None:
+        thread = get_ident()
+    must_be("the identity of a thread", type(thread) is int and thread > 0, "thread", thread)
     with ledger._turn:
-        found = Interval(thread or get_ident(), ledger.snapshot())
+        found = Interval(thread, ledger.snapshot())
         ledger.intervals.append(found)
         ledger.thread = found.thread
         try:

@@ -8,6 +8,7 @@ from threading import get_ident
 from typing import Any
 
 from counting.charge import Charge
+from counting.checks import function, must_be
 
 Observer = Callable[[str, Charge, tuple[Any, ...], Any], None]
 
@@ -34,6 +35,8 @@ def observing(ledger: Any, observer: Observer) -> Iterator[None]:
     open, operation by operation, and the ledger's totals are the same as they would be closed. Of
     several the last hears, whatever the order in which others end.
     """
+    must_be("a Ledger", hasattr(ledger, "hearing"), "ledger", ledger)
+    function("observer", observer)
     with ledger.hearing(get_ident(), observer):
         yield
 

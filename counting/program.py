@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from counting import checks
 from counting.array import Counted
 from counting.cost import Shape, Uncounted
 from counting.costs import REGISTERED
@@ -37,6 +38,7 @@ def counted(function: Callable[..., Any]) -> Callable[..., tuple[Any, Ledger]]:
     a copy of a number out of the count, which the ledger shows as `copy`; what Python computes
     with it is counted by nobody. Its result is plain again.
     """
+    checks.function("function", function)
 
     @wraps(function)
     def run(*args: Any, **options: Any) -> tuple[Any, Ledger]:
@@ -73,9 +75,10 @@ def trace(function: Callable[..., Any], *shapes: Shape, dtype: Any = np.float32)
     `np.zeros`, `np.empty` and their like make has no data either. An error of a function that asks
     symbols for numbers, in a loop over them or to choose by them, has a note that says so.
     """
-    symbols = sorted({str(n) for of in shapes for n in of if hasattr(n, "free_symbols")})
+    arrays = [ShapeArray(shape, dtype) for shape in shapes]
+    symbols = sorted({str(n) for x in arrays for n in x.shape if hasattr(n, "free_symbols")})
     try:
-        _, ledger = counted(function)(*(ShapeArray(shape, dtype) for shape in shapes))
+        _, ledger = counted(function)(*arrays)
     except Exception as error:
         if symbols:
             error.add_note(

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from counting.checks import must_be
+
+_NUMBERS = (int, float, np.number, np.bool_)
+
 
 def bare(x: Any) -> Any:
     """A number of Python's."""
@@ -65,6 +69,9 @@ class Scalar:
         def __getattr__(self, name: str) -> Any: ...
 
     def __init__(self, value: Any, tally: Counter[str], exact: bool = False) -> None:
+        if not isinstance(value, _NUMBERS) or type(tally) is not Counter:  # faster than two calls
+            must_be("a number", isinstance(value, _NUMBERS), "value", value)
+            must_be("a Counter", isinstance(tally, Counter), "tally", tally)
         self.value: Any = value if exact else float(value)
         self.tally = tally
 
@@ -217,6 +224,8 @@ def scalar(value: Any, tally: Counter[str]) -> Any:
 
 def scalars(values: Any, tally: Counter[str]) -> np.ndarray:
     """An object array of `Scalar`s with the shape and the values of `values`; or of `Complex`."""
+    must_be("an array", isinstance(values, np.ndarray | np.number | np.bool_), "values", values)
+    must_be("a Counter", isinstance(tally, Counter), "tally", tally)
     array = np.empty(values.shape, object)
     for index in np.ndindex(values.shape):
         array[index] = scalar(values[index].item(), tally)

@@ -11,6 +11,8 @@ from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
 from types import FrameType
 from typing import NamedTuple
 
+from counting.checks import label
+
 
 class Place(NamedTuple):
     path: str
@@ -111,6 +113,8 @@ class _Entered:
     _generator: FrameType | None
 
     def __init__(self, name: str) -> None:
+        if type(name) is not str or not name.isprintable():  # faster than to call
+            label("name", name)
         self._name = name
 
     def _within(self, outside: Iterable[str]) -> tuple[str, str]:

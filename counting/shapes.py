@@ -12,6 +12,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from counting.calls import dims, full_name, spelled
+from counting.checks import shown
 from counting.cost import Shape, size
 from counting.indexing import chosen
 from counting.layout import (
@@ -109,7 +110,10 @@ class ShapeArray(NDArrayOperatorsMixin):
         for n in self.shape:
             if (n < 0) if type(n) is int else n.is_negative:
                 raise ValueError(f"a dimension is negative: {self.shape}")
-        self.dtype = np.dtype(dtype)
+        try:
+            self.dtype = np.dtype(dtype)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"dtype is {shown(dtype)}; {error}") from None
 
     ndim = property(lambda self: len(self.shape))
     size = property(lambda self: size(self.shape))

@@ -10,13 +10,12 @@ Check = Callable[[Any], str | None]  # a value -> None if it can be, else what i
 
 
 def whole(least: int = 1, most: int = 2**31 - 1) -> Check:
-    """Whole numbers; SymPy's expressions, for a run on symbols."""
+    """Whole numbers."""
     what = "a positive whole number" if least else "a whole number from 0"
 
     def check(value: Any) -> str | None:
-        number = getattr(value, "total", value)  # of a part that a device has, of all of them
-        fits = type(number) is int and least <= number <= most
-        return None if fits or hasattr(value, "free_symbols") else f"{what} up to {most}"
+        fits = type(value) is int and least <= value <= most
+        return None if fits else f"{what} up to {most}"
 
     return check
 
@@ -67,10 +66,18 @@ def function(value: Any) -> str | None:
     return None if callable(value) else "a function"
 
 
-def integer(value: Any) -> str | None:
-    """Any whole number, or a symbol in the place of one."""
-    fits = type(value) is int or hasattr(value, "free_symbols")
-    return None if fits else "a whole number"
+integer = of("a whole number", int)
+
+
+def utf8(value: Any) -> str | None:
+    """Texts that can be written: half a character cannot."""
+    if not isinstance(value, str):
+        return "a text"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return "UTF-8 text"
+    return None
 
 
 def plain(value: Any) -> Any:

@@ -2,9 +2,18 @@
 
 from collections.abc import Iterable, Mapping
 
+from minigpt.harmless import one_line
+
 
 class InputError(ValueError):
-    """Input that cannot be used. The command prints its text and exits with status 2."""
+    """Input that cannot be used. The command prints its text and exits with status 2.
+
+    Args:
+        text: of any length, with whatever others wrote; kept as `one_line` of it.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(one_line(text))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ RECORDING = [
     "array",
     "calls",
     "charge",
+    "checks",
     "composite",
     "cost",
     "costs",
@@ -73,10 +74,10 @@ GPU = (
 )
 
 # Folders and files from the ground up: each imports of itself, and of those before it.
-GROUND = ("minigpt.errors", "minigpt.harmless", "minigpt.schema", "minigpt.version")
+GROUND = ("minigpt.harmless", "minigpt.schema", "minigpt.version")
 ORDER = (
     ("counting", *GROUND),
-    ("minigpt.notes",),
+    ("minigpt.errors", "minigpt.notes"),
     ("minigpt.checks", "minigpt.storage"),
     ("minigpt.models",),
     ("minigpt.parallel",),

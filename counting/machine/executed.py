@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from counting import checks
 from counting.machine.places import Places
 from counting.machine.ran import Ran
 from counting.machine.unavailable import Unavailable
@@ -42,6 +43,7 @@ def executed(
             SIGTRAP is blocked or taken, a call is being stepped already; or the function started
             a thread or a process, or executed more instructions than fit.
     """
+    checks.function("function", function)
     if not find_spec("capstone"):
         raise Unavailable("executed() needs capstone: pip install -e '.[machine]' in the clone")
     from counting.machine.reduction import reduced

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from counting.checks import label, must_be
 from counting.machine.ran import ELSEWHERE, SCATTERED, Moved
 
 
@@ -21,11 +22,12 @@ class Places:
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        must_be("arrays by name", isinstance(arrays, Mapping), "arrays", arrays)
         for name, array in arrays.items():
+            label("a name in arrays", name)
             if name in (ELSEWHERE, SCATTERED):
                 raise ValueError(f"no array can be called {name!r}, which is told beside arrays")
-            if not isinstance(array, np.ndarray):
-                raise TypeError(f"{name} is a {type(array).__name__}; it must be a NumPy array")
+            must_be("a NumPy array", isinstance(array, np.ndarray), f"arrays[{name!r}]", array)
         self._names = [*arrays]
         bounds = [np.lib.array_utils.byte_bounds(array) for array in arrays.values()]
         edges = sorted({edge for pair in bounds for edge in pair})

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 from counting import table
+from counting.checks import label, must_be
 from counting.ledger import Ledger
 from counting.stepping.commands import Commands
 
@@ -113,6 +114,9 @@ def stop_at(glob: str, ledger: Ledger | None = None) -> Iterator[None]:
     Args:
         ledger: of what is counted; if None, that of the first counted array that is met.
     """
+    label("glob", glob)
+    fits = ledger is None or isinstance(ledger, Ledger)
+    must_be("a Ledger, or None", fits, "ledger", ledger)
     debugger = Debugger()
     debugger.inline = True
     debugger.always = glob

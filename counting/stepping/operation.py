@@ -10,6 +10,7 @@ import numpy as np
 
 from counting.array import Counted
 from counting.charge import Charge
+from counting.checks import must_be
 from counting.cost import Cost
 from counting.leaving import leaving
 from counting.ledger import Ledger
@@ -137,6 +138,8 @@ def uncounted(ledger: Ledger | None = None) -> Iterator[None]:
             that is measured stands still; arrays that are kept afterwards count as live. If None,
             what the table knows is charged as ever.
     """
+    fits = ledger is None or isinstance(ledger, Ledger)
+    must_be("a Ledger, or None", fits, "ledger", ledger)
     token = leaving.set(True)
     try:
         with nullcontext() if ledger is None else ledger.uncharged():

@@ -10,7 +10,7 @@ import numpy as np
 from counting import Counted, Counts, interval, scope
 from counting.views import flops, matmul
 from minigpt.checkpoint.tokenizer import TextStream, encoded
-from minigpt.checks import SWITCH, a, checked
+from minigpt.checks import SWITCH, a, checked, utf8
 from minigpt.errors import InputError
 from minigpt.inference.device import to_host
 from minigpt.inference.load import LanguageModel
@@ -168,7 +168,7 @@ def continuation(
     lm: LanguageModel, prompts: Sequence[str], sampling: Sampling, chat: bool = False
 ) -> Iterator[Step]:
     """As `generate`, which spells the options out for its callers."""
-    checked("chat", chat, SWITCH)
+    checked("sampling", sampling, a("a Sampling", Sampling))
     tokens = encode(lm, prompts, chat)
     batch, length = tokens.shape
     _check(lm, length, sampling)
@@ -189,8 +189,10 @@ def encode(lm: LanguageModel, prompts: Sequence[str], chat: bool = False) -> np.
             that the model does not know, or there is no chat template.
     """
     checked("lm", lm, a("what load gives", LanguageModel))
+    checked("prompts", prompts, a("a list of texts", list, tuple))
+    checked("chat", chat, SWITCH)
     for prompt in prompts:
-        checked("a prompt", prompt, a("a text", str))
+        checked("a prompt", prompt, utf8)
     if chat:
         if lm.chat is None:
             raise InputError(

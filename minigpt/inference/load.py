@@ -109,9 +109,10 @@ def load(
     for what, maybe in (("revision", revision), ("engine", engine)):
         checked(what, maybe, optional(NAME))
     checked("progress", progress, optional(function))
+    checked("ring", ring, optional(a("a place in a ring of devices", Communicator)))
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}: {', '.join(DTYPES)}")
-    target = Rank(ring, device, dtype, engine) if ring else place(device, dtype, engine)
+    target = Rank(ring, device, dtype, engine) if ring is not None else place(device, dtype, engine)
     checkpoint = find(str(model), revision)
     config = read(checkpoint.config)
     if config.uncomputed:
@@ -123,7 +124,7 @@ def load(
     config, stored = fit(config, found, checkpoint.config, checkpoint.values("config.json").given)
     require(target, config, dtype, Sizes())
     said = progress or (lambda done, total: None)
-    ledger = Ledger((*CATEGORIES, "wire") if ring else CATEGORIES)
+    ledger = Ledger((*CATEGORIES, "wire") if ring is not None else CATEGORIES)
     weights = {}
     with category("weights"):
         for key, array in target.hold(config, stored, dtype, said):

@@ -6,13 +6,14 @@ comparisons whose number depends on the data: they are not counted.
 """
 
 import secrets
+import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from counting import Counted
-from minigpt.checks import SEED, SWITCH, checked_fields, number, optional, whole
+from minigpt.checks import SEED, SWITCH, checked, checked_fields, function, number, optional, whole
 
 
 def share(value: Any) -> str | None:
@@ -67,7 +68,15 @@ def sample(
         temperature: 0 takes the most likely token.
         top_k: draw from the k most likely tokens only.
         top_p: draw from the fewest most likely tokens that together reach probability p.
+
+    Raises:
+        InputError: an argument cannot be used.
     """
+    checked("logits", logits, _scores)
+    checked("rng", rng, _generator)
+    temperature = checked("temperature", temperature, number(below=sys.float_info.max))
+    top_k = checked("top_k", top_k, CHECKS["top_k"])
+    top_p = checked("top_p", top_p, CHECKS["top_p"])
     if temperature == 0:
         return int(_bare(np.argmax(logits)))
     order = _descending(_bare(logits))[:top_k]
@@ -82,6 +91,18 @@ def sample(
     drawn = _bare(rng.random() * cumulative[kept - 1])
     chosen = int(np.searchsorted(sums[:kept], drawn, side="right"))
     return int(order[min(chosen, kept - 1)])
+
+
+def _scores(logits: Any) -> str | None:
+    """Logits of which a token can be drawn; some may be at minus infinity."""
+    fits = isinstance(logits, np.ndarray | Counted) and logits.ndim == 1 and logits.size
+    fits = fits and logits.dtype.kind in "iufO" and np.isfinite(_bare(logits).max())
+    return None if fits else "an array (V,) of numbers, the largest of which is finite"
+
+
+def _generator(rng: Any) -> str | None:
+    """What draws numbers."""
+    return "a Generator of NumPy" if function(getattr(rng, "random", None)) else None
 
 
 def _descending(values: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from counting.scope import scope
+from minigpt.checks import a, checked
 from minigpt.models.description import Part, Tensors, identity
 from minigpt.models.module import Module
 from minigpt.models.ops import Array, clamped_swiglu, probabilities, sigmoid, top_k
@@ -74,7 +75,8 @@ class Experts(Module):
         except TypeError:  # shapes only: nothing to read
             choice, (M, A) = self.router.choice, chosen.shape
         if all(isinstance(n, int) for n in choice):
-            return self.assume(choice, M)
+            found = self.assume(choice, M)
+            return checked("what assume gives", found, a("a Dispatch, see routing", Dispatch))
         pairs = chosen.reshape(M * A)
         return Dispatch("all to one", pairs, pairs, ((0, 0, M * A),))
 

@@ -18,6 +18,14 @@ def tokens(value: Any) -> str | None:
     return None if fits else "the number of a token, or several"
 
 
+def size(least: int = 1, most: int = 2**31 - 1) -> Check:
+    """Whole numbers, a part that a device has as all of them; SymPy's, for a run on symbols."""
+    each = whole(least, most)
+    return lambda value: (
+        None if hasattr(value, "free_symbols") else each(getattr(value, "total", value))
+    )
+
+
 NAMES = several(NAME, "a list of names")
 NUMBERS = several(whole(least=0), "a list of whole numbers")
 
@@ -39,13 +47,13 @@ logit_scale attn_logit_softcapping final_logit_softcapping routed_scaling_factor
 swiglu_limit clip_qkv factor low_freq_factor high_freq_factor beta_fast beta_slow
 attention_factor"""
 CHECKS: dict[str, Check] = {
-    **dict.fromkeys(_SIZES.split(), whole()),
+    **dict.fromkeys(_SIZES.split(), size()),
     **dict.fromkeys(_SWITCHES.split(), SWITCH),
     **dict.fromkeys(_FACTORS.split(), number(1e-6)),
-    **dict.fromkeys(("n_routed_experts", "num_experts"), whole(most=EXPERTS)),
-    "num_hidden_layers": whole(most=MANY),
-    "linear_conv_kernel_dim": whole(most=TAPS),
-    **dict.fromkeys(("first_k_dense_replace", "max_window_layers", "moe_layer_freq"), whole(0)),
+    **dict.fromkeys(("n_routed_experts", "num_experts"), size(most=EXPERTS)),
+    "num_hidden_layers": size(most=MANY),
+    "linear_conv_kernel_dim": size(most=TAPS),
+    **dict.fromkeys(("first_k_dense_replace", "max_window_layers", "moe_layer_freq"), size(0)),
     **dict.fromkeys(("rms_norm_eps", "layer_norm_eps"), number(below=1)),
     **dict.fromkeys(("rope_theta", "rope_local_base_freq"), number(2)),
     **dict.fromkeys(("mscale", "mscale_all_dim"), number(0)),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import sleep
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from minigpt.errors import InputError
 from minigpt.parallel.processes import said
 
 
+@runtime_checkable
 class Communicator(Protocol):
     """A device's place in the ring.
 

@@ -13,11 +13,31 @@ ones more. Drivers differ by about one percent.
 import re
 from typing import NamedTuple
 
+from minigpt.checks import SWITCH, checked, number, of, shown, whole
 from minigpt.errors import InputError
 
 BITS = {"float64": 64, "float32": 32, "tfloat32": 32, "float16": 16, "bfloat16": 16}
 BITS |= {"float8": 8, "int8": 8, "float4": 4, "int4": 4}
 """Bits of a number by its type. A tensor core takes a stored float32 as a tfloat32."""
+
+
+MOST = 1 << 60  # bytes of memory that hardware may be said to have
+RATE = number(least=1)
+
+
+def _rate_of_a_link(value: object) -> str | None:
+    """As `RATE`; 0 where there is no link."""
+    return None if type(value) in (int, float) and value == 0 else RATE(value)
+
+
+CHECKS = {
+    **dict.fromkeys(("name", "source", "link", "memory_source"), of("text", str)),
+    "flops": of('rates by type, {"float16/float32": 25.5e12}', dict),
+    "bandwidth": RATE,
+    "link_bandwidth": _rate_of_a_link,
+    **dict.fromkeys(("memory", "nominal_memory", "cache"), whole(0, MOST)),
+    "measured": SWITCH,
+}
 
 
 class Accelerator(NamedTuple):
@@ -27,7 +47,7 @@ class Accelerator(NamedTuple):
         name: in full.
         flops: dense peak FLOP a second, a fused multiply-add as two, by "type/accumulate type".
         bandwidth: of memory, bytes a second.
-        memory: bytes that a program can have.
+        memory: bytes that a program can have; 0 where this system does not tell.
         source: of the figures.
         link: what joins several, by name.
         link_bandwidth: bytes a second that one sends over it, half of what "bidirectional" says.
@@ -49,6 +69,13 @@ class Accelerator(NamedTuple):
     memory_source: str = ""
     cache: int = 0
     measured: bool = False
+
+    def check(self, where: str = "") -> None:
+        """Raises InputError, which begins with `where`, unless there can be such hardware."""
+        for name, check in CHECKS.items():
+            checked(f"{where}{name}", getattr(self, name), check)
+        for kind, rate in self.flops.items():
+            checked(f"{where}the rate of {shown(kind)}", rate, RATE)
 
     def rate(self, dtype: str) -> float:
         """Peak FLOP a second of matrix products in `dtype`, accumulated in float32.

@@ -121,7 +121,7 @@ def config_for(model: str, sizes: Pass) -> Config:
     """
     config = resolve(model)
     checked("sizes", sizes, a("a Pass", Pass))
-    if sizes.cache and not config.latent_cache:
+    if sizes.cache is not None and not config.latent_cache:
         raise InputError(f"only DeepSeek's latent attention has a choice of cache, not {model}")
     return config
 

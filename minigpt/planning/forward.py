@@ -14,7 +14,7 @@ import numpy as np
 
 from counting import Counted, Counts, Ledger, ShapeArray, category
 from counting.ledger import CATEGORIES
-from minigpt.checks import NAME, checked_fields, integer, optional, shown
+from minigpt.checks import NAME, checked, checked_fields, function, integer, optional, shown
 from minigpt.errors import InputError
 from minigpt.models.architectures import build
 from minigpt.models.cache import LayerCache
@@ -30,11 +30,18 @@ DTYPES = {"float16": np.float16, "bfloat16": np.float16, "float32": np.float32}
 DTYPES["float64"] = np.float64
 MOST = 2**40  # sequences: a side of an array must fit NumPy's integers
 
+
+def _size(value: Any) -> str | None:
+    """As `integer`, and SymPy's expressions: for a run on symbols, see `forward`."""
+    return None if hasattr(value, "free_symbols") else integer(value)
+
+
 CHECKS = {
-    **dict.fromkeys(("T", "N", "B"), integer),
+    **dict.fromkeys(("T", "N", "B"), _size),
     **dict.fromkeys(("logits", "dtype"), NAME),
     "cache": optional(NAME),
-    "capacity": optional(integer),
+    "assume": function,
+    "capacity": optional(_size),
 }
 Make = Callable[[tuple[Any, ...], Any], Any]  # shape, dtype -> an array
 
@@ -86,7 +93,7 @@ class Pass:
         """Raises InputError unless a model of this configuration can run it."""
         sizes = (("new tokens", self.T, 1), ("past", self.N, 0), ("batch", self.B, 1))
         for what, value, least in sizes:
-            if value < least:
+            if checked(what, value, integer) < least:
                 raise InputError(f"{what} is {shown(value)}; it must be {least} or more")
         if self.B > MOST:
             raise InputError(f"batch is {shown(self.B)}; it must be {MOST} or less")
@@ -95,12 +102,14 @@ class Pass:
                 f"{self.N} past and {self.T} new tokens are {self.N + self.T}; "
                 f"the model's context is {config.n_positions}"
             )
-        if self.capacity is not None and not self.N + self.T <= self.capacity <= MOST:
-            what = f"it must hold the {self.N + self.T} tokens there are, and {MOST} at most"
-            raise InputError(f"capacity is {shown(self.capacity)}; {what}")
+        capacity, tokens = checked("capacity", self.capacity, optional(integer)), self.N + self.T
+        if capacity is not None and not tokens <= capacity <= config.n_positions:
+            what = f"it must hold the {tokens} tokens there are, and {config.n_positions} at most"
+            raise InputError(f"capacity is {shown(capacity)}; {what}, the model's context")
         one_of("dtype", self.dtype, DTYPES)
         one_of("logits", self.logits, ("all", "last"))
-        one_of("cache", self.cache or "compressed", ("compressed", "expanded"))
+        if self.cache is not None:
+            one_of("cache", self.cache, ("compressed", "expanded"))
 
 
 def one_of(what: str, name: str, known: Collection[str]) -> None:

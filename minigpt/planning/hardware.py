@@ -9,34 +9,21 @@ from contextlib import suppress
 from pathlib import Path
 from timeit import repeat
 
-from minigpt.checks import NAME, OBJECT, SWITCH, a, checked, number, of, shown, whole
+from minigpt.checks import NAME, OBJECT, a, checked, optional, shown
 from minigpt.errors import InputError, did_you_mean
 from minigpt.planning.accelerators import GPUS, Accelerator
 from minigpt.storage.reading import document, text
 
 READ = 1 << 28  # bytes that are read to measure the speed of memory
-MOST = 1 << 60  # bytes of memory that hardware may be said to have
-RATE = number(least=1)
-
-
-def _rate_of_a_link(value: object) -> str | None:
-    """As `RATE`; 0 where there is no link."""
-    return RATE(value) if value else number()(value)
-
-
-CHECKS = {
-    **dict.fromkeys(("name", "source", "link", "memory_source"), of("text", str)),
-    "flops": of('rates by type, {"float16/float32": 25.5e12}', dict),
-    "bandwidth": RATE,
-    "link_bandwidth": _rate_of_a_link,
-    "memory": whole(most=MOST),
-    **dict.fromkeys(("nominal_memory", "cache"), whole(0, MOST)),
-    "measured": SWITCH,
-}
 
 
 def catalogue(file: Path | None = None) -> dict[str, Accelerator]:
-    """All hardware by name: `GPUS`, and what a JSON or TOML file describes."""
+    """All hardware by name: `GPUS`, and what a JSON or TOML file describes.
+
+    Raises:
+        InputError: see `read`.
+    """
+    checked("file", file, optional(a("a Path", Path)))
     more = [read(file)] if file else []
     return GPUS | {made.name: made for made in more}
 
@@ -51,7 +38,6 @@ def find(name: str, file: Path | None = None) -> Accelerator:
         InputError: there is none, or the file does not describe one, or is not the one named.
     """
     checked("name", name, NAME)
-    checked("file", file, a("a Path, or None", Path, type(None)))
     known, described = catalogue(file), Path(name).suffix in (".json", ".toml")
     without = name in GPUS or name == "cpu" or described
     if file and without and known.get(name) is GPUS.get(name):
@@ -81,16 +67,13 @@ def read(path: Path) -> Accelerator:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as TOML or JSON: {error}") from None
     checked(str(path), values, OBJECT)
-    if unknown := values.keys() - set(CHECKS):
+    if unknown := values.keys() - {*Accelerator._fields}:
         known = ", ".join(Accelerator._fields)
         raise InputError(f"{path}: {shown(min(unknown))} is no field of hardware; they are {known}")
-    values = {"name": path.stem, "source": str(path)} | values
-    for name, check in CHECKS.items():
-        if name in values or name not in Accelerator._field_defaults:
-            checked(f"{path}: {name}", values.get(name), check)
-    for kind, rate in values["flops"].items():
-        checked(f"{path}: the rate of {shown(kind)}", rate, RATE)
-    return Accelerator(**values)
+    usual = dict.fromkeys(Accelerator._fields) | Accelerator._field_defaults
+    made = Accelerator(**{**usual, "name": path.stem, "source": str(path), **values})
+    made.check(f"{path}: ")
+    return made
 
 
 def this_cpu() -> Accelerator:

@@ -259,7 +259,7 @@ def plan(model: str, config: Config, gpu: Accelerator, asked: Options = Options(
     """
     checked("model", model, NAME)
     checked("config", config, a("what resolve gives", Config))
-    checked("gpu", gpu, a("what hardware.find gives", Accelerator))
+    checked("gpu", gpu, a("what hardware.find gives", Accelerator)).check("gpu: ")
     checked("asked", asked, a("Options", Options))
     usual = "float16" if "float16/float32" in gpu.flops else "float32"
     dtype = usual if asked.dtype is None else asked.dtype

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from counting import Counts, Ledger
-from minigpt.checks import checked
+from minigpt.checks import a, checked
 from minigpt.errors import InputError
 from minigpt.models.architectures import configuration
 from minigpt.models.config import Config
@@ -80,6 +80,7 @@ def read(path: Path) -> Recording:
     Raises:
         InputError: it cannot be read, is no recording, or is of a version that is not known.
     """
+    checked("path", path, a("a Path", Path))
     notes: list[str] = []
     lines: dict[str, list[Line]] = {kind: [] for kind in FIELDS}
     try:

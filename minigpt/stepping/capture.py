@@ -152,7 +152,7 @@ def _rows(lm: LanguageModel, tokens: Any, cache: KVCache | None, logits: str) ->
     else:
         try:
             rows = np.atleast_2d(np.asarray(tokens))
-        except (ValueError, OverflowError):  # of several lengths, or far too large
+        except (TypeError, ValueError, OverflowError):  # counted, ragged, or far too large
             rows = np.array(None)
     known = lm.config.vocab_size
     fits = rows.ndim == 2 and rows.size and rows.dtype.kind in "iu"

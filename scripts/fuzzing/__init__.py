@@ -2,4 +2,4 @@
 
 BYTES = ("config", "tokenizer", "beside", "safetensors", "index", "gpu")  # files as they are
 FILES = (*BYTES, "recording", "pack")
-NAMES = (*FILES, "command", "call")
+NAMES = (*FILES, "command", "call", "counting")

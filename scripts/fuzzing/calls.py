@@ -1,6 +1,6 @@
 """Calls of public functions, each a Python expression: what is wrong is named before it runs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
@@ -10,15 +10,19 @@ from random import Random
 from typing import Any
 
 import numpy as np
+from sympy import Symbol
 
 from minigpt import generate, intervene, load, run_with_cache, steps
 from minigpt.checkpoint.resolve import resolve
-from minigpt.inference.sample import Sampling
+from minigpt.inference.generate import continuation, encode
+from minigpt.inference.sample import Sampling, sample
+from minigpt.models.routing import expected
 from minigpt.planning.count import count
 from minigpt.planning.forward import Pass
-from minigpt.planning.hardware import find
+from minigpt.planning.hardware import catalogue, find
 from minigpt.planning.options import Options
 from minigpt.planning.plan import plan
+from minigpt.recording.read import read
 
 RIGHT = ("3", "1", "None", "'ab'", "0.5", "np.int64(2)", "np.float32(0.5)", "True", "'float32'")
 ODD = (
@@ -37,6 +41,9 @@ ODD = (
         "[None]",
         "...",
         "False",
+        "Symbol('n')",
+        "Symbol('n', positive=True, integer=True)",
+        "np",
     ),
 )
 # function: its arguments by name, and what is right for each; those that begin with _ by position
@@ -47,7 +54,7 @@ FUNCTIONS: dict[str, dict[str, str]] = {
     },
     "load": {
         "_model": "'shakespeare'", "dtype": "'float32'", "device": "'cpu'", "revision": "None",
-        "engine": "None", "progress": "None",
+        "engine": "None", "progress": "None", "ring": "None",
     },
     "steps": {"_lm": "lm", "_tokens": "'ab'", "cache": "None", "logits": "'last'"},
     "run_with_cache": {
@@ -57,7 +64,7 @@ FUNCTIONS: dict[str, dict[str, str]] = {
     "count": {"_model": "'gpt2'", "_sizes": "Pass()"},
     "Pass": {
         "T": "2", "N": "1", "B": "3", "logits": "'all'", "dtype": "'float16'", "cache": "None",
-        "capacity": "None",
+        "capacity": "None", "assume": "expected",
     },
     "plan": {"_model": "'gpt2'", "_config": "config", "_gpu": "gpu", "_asked": "Options()"},
     "Options": {
@@ -68,6 +75,20 @@ FUNCTIONS: dict[str, dict[str, str]] = {
         "max_new_tokens": "2", "temperature": "0.5", "top_k": "3", "top_p": "0.5", "seed": "1",
         "ignore_eos": "False",
     },
+    "encode": {"_lm": "lm", "_prompts": "['ab']", "chat": "False"},
+    "continuation": {
+        "_lm": "lm", "_prompts": "['ab']", "_sampling": "Sampling(2)", "chat": "False",
+    },
+    "sample": {
+        "_logits": "np.array([0.5, 1])", "_rng": "np.random.default_rng(1)", "temperature": "0.5",
+        "top_k": "1", "top_p": "0.5",
+    },
+    "catalogue": {"_file": "None"},
+    "read": {"_path": "Path('/dev/null')"},
+    "gpu._replace": {
+        "flops": "{'float16/float32': 1e12}", "bandwidth": "1e12", "memory": "2**34",
+        "link_bandwidth": "0", "cache": "0", "name": "'a'", "measured": "False",
+    },
     "intervene": {"_lm": "lm", "_functions": "{'h.0.attn.softmax': abs}"},
     "resolve": {"_model": "'gpt2'"},
     "find": {"_name": "'h100'", "_file": "None"},
@@ -75,16 +96,29 @@ FUNCTIONS: dict[str, dict[str, str]] = {
 INSIDE = {
     "Pass": "count('gpt2', {})",
     "Options": "plan('gpt2', config, gpu, {})",
+    "gpu._replace": "plan('gpt2', config, {})",
     "intervene": "within({})",
 }
 
 
 def draw(rng: Random) -> bytes:
-    """A call, some of whose arguments may be wrong."""
-    name = rng.choice(list(FUNCTIONS))
-    wrong = rng.choice(list(FUNCTIONS[name]))
+    """A call of a function of minigpt, some of whose arguments may be wrong."""
+    return drawn(rng, FUNCTIONS, INSIDE)
+
+
+def drawn(
+    rng: Random, functions: Mapping[str, Mapping[str, str]], inside: Mapping[str, str]
+) -> bytes:
+    """A call of one of some functions.
+
+    Args:
+        functions: as `FUNCTIONS`.
+        inside: what a call of one stands in, by its name.
+    """
+    name = rng.choice(list(functions))
+    wrong = rng.choice(list(functions[name]))
     said = []
-    for argument, right in FUNCTIONS[name].items():
+    for argument, right in functions[name].items():
         value = right
         if argument == wrong or rng.random() < 0.1:
             value = rng.choice(ODD if rng.random() < 0.8 else RIGHT)
@@ -93,7 +127,7 @@ def draw(rng: Random) -> bytes:
         elif argument == wrong or rng.random() < 0.5:
             said.append(f"{argument}={value}")
     call = f"{name}({', '.join(said)})"
-    return INSIDE.get(name, "{}").format(call).encode()
+    return inside.get(name, "{}").format(call).encode()
 
 
 def within(intervention: Any) -> None:
@@ -107,6 +141,7 @@ def names() -> dict[str, Any]:
     """What a call may name."""
     known: list[Any] = [generate, load, run_with_cache, steps, resolve, find, count, plan]
     known += [intervene, within, Pass, Options, Sampling, Path, Decimal, Fraction]
+    known += [continuation, encode, sample, expected, catalogue, read, Symbol]
     arrays = {"np": np, "lm": load(), "config": resolve("gpt2"), "gpu": find("h100")}
     return {each.__name__: each for each in known} | arrays
 

@@ -14,7 +14,7 @@ from zlib import crc32
 
 import safetensors.numpy
 
-from fuzzing import calls, commands
+from fuzzing import calls, commands, instrument
 from fuzzing.mutators import encoded, octets, text, tree
 from fuzzing.tokenizers_drawn import tokenizer
 from minigpt import generate, load
@@ -351,4 +351,5 @@ KINDS = {
     "pack": Kind(drawn_pack, run_pack),
     "command": Kind(commands.draw, commands.run),
     "call": Kind(calls.draw, calls.run),
+    "counting": Kind(instrument.draw, instrument.run),
 }

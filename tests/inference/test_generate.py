@@ -161,7 +161,7 @@ REFUSED = {
     "no prompt": ([], {}, "the prompt is empty"),
     "an empty prompt": ("", {}, "the prompt is empty"),
     "one of two is empty": (["a", ""], {}, "the prompt is empty"),
-    "no text": ("\ud800", {}, "cannot be made into tokens"),
+    "no text": ("\ud800", {}, "it must be UTF-8 text"),
     "a prompt too long": ("a" * 17, {}, "17 tokens, but the context of .* is 16"),
     "more than the context": ("a" * 6, {"max_new_tokens": 12}, "at most 11 new ones"),
     "a full context": ("a" * 16, {"max_new_tokens": 2}, "at most 1 new ones"),

@@ -238,9 +238,9 @@ def test_it_prints_as_a_table():
     [
         ({"elsewhere": np.ones(3)}, ValueError, "no array can be called 'elsewhere'"),
         ({"x": np.ones(3), "gathered": np.ones(3)}, ValueError, "called 'gathered'"),
-        ({"x": [1, 2]}, TypeError, "x is a list; it must be a NumPy array"),
-        ({"x": np.ones(3), "y": np.float32(1)}, TypeError, "y is a float32; it must be a NumPy"),
-        ({"x": None}, TypeError, "x is a NoneType; it must be a NumPy array"),
+        ({"x": [1, 2]}, TypeError, r"arrays\['x'\] is \[1, 2\]; it must be a NumPy array"),
+        ({"x": np.ones(3), "y": np.float32(1)}, TypeError, r"\['y'\] is .* it must be a NumPy"),
+        ({"x": None}, TypeError, r"arrays\['x'\] is None; it must be a NumPy array"),
     ],
 )
 def test_what_is_no_array_or_has_no_name_of_its_own_is_refused_first(arrays, error, said):
