@@ -58,11 +58,12 @@ def _path(value: Any) -> str | None:
 
 
 def _prompts(value: Any) -> str | None:
-    right = not several(_having(_PROMPT), "")(value)
-    lengths = {len(one[name]) for one in value for name in ("tokens", "pieces")} if right else ()
-    fits = len(lengths) == 1 and 0 not in lengths
+    """Prompts of a batch: one or more, of equally many tokens, each with its text."""
     what = f"a list of objects with {', '.join(_PROMPT)}, one or more and of equal lengths"
-    return None if fits else what
+    if must := several(_having(_PROMPT), what)(value):
+        return must
+    lengths = {len(one[name]) for one in value for name in ("tokens", "pieces")}
+    return None if len(lengths) == 1 and 0 not in lengths else what
 
 
 _WHOLE, _SECONDS = whole(0, 2**63), number(0)
