@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+from minigpt.checks import shown
+from minigpt.recording.lines import NUMBERS
+
 Line = dict[str, Any]
 
 ORDER = (("run",), ("operation", "token"), ("row",), ("end",), ())
@@ -51,7 +54,10 @@ class Consistency:
             yield f"the first line has no category {name}"
 
     def _of_freed(self, line: Line) -> Iterator[str]:
-        for number in line.get("freed", ()):
+        freed = line.get("freed", [])  # of a token only if operations were recorded
+        if must := NUMBERS(freed):
+            yield f"freed is {shown(freed)}; it must be {must}"
+        for number in freed:
             if number not in self._alive:
                 yield f"freed has {number}, but no array of that operation is alive"
             self._alive.discard(number)

@@ -67,7 +67,7 @@ def _prompts(value: Any) -> str | None:
 
 
 _WHOLE, _SECONDS = whole(0, 2**63), number(0)
-_NUMBERS = several(_WHOLE, "a list of whole numbers")
+NUMBERS = several(_WHOLE, "a list of whole numbers")
 _MEMORY = _amounts(_CATEGORIES, needed=CATEGORIES)
 _PASS = {
     "kinds": _amounts(_KINDS),
@@ -75,7 +75,7 @@ _PASS = {
     "bytes_written": _amounts(_CATEGORIES),
 }
 _MACHINE = {"processor": _text, "cores": _WHOLE, "python": _text, "numpy": _text}
-_PROMPT = {"text": _text, "tokens": _NUMBERS, "pieces": several(_text, "a list of texts")}
+_PROMPT = {"text": _text, "tokens": NUMBERS, "pieces": several(_text, "a list of texts")}
 FIELDS: dict[str, dict[str, Check]] = {
     "run": {
         "model": NAME,  # a file's may have bytes that are no text
@@ -109,8 +109,8 @@ FIELDS: dict[str, dict[str, Check]] = {
         "path": _path,
         **dict.fromkeys(("operation", "dtype"), NAME),
         "category": _among(*_CATEGORIES),
-        "shape": _NUMBERS,
-        "freed": _NUMBERS,
+        "shape": NUMBERS,
+        "freed": NUMBERS,
         "flops": _AMOUNT,
         "start": _SECONDS,
         "seconds": _SECONDS,
