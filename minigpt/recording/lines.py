@@ -120,7 +120,7 @@ FIELDS: dict[str, dict[str, Check]] = {
         "phase": _among("cache", "prefill", "decode"),
         "path": _path,
         "operation": NAME,
-        **dict.fromkeys(("calls", "dots"), _AMOUNT),
+        **dict.fromkeys(("calls", "dots", "flops"), _AMOUNT),
         **_PASS,
     },
     "end": {

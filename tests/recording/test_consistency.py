@@ -124,6 +124,7 @@ DEFECTS = {
     "a row after the end": (exchanged("row", "end"), "comes too late"),
     "two ends": (twice("end"), "comes too late, after 'end'"),
     "other tokens in all": (changed("end", **more("tokens", 1)), "tokens is"),
+    "a row without FLOP": (changed("row", flops=None), "flops is None"),
     "a path of all": (changed("row", path="a." * 101), "names with dots"),
     "a path that is none": (changed("operation", path="h.-1"), "names with dots"),
     "a dtype": (changed("run", dtype="nosuch"), "dtype is 'nosuch'"),
