@@ -11,11 +11,18 @@ from typing import Any, TextIO
 
 MOST = 1000  # characters of a line that says what is wrong
 
-# Controls but for tab and line feed, what breaks lines beside these, bidirectional and invisible
-# characters, halves of surrogate pairs. Joiners (U+200C, U+200D) stay: words and emoji need them.
+# Of what changes a text without being seen, Unicode's Default_Ignorable_Code_Point (16.0,
+# DerivedCoreProperties.txt), these four stay: words and emoji need the joiners U+200C and U+200D,
+# and U+FE0E and U+FE0F say how the character before them is drawn.
+_INVISIBLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+# And controls but for tab and line feed, what breaks lines beside these, annotations that a
+# terminal does not draw, halves of surrogate pairs.
 _HARMFUL = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
-    "\\ud800-\\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufff9-\ufffb\ud800-\udfff" + f"{_INVISIBLE}]"
 )
 
 

@@ -50,14 +50,19 @@ def _show(found: list[Kept], states: list[str]) -> None:
         f"{cache_folder()}: {decimal(sum(one.nbytes for one in found))}; packed weights and "
         f"kernels {decimal(bounded)} of at most {decimal(LIMIT)}"
     )
-    rows = [
-        (one.what, decimal(one.nbytes), f"{datetime.fromtimestamp(one.used):%Y-%m-%d %H:%M}")
-        for one in found
-    ]
+    rows = [(one.what, decimal(one.nbytes), _date(one.used)) for one in found]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for one, (what, size, used), state in zip(found, rows, states, strict=True):
         line = f"{what:<{widths[0]}}  {size:>{widths[1]}}  {used}  for {one.of}"
         print(harmless(line).replace("\n", "␊") + (f": {state}" * bool(state)))
+
+
+def _date(seconds: float) -> str:
+    """A time of a file, which may be one that no calendar has."""
+    try:
+        return f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M}"
+    except (ValueError, OverflowError, OSError):
+        return f"{'at no date':16}"
 
 
 def _state(one: Kept) -> str:

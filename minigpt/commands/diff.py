@@ -20,6 +20,7 @@ from minigpt.planning.forward import Pass
 from minigpt.recording.difference import asked, components, memory, phases
 from minigpt.recording.read import Recording, read
 from minigpt.schema import SCHEMA
+from minigpt.storage.reading import regular
 
 Parts = Mapping[str, Mapping[str, Pair]]  # by component and figure
 
@@ -83,7 +84,7 @@ def _recorded(name: str) -> bool:
     if path.suffix == ".jsonl":
         return True
     try:
-        with path.open("rb") as file:
+        with regular(path, longest=None) as file:
             return b'"type": "run"' in file.read(64)
     except OSError:
         return False

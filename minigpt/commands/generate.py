@@ -33,6 +33,7 @@ from minigpt.models.config import Config
 from minigpt.notes import saying
 from minigpt.parallel.communicators import MPI
 from minigpt.recording.write import recording
+from minigpt.storage.reading import LONGEST
 
 
 @dataclass(frozen=True)
@@ -156,13 +157,17 @@ def _of_ranks(ring: MPI | None, counts: Counts, of: Step | Ledger) -> dict[str, 
 
 
 def _read_prompt(prompt: str) -> str:
+    """A prompt, or what standard input has in the place of `-`."""
     try:
-        if prompt == "-":
-            return sys.stdin.buffer.read().decode().removesuffix("\n")
-        prompt.encode()
+        if prompt != "-":
+            prompt.encode()
+            return prompt
+        read = sys.stdin.buffer.read(LONGEST + 1)  # which may never end
+        if len(read) > LONGEST:
+            raise InputError(f"the prompt has more than {LONGEST:,} bytes")
+        return read.decode().removesuffix("\n")
     except UnicodeError:
         raise InputError("the prompt is not UTF-8 text") from None
-    return prompt
 
 
 @contextmanager

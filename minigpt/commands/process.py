@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import typer
@@ -14,6 +15,15 @@ from minigpt.commands.signals import ending, telling
 from minigpt.errors import InputError
 from minigpt.harmless import guarded, one_line
 from minigpt.storage.files import reason
+
+
+class _Beside(io.FileIO):
+    """Standard error: what cannot be said there is lost, and what is done goes on."""
+
+    def write(self, said: Any) -> int:
+        with suppress(OSError):
+            super().write(said)
+        return len(said)
 
 
 def run(app: typer.Typer, debug: Callable[[Exception], None]) -> NoReturn:
@@ -83,6 +93,11 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
+    if type(sys.stderr) is io.TextIOWrapper:
+        raw = _Beside(sys.stderr.fileno(), "w", closefd=False)
+        sys.stderr = io.TextIOWrapper(
+            io.BufferedWriter(raw), sys.stderr.encoding, "backslashreplace", line_buffering=True
+        )
     sys.stdout, sys.stderr = guarded(sys.stdout), guarded(sys.stderr)
 
 

@@ -53,8 +53,9 @@ def run(
 
         console().print(tables(found))
         return
-    with ExitStack() as all_or_none, doing("") as say:
+    with ExitStack() as all_or_none:
         parts = [all_or_none.enter_context(_written(path)) for path in to]
+        say = all_or_none.enter_context(doing(""))
         for path, part, module in zip(to, parts, modules, strict=True):
             say(f"making {path}")
             with _refused(path):

@@ -70,15 +70,26 @@ def console(stderr: bool = False, prose: bool = False) -> Console:
 
 @contextmanager
 def progress(title: str, show: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """A bar while a block runs, on standard error if that is a terminal: (bytes done, in all)."""
+    """A bar while a block runs, on standard error if that is a terminal: (bytes done, in all).
+
+    It is drawn when the first bytes are told of, so that none stands before an error.
+    """
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn  # not for tables
 
     columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn()
     terminal = Shown(sys.stderr)
     hidden = not (show and terminal.is_terminal)
-    with Progress(*columns, console=terminal, transient=True, disable=hidden) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    bar = Progress(*columns, console=terminal, transient=True, disable=hidden)
+    task = bar.add_task(title, total=None)
+
+    def told(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield told
+    finally:
+        bar.stop()
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """What the lines of a recording must have, by type; docs/recording.md says what it means."""
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from counting import Ledger
 from counting.ledger import CATEGORIES
 from minigpt.checks import NAME, OBJECT, SEED, SWITCH, Check, number, optional, several, whole
+from minigpt.planning.accelerators import BITS
 
 LONGEST = 1 << 26  # characters of a line: the prompts stand in one
 
@@ -15,13 +17,15 @@ _AMOUNT = whole(0, 10**40)
 
 
 def _amounts(known: Collection[Any], needed: Collection[Any] = ()) -> Check:
-    """Whole numbers by name, some of which must be there."""
+    """Whole numbers by name, some of which must be there: then there are weights too."""
     what = f"whole numbers by {'' if needed else 'some of '}{', '.join(needed or known)}"
+    what += ", weights not 0" * bool(needed)
 
     def check(value: Any) -> str | None:
         names = value.keys() if type(value) is dict else None
         fits = names is not None and {*needed} <= names <= {*known}
-        return None if fits and not any(map(_AMOUNT, value.values())) else what
+        fits = fits and not any(map(_AMOUNT, value.values()))
+        return None if fits and (not needed or value["weights"]) else what
 
     return check
 
@@ -42,23 +46,45 @@ def _among(*names: str) -> Check:
     return lambda value: None if value in names else f"one of {', '.join(names)}"
 
 
+def _text(value: Any) -> str | None:
+    """Texts of the first line without halves of characters; those of others have none."""
+    fits = type(value) is str and value.encode(errors="replace").decode() == value
+    return None if fits else "a text"
+
+
+def _path(value: Any) -> str | None:
+    fits = type(value) is str and re.fullmatch(r"[\w.]{0,200}", value, re.ASCII)
+    return None if fits else "names with dots between them, of 200 characters at most"
+
+
+def _prompts(value: Any) -> str | None:
+    """Prompts of a batch: one or more, of equally many tokens, each with its text."""
+    what = f"a list of objects with {', '.join(_PROMPT)}, one or more and of equal lengths"
+    if must := several(_having(_PROMPT), what)(value):
+        return must
+    lengths = {len(one[name]) for one in value for name in ("tokens", "pieces")}
+    return None if len(lengths) == 1 and 0 not in lengths else what
+
+
 _WHOLE, _SECONDS = whole(0, 2**63), number(0)
-_NUMBERS = several(_WHOLE, "a list of whole numbers")
+NUMBERS = several(_WHOLE, "a list of whole numbers")
 _MEMORY = _amounts(_CATEGORIES, needed=CATEGORIES)
 _PASS = {
     "kinds": _amounts(_KINDS),
     "bytes_read": _amounts(_CATEGORIES),
     "bytes_written": _amounts(_CATEGORIES),
 }
-_MACHINE = {"processor": NAME, "cores": _WHOLE, "python": NAME, "numpy": NAME}
-_PROMPT = {"text": NAME, "tokens": _NUMBERS, "pieces": several(NAME, "a list of texts")}
+_MACHINE = {"processor": _text, "cores": _WHOLE, "python": _text, "numpy": _text}
+_PROMPT = {"text": _text, "tokens": NUMBERS, "pieces": several(_text, "a list of texts")}
 FIELDS: dict[str, dict[str, Check]] = {
     "run": {
-        **dict.fromkeys(("model", "minigpt", "dtype", "device"), NAME),
+        "model": NAME,  # a file's may have bytes that are no text
+        **dict.fromkeys(("minigpt", "device"), _text),
+        "dtype": _among(*BITS),
         **dict.fromkeys(("parameters", "context"), _WHOLE),
         "config": OBJECT,
         "machine": _having(_MACHINE),
-        "prompts": several(_having(_PROMPT), f"a list of objects with {', '.join(_PROMPT)}"),
+        "prompts": _prompts,
         "seed": optional(SEED),
         "ops": SWITCH,
         "live_bytes": _MEMORY,
@@ -66,22 +92,25 @@ FIELDS: dict[str, dict[str, Check]] = {
     "token": {
         **dict.fromkeys(("pass", "token", "position", "sequence", "keys"), _WHOLE),
         **dict.fromkeys(("batch", "new_tokens"), whole(1, 2**63)),
-        **dict.fromkeys(("flops", "matmul_flops"), _AMOUNT),
+        **dict.fromkeys(("matmul_flops", "kv_bytes_per_token"), _AMOUNT),
+        "flops": whole(1, 10**40),
         "text": NAME,
         "phase": _among("prefill", "decode"),
         "at": _SECONDS,
-        "seconds": _SECONDS,
+        "seconds": number(1e-9),
         "live_bytes": _MEMORY,
         "peak_bytes": _MEMORY,
         **_PASS,
+        "bytes_read": _amounts(_CATEGORIES, needed=["weights"]),
     },
     "operation": {
         **dict.fromkeys(("number", "bytes"), _WHOLE),
         "pass": optional(_WHOLE),
-        **dict.fromkeys(("path", "operation", "dtype"), NAME),
+        "path": _path,
+        **dict.fromkeys(("operation", "dtype"), NAME),
         "category": _among(*_CATEGORIES),
-        "shape": _NUMBERS,
-        "freed": _NUMBERS,
+        "shape": NUMBERS,
+        "freed": NUMBERS,
         "flops": _AMOUNT,
         "start": _SECONDS,
         "seconds": _SECONDS,
@@ -89,8 +118,9 @@ FIELDS: dict[str, dict[str, Check]] = {
     },
     "row": {
         "phase": _among("cache", "prefill", "decode"),
-        **dict.fromkeys(("path", "operation"), NAME),
-        **dict.fromkeys(("calls", "dots"), _AMOUNT),
+        "path": _path,
+        "operation": NAME,
+        **dict.fromkeys(("calls", "dots", "flops"), _AMOUNT),
         **_PASS,
     },
     "end": {

@@ -1,7 +1,6 @@
 """What was alive when, worked out from what each operation of a recording made and gave back."""
 
 from collections.abc import Iterator
-from itertools import groupby
 from typing import NamedTuple
 
 from minigpt.planning.forward import kv_bytes
@@ -31,7 +30,7 @@ def moments(recording: Recording) -> Iterator[Moment]:
     `live` and `alive` go on changing: copy what is to be kept.
     """
     live, alive = dict(recording.header["live_bytes"]), dict[int, Line]()
-    for line in _in_order(recording):
+    for line in recording.events if recording.operations else ():
         for number in line.get("freed", ()):
             made = alive.pop(number)
             live[made["category"]] -= made["bytes"]
@@ -64,13 +63,3 @@ def filled(recording: Recording) -> list[int]:
         held * kv_bytes(config, one["position"]) // whole
         for one, held in zip(recording.passes, reserved(recording), strict=True)
     ]
-
-
-def _in_order(recording: Recording) -> Iterator[Line]:
-    """The lines of operations, and after each pass those of its tokens."""
-    if not recording.operations:
-        return
-    tokens = {number: [*some] for number, some in groupby(recording.tokens, lambda t: t["pass"])}
-    for number, some in groupby(recording.operations, lambda line: line["pass"]):
-        yield from some
-        yield from tokens.get(number, ())

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from minigpt.errors import InputError
 from minigpt.models.architectures import configuration
 from minigpt.models.config import Config
 from minigpt.recording import VERSION
+from minigpt.recording.consistency import Consistency
 from minigpt.recording.lines import FIELDS, LONGEST
 from minigpt.storage.files import reason
 from minigpt.storage.reading import parsed, regular
@@ -26,8 +28,8 @@ class Recording:
     Attributes:
         path: of its file.
         header: its first line: model, machine, prompts, options.
-        tokens: a line for each token, with the record of its pass.
-        operations: a line for each operation, if they were recorded.
+        events: a line for each token, with the record of its pass, and for each operation, if they
+            were recorded, in the order in which they were.
         rows: what each phase did, by path and operation; none of a run that did not end.
         end: the last line; None of a run that did not end, or has not yet.
         notes: what a reader of it should know, a line each.
@@ -35,11 +37,20 @@ class Recording:
 
     path: Path
     header: Line
-    tokens: list[Line]
-    operations: list[Line]
+    events: list[Line]
     rows: list[Line]
     end: Line | None
     notes: tuple[str, ...]
+
+    @cached_property
+    def tokens(self) -> list[Line]:
+        """Those of the events that are tokens."""
+        return [line for line in self.events if line["type"] == "token"]
+
+    @cached_property
+    def operations(self) -> list[Line]:
+        """Those of the events that are operations."""
+        return [line for line in self.events if line["type"] == "operation"]
 
     def counts(self, phase: str | None = None) -> Counts:
         """What the run did, or a phase of it, by path and operation; see `rows`.
@@ -61,9 +72,15 @@ class Recording:
         """The configuration of the model that ran.
 
         Raises:
-            InputError: it is of an architecture that is not known here.
+            InputError: it is of an architecture that is not known here, or has fewer positions than
+                were reserved.
         """
-        return configuration(self.header["config"], self.path)
+        config, context = configuration(self.header["config"], self.path), self.header["context"]
+        if context > config.n_positions:
+            raise InputError(
+                f"{self.path}: context is {context}; the model has {config.n_positions} positions"
+            )
+        return config
 
     @property
     def passes(self) -> list[Line]:
@@ -82,7 +99,8 @@ def read(path: Path) -> Recording:
     """
     checked("path", path, a("a Path", Path))
     notes: list[str] = []
-    lines: dict[str, list[Line]] = {kind: [] for kind in FIELDS}
+    header: Line = {}
+    lines: list[Line] = []
     try:
         with regular(path, longest=None) as stream:
             file = TextIOWrapper(stream, encoding="utf-8", errors="replace")
@@ -95,22 +113,28 @@ def read(path: Path) -> Recording:
                         f"{path} is a recording of version {line.get('recording')!r}; this "
                         f"program reads version {VERSION}: record the run again"
                     )
-                if kind in FIELDS:  # of what later versions add nothing is known here
-                    _check(line, kind, f"{path}, line {number}")
-                    lines[kind].append(line)
+                if kind not in FIELDS:  # of what later versions add nothing is known here
+                    continue
+                _check(line, kind, f"{path}, line {number}")
+                if number == 1:
+                    header, before = line, Consistency(line)
+                elif problem := before.problem(line):
+                    raise InputError(f"{path}, line {number}: {problem}")
+                else:
+                    lines.append(line)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {reason(error)}") from None
-    if not lines["run"]:
+    if not header:
         raise InputError(f"{path} is no recording: {_no_recording(1)}")
-    if not lines["end"]:
+    end = lines.pop() if lines and lines[-1]["type"] == "end" else None
+    if not end:
         notes.append("the run did not end, or has not yet: what each phase did is not known")
     return Recording(
         path,
-        header=lines["run"][0],
-        tokens=lines["token"],
-        operations=lines["operation"],
-        rows=lines["row"],
-        end=lines["end"][-1] if lines["end"] else None,
+        header,
+        events=[line for line in lines if line["type"] != "row"],
+        rows=[line for line in lines if line["type"] == "row"] if end else [],
+        end=end,
         notes=tuple(notes),
     )
 
@@ -142,7 +166,7 @@ def _lines(file: Any, path: Path, notes: list[str]) -> Iterator[Line]:
         if len(text) == LONGEST:
             raise InputError(f"{path}, line {number}, has more than {LONGEST:,} characters")
         try:
-            line = parsed(text)
+            line = parsed(text, halves=number == 1)  # the name of a model may be any file's
         except ValueError:
             line = None
         whole = isinstance(line, dict)

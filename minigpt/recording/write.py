@@ -135,7 +135,7 @@ class Operations:
             "seconds": now - self._last,
             "freed": self.freed(),
         }
-        if owns:
+        if line["bytes"]:
             weakref.finalize(result, self._freed.append, self._number).atexit = False
         self._write(line | _amounts(self._counts(path, charge)))
         self._last = perf_counter()

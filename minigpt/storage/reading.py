@@ -54,33 +54,35 @@ def document(path: Path) -> Any:
 
     Raises:
         OSError: see `regular`.
-        ValueError: it is not UTF-8, no JSON, or has halves of characters.
+        ValueError: it is not UTF-8, or see `parsed`.
     """
-    read = text(path)
-    found = parsed(read)
-    if "\\ud" in read.casefold():  # what no text that is printed or made into tokens can hold
-        try:
-            json.dumps(found, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise ValueError("it has half a character of UTF-16") from None
-    return found
+    return parsed(text(path))
 
 
-def parsed(text: str) -> Any:
+def parsed(text: str, halves: bool = False) -> Any:
     """What a JSON text says.
 
     What JSON has no number for, `NaN`, `Infinity` or 1e999, stays the text that stands there: no
     check takes it for a number, and it can be written as JSON again.
 
+    Args:
+        halves: take halves of characters too, which no text that is printed or made into tokens
+            can hold, but the names of files do.
+
     Raises:
         ValueError: it is no JSON, is nested too deep, or an object says a key twice.
     """
     try:
-        return json.loads(
+        found = json.loads(
             text, object_pairs_hook=_once, parse_constant=str, parse_float=_finite_or_text
         )
+        if not halves and "\\ud" in text.casefold():
+            json.dumps(found, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+    except UnicodeEncodeError:
+        raise ValueError("it has half a character of UTF-16") from None
+    return found
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -208,7 +208,7 @@ def _roof(recording: Recording, gpu: str | None) -> tuple[Roof | None, str]:
 def kv(axes: Any, recording: Recording, options: ViewOptions) -> None:
     """Bytes of the KV cache that are reserved, and those that are filled, by tokens in it."""
     most = max(reserved(recording))
-    if not most:
+    if most <= 0:
         _nothing(axes, "KV cache", "this model keeps none")
         return
     tokens = [0, *(one["position"] for one in recording.passes)]

@@ -41,7 +41,8 @@ def write(recording: Recording, path: Path, options: ViewOptions) -> None:
     """Draws four panels, or the one of `options.figure`, in the format that the ending says.
 
     Raises:
-        InputError: matplotlib is not installed, no pass has ended, or the GPU is not known.
+        InputError: matplotlib is not installed, or was told of a backend that it does not know; no
+            pass has ended, or the GPU is not known.
     """
     try:
         from matplotlib import rc_context
@@ -49,6 +50,8 @@ def write(recording: Recording, path: Path, options: ViewOptions) -> None:
         raise InputError(
             f"{path.suffix} needs matplotlib: pip install -e '.[views]' in the clone"
         ) from None
+    except ValueError as error:  # it looks at the variable when it is imported
+        raise InputError(f"matplotlib refuses MPLBACKEND, leave it out: {error}") from None
     if not recording.passes:
         raise InputError(f"{recording.path} has nothing to draw: no pass has ended in it")
     with rc_context(STYLE), catch_warnings():

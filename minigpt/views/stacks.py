@@ -42,7 +42,8 @@ def weighed(recording: Recording, weight: str) -> Iterator[tuple[tuple[str, ...]
     if not recording.operations and weight == "seconds":
         raise InputError(f"{recording.path} has no times of operations: record it with --ops")
     if not lines:
-        raise InputError(f"{recording.path} has nothing to weigh: {recording.notes[-1]}")
+        why = recording.notes[-1] if recording.notes else "nothing ran"
+        raise InputError(f"{recording.path} has nothing to weigh: {why}")
     for line in lines:
         name = line["phase"] if line["type"] == "row" else phase(line["pass"])
         yield (name, *stack(line)), _weight(line, weight)

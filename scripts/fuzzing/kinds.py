@@ -14,7 +14,7 @@ from zlib import crc32
 
 import safetensors.numpy
 
-from fuzzing import calls, commands, instrument
+from fuzzing import calls, commands, instrument, recordings
 from fuzzing.mutators import encoded, octets, text, tree
 from fuzzing.tokenizers_drawn import tokenizer
 from minigpt import generate, load
@@ -22,7 +22,7 @@ from minigpt.checkpoint import tokenizer as tokens
 from minigpt.checkpoint.hub import find
 from minigpt.checkpoint.resolve import resolve
 from minigpt.checkpoint.synthetic import write_checkpoint
-from minigpt.commands import count, plan, report
+from minigpt.commands import count, plan
 from minigpt.errors import InputError
 from minigpt.models.architectures import READERS
 from minigpt.models.gpt2_config import GPT2Config
@@ -268,35 +268,8 @@ def run_gpu(made: bytes, folder: Path) -> None:
 # A recording
 
 
-@cache
-def recorded(folder: Path) -> bytes:
-    from minigpt.inference.generate import continuation
-    from minigpt.inference.sample import Sampling
-    from minigpt.recording.write import recording
-
-    lines = list[str]()
-    lm = load(model(folder))
-    sampling = Sampling(max_new_tokens=3, seed=1)
-    with recording(lambda line: lines.append(json.dumps(line)), lm, ["ab"], sampling) as record:
-        for step in continuation(lm, ["ab"], sampling):
-            record(step)
-    return "\n".join(lines).encode() + b"\n"
-
-
-def drawn_recording(rng: Random) -> bytes:
-    """What is to be done with the lines of a recording: the seed of it."""
-    return str(rng.getrandbits(64)).encode()
-
-
 def run_recording(made: bytes, folder: Path) -> None:
-    file, lines = folder / "run.jsonl", recorded(folder).splitlines()
-    if made.isdigit():
-        rng = Random(int(made))
-        for at in {rng.choice((0, len(lines) - 1, rng.randrange(len(lines)))) for _ in range(3)}:
-            lines[at] = encoded(rng, tree(rng, json.loads(lines[at])))
-        made = b"\n".join(lines) + b"\n"
-    file.write_bytes(made)
-    quietly(report.run, file)
+    recordings.run(made, folder, model(folder))
 
 
 # A pack of weights in the cache: whatever is done to it, the model says what it said.
@@ -347,7 +320,7 @@ KINDS = {
     "safetensors": Kind(drawn_safetensors, run_safetensors),
     "index": Kind(drawn_index, run_index),
     "gpu": Kind(drawn_gpu, run_gpu),
-    "recording": Kind(drawn_recording, run_recording),
+    "recording": Kind(recordings.draw, run_recording),
     "pack": Kind(drawn_pack, run_pack),
     "command": Kind(commands.draw, commands.run),
     "call": Kind(calls.draw, calls.run),

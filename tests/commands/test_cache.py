@@ -66,6 +66,13 @@ def test_names_show_no_control_characters(folder, capsys):
     assert line.isprintable()
 
 
+@pytest.mark.parametrize("used", [1e13, -1e13, 1e300, -1e300])
+def test_a_time_that_no_calendar_has_is_shown_as_none(used, capsys, monkeypatch):
+    one = kept.Kept("packed", "name", "int8 weights", "model", (), 5, used)
+    monkeypatch.setattr(cache_command, "kept", lambda: [one])
+    assert shown(capsys) == ["int8 weights  5 bytes  at no date        for model"]
+
+
 def test_clearing_leaves_nothing(folder, capsys):
     load(folder, dtype="int8")
     kernel()

@@ -1,10 +1,11 @@
 """`minigpt diff`, as a user meets it."""
 
 import json
+import os
 import random
 
 import pytest
-from checkpoints import PROMPT, SHORT
+from checkpoints import PROMPT, SHORT, complaint, minigpt
 
 from minigpt.models.architectures import PRESETS
 
@@ -20,6 +21,19 @@ def recording(command, here):
         return name
 
     return run
+
+
+@pytest.mark.parametrize("name", ["pipe", "pipe.jsonl"])
+def test_a_pipe_is_no_recording_and_nothing_is_read_from_it(recording, here, name):
+    recording("run.jsonl")
+    os.mkfifo(here / name)
+    said = complaint(minigpt("diff", name, "run.jsonl", cwd=here, timeout=100))
+    assert name in said
+    writer = os.open(here / name, os.O_RDWR | os.O_NONBLOCK)
+    os.write(writer, b'{"type": "run"}')
+    assert name in complaint(minigpt("diff", name, "run.jsonl", cwd=here, timeout=100))
+    assert os.read(writer, 99) == b'{"type": "run"}'
+    os.close(writer)
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -21,7 +21,7 @@ SEQUENCES = [
 TURNING = [*"\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"]
 BIDI = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 CONTROLS = [*map(chr, (*range(1, 9), *range(11, 32), *range(127, 160)))]
-OTHERS = [*"\u2028\u2029\ufeff\u200b", "\U000e0041"]
+OTHERS = [*"\u2028\u2029\ufeff\u200b\u00ad\u180e\u3164\ufe00", "\U000e0041", "\U000e0101"]
 WORDS = ["ab", "é", "あ", "👩\u200d🚀", "[/x]", "[red]", ":warning:", " "]
 # ECMA-48: control sequences, strings up to their end, and what is a character beside ESC.
 SENT = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[]P_^X][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
@@ -83,8 +83,29 @@ def test_of_all_characters_those_that_act_are_told_apart():
     assert len({*shown.values()}) == len(shown)
 
 
+INVISIBLE = re.compile(
+    "HANGUL.* FILLER|VARIATION SELECTOR|GRAPHEME JOINER|VOWEL INHERENT|MONGOLIAN V"
+)
+STAYING = {*"\u200c\u200d\ufe0e\ufe0f"}
+
+
+def test_what_is_not_seen_is_shown():
+    """By names and categories: the program has Unicode's ranges of another property."""
+    drawn = re.compile("NUMBER|SIGN|ABBREVI|AYAH|FOOTNOTE|MARK ABOVE|HIEROGLYPH")  # some of format
+    unseen = set[str]()
+    for char in map(chr, range(0x110000)):
+        name = unicodedata.name(char, "")
+        formats = unicodedata.category(char) == "Cf" and not drawn.search(name)
+        if (formats or INVISIBLE.search(name)) and char not in STAYING:
+            unseen.add(char)
+    assert len(unseen) > 350
+    assert not [char for char in unseen if not harmless(char).isprintable()]
+    assert not unseen & {*harmless("".join(unseen))}
+    assert harmless("".join(STAYING)) == "".join(STAYING)
+
+
 def test_ordinary_text_stays_as_it_is():
-    for text in ("two\nlines\tand a tab", "naïve あ ½ 👩‍🚀 שלום", "نمی‌خواهم"):
+    for text in ("❤\ufe0f ☎\ufe0e", "two\nlines\tand a tab", "naïve あ ½ 👩‍🚀 שלום", "نمی‌خواهم"):
         assert harmless(text) == text
     assert harmless("a\r\nb\rc") == "a\nb␍c"
 

@@ -283,8 +283,7 @@ def test_texts_of_a_model_are_texts(run_of_two, hostile):
     changed = replace(
         run_of_two,
         header=header,
-        tokens=[one | {"text": hostile} for one in run_of_two.tokens],
-        operations=[one | {"path": hostile} for one in run_of_two.operations],
+        events=[one | {"text": hostile, "path": hostile} for one in run_of_two.events],
         rows=[one | {"path": hostile} for one in run_of_two.rows],
         notes=(hostile,),
     )
@@ -373,7 +372,8 @@ def test_a_long_run_is_shown_in_part_and_says_so(run_of_two):
     header = run_of_two.header | {"context": 9999}
     header["config"] = header["config"] | {"max_position_embeddings": 9999}
     tokens = [one | {"freed": []} for one in run_of_two.tokens] + more
-    long = replace(run_of_two, header=header, tokens=tokens, operations=prefill + passing)
+    events = prefill + tokens[:2] + passing + tokens[2:]
+    long = replace(run_of_two, header=header, events=events)
     text = page(long, GPU)
     assert len(text.encode()) < 2_000_000
     document = pages.read(text)

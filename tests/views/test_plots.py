@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from checkpoints import CONFIG, checkpoint
+from checkpoints import CONFIG, checkpoint, complaint, environment, minigpt
 from families import small
 from helpers import numbers
 from recordings import FAMILIES, recorded
@@ -267,3 +267,11 @@ def test_without_the_package_a_line_says_how_to_have_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(InputError, match=r"\.svg needs matplotlib: pip install -e '.\[views\]'"):
         written(recording, ".svg")
+
+
+def test_a_backend_that_is_not_known_is_said_in_a_line(tmp_path):
+    recording = ran(0, False, tmp_path).recording
+    env = environment(MPLBACKEND="nosuch")
+    result = minigpt("report", recording.path, "--to", "o.svg", cwd=tmp_path, env=env)
+    assert "matplotlib refuses MPLBACKEND" in complaint(result)
+    assert not (tmp_path / "o.svg").exists()

@@ -10,7 +10,7 @@ from minigpt.views.panel import Panel
 
 def cache(recording: Recording) -> Panel:
     """Reserved and filled bytes of keys and values after each pass."""
-    if not any(reserved(recording)):
+    if min(reserved(recording), default=0) <= 0:
         return Panel("cache", "KV cache", "<p>Nothing was reserved for keys and values.</p>")
     last, full, held = recording.passes[-1], filled(recording), reserved(recording)
     html = render(
