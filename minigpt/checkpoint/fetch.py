@@ -23,6 +23,7 @@ from minigpt.harmless import bare
 from minigpt.notes import note
 from minigpt.storage.reading import LONGEST
 
+LARGEST = 50_000_000_000  # bytes of a file that the hub's library gets without Xet
 Fetch = Callable[[str], Path | None]  # a file of the model, by name; None where it has no such file
 
 _ELSEWHERE = "where there is a network, run: minigpt download {} --to DIR, and copy DIR here"
@@ -90,7 +91,7 @@ def on_hub(model: str, revision: str | None, again: bool, known: Iterable[str]) 
         if cached and again and wrong(cached):
             forget(cached)
             cached = None
-        longest = None if name.endswith(".safetensors") else LONGEST
+        longest = LARGEST if name.endswith(".safetensors") else LONGEST
         try:
             with guarded(longest), redirect_stderr(bare(sys.stderr)):  # its bar moves the cursor
                 path = Path(get())

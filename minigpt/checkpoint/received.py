@@ -63,37 +63,40 @@ def quiet(logger: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def guarded(longest: int | None = None) -> Iterator[None]:
+def guarded(longest: int = LONGEST) -> Iterator[None]:
     """A `with` block in which the hub's library fetches one file, or asks about one.
 
     The library is told nothing by a server that it must not hear: it names files of its cache by
     headers as they are, where an ETag or a commit with `../` would have it write elsewhere; it
-    waits for an hour if that is asked of it; it asks for content at another address by a protocol
-    of its own (Xet), which can be held to no size and no time. What it would say beside an error
-    is left out too.
+    waits for an hour if a server says so; it may ask another server for the content by a protocol
+    of its own (Xet), which can be held to no size and no time; and it asks for lists of its own.
+    What it would say beside an error is left out too.
 
     Args:
-        longest: bytes that the file may have, if there is a bound.
+        longest: bytes that the file may have.
 
     Raises:
         Unanswered: there is no answer to a HEAD in time, or it says that the hub fails.
-        OSError: a file is, or becomes, longer than was promised or may be; or it stands still.
+        OSError: the file is not given, is longer than was promised or may be, or stands still.
+        InputError: an answer has headers that cannot be.
     """
+    constants: Any = import_module("huggingface_hub.constants")
     session: Any = import_module("huggingface_hub.utils").get_session()
     with _ONE, quiet("huggingface_hub"):
-        before = session.send
-        session.send = _Exchange(before, longest).send
+        send, no_xet = session.send, constants.HF_HUB_DISABLE_XET
+        session.send, constants.HF_HUB_DISABLE_XET = _Exchange(send, longest).send, True
         try:
             yield
         finally:
-            session.send = before
+            session.send, constants.HF_HUB_DISABLE_XET = send, no_xet
 
 
 class _Exchange:
     """What is asked and answered about one file, by httpx or requests: `send` is alike in both."""
 
-    def __init__(self, send: Callable[..., Any], longest: int | None) -> None:
+    def __init__(self, send: Callable[..., Any], longest: int) -> None:
         self._send, self._longest, self._thread = send, longest, get_ident()
+        self._heard = False
         self._promised: int | None = None
         self._furthest, self._moved = 0, monotonic()
 
@@ -107,7 +110,10 @@ class _Exchange:
             except Exception as error:  # whatever the transport of this version raises
                 raise Unreached(first_line(error)) from None
             self._hear(answer)
+            self._heard = True
             return answer
+        if not self._heard:
+            raise OSError("this is not what was asked for")  # but a list of the library's own
         answer = in_time(ask)
         if answer.status_code >= 400:  # the library would try again, for an hour if told so
             raise OSError(answered(answer.status_code))
@@ -125,12 +131,8 @@ class _Exchange:
                     f"{answer.request.url} answers with {name} {said[:80]!r}, which cannot be: "
                     "is HF_ENDPOINT the address of a hub?"
                 )
-        headers.pop("X-Xet-Hash", None)
         length = None if 300 <= status < 400 else headers.get("Content-Length")
         self._promised = whole(headers.get("X-Linked-Size") or length)
-        longest = self._longest
-        if longest is not None and self._promised is not None and self._promised > longest:
-            raise OSError(f"it has {self._promised:,} bytes, and {longest:,} are read at most")
 
     def _held(self, answer: Any) -> Any:
         """An answer whose content is held to its length, however it comes."""
@@ -140,7 +142,10 @@ class _Exchange:
         if most is None and not answer.headers.get("Content-Encoding"):
             most = whole(answer.headers.get("Content-Length"))
         if most is None:
-            most = self._longest or LONGEST
+            most = LONGEST
+        if most > self._longest:
+            answer.close()
+            raise OSError(f"it has {most:,} bytes, and {self._longest:,} are fetched at most")
         method = "iter_bytes" if hasattr(answer, "iter_bytes") else "iter_content"
         setattr(answer, method, partial(self._pieces, getattr(answer, method), start, most))
         return answer
@@ -158,7 +163,7 @@ class _Exchange:
                 yield piece
         except Exception:  # after which the library asks for the rest
             still = monotonic() - self._moved
-            if still > _timeout():
+            if still > _timeout() + MORE:
                 raise OSError(f"nothing more came for {still:.0f} s") from None
             raise
 
@@ -214,7 +219,7 @@ def wrong(path: Path) -> str | None:
 
     The cache names a large file by the SHA-256 that the hub promised of it.
     """
-    promised = path.resolve().name
+    promised = path.readlink().name if path.is_symlink() else ""
     if _SHA256.fullmatch(promised):
         found = hashlib.sha256()
         with path.open("rb") as stream:
