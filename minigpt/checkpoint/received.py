@@ -98,7 +98,7 @@ class _Exchange:
         self._send, self._longest, self._thread = send, longest, get_ident()
         self._heard = False
         self._promised: int | None = None
-        self._furthest, self._moved = 0, monotonic()
+        self._furthest, self._moved = 0, 0.0
 
     def send(self, request: Any, **how: Any) -> Any:
         ask = partial(self._send, request, **how)
@@ -140,12 +140,14 @@ class _Exchange:
         start = int(rest[1]) if rest and answer.status_code == 206 else 0
         most = self._promised
         if most is None and not answer.headers.get("Content-Encoding"):
-            most = whole(answer.headers.get("Content-Length"))
+            length = whole(answer.headers.get("Content-Length"))
+            most = None if length is None else start + length
         if most is None:
             most = LONGEST
         if most > self._longest:
             answer.close()
             raise OSError(f"it has {most:,} bytes, and {self._longest:,} are fetched at most")
+        self._moved = self._moved or monotonic()
         method = "iter_bytes" if hasattr(answer, "iter_bytes") else "iter_content"
         setattr(answer, method, partial(self._pieces, getattr(answer, method), start, most))
         return answer
