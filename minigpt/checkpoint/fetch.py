@@ -109,11 +109,14 @@ def on_hub(model: str, revision: str | None, again: bool, known: Iterable[str]) 
     @cache
     def fetch(name: str) -> Path | None:
         try:
-            if name == PICKLE:  # only asked whether it is there
-                with guarded():
-                    there = not unreachable() and file_exists(model, name, revision=revision)
-                return Path(name) if there else None
-            return received(name)
+            if name != PICKLE:
+                return received(name)
+            if unreachable():
+                return None
+            with guarded():  # it is only asked whether it is there
+                return Path(name) if file_exists(model, name, revision=revision) else None
+        except Unanswered:  # of what would only make an error clearer
+            return None
         except LocalEntryNotFoundError as error:
             if try_to_load_from_cache(model, name, revision=revision) is _CACHED_NO_EXIST:
                 return None
