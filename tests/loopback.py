@@ -1,5 +1,6 @@
 """A server on this machine that speaks the part of the hub's API in use."""
 
+import gzip
 import hashlib
 import http.server
 import os
@@ -9,6 +10,17 @@ import time
 from contextlib import suppress
 
 COMMIT = "a" * 40
+NEEDED = ["config.json", "tokenizer.json", "model.safetensors"]
+
+
+def speaks(result):
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(b"ab")
+    return True
+
+
+def generate(model):
+    return "generate", "ab", "--model", model, "--max-new-tokens", "2", "--quiet"
 
 
 class Hub(http.server.ThreadingHTTPServer):
@@ -27,6 +39,12 @@ class Hub(http.server.ThreadingHTTPServer):
         drip: seconds between two pieces of content.
         large: names of files whose ETag is the SHA-256 of their content.
         elsewhere: names of files that lie at another address.
+        refused: status that a GET is answered with, by the name of the file.
+        failing: status that a HEAD is answered with, by the name of the file.
+        zipped: content that comes compressed in place of a file's, by its name.
+        endless: names of files that never end.
+        still: names of files of which ten bytes come, and no more.
+        slow_head: names of files about which the head of an answer never ends.
     """
 
     def __init__(self):
@@ -35,6 +53,8 @@ class Hub(http.server.ThreadingHTTPServer):
         self.ranges, self.tokens, self.gated = True, {}, set()
         self.status, self.headers, self.instead, self.cut = None, {}, {}, {}
         self.drip, self.large, self.elsewhere = 0, set(), set()
+        self.refused, self.failing, self.zipped = {}, {}, {}
+        self.endless, self.still, self.slow_head = set(), set(), set()
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def fetched(self):
@@ -48,6 +68,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_HEAD(self):
+        get = self.command == "GET"
         repo, resolve, place = self.path[1:].removeprefix("other/").partition("/resolve/")
         if not resolve:  # huggingface_hub asks for lists of its own too
             return self.answer(404)
@@ -55,6 +76,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.server.status:
             return self.answer(self.server.status)
         revision, _, file = place.partition("/")
+        if file in self.server.slow_head:
+            return self.pieces(b"HTTP/1.1 200 OK\r\n", b"X-More: of it\r\n", 0.5)
+        if status := (self.server.refused if get else self.server.failing).get(file):
+            return self.answer(status, Retry_After="3600")
         if "/" not in repo and f"openai-community/{repo}" in self.server.repos:
             return self.answer(307, Location=f"/openai-community/{repo}/resolve/{place}")
         token = self.server.tokens.get(repo)
@@ -83,6 +108,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
             folder.mkdir(exist_ok=True)
             (folder / file).write_bytes(self.server.instead[file])
             size = (folder / file).stat().st_size
+        if get and file in self.server.zipped:
+            folder = folder.parent / "zipped"
+            folder.mkdir(exist_ok=True)
+            (folder / file).write_bytes(gzip.compress(self.server.zipped[file]))
+            size = (folder / file).stat().st_size
+            about["Content_Encoding"] = "gzip"
+        if get and file in self.server.endless:
+            self.head(200, Transfer_Encoding="chunked", **about)
+            return self.pieces(b"", b"%x\r\n%b\r\n" % (1 << 20, bytes(1 << 20)), 0)
+        if get and file in self.server.still:
+            self.head(200, Content_Length=str(size), **about)
+            return self.pieces(bytes(10), b"", 0.1)
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"] or "")
         if not (asked and self.server.ranges):
             return self.answer(200, folder / file, range(size), **about)
@@ -94,12 +131,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     do_GET = do_HEAD
 
-    def answer(self, status, file=None, part=range(0), **headers):
+    def head(self, status, **headers):
         self.send_response(status)
         for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(part)))
+            if value is not None:
+                self.send_header(name.replace("_", "-"), value)
         self.end_headers()
+
+    def pieces(self, first, then, seconds):
+        """Goes on for as long as anybody listens, or 60 s."""
+        self.close_connection = True
+        self.wfile.write(first)
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            self.wfile.write(then)
+            time.sleep(seconds)
+
+    def answer(self, status, file=None, part=range(0), **headers):
+        self.head(status, **{"Content_Length": str(len(part))} | headers)
         if self.command == "GET" and part:
             with file.open("rb") as stream:
                 stream.seek(part.start)

@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from minigpt.checkpoint.dtypes import CODES
-from minigpt.checkpoint.fetch import Fetch, first_line
+from minigpt.checkpoint.fetch import Fetch
 from minigpt.checkpoint.fit import fit
 from minigpt.checkpoint.hub import here, part, source, tensor_files
 from minigpt.checkpoint.quantised import SCALE, Quantised, method
+from minigpt.checkpoint.received import answered, first_line, in_time, whole
 from minigpt.checkpoint.tensors import Entry, entries, header_end
 from minigpt.errors import InputError
 from minigpt.models.architectures import PRESETS
@@ -126,7 +127,6 @@ def _of_file(path: Path) -> Header:
 def _on_hub(model: str, name: str) -> Header | None:
     """What the header of a file on the hub says, or of its copy in the cache; None without one."""
     from huggingface_hub import _CACHED_NO_EXIST, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError
 
     cached = try_to_load_from_cache(model, name)
     if isinstance(cached, str):
@@ -135,7 +135,7 @@ def _on_hub(model: str, name: str) -> Header | None:
         return None
     try:
         return _read(Path(model, name), partial(_begin, hf_hub_url(model, name)))
-    except EntryNotFoundError:
+    except FileNotFoundError:
         return None
     except InputError:
         raise
@@ -163,7 +163,10 @@ def _begin(url: str, n: int) -> tuple[bytes, int | None]:
     utils: Any = import_module("huggingface_hub.utils")
     asked = {"Range": f"bytes=0-{n - 1}", "Accept-Encoding": "identity"}
     with _answer(url, utils.build_hf_headers() | asked) as (answer, chunks):
-        utils.hf_raise_for_status(answer)
+        if answer.headers.get("X-Error-Code") == "EntryNotFound":
+            raise FileNotFoundError
+        if answer.status_code >= 400:
+            raise OSError(answered(answer.status_code))
         got = bytearray()
         for chunk in chunks:
             got += chunk
@@ -171,7 +174,7 @@ def _begin(url: str, n: int) -> tuple[bytes, int | None]:
                 break
         ranged = answer.headers.get("Content-Range", "").rpartition("/")[2]
         size = ranged if answer.status_code == 206 else answer.headers.get("Content-Length", "")
-        return bytes(got[:n]), int(size) if size.isdigit() else None
+        return bytes(got[:n]), whole(size)
 
 
 @contextmanager
@@ -181,8 +184,9 @@ def _answer(url: str, headers: dict[str, str]) -> Iterator[tuple[Any, Iterator[b
     session = hub.utils.get_session()
     how = {"headers": headers, "timeout": hub.constants.HF_HUB_DOWNLOAD_TIMEOUT}
     if callable(session.stream):  # httpx, since version 1 of the library; before that, requests
-        with session.stream("GET", url, **how) as answer:
-            yield answer, answer.iter_bytes(CHUNK)
+        ask, content = partial(session.stream, "GET", url, **how), "iter_bytes"
     else:
-        with session.get(url, stream=True, **how) as answer:
-            yield answer, answer.iter_content(CHUNK)
+        ask, content = partial(session.get, url, stream=True, **how), "iter_content"
+    with ExitStack() as stack:
+        answer = in_time(lambda: stack.enter_context(ask()))
+        yield answer, getattr(answer, content)(CHUNK)

@@ -1,29 +1,17 @@
 """Downloads, against a server on this machine that speaks the part of the hub's API in use."""
 
 import json
-import random
 import re
 from pathlib import Path
 
 import pytest
 from checkpoints import INDEX, SINGLE, checkpoint, complaint, sharded
-from loopback import COMMIT
+from loopback import COMMIT, NEEDED, generate, speaks
 
 from minigpt.checkpoint.hub import download, find
 from minigpt.errors import InputError
 
 OLD = "b" * 40
-NEEDED = ["config.json", "tokenizer.json", SINGLE]
-
-
-def speaks(result):
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith(b"ab")
-    return True
-
-
-def generate(model):
-    return "generate", "ab", "--model", model, "--max-new-tokens", "2", "--quiet"
 
 
 def test_a_download_fetches_what_is_needed_and_serves_without_the_network(hub, there, command):
@@ -201,118 +189,6 @@ def test_without_a_network_the_line_says_what_to_run_where_there_is_one(command,
     line = complaint(command(*generate("owner/name"), **env))
     assert "owner/name is not on this machine and the hub cannot be reached (" in line
     assert "run: minigpt download owner/name --to DIR" in line
-
-
-# A server that lies.
-
-
-def cached(tmp_path):
-    """The files in the cache, and nothing beside it."""
-    return {p.name for p in (tmp_path / "hf").rglob("snapshots/*/*") if p.is_file()}
-
-
-@pytest.mark.parametrize("seed", [1, 2])
-def test_content_that_is_not_what_was_promised_is_refused_and_comes_anew(
-    hub, there, command, tmp_path, seed
-):
-    rng = random.Random(seed)
-    wrong = bytearray((there / SINGLE).read_bytes())
-    wrong[rng.randrange(len(wrong) - 5000, len(wrong))] ^= 1 << rng.randrange(8)
-    hub.large, hub.instead = {SINGLE}, {SINGLE: bytes(wrong)}
-    line = complaint(command(*generate("owner/name")))
-    assert f"owner/name: what came as {SINGLE} is damaged, or something else" in line
-    assert "its SHA-256 is not the one that the hub promised" in line
-    assert SINGLE not in cached(tmp_path)
-    hub.instead = {}
-    assert speaks(command(*generate("owner/name")))
-
-
-@pytest.mark.parametrize("name", NEEDED)
-def test_a_page_in_place_of_a_file_is_refused_and_comes_anew(hub, there, command, tmp_path, name):
-    hub.instead = {name: b"<!DOCTYPE html><title>Sign in</title>"}
-    line = complaint(command(*generate("owner/name")))
-    assert f"what came as {name} is damaged, or something else: " in line
-    assert name not in cached(tmp_path)
-    hub.instead = {}
-    assert speaks(command(*generate("owner/name")))
-
-
-def test_a_download_fetches_what_is_damaged_in_the_cache(hub, there, command, tmp_path):
-    assert command("download", "owner/name").returncode == 0
-    [held] = (tmp_path / "hf").rglob(f"snapshots/*/{SINGLE}")
-    held.resolve().write_bytes(b"<!DOCTYPE html>")
-    assert "get it again" in complaint(command(*generate("owner/name")))
-    assert command("download", "owner/name").returncode == 0
-    assert hub.fetched() == [*NEEDED, SINGLE]
-    assert speaks(command(*generate("owner/name")))
-
-
-OUT = [  # what names a file of the cache, and would have it elsewhere
-    ("ETag", "../../../../out"),
-    ("ETag", ".."),
-    ("ETag", ".hidden"),
-    ("X-Linked-Etag", "/tmp/out"),
-    ("X-Linked-Etag", "a/../../out"),
-    ("X-Repo-Commit", "../../out"),
-    ("X-Repo-Commit", "main"),
-]
-
-
-@pytest.mark.parametrize(("header", "out"), OUT)
-def test_a_header_that_would_lead_out_of_the_cache_is_refused(
-    hub, there, command, tmp_path, header, out
-):
-    refused_for_a_header(hub, command, tmp_path, header, out)
-
-
-def test_a_commit_by_which_it_is_noted_that_a_file_is_missing_is_refused_too(
-    hub, there, command, tmp_path
-):
-    (there / "config.json").unlink()
-    refused_for_a_header(hub, command, tmp_path, "X-Repo-Commit", "../../out")
-
-
-def refused_for_a_header(hub, command, tmp_path, header, out):
-    before = {path for path in tmp_path.rglob("*") if "hf" not in path.parts}
-    hub.headers = {header.replace("-", "_"): out if "Commit" in header else f'"{out}"'}
-    line = complaint(command("download", "owner/name"))
-    assert f"answers with {header} " in line
-    assert "which cannot be: is HF_ENDPOINT the address of a hub?" in line
-    assert {path for path in tmp_path.rglob("*") if "hf" not in path.parts} == before
-    assert not [path for path in (tmp_path / "hf").rglob("*") if path.is_file()]
-
-
-@pytest.mark.parametrize(
-    ("status", "way"),
-    [
-        (403, "the hub answers 403: your token may not read it: hf auth whoami"),
-        (404, "the hub answers 404: nothing is there: is HF_ENDPOINT the address of a hub"),
-        (429, "the hub answers 429: it was asked too often: wait, or set HF_TOKEN"),
-        (418, "the hub answers 418: it says no more"),
-        (503, "the hub answers 503: it fails: try again later"),
-    ],
-)
-def test_what_the_hub_answers_is_said_in_one_line_with_the_way_out(hub, command, status, way):
-    hub.status = status
-    line = complaint(command(*generate("owner/name")))
-    assert f"owner/name is not on this machine and {way}" in line
-    assert "cannot be reached" not in line
-
-
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_line_that_goes_dead_is_taken_up_again_or_said_in_one_line(hub, there, command, seed):
-    hub.cut = {SINGLE: random.Random(seed).randrange(1, 5000)}
-    result = command(*generate("owner/name"))
-    if result.returncode:
-        assert SINGLE in complaint(result)
-        result = command(*generate("owner/name"))
-    assert speaks(result)
-
-
-def test_content_that_drips_and_lies_elsewhere_comes_whole(hub, there, command):
-    hub.drip, hub.elsewhere, hub.large = 0.2, {SINGLE}, {SINGLE}
-    assert speaks(command(*generate("owner/name")))
-    assert any(path.startswith("/other/") for _, path in hub.asked)
 
 
 def test_a_download_that_fails_leaves_no_folder_that_hides_the_name(tmp_path, monkeypatch):
