@@ -1,7 +1,7 @@
 """What the readers of most families say. A reader multiplies and divides sizes, and no more."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from minigpt.models.decoder import Apart, Attention, Block, Decoder, Gated, Heads
 from minigpt.models.description import Part, part
@@ -18,6 +18,9 @@ from minigpt.models.parts import (
 from minigpt.models.reach import EVERYTHING, Reach, Window
 from minigpt.models.rope import read_rope
 from minigpt.models.values import Values
+
+K = TypeVar("K")
+Made = TypeVar("Made")
 
 ACTIVATIONS = {"silu": silu, "gelu": gelu_exact, "relu": relu}
 ACTIVATIONS |= {"swish": silu} | dict.fromkeys(("gelu_new", "gelu_pytorch_tanh"), gelu)
@@ -146,6 +149,12 @@ def decoder(c: Values, layers: list[Part], **others: Any) -> Part:
         "head": None if c.tie_word_embeddings else "lm_head",
     }
     return part(Decoder, **{**usual, **others})
+
+
+def per_kind(make: Callable[[K], Made], kinds: Sequence[K]) -> list[Made]:
+    """What is made of each, once of those that are equal: thousands of layers are a few parts."""
+    made = {kind: make(kind) for kind in dict.fromkeys(kinds)}
+    return [made[kind] for kind in kinds]
 
 
 def layers(c: Values) -> range:
