@@ -205,5 +205,11 @@ def part(model: str, name: str, found: T | None) -> T:
 
 
 def _in_folder(folder: Path) -> Fetch:
-    # os.path's isfile is False of a name that no file can have, where Path.is_file raises OSError
-    return lambda name: path if os.path.isfile(path := folder / name) else None
+    # os.path's are False of a name that no file can have, where Path.is_file raises OSError
+    def fetch(name: str) -> Path | None:
+        path = folder / name
+        if os.path.lexists(path) and not os.path.isfile(path):
+            raise InputError(f"{path} is no regular file, nor a link to one")
+        return path if os.path.isfile(path) else None
+
+    return fetch

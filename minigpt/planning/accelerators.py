@@ -64,12 +64,10 @@ class Accelerator(NamedTuple):
     def fastest(self, bits: int) -> str:
         """The "type/accumulate type" of the fastest rate for operands of at least so many bits.
 
-        Operands of an unknown type count as wide enough.
-
         Raises:
             InputError: it has none.
         """
-        wide = [kind for kind in self.flops if BITS.get(kind.split("/")[0], bits) >= bits]
+        wide = [kind for kind in self.flops if BITS[kind.split("/")[0]] >= bits]
         if not wide:
             known = ", ".join(self.flops)
             raise InputError(f"{self.name} has no peak rate for {bits} bits; it has {known}")

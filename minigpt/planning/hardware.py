@@ -3,7 +3,6 @@
 import os
 import platform
 import re
-import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -11,11 +10,14 @@ from timeit import repeat
 
 from minigpt.checks import NAME, OBJECT, SWITCH, a, checked, number, of, shown, whole
 from minigpt.errors import InputError, did_you_mean
-from minigpt.planning.accelerators import GPUS, Accelerator
-from minigpt.storage.reading import document, text
+from minigpt.planning.accelerators import BITS, GPUS, Accelerator
+from minigpt.storage.reading import document
 
 READ = 1 << 28  # bytes that are read to measure the speed of memory
 MOST = 1 << 60  # bytes of memory that hardware may be said to have
+LONGEST_NAME = 100  # characters
+TAKEN = {*GPUS, "cpu", "all"}  # names that hardware has, or that stand for more
+ACCUMULATED = {*BITS, "int32"}  # types in which products are added up
 RATE = number(least=1)
 
 
@@ -24,9 +26,23 @@ def _rate_of_a_link(value: object) -> str | None:
     return RATE(value) if value else number()(value)
 
 
+def _own_name(value: object) -> str | None:
+    """A name that prints, and is not one that means something else."""
+    fits = isinstance(value, str) and value.isprintable() and 0 < len(value) <= LONGEST_NAME
+    if not fits:
+        return f"a name of 1 to {LONGEST_NAME} characters that print"
+    return "a name of its own" if value in TAKEN else None
+
+
+def _rates(value: object) -> str | None:
+    fits = isinstance(value, dict) and value
+    return None if fits else 'rates by type, {"float16/float32": 25.5e12}'
+
+
 CHECKS = {
-    **dict.fromkeys(("name", "source", "link", "memory_source"), of("text", str)),
-    "flops": of('rates by type, {"float16/float32": 25.5e12}', dict),
+    "name": _own_name,
+    **dict.fromkeys(("source", "link", "memory_source"), of("text", str)),
+    "flops": _rates,
     "bandwidth": RATE,
     "link_bandwidth": _rate_of_a_link,
     "memory": whole(most=MOST),
@@ -52,9 +68,8 @@ def find(name: str, file: Path | None = None) -> Accelerator:
     """
     checked("name", name, NAME)
     checked("file", file, a("a Path, or None", Path, type(None)))
-    known, described = catalogue(file), Path(name).suffix in (".json", ".toml")
-    without = name in GPUS or name == "cpu" or described
-    if file and without and known.get(name) is GPUS.get(name):
+    known, described = catalogue(file), Path(name).suffix.lower() in (".json", ".toml")
+    if file and (name in TAKEN or (described and name not in known)):
         raise InputError(f"{file} would do nothing beside the GPU {name}: leave one of them out")
     if name in known:
         return known[name]
@@ -63,7 +78,7 @@ def find(name: str, file: Path | None = None) -> Accelerator:
     if described:
         return read(Path(name))
     raise InputError(
-        f"unknown GPU {name!r}: {', '.join(known)}, cpu, or a .json or .toml file that describes it"
+        f"unknown GPU {shown(name)}: {', '.join(known)}, cpu, or a .json or .toml file of one"
         + did_you_mean(name, [*known, "cpu"])
     )
 
@@ -76,9 +91,10 @@ def read(path: Path) -> Accelerator:
     Raises:
         InputError: the file is unreadable, or says what cannot be.
     """
+    path = Path(os.path.expanduser(path))
     try:
-        values = tomllib.loads(text(path)) if path.suffix == ".toml" else document(path)
-    except (OSError, ValueError, RecursionError) as error:
+        values = document(path)
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as TOML or JSON: {error}") from None
     checked(str(path), values, OBJECT)
     if unknown := values.keys() - set(CHECKS):
@@ -89,7 +105,13 @@ def read(path: Path) -> Accelerator:
         if name in values or name not in Accelerator._field_defaults:
             checked(f"{path}: {name}", values.get(name), check)
     for kind, rate in values["flops"].items():
+        of_type, _, into = kind.partition("/")
+        if of_type not in BITS or into not in ACCUMULATED:
+            known = f'"type/accumulate type" of {", ".join(BITS)}, int32, as "float16/float32"'
+            raise InputError(f"{path}: there is no rate of {shown(kind)}; it must be {known}")
         checked(f"{path}: the rate of {shown(kind)}", rate, RATE)
+    if not values["flops"]:
+        raise InputError(f'{path}: flops is {{}}; it must have a rate, as "float16/float32": 1e14')
     return Accelerator(**values)
 
 

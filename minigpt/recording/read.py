@@ -84,7 +84,7 @@ def read(path: Path) -> Recording:
     lines: dict[str, list[Line]] = {kind: [] for kind in FIELDS}
     try:
         with regular(path, longest=None) as stream:
-            file = TextIOWrapper(stream, encoding="utf-8", errors="replace")
+            file = TextIOWrapper(stream, encoding="utf-8-sig", errors="replace")
             for number, line in enumerate(_lines(file, path, notes), start=1):
                 kind = str(line.get("type"))
                 if (number == 1) != (kind == "run"):
