@@ -6,6 +6,7 @@ from pathlib import Path
 
 from minigpt.errors import InputError
 from minigpt.models.values import Values
+from minigpt.storage.files import reason
 from minigpt.storage.reading import document
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -55,7 +56,7 @@ class Checkpoint:
         try:
             given = document(path)
         except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read as JSON: {error}") from None
+            raise InputError(f"{path} cannot be read as JSON: {reason(error)}") from None
         if not isinstance(given, dict):
             raise InputError(f"{path} is no JSON object: get it again")
         return Values(given, path, dict.fromkeys(_SWITCHES))

@@ -22,6 +22,7 @@ from minigpt.checkpoint.fetch import Fetch, first_line
 from minigpt.checkpoint.fit import fit
 from minigpt.checkpoint.hub import here, part, source, tensor_files
 from minigpt.checkpoint.quantised import SCALE, Quantised, method
+from minigpt.checkpoint.resolve import is_config
 from minigpt.checkpoint.tensors import Entry, entries, header_end
 from minigpt.errors import InputError
 from minigpt.models.architectures import PRESETS
@@ -69,7 +70,7 @@ def stored(model: str, config: Config) -> Stored | str | None:
     Returns:
         None where there is nothing but a configuration: of a preset, of a config.json alone.
     """
-    if model in PRESETS or model.endswith(".json"):
+    if model in PRESETS or is_config(model):
         return None
     try:
         fetch = source(model)

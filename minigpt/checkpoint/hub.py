@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from minigpt.checkpoint.fetch import Fetch, on_hub
 from minigpt.checkpoint.files import ADAPTER, BESIDE, INDEX, PICKLE, PIECES, SINGLE, Checkpoint
+from minigpt.checks import shown
 from minigpt.errors import InputError
 from minigpt.storage.files import check_apart, filled, reason
 from minigpt.storage.reading import document
@@ -23,7 +24,7 @@ WEIGHTS = (  # names whose weights are known to be on the hub, or here
 )
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _TOKENIZER, _VOCABULARY, _MERGES = "tokenizer.json", "vocab.json", "merges.txt"
-_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_HUB_NAME = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?")
 _REFUSED = "loading a pickle can run any code; save the model as safetensors"
 
 T = TypeVar("T")
@@ -68,16 +69,16 @@ def source(model: str, revision: str | None = None, again: bool = False) -> Fetc
     try:
         found = here(model)
     except OSError as error:  # a folder that may not be read, a name too long
-        raise InputError(f"{model} cannot be read: {reason(error)}") from None
+        raise InputError(f"{shown(model)} cannot be read: {reason(error)}") from None
     if found:
         if revision is not None:
             raise InputError(f"{model} is on this machine: only a hub name has revisions")
         return found
     if not _HUB_NAME.fullmatch(model):
-        raise InputError(f"{model!r} is no file, no folder and no hub name")
+        raise InputError(f"{shown(model)} is no file, no folder and no hub name")
     for known in WEIGHTS:
         if model.casefold() == known.rpartition("/")[2].casefold() and model != known:
-            raise InputError(f"{model!r} is no name of any weights; did you mean {known}?")
+            raise InputError(f"{shown(model)} is no name of any weights; did you mean {known}?")
     return on_hub(model, revision, again, WEIGHTS)
 
 
@@ -92,7 +93,7 @@ def here(model: str) -> Fetch | None:
         raise InputError(f"{model} is a pickle and refused: {_REFUSED}")
     if path.is_file():
         if path.suffix != ".safetensors":
-            raise InputError(f"{model} is not a .safetensors file")
+            raise InputError(f"{model} is neither a config.json nor a .safetensors file")
         beside = _in_folder(path.parent)
         return lambda name: path if name == SINGLE else beside(name)
     if model and path.is_dir():
@@ -193,7 +194,9 @@ def tensor_files(model: str, fetch: Fetch, has: Callable[[str], Any]) -> list[st
         raise InputError(f"{index} names no file: get it again")
     for name in names:
         if not re.fullmatch(r"[\w-][\w.-]*\.safetensors", str(name)):
-            raise InputError(f"{index} names {name!r}, which is not a safetensors file beside it")
+            raise InputError(
+                f"{index} names {shown(name)}, which is not a safetensors file beside it"
+            )
     return names
 
 

@@ -11,6 +11,7 @@ from minigpt.checkpoint.files import Checkpoint
 from minigpt.checks import NAME, SWITCH, shown
 from minigpt.errors import InputError
 from minigpt.models.values import Values
+from minigpt.storage.files import reason
 from minigpt.storage.reading import text
 
 _ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # in the order that they are added in
@@ -95,7 +96,7 @@ def _flags(token: Mapping[str, Any]) -> dict[str, Any]:
     flags = {name: value for name, value in token.items() if name in _FLAGS}
     for name, value in flags.items():
         if must := SWITCH(value):
-            raise TypeError(f"{name} of a token is {value!r}; it must be {must}")
+            raise TypeError(f"{name} of a token is {shown(value)}; it must be {must}")
     return flags
 
 
@@ -167,7 +168,7 @@ def _chat(checkpoint: Checkpoint, values: Values, special: dict[str, str]) -> Ch
         try:
             return ChatTemplate(text(path), special, str(path))
         except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read as text: {error}") from None
+            raise InputError(f"{path} cannot be read as text: {reason(error)}") from None
     given = values.given.get("chat_template")
     if isinstance(given, list):  # several, by name
         try:

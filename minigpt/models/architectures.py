@@ -18,6 +18,7 @@ from minigpt.models.gpt2_config import GPT2_SIZES, GPT2Config, gpt2_config
 from minigpt.models.latent import LatentAttention
 from minigpt.models.model import Model
 from minigpt.models.routing import Assumption, expected
+from minigpt.storage.files import reason
 from minigpt.storage.reading import document
 
 FAMILIES = (
@@ -97,7 +98,7 @@ def read(path: Path) -> Config:
     try:
         values = document(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {error}") from None
+        raise InputError(f"{path} cannot be read as JSON: {reason(error)}") from None
     return configuration(values, path)
 
 

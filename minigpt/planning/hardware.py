@@ -11,6 +11,7 @@ from timeit import repeat
 from minigpt.checks import NAME, OBJECT, SWITCH, a, checked, number, of, shown, whole
 from minigpt.errors import InputError, did_you_mean
 from minigpt.planning.accelerators import BITS, GPUS, Accelerator
+from minigpt.storage.files import reason
 from minigpt.storage.reading import document
 
 READ = 1 << 28  # bytes that are read to measure the speed of memory
@@ -95,7 +96,7 @@ def read(path: Path) -> Accelerator:
     try:
         values = document(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as TOML or JSON: {error}") from None
+        raise InputError(f"{path} cannot be read as TOML or JSON: {reason(error)}") from None
     checked(str(path), values, OBJECT)
     if unknown := values.keys() - set(CHECKS):
         known = ", ".join(Accelerator._fields)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from minigpt.checks import shown
 from minigpt.models.decoder import Apart, Attention, Block, Decoder, Gated, Heads
 from minigpt.models.description import Part, part
 from minigpt.models.ops import gelu, gelu_exact, relu, silu
@@ -34,7 +35,7 @@ def activation(c: Values, key: str) -> Callable[[Any], Any]:
     """
     name = getattr(c, key)
     if name not in ACTIVATIONS:
-        raise c.error(f"{key} is {name!r}; computed are {', '.join(ACTIVATIONS)}")
+        raise c.error(f"{key} is {shown(name)}; computed are {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]
 
 
@@ -175,8 +176,8 @@ def said_kinds(c: Values, usual: list[str], other: str = "sliding_attention") ->
     """
     found: list[str] = c.layer_types or usual
     if unknown := set(found) - {"full_attention", other}:
-        what = f"layer_types has {min(unknown)!r}; computed are 'full_attention' and {other!r}"
-        raise c.error(what)
+        known = f"'full_attention' and {other!r}"
+        raise c.error(f"layer_types has {shown(min(unknown))}; computed are {known}")
     return found
 
 
