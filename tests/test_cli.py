@@ -107,6 +107,15 @@ def test_nothing_is_folded_in_a_pipe(here, args):
             "only DeepSeek's latent attention has a choice",
         ),
         (("step", "a", "--temperature", "0", "--top-p", "0.5"), "--top-p would do nothing beside"),
+        (("verify", "gpt2", "--prompt", "0"), "prompt is 0; it must be"),
+        (("verify", "gpt2", "--past=-1"), "past is -1; it must be"),
+        (("verify", "nosuch.py", "--peers"), "there is no file nosuch.py"),
+        (("count", "nosuch.gguf"), "there is no file nosuch.gguf"),
+        (("count", "/etc/passwd"), "is neither a config.json nor a .safetensors file"),
+        (
+            ("gpus", "--gpu-file", "."),
+            "as TOML or JSON: it is a folder, not a file",
+        ),
         (
             ("bench", "prefill", "--sweep", "--tokens", "9"),
             "--tokens would do nothing beside --sweep",
@@ -118,6 +127,24 @@ def test_a_bad_command_gets_one_line(command, args, line):
     result = command(*args)
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert line in result.stderr
+
+
+@pytest.mark.parametrize("length", [300, 3000])
+@pytest.mark.parametrize(
+    "before",
+    [
+        ("count",),
+        ("plan", "gpt2", "--gpu"),
+        ("generate", "x", "--dtype"),
+        ("generate", "x", "--engine"),
+        ("count", "gpt2", "--dtype"),
+    ],
+    ids=str,
+)
+def test_a_long_name_is_not_said_at_length(command, before, length):
+    result = command(*before, "x" * length)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert len(result.stderr) < 500
 
 
 def test_a_file_of_a_gpu_that_is_not_asked_about_is_refused(command, here):

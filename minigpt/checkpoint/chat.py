@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 from minigpt.errors import InputError
 
+LONGEST = 200  # characters of what a template says is wrong
+
 
 @dataclass(frozen=True)
 class ChatTemplate:
@@ -33,8 +35,10 @@ class ChatTemplate:
         none: dict[str, Any] = {"tools": None, "documents": None}
         try:
             return _compiled(self.code).render(**none, **values, add_generation_prompt=True)
+        except RecursionError:
+            raise InputError(f"the chat template of {self.source} is nested too deep") from None
         except Exception as error:  # whatever the code of a template may raise
-            line = " ".join(str(error).split()) or type(error).__name__
+            line = " ".join(str(error)[:LONGEST].split()) or type(error).__name__
             raise InputError(f"the chat template of {self.source} fails: {line}") from None
 
 
@@ -42,7 +46,8 @@ def _compiled(code: str) -> Any:
     from jinja2 import TemplateError, nodes
     from jinja2.ext import Extension, loopcontrols
     from jinja2.parser import Parser
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    from minigpt.checkpoint.sandbox import BoundedEnvironment
 
     class Generation(Extension):
         """`{% generation %}`, which marks answers for a training, and is their text here."""
@@ -68,10 +73,10 @@ def _compiled(code: str) -> Any:
             x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
         )
 
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    extensions = [Generation, loopcontrols]
+    environment = BoundedEnvironment(
+        {"tojson": tojson}, trim_blocks=True, lstrip_blocks=True, extensions=extensions
     )
-    environment.filters["tojson"] = tojson
     environment.globals["raise_exception"] = raise_exception
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     return environment.from_string(code)

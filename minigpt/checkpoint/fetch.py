@@ -18,6 +18,7 @@ from minigpt.checkpoint.received import (
     guarded,
     wrong,
 )
+from minigpt.checks import shown
 from minigpt.errors import InputError, did_you_mean
 from minigpt.harmless import bare
 from minigpt.notes import note
@@ -138,7 +139,7 @@ def on_hub(model: str, revision: str | None, again: bool, known: Iterable[str]) 
                 f"{model} is gated: ask for access on its page, then: hf auth login"
             ) from None
         except RevisionNotFoundError:
-            raise InputError(f"{model} has no revision {revision!r} on the hub") from None
+            raise InputError(f"{model} has no revision {shown(revision)} on the hub") from None
         except (RepositoryNotFoundError, HFValidationError):
             raise InputError(
                 f"{model} is no file, no folder and no model on the hub"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from minigpt.errors import InputError
 from minigpt.models.values import Values
-from minigpt.storage.files import beside, replace
+from minigpt.storage.files import beside, reason, replace
 from minigpt.storage.reading import document
 
 CONFIG = "config.json"
@@ -62,7 +62,7 @@ class Checkpoint:
         try:
             given = document(path)
         except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read as JSON: {error}") from None
+            raise InputError(f"{path} cannot be read as JSON: {reason(error)}") from None
         if not isinstance(given, dict):
             raise InputError(f"{path} is no JSON object: get it again")
         return Values(given, path, dict.fromkeys(_SWITCHES))

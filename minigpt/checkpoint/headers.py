@@ -23,6 +23,7 @@ from minigpt.checkpoint.fit import fit
 from minigpt.checkpoint.hub import here, part, source, tensor_files
 from minigpt.checkpoint.quantised import SCALE, Quantised, method
 from minigpt.checkpoint.received import answered, first_line, in_time, whole
+from minigpt.checkpoint.resolve import is_config
 from minigpt.checkpoint.tensors import Entry, entries, header_end
 from minigpt.errors import InputError
 from minigpt.models.architectures import PRESETS
@@ -70,7 +71,7 @@ def stored(model: str, config: Config) -> Stored | str | None:
     Returns:
         None where there is nothing but a configuration: of a preset, of a config.json alone.
     """
-    if model in PRESETS or model.endswith(".json"):
+    if model in PRESETS or is_config(model):
         return None
     try:
         fetch = source(model)

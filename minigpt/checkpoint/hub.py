@@ -22,6 +22,7 @@ from minigpt.checkpoint.files import (
     Checkpoint,
     filled,
 )
+from minigpt.checks import shown
 from minigpt.errors import InputError
 from minigpt.storage.files import reason
 from minigpt.storage.outputs import check_apart
@@ -36,7 +37,7 @@ WEIGHTS = (  # names whose weights are known to be on the hub, or here
     *("deepseek-ai/DeepSeek-V3", "deepseek-ai/DeepSeek-R1"),
 )
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_HUB_NAME = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?")
 _REFUSED = "loading a pickle can run any code; save the model as safetensors"
 
 T = TypeVar("T")
@@ -81,16 +82,16 @@ def source(model: str, revision: str | None = None, again: bool = False) -> Fetc
     try:
         found = here(model)
     except OSError as error:  # a folder that may not be read, a name too long
-        raise InputError(f"{model} cannot be read: {reason(error)}") from None
+        raise InputError(f"{shown(model)} cannot be read: {reason(error)}") from None
     if found:
         if revision is not None:
             raise InputError(f"{model} is on this machine: only a hub name has revisions")
         return found
     if not _HUB_NAME.fullmatch(model):
-        raise InputError(f"{model!r} is no file, no folder and no hub name")
+        raise InputError(f"{shown(model)} is no file, no folder and no hub name")
     for known in WEIGHTS:
         if model.casefold() == known.rpartition("/")[2].casefold() and model != known:
-            raise InputError(f"{model!r} is no name of any weights; did you mean {known}?")
+            raise InputError(f"{shown(model)} is no name of any weights; did you mean {known}?")
     return on_hub(model, revision, again, WEIGHTS)
 
 
@@ -105,7 +106,7 @@ def here(model: str) -> Fetch | None:
         raise InputError(f"{model} is a pickle and refused: {_REFUSED}")
     if path.is_file():
         if path.suffix != ".safetensors":
-            raise InputError(f"{model} is not a .safetensors file")
+            raise InputError(f"{model} is neither a config.json nor a .safetensors file")
         beside = _in_folder(path.parent)
         return lambda name: path if name == SINGLE else beside(name)
     if model and path.is_dir():
@@ -207,7 +208,9 @@ def tensor_files(model: str, fetch: Fetch, has: Callable[[str], Any]) -> list[st
         raise InputError(f"{index} names no file: get it again")
     for name in names:
         if not re.fullmatch(r"[\w-][\w.-]*\.safetensors", str(name)):
-            raise InputError(f"{index} names {name!r}, which is not a safetensors file beside it")
+            raise InputError(
+                f"{index} names {shown(name)}, which is not a safetensors file beside it"
+            )
     return names
 
 
@@ -219,5 +222,11 @@ def part(model: str, name: str, found: T | None) -> T:
 
 
 def _in_folder(folder: Path) -> Fetch:
-    # os.path's isfile is False of a name that no file can have, where Path.is_file raises OSError
-    return lambda name: path if os.path.isfile(path := folder / name) else None
+    # os.path's are False of a name that no file can have, where Path.is_file raises OSError
+    def fetch(name: str) -> Path | None:
+        path = folder / name
+        if os.path.lexists(path) and not os.path.isfile(path):
+            raise InputError(f"{path} is no regular file, nor a link to one")
+        return path if os.path.isfile(path) else None
+
+    return fetch

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -27,7 +26,7 @@ from minigpt.checkpoint.files import Checkpoint
 from minigpt.checkpoint.tokenizer_config import TokenizerConfig
 from minigpt.checkpoint.unsaid import unsaid
 from minigpt.errors import InputError
-from minigpt.storage.reading import regular
+from minigpt.storage.reading import instead, regular, text
 
 _BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")  # a byte, where a vocabulary spells what it has not
 GROWTH = 100  # characters that one may become: far more than any model's rules make of it
@@ -130,15 +129,21 @@ def read_tokenizer(checkpoint: Checkpoint, config: TokenizerConfig) -> Tokenizer
     """
     path = checkpoint.tokenizer
     with refusing(f"{path} is not a tokenizer"):
-        for file in filter(None, (path, checkpoint.merges)):
-            with regular(file):
-                pass
-        _check_charsmap(path)
         if checkpoint.merges is None:
-            tokenizer = Tokenizer.from_file(str(path))
+            read = text(path)
+            try:
+                _check_charsmap(read)
+                tokenizer = Tokenizer.from_str(read)
+            except Exception:
+                if what := instead(read):
+                    raise ValueError(what) from None
+                raise
             _check_growth(tokenizer)
             _prefix(tokenizer, config)
         else:
+            for file in (path, checkpoint.merges):
+                with regular(file):
+                    pass
             tokenizer = _built(checkpoint, config)
         tokenizer.no_truncation()  # a prompt is used whole or refused
         tokenizer.no_padding()
@@ -148,7 +153,7 @@ def read_tokenizer(checkpoint: Checkpoint, config: TokenizerConfig) -> Tokenizer
     return tokenizer
 
 
-def _check_charsmap(path: Path) -> None:
+def _check_charsmap(read: str) -> None:
     """Raises ValueError for a table of characters that says it is longer than it is.
 
     It begins with the bytes that follow as a tree. The library takes memory for that many before it
@@ -162,9 +167,8 @@ def _check_charsmap(path: Path) -> None:
                 raise ValueError(f"its precompiled_charsmap says {said:,} bytes, of {len(table):,}")
         return values
 
-    text = path.read_bytes()
-    if b"charsmap" in text:
-        json.loads(text, object_hook=check)
+    if "charsmap" in read:
+        json.loads(read, object_hook=check)
 
 
 def _check_growth(tokenizer: Tokenizer) -> None:

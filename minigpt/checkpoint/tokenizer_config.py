@@ -8,12 +8,14 @@ from tokenizers import AddedToken
 
 from minigpt.checkpoint.chat import ChatTemplate
 from minigpt.checkpoint.files import Checkpoint
-from minigpt.checks import SWITCH
+from minigpt.checks import NAME, SWITCH, shown
 from minigpt.errors import InputError
 from minigpt.models.values import Values
+from minigpt.storage.files import reason
 from minigpt.storage.reading import text
 
 _ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # in the order that they are added in
+MOST = 2**31  # tokens: no id is as large
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 # Special tokens that classes of transformers have where their files name none.
@@ -60,12 +62,14 @@ class TokenizerConfig:
         old = "added_tokens_decoder" not in values.given
         map_values = checkpoint.values("special_tokens_map.json") if old else Values({}, "")
         given = {**values.given, **map_values.given}
-        kind = str(given.get("tokenizer_class") or "").removesuffix("Fast")
+        kind = given.get("tokenizer_class") or ""
+        if must := NAME(kind):
+            raise values.error(f"tokenizer_class is {shown(kind)}; it must be {must}")
+        kind = kind.removesuffix("Fast")
         defaults = _DEFAULTS.get(kind or "GPT2Tokenizer", {}) if checkpoint.merges else {}
-        more = given.get("additional_special_tokens") or given.get("extra_special_tokens")
         try:
             special = _special({**defaults, **given})
-            extra = [*filter(None, map(_token, more if isinstance(more, list) else []))]
+            extra = _listed(given)
         except TypeError as error:
             raise (map_values if map_values.given else values).error(str(error)) from None
         named = [*{repr(token): token for token in (*special.values(), *extra)}.values()]
@@ -92,35 +96,56 @@ def _flags(token: Mapping[str, Any]) -> dict[str, Any]:
     flags = {name: value for name, value in token.items() if name in _FLAGS}
     for name, value in flags.items():
         if must := SWITCH(value):
-            raise TypeError(f"{name} of a token is {value!r}; it must be {must}")
+            raise TypeError(f"{name} of a token is {shown(value)}; it must be {must}")
     return flags
 
 
-def _token(given: Any) -> AddedToken | None:
-    """A special token, which stands there by itself or among its flags; None if it is none."""
-    flags = _flags(given) if isinstance(given, dict) else {}
+def _token(given: Any, role: str) -> AddedToken:
+    """A special token, which stands there by itself or among its flags.
+
+    Raises:
+        TypeError: it is neither.
+    """
     content = given.get("content") if isinstance(given, dict) else given
-    return AddedToken(content, **flags | {"special": True}) if isinstance(content, str) else None
+    if not isinstance(content, str):
+        raise TypeError(f"{role} is {shown(given)}; it must be a token")
+    flags = _flags(given) if isinstance(given, dict) else {}
+    return AddedToken(content, **flags | {"special": True})
 
 
 def _special(given: Mapping[str, Any]) -> dict[str, AddedToken]:
-    """Those that have a role: a standard one, or one of the model's own."""
+    """Those that have a role: a standard one, or one of the model's own. Null has none."""
     extra = given.get("extra_special_tokens")
     given = {**(extra if isinstance(extra, dict) else {}), **given}
-    own = (key for key in given if key.endswith("_token"))
-    roles = dict.fromkeys([*(f"{role}_token" for role in _ROLES), *own])
-    found = {role: _token(given.get(role)) for role in roles}
-    return {role: token for role, token in found.items() if token}
+    standard = [f"{role}_token" for role in _ROLES]
+    own = [key for key in given if key.endswith("_token") and isinstance(given[key], str | dict)]
+    roles = dict.fromkeys([*standard, *own])
+    return {role: _token(given[role], role) for role in roles if given.get(role) is not None}
+
+
+def _listed(given: Mapping[str, Any]) -> list[AddedToken]:
+    """Those that have none; those of an object have, see `_special`."""
+    found = list[AddedToken]()
+    for name in ("additional_special_tokens", "extra_special_tokens"):
+        several = given.get(name) or []
+        if isinstance(several, dict) and name == "extra_special_tokens":
+            for role, token in several.items():
+                _token(token, f"{name}: {role}")
+        elif not isinstance(several, list):
+            raise TypeError(f"{name} is {shown(several)}; it must be a list of tokens")
+        elif not found:
+            found = [_token(token, f"one of {name}") for token in several]
+    return found
 
 
 def _added(values: Values) -> list[AddedToken]:
     """Those of the `added_tokens_decoder`, by their ids."""
     given = values.given["added_tokens_decoder"]
     try:
-        return [
-            AddedToken(token["content"], **_flags(token))
-            for _, token in sorted((int(index), token) for index, token in given.items())
-        ]
+        by_id = {int(index): token for index, token in given.items()}
+        if not all(0 <= index < MOST for index in by_id):
+            raise ValueError
+        return [AddedToken(by_id[i]["content"], **_flags(by_id[i])) for i in sorted(by_id)]
     except (ValueError, TypeError, LookupError, AttributeError):
         raise values.error("added_tokens_decoder is not tokens by their ids") from None
 
@@ -143,7 +168,7 @@ def _chat(checkpoint: Checkpoint, values: Values, special: dict[str, str]) -> Ch
         try:
             return ChatTemplate(text(path), special, str(path))
         except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read as text: {error}") from None
+            raise InputError(f"{path} cannot be read as text: {reason(error)}") from None
     given = values.given.get("chat_template")
     if isinstance(given, list):  # several, by name
         try:

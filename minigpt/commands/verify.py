@@ -52,7 +52,9 @@ def run(
     Raises:
         InputError: there is no such model, or an option cannot be used.
     """
-    if model.endswith(".py") and os.path.isfile(model):
+    if model.endswith(".py"):
+        if not os.path.isfile(model):
+            raise InputError(f"there is no file {model}")
         if not peers:
             raise InputError(f"{model} is a program: --peers tells who else counts what it does")
         without_effect({"--prompt": prompt, "--past": past, "--seed": seed}, "a program")

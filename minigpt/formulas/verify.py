@@ -16,7 +16,7 @@ import numpy as np
 
 from counting import Counted, Ledger, ShapeArray, category, scalars
 from counting.views import matmul
-from minigpt.checks import SEED, checked
+from minigpt.checks import SEED, checked, optional, whole
 from minigpt.errors import InputError
 from minigpt.formulas.claims import Claim, hold
 from minigpt.formulas.closed_forms import Formulas, formulas
@@ -141,6 +141,8 @@ def verify(
         InputError: the passes do not fit the context, the seed is none, or peers are asked about
             another model than a GPT-2.
     """
+    checked("prompt", prompt, optional(whole()))
+    checked("past", past, optional(whole(least=0)))
     points = [(1, 0), (1, config.n_positions - 1)]
     if prompt is not None or past is not None:
         points = [(1 if prompt is None else prompt, past or 0)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from minigpt.checks import shown
 from minigpt.errors import InputError
 from minigpt.models.cache import KVCache
 
@@ -110,7 +111,7 @@ class Cuda:
                 "cuBLAS multiplies what it is given, and knows no scale of a row"
             )
         if engine not in ENGINES:
-            raise InputError(f"unknown engine {engine!r}: {' or '.join(ENGINES)}")
+            raise InputError(f"unknown engine {shown(engine)}: {' or '.join(ENGINES)}")
         if engine == "fast" and dtype != "float16":
             raise InputError(f"--engine fast multiplies float16, not {dtype}")
         if engine == "fast" and not find_spec("llvmlite"):
@@ -199,7 +200,7 @@ def place(device: str, dtype: str = "float32", engine: str | None = None) -> Hos
         return Host()
     if device == "cuda":
         return Cuda(dtype, engine or "reference")
-    raise InputError(f"unknown device {device!r}: cpu or cuda")
+    raise InputError(f"unknown device {shown(device)}: cpu or cuda")
 
 
 def multiplies(config: Any, key: str, axes: int) -> bool:

@@ -18,7 +18,7 @@ from minigpt.checkpoint.hub import find
 from minigpt.checkpoint.tensors import Progress, tensors
 from minigpt.checkpoint.tokenizer import read_tokenizer
 from minigpt.checkpoint.tokenizer_config import TokenizerConfig
-from minigpt.checks import NAME, a, checked, function, optional
+from minigpt.checks import NAME, a, checked, function, optional, shown
 from minigpt.errors import InputError
 from minigpt.fast.packed import DTYPES
 from minigpt.inference.device import Device, Forward, place
@@ -111,7 +111,7 @@ def load(
     checked("progress", progress, optional(function))
     checked("ring", ring, optional(a("a place in a ring of devices", Communicator)))
     if dtype not in DTYPES:
-        raise InputError(f"unknown dtype {dtype!r}: {', '.join(DTYPES)}")
+        raise InputError(f"unknown dtype {shown(dtype)}: {', '.join(DTYPES)}")
     target = Rank(ring, device, dtype, engine) if ring is not None else place(device, dtype, engine)
     checkpoint = find(str(model), revision)
     config = read(checkpoint.config)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from minigpt.checks import shown
 from minigpt.errors import InputError
 from minigpt.models.config import Config
 from minigpt.models.decoder_config import DecoderConfig
@@ -17,6 +18,7 @@ from minigpt.models.gpt2_config import GPT2_SIZES, GPT2Config, gpt2_config
 from minigpt.models.latent import LatentAttention
 from minigpt.models.model import Model
 from minigpt.models.routing import Assumption, expected
+from minigpt.storage.files import reason
 from minigpt.storage.reading import document
 
 FAMILIES = (
@@ -96,7 +98,7 @@ def read(path: Path) -> Config:
     try:
         values = document(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {error}") from None
+        raise InputError(f"{path} cannot be read as JSON: {reason(error)}") from None
     return configuration(values, path)
 
 
@@ -109,9 +111,11 @@ def configuration(values: Any, path: Path) -> Config:
     Raises:
         InputError: they are of an unknown architecture, or cannot be.
     """
-    kind = values.get("model_type") if isinstance(values, dict) else None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} is no JSON object: get it again")
+    kind = values.get("model_type")
     if not isinstance(kind, str):
-        raise InputError(f"{path}: model_type is {kind!r}, not the name of an architecture")
+        raise InputError(f"{path}: model_type is {shown(kind)}, not the name of an architecture")
     part = values.get("text_config")
     if kind not in READERS and isinstance(part, dict):
         return _text_part(kind, part, path)
@@ -119,7 +123,7 @@ def configuration(values: Any, path: Path) -> Config:
         raise InputError(f"{path}: model_type {kind!r} is not computed: it has {REFUSED[kind]}")
     if kind not in READERS:
         known = ", ".join(READERS)
-        raise InputError(f"{path}: model_type is {kind!r}; known architectures are {known}")
+        raise InputError(f"{path}: model_type is {shown(kind)}; known architectures are {known}")
     return READERS[kind](values, path)
 
 
@@ -127,7 +131,7 @@ def _text_part(whole: str, text: dict[str, Any], path: Path) -> Config:
     """The configuration of the text part of a model that also sees."""
     kind = text.get("model_type", TEXT_OF.get(whole))
     if not isinstance(kind, str) or kind not in READERS:
-        what = f"the text part of {whole!r} is of {kind!r}"
+        what = f"the text part of {shown(whole)} is of {shown(kind)}"
         raise InputError(f"{path}: {what}; known architectures are {', '.join(READERS)}")
     found = READERS[kind]({**TEXT_SIZES.get(kind, {}), **text, "model_type": kind}, path)
     more = f"what is beside the text part of a {whole}"

@@ -82,12 +82,14 @@ class DecoderConfig(Config):
         decoder: its description.
         given: the values of its config.json.
         source: the file, for errors.
+        chosen: the numbers of its layers among those of the file; None is all of them.
     """
 
     family: Family
     decoder: Part = field(repr=False)
     given: Mapping[str, Any] = field(compare=False)
     source: Any = field(compare=False, repr=False)
+    chosen: tuple[int, ...] | None = field(default=None, compare=False, repr=False)
 
     def __getattr__(self, key: str) -> Any:
         if key.startswith("_") or "given" not in vars(self):
@@ -102,7 +104,8 @@ class DecoderConfig(Config):
         return frozenset(c.asked)
 
     def but(self, **values: Any) -> "DecoderConfig":
-        return self.family.read({**self.given, **values}, self.source)
+        found = self.family.read({**self.given, **values}, self.source)
+        return found if self.chosen is None else found.with_layers(self.chosen)
 
     def values(self) -> dict[str, Any]:
         return {"model_type": self.family.model_type, **self.given}
@@ -181,7 +184,13 @@ class DecoderConfig(Config):
     def _short(self) -> tuple["DecoderConfig", tuple[int, ...]]:
         kinds: dict[Part, int] = {}
         alike = tuple(kinds.setdefault(block, len(kinds)) for block in self.blocks)
-        return self.of(tuple(kinds)), alike
+        return self.with_layers(tuple(map(alike.index, kinds.values()))), alike
+
+    def with_layers(self, chosen: tuple[int, ...]) -> "DecoderConfig":
+        """The same model with some of its layers alone, by number."""
+        blocks = tuple(self.blocks[i] for i in chosen)
+        before = self.chosen or range(self.layers)
+        return replace(self.of(blocks), chosen=tuple(before[i] for i in chosen))
 
     def of(self, blocks: tuple[Part, ...]) -> "DecoderConfig":
         """The same model with other layers."""

@@ -6,6 +6,7 @@ parts, and a description can be made, looked at and changed without an array.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 Array = Any
@@ -58,6 +59,13 @@ class Part(Generic[M]):
 
     def __call__(self, w: Tensors) -> M:
         return self.kind(w / self.name, **dict(self.settings))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:  # once: thousands of layers may be one part
+        return hash((self.kind, self.name, self.settings))
 
     def __getitem__(self, setting: str) -> Any:
         return dict(self.settings)[setting]

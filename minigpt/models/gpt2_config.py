@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
 from typing import Any, Self
 
+from minigpt.checks import shown
 from minigpt.models.config import Config, Shapes
 from minigpt.models.values import Values
 
@@ -118,7 +119,8 @@ def gpt2_config(given: Mapping[str, Any], source: Any) -> GPT2Config:
     if c.scale_attn_weights is not True:
         c.uncomputed.append("scale_attn_weights False")
     if (act := c.activation_function) not in ACTIVATIONS:
-        raise c.error(f"activation_function is {act!r}; computed are {', '.join(ACTIVATIONS)}")
+        known = ", ".join(ACTIVATIONS)
+        raise c.error(f"activation_function is {shown(act)}; computed are {known}")
     if c.hidden_size % c.num_attention_heads:
         what = f"{c.hidden_size} is not a multiple of n_head {c.num_attention_heads}"
         raise c.error(f"n_embd {what}")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from counting.scope import at
-from minigpt.checks import NAME
+from minigpt.checks import NAME, shown
 from minigpt.models.description import identity
 from minigpt.models.module import Module
 from minigpt.models.ops import Array, as_dtype_of, count_up, rope, rope_interleaved
@@ -142,7 +142,7 @@ def read_scaling(said: Values) -> Scaling:
     """
     kind = said.given.get("rope_type", said.given.get("type", "default"))
     if must := NAME(kind):
-        raise said.error(f"rope_type is {kind!r}; it must be {must}")
+        raise said.error(f"rope_type is {shown(kind)}; it must be {must}")
     match kind:
         case "default":
             return UNSCALED
@@ -163,7 +163,7 @@ def read_scaling(said: Values) -> Scaling:
                 truncate=said.truncate,
             )
         case _:
-            said.uncomputed.append(f"rotary scaling {kind!r}")
+            said.uncomputed.append(f"rotary scaling {shown(kind)}")
             return UNSCALED
     if said.factor < 1:
         raise said.error(f"the factor of rotary scaling is {said.factor}, below 1")

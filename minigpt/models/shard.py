@@ -46,6 +46,8 @@ class Shard(int):
         if not isinstance(each, Shard):
             return Shard(self.total * each, *((a * each, b * each) for a, b in self.pieces))
         n = each.total
+        if each.pieces == ((0, n),):
+            return self * n
         found = [(i * n + a, i * n + b) for i in self.indices() for a, b in each.pieces]
         return Shard(self.total * n, *_joined(found))
 
@@ -54,6 +56,8 @@ class Shard(int):
         if not isinstance(times, int):
             return NotImplemented
         n = self.total
+        if self.pieces == ((0, n),):
+            return Shard(times * n, (0, times * n))
         found = [(i * n + a, i * n + b) for i in range(times) for a, b in self.pieces]
         return Shard(times * n, *_joined(found))
 

@@ -185,7 +185,7 @@ class Values:
             self.asked.add(key)
             found = self.given.get(self._spelled.get(key, key), value)
             if found != value and (found is not None or value is True):
-                raise self.error(f"{key} is {found!r}; only {value!r} is computed")
+                raise self.error(f"{key} is {shown(found)}; only {value!r} is computed")
 
     def error(self, what: str) -> InputError:
         """The error of a value, to be raised."""

@@ -21,7 +21,9 @@ BITS |= {"float8": 8, "int8": 8, "float4": 4, "int4": 4}
 """Bits of a number by its type. A tensor core takes a stored float32 as a tfloat32."""
 
 
+ACCUMULATED = {*BITS, "int32"}  # types in which products are added up
 MOST = 1 << 60  # bytes of memory that hardware may be said to have
+LONGEST_NAME = 100  # characters
 RATE = number(least=1)
 
 
@@ -30,9 +32,20 @@ def _rate_of_a_link(value: object) -> str | None:
     return None if type(value) in (int, float) and value == 0 else RATE(value)
 
 
+def _name(value: object) -> str | None:
+    fits = isinstance(value, str) and value.isprintable() and 0 < len(value) <= LONGEST_NAME
+    return None if fits else f"a name of 1 to {LONGEST_NAME} characters that print"
+
+
+def _rates(value: object) -> str | None:
+    fits = isinstance(value, dict) and value
+    return None if fits else 'rates by type, {"float16/float32": 25.5e12}'
+
+
 CHECKS = {
-    **dict.fromkeys(("name", "source", "link", "memory_source"), of("text", str)),
-    "flops": of('rates by type, {"float16/float32": 25.5e12}', dict),
+    "name": _name,
+    **dict.fromkeys(("source", "link", "memory_source"), of("text", str)),
+    "flops": _rates,
     "bandwidth": RATE,
     "link_bandwidth": _rate_of_a_link,
     **dict.fromkeys(("memory", "nominal_memory", "cache"), whole(0, MOST)),
@@ -75,6 +88,10 @@ class Accelerator(NamedTuple):
         for name, check in CHECKS.items():
             checked(f"{where}{name}", getattr(self, name), check)
         for kind, rate in self.flops.items():
+            of_type, _, into = kind.partition("/")
+            if of_type not in BITS or into not in ACCUMULATED:
+                known = f'"type/accumulate type" of {", ".join(BITS)}, int32, as "float16/float32"'
+                raise InputError(f"{where}there is no rate of {shown(kind)}; it must be {known}")
             checked(f"{where}the rate of {shown(kind)}", rate, RATE)
 
     def rate(self, dtype: str) -> float:
@@ -91,12 +108,10 @@ class Accelerator(NamedTuple):
     def fastest(self, bits: int) -> str:
         """The "type/accumulate type" of the fastest rate for operands of at least so many bits.
 
-        Operands of an unknown type count as wide enough.
-
         Raises:
             InputError: it has none.
         """
-        wide = [kind for kind in self.flops if BITS.get(kind.split("/")[0], bits) >= bits]
+        wide = [kind for kind in self.flops if BITS[kind.split("/")[0]] >= bits]
         if not wide:
             known = ", ".join(self.flops)
             raise InputError(f"{self.name} has no peak rate for {bits} bits; it has {known}")

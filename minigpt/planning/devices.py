@@ -138,13 +138,16 @@ def largest(config: Config, size: int) -> tuple[Place, ...]:
     """
     split = Split(size)
     split.check(config)
-    found: dict[tuple[int, ...], Place] = {}
+    parts, found = dict[Config, Place](), dict[tuple[int, ...], Place]()
     for place in split.places():
+        parts.setdefault(part_of(config, place), place)  # most have as much as others
+    for part, place in parts.items():
         kept = cache_layers(config, 1, place=place)
-        tensors = list(part_of(config, place).shapes().values())
+        tensors = list(part.shapes().values())
         rows = tensors[0][0]  # of the table of tokens
-        has = (*map(prod, tensors), *(layer.nbytes for layer, _ in kept), -int(rows))
-        found.setdefault(tuple(map(int, has)), place)
+        each = (prod(map(int, shape)) for shape in tensors)
+        has = (*each, *(int(layer.nbytes) for layer, _ in kept), -int(rows))
+        found.setdefault(has, place)
     return tuple(
         place
         for has, place in found.items()

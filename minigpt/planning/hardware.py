@@ -3,7 +3,6 @@
 import os
 import platform
 import re
-import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -12,9 +11,11 @@ from timeit import repeat
 from minigpt.checks import NAME, OBJECT, a, checked, optional, shown
 from minigpt.errors import InputError, did_you_mean
 from minigpt.planning.accelerators import GPUS, Accelerator
-from minigpt.storage.reading import document, text
+from minigpt.storage.files import reason
+from minigpt.storage.reading import document
 
 READ = 1 << 28  # bytes that are read to measure the speed of memory
+TAKEN = {*GPUS, "cpu", "all"}  # names that hardware has, or that stand for more
 
 
 def catalogue(file: Path | None = None) -> dict[str, Accelerator]:
@@ -38,9 +39,8 @@ def find(name: str, file: Path | None = None) -> Accelerator:
         InputError: there is none, or the file does not describe one, or is not the one named.
     """
     checked("name", name, NAME)
-    known, described = catalogue(file), Path(name).suffix in (".json", ".toml")
-    without = name in GPUS or name == "cpu" or described
-    if file and without and known.get(name) is GPUS.get(name):
+    known, described = catalogue(file), Path(name).suffix.lower() in (".json", ".toml")
+    if file and (name in TAKEN or (described and name not in known)):
         raise InputError(f"{file} would do nothing beside the GPU {name}: leave one of them out")
     if name in known:
         return known[name]
@@ -49,7 +49,7 @@ def find(name: str, file: Path | None = None) -> Accelerator:
     if described:
         return read(Path(name))
     raise InputError(
-        f"unknown GPU {name!r}: {', '.join(known)}, cpu, or a .json or .toml file that describes it"
+        f"unknown GPU {shown(name)}: {', '.join(known)}, cpu, or a .json or .toml file of one"
         + did_you_mean(name, [*known, "cpu"])
     )
 
@@ -62,10 +62,11 @@ def read(path: Path) -> Accelerator:
     Raises:
         InputError: the file is unreadable, or says what cannot be.
     """
+    path = Path(os.path.expanduser(path))
     try:
-        values = tomllib.loads(text(path)) if path.suffix == ".toml" else document(path)
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as TOML or JSON: {error}") from None
+        values = document(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as TOML or JSON: {reason(error)}") from None
     checked(str(path), values, OBJECT)
     if unknown := values.keys() - {*Accelerator._fields}:
         known = ", ".join(Accelerator._fields)
@@ -73,6 +74,10 @@ def read(path: Path) -> Accelerator:
     usual = dict.fromkeys(Accelerator._fields) | Accelerator._field_defaults
     made = Accelerator(**{**usual, "name": path.stem, "source": str(path), **values})
     made.check(f"{path}: ")
+    if made.name in TAKEN:
+        raise InputError(f"{path}: name is {shown(made.name)}; it must be a name of its own")
+    if made.memory == 0:
+        raise InputError(f"{path}: memory is 0; it must be the bytes that a program can have")
     return made
 
 

@@ -49,7 +49,8 @@ ALL = Place()
 def part_of(config: Config, place: Place) -> Config:
     """What a device has, with a layer of each kind: sizes that are divided are Shards."""
     at = place.rank, place.size, place.group, place.groups
-    return (config if place == ALL else divided(config, *at)).short()[0]
+    few = config.short()[0]
+    return few if place == ALL else divided(few, *at)
 
 
 def builds(

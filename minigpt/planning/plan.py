@@ -195,7 +195,9 @@ class Plan:
         changed = replace(self, **change)
         try:
             changed.gpu.rate(self.dtype)
-            return changed.fits
+            # Sought first, for it runs nothing: no less than an even share is on the fullest.
+            share = self.config.parameters * BITS[changed.weights_dtype] // (8 * changed.gpus)
+            return share <= changed.gpu.memory and changed.fits
         except InputError:  # no such rate, or fewer tokens than GPUs to share them
             return False
 

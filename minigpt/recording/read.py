@@ -103,7 +103,7 @@ def read(path: Path) -> Recording:
     lines: list[Line] = []
     try:
         with regular(path, longest=None) as stream:
-            file = TextIOWrapper(stream, encoding="utf-8", errors="replace")
+            file = TextIOWrapper(stream, encoding="utf-8-sig", errors="replace")
             for number, line in enumerate(_lines(file, path, notes), start=1):
                 kind = str(line.get("type"))
                 if (number == 1) != (kind == "run"):

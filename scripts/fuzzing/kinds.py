@@ -22,11 +22,12 @@ from minigpt.checkpoint import tokenizer as tokens
 from minigpt.checkpoint.hub import find
 from minigpt.checkpoint.resolve import resolve
 from minigpt.checkpoint.synthetic import write_checkpoint
-from minigpt.commands import count, plan
+from minigpt.commands import count, devices, plan
 from minigpt.errors import InputError
 from minigpt.models.architectures import READERS
 from minigpt.models.gpt2_config import GPT2Config
 from minigpt.models.values import CHECKS
+from minigpt.planning.devices import Split
 from minigpt.planning.forward import Pass
 from minigpt.planning.options import Options
 from minigpt.storage.files import cache_folder
@@ -106,9 +107,13 @@ def run_config(made: bytes, folder: Path) -> None:
     runs = [lambda: quietly(count.run, name, Pass(3, 1, 2), as_json=True)]
     if not _known(hash(config)):
         runs += [lambda: _with(folder, "config.json", made)]
-        if crc32(made) % 8 == 0:  # other passes of the same model, and tables: they take their time
-            runs += [lambda: quietly(plan.run, name, "h100", Options(), as_json=True)]
+        draw = crc32(made)  # other passes of the same model, and tables: they take their time
+        if draw % 3 == 0:
+            gpus = 2 if draw % 2 else 1
+            runs += [lambda: quietly(plan.run, name, "h100", Options(gpus=gpus), as_json=True)]
+        if draw % 8 == 1:
             runs += [lambda: quietly(count.run, name, by="layer")]
+            runs += [lambda: quietly(devices.run, name, Pass(3, 1, 2), Split(2), as_json=True)]
     for run in runs:
         with suppress(InputError):
             run()

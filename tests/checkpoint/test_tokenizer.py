@@ -442,3 +442,32 @@ def test_standard_error_is_itself_again_after_blocks_of_many_threads(capfd):
     with ThreadPoolExecutor(8) as pool:
         [*pool.map(inside, range(8))]
     assert capfd.readouterr().err == "x" * 400
+
+
+ODD = {  # values of a tokenizer_config.json that are no tokens, and what is said of them
+    "bos_token": [3, {}, {"content": 3}, ["a"], True],
+    "eos_token": [3, {"content": None}],
+    "additional_special_tokens": [3, "x", [3], [None], {"a": 1}],
+    "extra_special_tokens": [3, "x", [3], {"a": 3}],
+    "tokenizer_class": [3, ["GPT2Tokenizer"], {"a": 1}],
+    "added_tokens_decoder": [{"-1": {"content": "x"}}, {str(10**20): {"content": "x"}}],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key in ODD for value in ODD[key]])
+def test_special_tokens_that_are_none_are_not_passed_over(tmp_path, key, value):
+    folder = checkpoint(tmp_path / "m")
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({key: value}))
+    with pytest.raises(InputError, match=rf"^{path}: [^\n]*{key}[^\n]*$"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "extra", [["<a>"], {"image_token": "<a>"}, {"image_token": {"content": "<a>"}}]
+)
+def test_extra_special_tokens_are_a_list_or_have_roles(tmp_path, extra):
+    folder = checkpoint(tmp_path / "m")
+    given = {"extra_special_tokens": extra, "pad_token": None, "model_input_names": ["a"]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(given))
+    assert load(folder).tokenizer.token_to_id("<a>") is not None

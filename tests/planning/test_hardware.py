@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -180,6 +181,16 @@ def test_a_cache_counts_where_the_system_tells_its_size(size, tmp_path):
         ({"nominal_memory": -1}, "nominal_memory is -1"),
         ({"cache": 1.5}, "cache is 1.5"),
         ({"measured": 1}, "measured is 1"),
+        ({"name": "h100"}, "name is 'h100'; it must be a name of its own"),
+        ({"name": "cpu"}, "name is 'cpu'; it must be a name of its own"),
+        ({"name": "all"}, "name is 'all'; it must be a name of its own"),
+        ({"name": ""}, "name is ''; it must be a name of 1 to"),
+        ({"name": "a\nb"}, r"name is 'a\\nb'; it must be a name of 1 to"),
+        ({"name": "x" * 3000}, "name is 'xxx.{90,150}; it must be a name of 1 to"),
+        ({"flops": {}}, "flops is {}; it must be rates by type"),
+        ({"flops": {"fp16": 1e14}}, "there is no rate of 'fp16'; it must be .*float16/float32"),
+        ({"flops": {"float16/fp32": 1e14}}, "there is no rate of 'float16/fp32'; it must be"),
+        ({"flops": {"x" * 900: 1e14}}, "there is no rate of 'xxx.{90,150}; it must be"),
         ({"name": 7}, "name is 7"),
         ({"colour": "green"}, "'colour' is no field"),
         ({f"{9 * 'colour'}{n}": "green" for n in range(99)}, "is no field"),
@@ -208,3 +219,9 @@ def test_what_is_not_known_is_refused():
         GPUS["t4"].rate("bfloat16")
     with pytest.raises(InputError, match="cannot be read"):
         find("nowhere.toml")
+
+
+def test_a_tilde_in_the_name_of_a_file_is_the_home_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = written(tmp_path / "own.json", OWN)
+    assert find("~/own.json") == find(OWN["name"], Path("~/own.json")) == read(path)

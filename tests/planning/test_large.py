@@ -1,5 +1,6 @@
 """Sizes that no model has, and batches that no machine holds: as little work as for small ones."""
 
+import random
 import tracemalloc
 from unittest import mock
 
@@ -11,11 +12,13 @@ from hypothesis import strategies as st
 import counting.array
 from minigpt.commands.count import document as counted
 from minigpt.errors import InputError
+from minigpt.models.description import Part
 from minigpt.models.values import CHECKS, MANY
 from minigpt.planning.accelerators import GPUS
 from minigpt.planning.activations import as_written
 from minigpt.planning.count import count
 from minigpt.planning.forward import MOST, Pass, counts_by_kind
+from minigpt.planning.options import Options
 from minigpt.planning.plan import plan
 from minigpt.planning.search import most_with_room
 
@@ -99,6 +102,23 @@ def test_a_batch_of_experts_takes_no_array_of_its_pairs():
     alone, many = (answer(config, batch) for batch in (1, MOST // 64))
     assert many[0] < alone[0] + 1e6
     assert many[1] < 3 * alone[1]
+
+
+def parts_made(name, layers, gpus):
+    """How many parts of descriptions come to be for a plan of a model of so many layers."""
+    with mock.patch.object(Part, "__init__", autospec=True, side_effect=Part.__init__) as made:
+        config = read(name, values(name) | {"num_hidden_layers": layers})
+        found = plan("it", config, GPUS["h100"], Options(gpus=gpus))
+        assert found.memory.needed > 0
+        assert found.last.seconds > 0
+        found.remedies()
+    return made.call_count
+
+
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"gpt2"}))
+def test_thousands_of_layers_are_as_many_parts_as_a_few_are(family):
+    name, gpus = FAMILIES[family], random.Random(family).choice((1, 2))
+    assert parts_made(name, MANY // 2, gpus) < 4000 * gpus
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3_text", "deepseek_v3"])

@@ -1,5 +1,6 @@
 """Files of text that others made: regular ones, of a size that can be read, JSON that is clear."""
 
+import gzip
 import json
 import os
 import random
@@ -37,7 +38,7 @@ def test_a_pipe_or_a_device_is_refused_at_once(tmp_path, name):
     for path in (pipe, endless):
         with pytest.raises(InputError, match=f"{path} .*it is no regular file$"):
             READERS[name](path)
-    with pytest.raises(InputError, match=r"Is a directory|it is no regular file"):
+    with pytest.raises(InputError, match=f"{tmp_path} .*it is a folder, not a file$"):
         READERS[name](tmp_path)
 
 
@@ -72,6 +73,84 @@ def test_a_line_of_a_recording_that_never_ends_is_refused(tmp_path, monkeypatch)
     path.write_text('{"type": "run", "model": "' + "x" * 2000)
     with pytest.raises(InputError, match=r"line 1, has more than 1,000 characters"):
         recording(path)
+
+
+SAID = {"model_type": "gpt2", "n_layer": 2}
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n"
+UTF16 = ("utf-16", "utf-16-le", "utf-16-be", "utf-32")
+INSTEAD = {  # what is found in the place of a JSON file, and what is said of it
+    "a Git LFS pointer": (LFS.encode(), "it is a pointer of Git LFS: run git lfs pull"),
+    "HTML": (b"\n<!DOCTYPE html><html>", "it is a page of HTML: get it again"),
+    "gzip": (gzip.compress(json.dumps(SAID).encode()), "it is compressed: unpack it"),
+    **{name: (json.dumps(SAID).encode(name), "it is not UTF-8 text") for name in UTF16},
+    "latin-1": ('{"a": "é"}'.encode("latin-1"), "it is not UTF-8 text"),
+    "nothing": (b" \n", "it is empty"),
+    "a long number": (b'{"a": ' + b"1" * 5000 + b"}", "it has a number of thousands of digits"),
+    "arrays in arrays": (b'{"a": ' + b"[" * 100_000, "it is nested too deep"),
+}
+
+
+@pytest.mark.parametrize("instead", INSTEAD)
+@pytest.mark.parametrize("name", ["config.json", "gpu.json", "tokenizer_config.json"])
+def test_what_stands_in_the_place_of_a_json_file_is_named_with_the_way_out(tmp_path, name, instead):
+    folder = checkpoint(tmp_path / "m")
+    path, (content, said) = folder / name, INSTEAD[instead]
+    path.write_bytes(content)
+    reader = READERS.get(name) or (lambda path: load(folder))
+    with pytest.raises(InputError, match=f"^{path} [^\n]*: {said}[^\n]*$"):
+        reader(path)
+
+
+@pytest.mark.parametrize("instead", ["a Git LFS pointer", "HTML", "gzip", *UTF16, "nothing"])
+def test_so_it_is_of_a_tokenizer(tmp_path, instead):
+    folder, (content, said) = checkpoint(tmp_path / "m"), INSTEAD[instead]
+    (folder / "tokenizer.json").write_bytes(content)
+    with pytest.raises(InputError, match=f"tokenizer.json is not a tokenizer: {said}"):
+        load(folder)
+
+
+def test_of_toml_likewise(tmp_path):
+    path = tmp_path / "gpu.TOML"
+    for content, said in (
+        ("a=" + "[" * 5000, "it is nested too deep"),
+        ("memory=" + "9" * 5000, "it has a number of thousands of digits"),
+        (LFS, "it is a pointer of Git LFS"),
+    ):
+        path.write_text(content)
+        with pytest.raises(InputError, match=f"^{path} cannot be read as TOML or JSON: {said}"):
+            hardware.read(path)
+
+
+def test_a_mark_of_byte_order_is_no_part_of_a_file(tmp_path):
+    folder = checkpoint(tmp_path / "m")
+    lines = "bandwidth=1e12\nmemory=17179869184\n[flops]\n'float16/float32'=1e14\n"
+    (folder / "gpu.toml").write_text(lines)
+    (folder / "gpu.json").write_text(json.dumps(GPU))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": "a"}))
+    plain = [hardware.read(folder / f"gpu.{kind}") for kind in ("toml", "json")]
+    tokens, config = load(folder).tokenizer.to_str(), read(folder / "config.json")
+    for path in [*folder.glob("*.json"), folder / "gpu.toml"]:
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert [hardware.read(folder / f"gpu.{kind}") for kind in ("toml", "json")] == plain
+    assert (load(folder).tokenizer.to_str(), read(folder / "config.json")) == (tokens, config)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '"x"', "null"])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_json_that_is_no_object_is_said_to_be_none(tmp_path, name, content):
+    folder = checkpoint(tmp_path / "m")
+    (folder / name).write_text(content)
+    with pytest.raises(InputError, match=f"^{folder / name} is no JSON object: get it again$"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", [name for name in BESIDE if name != "config.json"])
+def test_a_folder_in_the_place_of_a_file_is_not_as_if_there_were_none(tmp_path, name):
+    folder = checkpoint(tmp_path / "m")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).mkdir()
+    with pytest.raises(InputError, match=f"^{folder / name} is no regular file, nor a link"):
+        load(folder)
 
 
 def test_a_file_that_grows_while_it_is_read_is_bounded():

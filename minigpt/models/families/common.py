@@ -1,8 +1,9 @@
 """What the readers of most families say. A reader multiplies and divides sizes, and no more."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
+from minigpt.checks import shown
 from minigpt.models.decoder import Apart, Attention, Block, Decoder, Gated, Heads
 from minigpt.models.description import Part, part
 from minigpt.models.ops import gelu, gelu_exact, relu, silu
@@ -19,6 +20,9 @@ from minigpt.models.reach import EVERYTHING, Reach, Window
 from minigpt.models.rope import read_rope
 from minigpt.models.values import Values
 
+K = TypeVar("K")
+Made = TypeVar("Made")
+
 ACTIVATIONS = {"silu": silu, "gelu": gelu_exact, "relu": relu}
 ACTIVATIONS |= {"swish": silu} | dict.fromkeys(("gelu_new", "gelu_pytorch_tanh"), gelu)
 
@@ -31,7 +35,7 @@ def activation(c: Values, key: str) -> Callable[[Any], Any]:
     """
     name = getattr(c, key)
     if name not in ACTIVATIONS:
-        raise c.error(f"{key} is {name!r}; computed are {', '.join(ACTIVATIONS)}")
+        raise c.error(f"{key} is {shown(name)}; computed are {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]
 
 
@@ -148,6 +152,12 @@ def decoder(c: Values, layers: list[Part], **others: Any) -> Part:
     return part(Decoder, **{**usual, **others})
 
 
+def per_kind(make: Callable[[K], Made], kinds: Sequence[K]) -> list[Made]:
+    """What is made of each, once of those that are equal: thousands of layers are a few parts."""
+    made = {kind: make(kind) for kind in dict.fromkeys(kinds)}
+    return [made[kind] for kind in kinds]
+
+
 def layers(c: Values) -> range:
     return range(c.num_hidden_layers)
 
@@ -166,8 +176,8 @@ def said_kinds(c: Values, usual: list[str], other: str = "sliding_attention") ->
     """
     found: list[str] = c.layer_types or usual
     if unknown := set(found) - {"full_attention", other}:
-        what = f"layer_types has {min(unknown)!r}; computed are 'full_attention' and {other!r}"
-        raise c.error(what)
+        known = f"'full_attention' and {other!r}"
+        raise c.error(f"layer_types has {shown(min(unknown))}; computed are {known}")
     return found
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from minigpt.models.decoder_config import family
 from minigpt.models.description import Part, identity, part
 from minigpt.models.experts import BalancedGroupRouter, Beside, GroupRouter, to_one_if_any
-from minigpt.models.families.common import decoder, gated, layers, pre_norm
+from minigpt.models.families.common import decoder, gated, layers, per_kind, pre_norm
 from minigpt.models.families.experts import experts
 from minigpt.models.latent import Latent, LatentAttention, ThroughLatent
 from minigpt.models.parts import Projection
@@ -35,7 +35,8 @@ def deepseek(c: Values, sparse: Part) -> Part:
     first, dense = c.first_k_dense_replace, gated(c)
     both = part(Beside, "mlp", one=sparse, other=shared)
     feeds = [dense if i < first else both for i in layers(c)]
-    return decoder(c, [pre_norm(c, latent_attention(c), feed) for feed in feeds])
+    mixer = latent_attention(c)
+    return decoder(c, per_kind(lambda feed: pre_norm(c, mixer, feed), feeds))
 
 
 @family(

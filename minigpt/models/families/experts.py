@@ -11,6 +11,7 @@ from minigpt.models.families.common import (
     gated,
     heads_norms,
     layers,
+    per_kind,
     pre_norm,
     reach,
     whole_sizes,
@@ -78,7 +79,7 @@ MIXED: dict[str, Any] = {"decoder_sparse_step": 1, "mlp_only_layers": ()}
 
 def mixed(c: Values, sparse: Part) -> list[Part]:
     """The feed-forward of each layer: some have one for all tokens, the others experts."""
-    dense, exempt, step = gated(c), c.mlp_only_layers or (), c.decoder_sparse_step
+    dense, exempt, step = gated(c), set(c.mlp_only_layers or ()), c.decoder_sparse_step
     return [dense if i in exempt or (i + 1) % step else sparse for i in layers(c)]
 
 
@@ -92,7 +93,8 @@ def mixed(c: Values, sparse: Part) -> list[Part]:
 def qwen3_moe(c: Values) -> Part:
     no_windows(c)
     feeds = mixed(c, experts(c, c.num_experts, c.moe_intermediate_size))
-    return decoder(c, [pre_norm(c, qwen3_attention(c, EVERYTHING), feed) for feed in feeds])
+    mixer = qwen3_attention(c, EVERYTHING)
+    return decoder(c, per_kind(lambda feed: pre_norm(c, mixer, feed), feeds))
 
 
 def beside_shared(c: Values) -> Part:
@@ -108,7 +110,8 @@ def beside_shared(c: Values) -> Part:
 def qwen2_moe(c: Values) -> Part:
     no_windows(c)
     mixer = attention(c, c.qkv_bias, False)
-    return decoder(c, [pre_norm(c, mixer, feed) for feed in mixed(c, beside_shared(c))])
+    feeds = mixed(c, beside_shared(c))
+    return decoder(c, per_kind(lambda feed: pre_norm(c, mixer, feed), feeds))
 
 
 @family(

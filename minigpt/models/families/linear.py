@@ -9,6 +9,7 @@ from minigpt.models.families.common import (
     decoder,
     kinds,
     norm,
+    per_kind,
     pre_norm,
     sizes,
 )
@@ -57,8 +58,10 @@ def qwen3_next(c: Values) -> Part:
         raise c.error("no layer has full attention; one or more must")
     before = {"before_mixer": norm(c, "input_layernorm", GemmaNorm)}
     before["before_feed_forward"] = norm(c, "post_attention_layernorm", GemmaNorm)
-    blocks = [
-        pre_norm(c, mixers[kind], feed).but(**before)
-        for kind, feed in zip(each, mixed(c, beside_shared(c)), strict=False)
-    ]
+
+    def block(of: tuple[str, Part]) -> Part:
+        return pre_norm(c, mixers[of[0]], of[1]).but(**before)
+
+    feeds = mixed(c, beside_shared(c))
+    blocks = per_kind(block, list(zip(each, feeds, strict=False)))
     return decoder(c, blocks, norm=norm(c, "model.norm", GemmaNorm))

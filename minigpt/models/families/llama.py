@@ -1,5 +1,7 @@
 """Llama, and its relatives in names and small terms."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from minigpt.models.decoder_config import family
@@ -11,6 +13,7 @@ from minigpt.models.families.common import (
     gated,
     layers,
     norm,
+    per_kind,
     pre_norm,
     reach,
     said_kinds,
@@ -40,7 +43,13 @@ def late_windows(c: Values) -> list[Reach]:
     first = c.max_window_layers if c.use_sliding_window else c.num_hidden_layers
     usual = ["full_attention" if i < first else "sliding_attention" for i in layers(c)]
     c.unused("max_window_layers")  # said in every file, of use in few
-    return [by_kind(c, kind) for kind in said_kinds(c, usual)]
+    return per_kind(partial(by_kind, c), said_kinds(c, usual))
+
+
+def windowed(c: Values, mixer: Callable[[Reach], Part]) -> Part:
+    """A Qwen whose layers differ in how far they look back."""
+    blocks = per_kind(lambda seen: pre_norm(c, mixer(seen), gated(c)), late_windows(c))
+    return decoder(c, blocks)
 
 
 def no_windows(c: Values) -> None:
@@ -62,8 +71,7 @@ QWEN: dict[str, Any] = {
 @family("qwen2", **QWEN)
 def qwen2(c: Values) -> Part:
     c.only(use_mrope=False)
-    mixers = [attention(c, True, False, reach=seen) for seen in late_windows(c)]
-    return decoder(c, [pre_norm(c, mixer, gated(c)) for mixer in mixers])
+    return windowed(c, lambda seen: attention(c, True, False, reach=seen))
 
 
 def qwen3_attention(c: Values, seen: Reach) -> Part:
@@ -73,8 +81,7 @@ def qwen3_attention(c: Values, seen: Reach) -> Part:
 
 @family("qwen3", **QWEN, head_dim=128)
 def qwen3(c: Values) -> Part:
-    mixers = [qwen3_attention(c, seen) for seen in late_windows(c)]
-    return decoder(c, [pre_norm(c, mixer, gated(c)) for mixer in mixers])
+    return windowed(c, partial(qwen3_attention, c))
 
 
 @family(
@@ -89,8 +96,12 @@ def smollm3(c: Values) -> Part:
     no_windows(c)
     every, turned, bias = c.no_rope_layer_interval, read_rope(c, sizes(c).D), c.attention_bias
     turns = c.no_rope_layers or [(i + 1) % every for i in layers(c)]  # 0 is a layer without
-    mixers = [attention(c, bias, bias, rope=turned if turn else UNTURNED) for turn in turns]
-    return decoder(c, [pre_norm(c, mixer, gated(c, bias=c.mlp_bias)) for mixer in mixers])
+
+    def block(turn: bool) -> Part:
+        mixer = attention(c, bias, bias, rope=turned if turn else UNTURNED)
+        return pre_norm(c, mixer, gated(c, bias=c.mlp_bias))
+
+    return decoder(c, per_kind(block, [*map(bool, turns)]))
 
 
 @family(

@@ -15,6 +15,7 @@ from minigpt.models.families.common import (
     heads_norms,
     kinds,
     norm,
+    per_kind,
     pre_norm,
     sizes,
 )
@@ -51,7 +52,7 @@ def gemma(c: Values, mixers: list[Part], after_head: Part) -> Part:
         "before_feed_forward": norm(c, "pre_feedforward_layernorm", GemmaNorm),
         "after_feed_forward": norm(c, "post_feedforward_layernorm", GemmaNorm),
     }
-    blocks = [part(Block, mixer=mixer, feed_forward=mlp, **norms) for mixer in mixers]
+    blocks = per_kind(lambda m: part(Block, mixer=m, feed_forward=mlp, **norms), mixers)
     root, last = part(Scale, factor=c.hidden_size**0.5), norm(c, "model.norm", GemmaNorm)
     return decoder(c, blocks, after_embedding=root, norm=last, after_head=after_head)
 
@@ -62,8 +63,11 @@ def gemma2(c: Values) -> Part:
     c.only(use_bidirectional_attention=False)
     scale, cap, bias = c.query_pre_attn_scalar**-0.5, c.attn_logit_softcapping, c.attention_bias
     attend = part(CappedAttend, scale=scale, cap=cap) if cap else part(Attend, scale=scale)
-    seen = [by_kind(c, kind) for kind in kinds(c, full_each=2)]
-    mixers = [attention(c, bias, bias, attend=attend, reach=how) for how in seen]
+
+    def mixer(kind: str) -> Part:
+        return attention(c, bias, bias, attend=attend, reach=by_kind(c, kind))
+
+    mixers = per_kind(mixer, kinds(c, full_each=2))
     last = c.final_logit_softcapping
     return gemma(c, mixers, part(Softcap, cap=last) if last else absent)
 
@@ -87,7 +91,7 @@ def gemma3_text(c: Values) -> Part:
     ropes = {kind: read_rope(c, sizes(c).D, kind, **own[kind]) for kind in own}
     bias, each = c.attention_bias, kinds(c, c.sliding_window_pattern)
     seen: dict[str, Any] = {k: {"rope": ropes[k], "reach": by_kind(c, k)} for k in own}
-    mixers = [attention(c, bias, bias, **seen[kind], **usual) for kind in each]
+    mixers = per_kind(lambda kind: attention(c, bias, bias, **seen[kind], **usual), each)
     return gemma(c, mixers, absent)
 
 
@@ -122,9 +126,12 @@ def gpt_oss(c: Values) -> Part:
         experts=part(stacked, "experts", **sizes_of, **clamp),
     )
     attend, bias = part(SinkAttend, scale=D**-0.5, kv_heads=K, group=G), c.attention_bias
-    seen = [by_kind(c, kind) for kind in kinds(c, full_each=2)]
-    mixers = [attention(c, bias, bias, attend=attend, reach=how) for how in seen]
-    return decoder(c, [pre_norm(c, mixer, moe) for mixer in mixers])
+
+    def block(kind: str) -> Part:
+        mixer = attention(c, bias, bias, attend=attend, reach=by_kind(c, kind))
+        return pre_norm(c, mixer, moe)
+
+    return decoder(c, per_kind(block, kinds(c, full_each=2)))
 
 
 def olmo(c: Values, each: list[str], **local: Any) -> Part:
@@ -135,13 +142,16 @@ def olmo(c: Values, each: list[str], **local: Any) -> Part:
         kind: {"rope": read_rope(c, D, kind, **own[kind]), "reach": by_kind(c, kind)}
         for kind in own
     }
-    mixers = [attention(c, bias, bias, **seen[kind], **norms) for kind in each]
     usual = {
         "after_mixer": norm(c, "post_attention_layernorm"),
         "feed_forward": gated(c),
         "after_feed_forward": norm(c, "post_feedforward_layernorm"),
     }
-    return decoder(c, [part(Block, mixer=mixer, **usual) for mixer in mixers])
+
+    def block(kind: str) -> Part:
+        return part(Block, mixer=attention(c, bias, bias, **seen[kind], **norms), **usual)
+
+    return decoder(c, per_kind(block, each))
 
 
 @family("olmo2", rms_norm_eps=1e-5)
@@ -177,9 +187,11 @@ def cohere2(c: Values) -> Part:
         "sliding_attention": {"rope": turned, "reach": by_kind(c, "sliding_attention")},
         "full_attention": {"rope": UNTURNED},
     }
-    mixers = [attention(c, bias, bias, **how[kind]) for kind in kinds(c, c.sliding_window_pattern)]
-    blocks = [
-        part(OneNormBlock, before_mixer=before, mixer=m, feed_forward=gated(c)) for m in mixers
-    ]
+
+    def block(kind: str) -> Part:
+        mixer = attention(c, bias, bias, **how[kind])
+        return part(OneNormBlock, before_mixer=before, mixer=mixer, feed_forward=gated(c))
+
+    blocks = per_kind(block, kinds(c, c.sliding_window_pattern))
     logits = part(Scale, factor=c.logit_scale)
     return decoder(c, blocks, norm=part(CentredNorm, "model.norm", **usual), after_head=logits)
