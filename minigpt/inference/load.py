@@ -4,14 +4,20 @@ Tensors stored in the dtype asked for are read as they are, or memory-mapped whe
 others are converted a little at a time, so that no weight is held twice.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from threading import RLock
+from typing import Any
 
 from tokenizers import Tokenizer
 
-from counting import Counted, Ledger, category
-from counting.ledger import CATEGORIES
+from counting import Counted, Ledger, category, interval
+from counting.ledger import CATEGORIES, Interval
+from counting.scope import outermost
 from minigpt.checkpoint.chat import ChatTemplate
 from minigpt.checkpoint.fit import fit
 from minigpt.checkpoint.hub import find
@@ -59,6 +65,21 @@ class LanguageModel:
     sampling: Ledger = field(default_factory=Ledger)
     ends: tuple[int, ...] = ()
     chat: ChatTemplate | None = None
+    _turns: dict[int, Any] = field(default_factory=dict, repr=False)  # a lock for each process
+
+    @contextmanager
+    def turn(self, thread: int | None = None) -> Iterator[Interval]:
+        """A `with` block in which a pass runs: one after another, each counted by itself.
+
+        Scopes and categories of the caller are none of the pass.
+
+        Args:
+            thread: see `counting.interval`.
+        """
+        # A child process has one of its own: a thread that holds this one's may not be there.
+        alone = self._turns.setdefault(os.getpid(), RLock())
+        with alone, outermost(), interval(self.ledger, thread) as ran:
+            yield ran
 
     @property
     def config(self) -> Config:
