@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from fnmatch import fnmatchcase
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 from counting.charge import Along, Charge
@@ -59,10 +59,14 @@ class Counts(Mapping[Key, tuple[Any, ...]], Reported):
             totals = [sum(column) for column in zip(none, *self._rows.values(), strict=True)]
         self._totals = totals
 
-    @cached_property
+    @property
     def _rows(self) -> Mapping[Key, tuple[Any, ...]]:
-        # Worked out when asked for: the record of a token needs totals alone.
-        return self._found() if callable(self._found) else self._found
+        # Worked out when asked for: the record of a token needs totals alone. No cached_property,
+        # whose lock, until Python 3.12, may be held for ever in the child of a process.
+        found = self._found  # another thread may ask too
+        if callable(found):
+            found = self._found = found()
+        return found
 
     def __getitem__(self, key: Key) -> tuple[Any, ...]:
         return self._rows[key]
