@@ -94,9 +94,11 @@ class Ledger(Reported):
             yield
         finally:
             with _moment:
-                self.observers[thread].remove(observer)
-                if not self.observers[thread]:
-                    del self.observers[thread]
+                hearing = self.observers.get(thread, [])
+                if observer in hearing:  # a child process may have forgotten it
+                    hearing.remove(observer)
+                if not hearing:
+                    self.observers.pop(thread, None)
                 self.hot = {} if self.observers else self.charges
 
     @property
@@ -195,11 +197,13 @@ class Interval:
 
     Attributes:
         thread: the identity of the one that computes in it.
+        before: what the ledger had counted when it began, of all threads.
         tally: what was counted so far.
         counts: its operations and bytes, without those of intervals inside it; once it has ended.
     """
 
     thread: int
+    before: Counts
     tally: Tally
     counts: Counts = field(init=False)
 
@@ -218,7 +222,7 @@ def interval(ledger: Ledger, thread: int | None = None) -> Iterator[Interval]:
     Args:
         thread: the identity of one that computes in place of the caller, who waits for it.
     """
-    found = Interval(thread or get_ident(), Tally(ledger.columns))
+    found = Interval(thread or get_ident(), ledger.snapshot(), Tally(ledger.columns))
     with _moment:
         ledger.intervals.append(found)
         ledger.running[found.thread] = found
@@ -226,7 +230,7 @@ def interval(ledger: Ledger, thread: int | None = None) -> Iterator[Interval]:
         yield found
     finally:
         with _moment:
-            ledger.intervals.remove(found)
+            ledger.intervals = [each for each in ledger.intervals if each is not found]
             ledger.running = {each.thread: each for each in ledger.intervals}  # the last of each
         ledger.settle()
         found.counts = found.tally.counts()

@@ -65,18 +65,19 @@ class LanguageModel:
     sampling: Ledger = field(default_factory=Ledger)
     ends: tuple[int, ...] = ()
     chat: ChatTemplate | None = None
-    _turns: dict[int, Any] = field(default_factory=dict, repr=False)  # a lock for each process
+    # A lock for each process: in a child, a thread that holds its parent's may not be there.
+    _turns: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @contextmanager
     def turn(self, thread: int | None = None) -> Iterator[Interval]:
         """A `with` block in which a pass runs: one after another, each counted by itself.
 
-        Scopes and categories of the caller are none of the pass.
+        It gives the interval, see `counting.interval`, and is outside of all scopes and categories
+        that the caller has open.
 
         Args:
-            thread: see `counting.interval`.
+            thread: the identity of one that runs it in place of the caller, who waits for it.
         """
-        # A child process has one of its own: a thread that holds this one's may not be there.
         alone = self._turns.setdefault(os.getpid(), RLock())
         with alone, outermost(), interval(self.ledger, thread) as ran:
             yield ran
