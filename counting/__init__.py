@@ -9,7 +9,7 @@ from counting.array import Counted
 from counting.cost import KINDS, Cost, Uncounted
 from counting.costs import COSTS
 from counting.counts import Counts
-from counting.ledger import Ledger, NotItsTurn, interval
+from counting.ledger import Ledger, interval
 from counting.observers import observing
 from counting.program import counted, trace
 from counting.register import register
@@ -29,7 +29,6 @@ __all__ = [
     "Counted",
     "Counts",
     "Ledger",
-    "NotItsTurn",
     "Scalar",
     "ShapeArray",
     "Uncounted",

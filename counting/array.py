@@ -13,12 +13,13 @@ from counting.checks import must_be
 from counting.composite import composite
 from counting.cost import OUT, Shape, Uncounted
 from counting.costs import COSTS, REAL
+from counting.counts import UNSETTLED
 from counting.dtypes import admitted
 from counting.elements import Elements
 from counting.form import UNKNOWN, by_data, describe, fingerprint
 from counting.indexing import shares
 from counting.leaving import Guarded, leave, leaving, refuse_the_rest
-from counting.ledger import UNSETTLED, Ledger, NotItsTurn
+from counting.ledger import Ledger
 from counting.methods import Methods
 from counting.names import SUBSTITUTES, made_in, making
 from counting.operators import Operators, give_methods, of_one, of_some
@@ -72,12 +73,13 @@ class Counted(Guarded, Elements, Reshaping, Methods, Operators):
         self.data = data
         self.charge: Charge | None = None
         self.base = None
-        ledger.log.append(self.spec.born)
+        ledger.log.extend((None, "", self.spec.born))
 
     def __del__(self) -> None:
         try:  # faster than to suppress
             if self.base is None:
-                self.spec.ledger.log.append(self.spec.freed)
+                log = self.spec.ledger.log
+                log += (None, "", self.spec.freed)
         except AttributeError:  # a signal ended what made it, in between
             pass
 
@@ -235,25 +237,19 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
 
 
 def entered(ledger: Ledger, path: str, charge: Charge, data: Any) -> Any:
-    """Records a call that gave `data`, and returns that counted; None for a write in place.
-
-    Raises:
-        NotItsTurn: it is an interval of another thread.
-    """
-    if ledger.thread and ledger.thread != get_ident():
-        raise NotItsTurn
+    """Records a call that gave `data`, and returns that counted; None for a write in place."""
     if len(ledger.log) > UNSETTLED:
         ledger.settle()
     if not ledger.observers or ledger.charging:
-        ledger.paths.append(path)
-        ledger.log.append(charge)
+        ledger.log.extend((ledger.running.get(get_ident()), path, charge))
     elif charge.result:
-        ledger.log.append(charge.result.born)
+        ledger.log.extend((None, "", charge.result.born))
     if charge.result is None:
         return None
     if type(data) is not tuple:
         return _made(data, charge.result, path, charge)
-    ledger.log.extend(spec.born for spec in charge.others)
+    for spec in charge.others:
+        ledger.log.extend((None, "", spec.born))
     specs = (charge.result, *charge.others)
     return tuple(_made(one, spec, path, charge) for one, spec in zip(data, specs, strict=True))
 

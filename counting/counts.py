@@ -1,15 +1,18 @@
 """Rows by path and operation, their totals, and differences of two moments."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from fnmatch import fnmatchcase
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 from counting.charge import Along, Charge
 from counting.checks import function, label, must_be, shown
 from counting.cost import KINDS, OUTSIDE, Cost
 from counting.memory import Event
+
+UNSETTLED = 100_000  # events and rows that wait to become rows; entries that wait in a log
 
 Key = tuple[str, str]  # path and operation, for example ("h.3.attn.qk", "matmul")
 
@@ -67,10 +70,14 @@ class Counts(Mapping[Key, tuple[Any, ...]], Reported):
                 raise TypeError(f"rows is {shown(rows)}; it must be {what}") from error
         self._totals = totals
 
-    @cached_property
+    @property
     def _rows(self) -> Mapping[Key, tuple[Any, ...]]:
-        # Worked out when asked for: the record of a token needs totals alone.
-        return self._found() if callable(self._found) else self._found
+        # Worked out when asked for: the record of a token needs totals alone. No cached_property,
+        # whose lock, until Python 3.12, may be held for ever in the child of a process.
+        found = self._found  # another thread may ask too
+        if callable(found):
+            found = self._found = found()
+        return found
 
     def __getitem__(self, key: Key) -> tuple[Any, ...]:
         return self._rows[key]
@@ -160,10 +167,10 @@ class Moment(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """A part of a log: its events, and the path of each charge among them."""
+    """A part of a log: events, and the path of each."""
 
-    paths: list[str]
-    events: list[Event]
+    paths: Sequence[str]
+    events: Sequence[Event]
 
 
 def _difference(
@@ -188,8 +195,8 @@ def fold(
     """The rows of `base`, and what the segments from `start` to `stop` of a log add to them."""
     calls: Counter[tuple[str, Charge]] = Counter()
     for paths, events in log[start:stop]:
-        charges = (event for event in events if type(event) is Charge)
-        calls.update(zip(paths, charges, strict=True))
+        pairs = zip(paths, events, strict=True)
+        calls.update((path, event) for path, event in pairs if type(event) is Charge)
     rows: dict[Key, Any] = {key: list(row) for key, row in (base or {}).items()}
     added: list[tuple[str, Any, int]] = []
     grown: dict[tuple[str, Any], list[int]] = {}
@@ -210,3 +217,39 @@ def fold(
             for column, amount in amounts:
                 row[column] += times * amount
     return {key: tuple(row) for key, row in rows.items()}
+
+
+class Tally:
+    """What is counted of the events of a log: totals at once, rows once somebody asks for them."""
+
+    def __init__(self, columns: Mapping[Any, int]) -> None:
+        self._columns, self._totals = columns, [0] * len(columns)
+        self._base: Mapping[Key, tuple[Any, ...]] = {}  # rows of what came before the segments
+        self._segments: list[Segment] = []
+        self._waiting = 0  # events in segments, and rows that they are to become
+
+    def enter(self, paths: Sequence[str], events: Sequence[Event]) -> None:
+        """Adds events, each with its path."""
+        self._waiting += len(events)
+        for event, n in Counter(events).items():
+            if type(event) is Charge:
+                self._waiting += n * len(event.rows)
+                for column, amount in event.amounts:
+                    self._totals[column] += n * amount
+        self._segments.append(Segment(paths, events))
+        if self._waiting > UNSETTLED:
+            done = self._segments
+            self._base = fold(self._columns, done, 0, len(done), self._base)
+            self._segments, self._waiting = [], 0
+
+    def counts(self) -> Counts:
+        """What was counted so far."""
+        log, stop, base = self._segments, len(self._segments), self._base
+        found = partial(fold, self._columns, log, 0, stop, base)
+        return Counts(self._columns, found, list(self._totals), Moment(log, stop))
+
+    def copy(self) -> "Tally":
+        """One of its own that goes on from here."""
+        other = copy(self)
+        other._totals, other._segments = [*self._totals], [*self._segments]
+        return other

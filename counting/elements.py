@@ -61,7 +61,7 @@ class Elements:
         path, category = place.get()
         ledger = self.spec.ledger
         charge = ledger.hot.get((np.copy, category, whole.spec))
-        if charge is not None and isinstance(part, np.generic) and not ledger.thread:
+        if charge is not None and isinstance(part, np.generic):
             return recorded(type(self), ledger, path, charge, part)
         made = self._apply(np.copy, whole)
         if isinstance(part, np.generic):  # `i = x[0]; i += 1` makes another number

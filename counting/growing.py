@@ -57,7 +57,7 @@ def counted(ledger: Ledger, function: Callable[[], Any]) -> tuple[Run, Any]:
     """What a call costs whose arrays belong to `ledger`, and the counted array that it gives."""
     before = ledger.snapshot()
     result = function()
-    events = [event for event in ledger.log if event.usage is result.spec.usage]
+    events = [event for event in ledger.log[2::3] if event.usage is result.spec.usage]
     return Run(ledger.snapshot() - before, list(levels(events))), result
 
 
@@ -87,9 +87,6 @@ class Growing:
 
         Args:
             path: where the result says that it was made; rows are entered where they were counted.
-
-        Raises:
-            NotItsTurn: it is an interval of another thread.
         """
         result = describe(ledger, data, place.get().category)
         amounts, most = _filled(self._totals(n).tolist()), int(self._levels(n).max())

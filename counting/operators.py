@@ -1,6 +1,7 @@
 """Python's operators and the methods of NumPy's arrays: how arrays are mostly written about."""
 
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,8 @@ def operator(function: np.ufunc) -> Callable[[Any, Any], Any]:
                 return NotImplemented  # as NumPy has it
             return self.__array_ufunc__(function, "__call__", self, other)
         data = charge.run(self.data, bare)
-        ledger.paths.append(path)
-        ledger.log.append(charge)
+        log = ledger.log
+        log += (ledger.running.get(get_ident()), path, charge)
         result = _new(kind)
         result.data, result.spec, result.base = data, charge.result, None
         result.path, result.charge = path, charge
@@ -56,8 +57,7 @@ def reflected(function: np.ufunc) -> Callable[[Any, Any], Any]:
 
 def recorded(kind: type, ledger: Any, path: str, charge: Charge, data: Any) -> Any:
     """Records a call that was priced before and gave `data`, as `array.entered` does."""
-    ledger.paths.append(path)
-    ledger.log.append(charge)
+    ledger.log.extend((ledger.running.get(get_ident()), path, charge))
     result: Any = _new(kind)
     result.data, result.spec, result.base = data, charge.result, None
     result.path, result.charge = path, charge
@@ -69,7 +69,7 @@ def of_one(x: Any, ufunc: np.ufunc) -> Any:
     path, category = place.get()
     ledger = x.spec.ledger
     charge = ledger.hot.get((ufunc, category, x.spec))
-    if charge is None or charge.others or ledger.thread:
+    if charge is None or charge.others:
         return None
     return recorded(type(x), ledger, path, charge, charge.run(x.data))
 
@@ -101,7 +101,7 @@ def of_some(x: Any, function: Callable[..., Any], operands: Any) -> Any:
     except Uncounted:  # the way through `apply` refuses it, or lets it leave
         return None
     charge = ledger.hot.get(tuple(parts))
-    if charge is None or charge.others or charge.result is None or ledger.thread:
+    if charge is None or charge.others or charge.result is None:
         return None
     return recorded(kind, ledger, path, charge, charge.run(*bare))
 
@@ -115,11 +115,10 @@ def written(part: Any, value: Any) -> bool:
         return False
     path, category = place.get()
     charge = ledger.hot.get((np.copyto, category, part.spec, second))
-    if charge is None or ledger.thread:
+    if charge is None:
         return False
     charge.run(part.data, value.data if type(value) is kind else value)
-    ledger.paths.append(path)
-    ledger.log.append(charge)
+    ledger.log.extend((ledger.running.get(get_ident()), path, charge))
     return True
 
 
@@ -154,7 +153,7 @@ def _method(function: Callable[..., Any]) -> Callable[..., Any]:
             else (name, category, spec, args)
         )
         charge = ledger.hot.get(key)
-        if charge is None or ledger.thread:
+        if charge is None:
             result = self.__array_function__(function, (), (self, *args), options)
             made = type(result) is type(self) and result.base is None
             if made and result.charge.run is function and spec.dtype.kind != "O" and remembered:
@@ -183,11 +182,11 @@ def _in_place(function: np.ufunc) -> Callable[[Any, Any], Any]:
             return function(self, other, out=(self,))
         ledger = spec.ledger
         charge = ledger.hot.get((function, category, spec, second, spec))
-        if charge is None or ledger.thread:
+        if charge is None:
             return function(self, other, out=(self,))
         charge.run(self.data, bare, out=self.data)
-        ledger.paths.append(path)
-        ledger.log.append(charge)
+        log = ledger.log
+        log += (ledger.running.get(get_ident()), path, charge)
         return self
 
     return method

@@ -181,7 +181,7 @@ def _traced(
         result = code()
     if any((result if result.base is None else result.base) is x for x in operands):
         raise Uncounted("a composite gives a view of its operand, which it does not make: copy it")
-    events = [event for event in scratch.log if event.usage is scratch.memory[category]]
+    events = [event for event in scratch.log[2::3] if event.usage is scratch.memory[category]]
     counts = scratch.snapshot() - before
     rows = {key: dict(zip(counts.columns, row, strict=True)) for key, row in counts.items()}
     most = scratch.peak_bytes[category] - alive

@@ -6,6 +6,7 @@ has its own.
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
 from types import FrameType
@@ -29,6 +30,19 @@ place: ContextVar["Place | Woven"] = ContextVar("place", default=_OUTSIDE)
 def here() -> Place:
     """The place where the program is now."""
     return Place(*place.get())
+
+
+@contextmanager
+def outermost() -> Iterator[None]:
+    """A `with` block outside of all scopes and categories that are open, for one with its own.
+
+    It is not to be left while it is open, as by a `yield`.
+    """
+    outside = place.set(_OUTSIDE)
+    try:
+        yield
+    finally:
+        place.reset(outside)
 
 
 class _Opened(Place):

@@ -51,6 +51,8 @@ def _enter() -> None:
 def _leave(dropped: bool) -> None:
     global _inside, _usual
     with _lock:
+        if not _inside:  # a child process, which began in the block, has left all
+            return
         _inside -= 1
         if _usual == -1 or (_inside and not dropped):
             return
@@ -61,6 +63,27 @@ def _leave(dropped: bool) -> None:
             if not dropped:
                 os.write(_usual, said)
         if not _inside:
-            os.dup2(_usual, STDERR)
-            os.close(_usual)
-            _usual = -1
+            _put_back()
+
+
+def _put_back() -> None:
+    global _usual
+    os.dup2(_usual, STDERR)
+    os.close(_usual)
+    _usual = -1
+
+
+def _forked() -> None:
+    """In a child process, whose parent's threads may have been in blocks that nobody will leave."""
+    global _inside
+    _lock.release()
+    _inside = 0
+    if _usual != -1:
+        _put_back()
+    if _aside.cache_info().currsize:
+        os.close(_aside())
+        _aside.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows; a process forks while nothing is half done
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_forked)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from counting import Counted, Counts, interval, scope
+from counting.scope import outermost
 from counting.views import flops, matmul
 from minigpt.checkpoint.tokenizer import TextStream, encoded
 from minigpt.checks import SWITCH, a, checked, utf8
@@ -261,15 +262,14 @@ def passes(lm: LanguageModel, tokens: np.ndarray, sampling: Sampling) -> Iterato
     batch, length = tokens.shape
     ends = () if sampling.ignore_eos else lm.ends
     rng = np.random.default_rng(sampling.seed)
-    with interval(lm.ledger):
-        # The last token is never fed back, so it needs no slot in the cache.
-        cache = lm.model.new_cache(batch, length + sampling.max_new_tokens - 1)
+    # The last token is never fed back, so it needs no slot in the cache.
+    cache = lm.model.new_cache(batch, length + sampling.max_new_tokens - 1)
     streams = [TextStream(lm.tokenizer, row.tolist()) for row in tokens]
     running = set(range(batch))
     phase: Literal["prefill", "decode"] = "prefill"
     last = length + sampling.max_new_tokens - 1
     for position in range(length, last + 1):
-        with interval(lm.ledger) as ran:
+        with lm.turn() as ran:
             stop = lm.device.stopwatch()
             with np.errstate(all="ignore"):  # what is not finite shows in the logits
                 logits = lm.forward(tokens, cache)  # (B, 1, V)
@@ -314,5 +314,5 @@ def _drawn(
 ) -> list[int]:
     """A token of each sequence; no part of `passes`, for a scope of a generator costs more."""
     chosen = sampling.temperature, sampling.top_k, sampling.top_p
-    with scope("sample"):
+    with outermost(), scope("sample"):
         return [sample(Counted(row, lm.sampling), rng, *chosen) for row in scores]

@@ -4,14 +4,20 @@ Tensors stored in the dtype asked for are read as they are, or memory-mapped whe
 others are converted a little at a time, so that no weight is held twice.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from threading import RLock
+from typing import Any
 
 from tokenizers import Tokenizer
 
-from counting import Counted, Ledger, category
-from counting.ledger import CATEGORIES
+from counting import Counted, Ledger, category, interval
+from counting.ledger import CATEGORIES, Interval
+from counting.scope import outermost
 from minigpt.checkpoint.chat import ChatTemplate
 from minigpt.checkpoint.fit import fit
 from minigpt.checkpoint.hub import find
@@ -59,6 +65,22 @@ class LanguageModel:
     sampling: Ledger = field(default_factory=Ledger)
     ends: tuple[int, ...] = ()
     chat: ChatTemplate | None = None
+    # A lock for each process: in a child, a thread that holds its parent's may not be there.
+    _turns: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @contextmanager
+    def turn(self, thread: int | None = None) -> Iterator[Interval]:
+        """A `with` block in which a pass runs: one after another, each counted by itself.
+
+        It gives the interval, see `counting.interval`, and is outside of all scopes and categories
+        that the caller has open.
+
+        Args:
+            thread: the identity of one that runs it in place of the caller, who waits for it.
+        """
+        alone = self._turns.setdefault(os.getpid(), RLock())
+        with alone, outermost(), interval(self.ledger, thread) as ran:
+            yield ran
 
     @property
     def config(self) -> Config:

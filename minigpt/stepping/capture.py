@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from counting import Counted, interval, observing
+from counting import Counted, observing
 from counting.charge import Charge
+from counting.scope import outermost
 from counting.stepping.operation import Operation
 from minigpt.checks import NAME, a, checked, shown, whole
 from minigpt.errors import InputError
@@ -65,7 +66,7 @@ def _steps(
             return
         end: BaseException | None = None
         try:
-            with observing(lm.ledger, observer):
+            with observing(lm.ledger, observer), outermost():
                 own = lm.model.new_cache(*rows.shape) if cache is None else cache
                 lm.model(rows, own, logits)
         except _Abandoned:
@@ -77,7 +78,7 @@ def _steps(
     thread = threading.Thread(target=copy_context().run, args=(run,), daemon=True)
 
     def next_one() -> Operation | BaseException | None:
-        with interval(lm.ledger, thread.ident):
+        with lm.turn(thread.ident):
             go_on.put(True)
             return ready.get()
 
@@ -137,7 +138,7 @@ def run_with_cache(
             )
         kept[path] = output
 
-    with interval(lm.ledger), observing(lm.ledger, observer):
+    with lm.turn(), observing(lm.ledger, observer):
         own = lm.model.new_cache(*rows.shape) if cache is None else cache
         return lm.model(rows, own, logits), kept
 

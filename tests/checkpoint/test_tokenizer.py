@@ -6,10 +6,13 @@ import math
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from threading import Event
 
 import pytest
 from checkpoints import ROOT, checkpoint, complaint, make_tokenizer, minigpt
@@ -471,3 +474,30 @@ def test_extra_special_tokens_are_a_list_or_have_roles(tmp_path, extra):
     given = {"extra_special_tokens": extra, "pad_token": None, "model_input_names": ["a"]}
     (folder / "tokenizer_config.json").write_text(json.dumps(given))
     assert load(folder).tokenizer.token_to_id("<a>") is not None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_standard_error_is_itself_in_a_child_made_while_a_thread_is_in_a_block(capfd):
+    there, go_on = Event(), Event()
+
+    def inside():
+        with unsaid():
+            os.write(2, b"parent\n")
+            there.set()
+            go_on.wait(60)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(inside)
+        there.wait(60)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # that threads are running
+            child = os.fork()
+        if not child:
+            signal.alarm(60)
+            with unsaid():
+                os.write(2, b"child\n")
+            os._exit(0)
+        ended = os.waitpid(child, 0)[1]
+        go_on.set()
+        waiting.result(60)
+    assert (ended, capfd.readouterr().err) == (0, "child\nparent\n")
