@@ -10,6 +10,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from counting.charge import Charge, Spec
 from counting.cost import Uncounted
 from counting.costs import COSTS
+from counting.counts import UNSETTLED
 from counting.form import by_data, fingerprint
 from counting.scope import place
 
@@ -42,6 +43,8 @@ def operator(function: np.ufunc) -> Callable[[Any, Any], Any]:
         data = charge.run(self.data, bare)
         log = ledger.log
         log += (ledger.running.get(get_ident()), path, charge)
+        if len(log) > UNSETTLED:
+            ledger.settle()
         result = _new(kind)
         result.data, result.spec, result.base = data, charge.result, None
         result.path, result.charge = path, charge
@@ -57,7 +60,10 @@ def reflected(function: np.ufunc) -> Callable[[Any, Any], Any]:
 
 def recorded(kind: type, ledger: Any, path: str, charge: Charge, data: Any) -> Any:
     """Records a call that was priced before and gave `data`, as `array.entered` does."""
-    ledger.log.extend((ledger.running.get(get_ident()), path, charge))
+    log = ledger.log
+    log += (ledger.running.get(get_ident()), path, charge)
+    if len(log) > UNSETTLED:
+        ledger.settle()
     result: Any = _new(kind)
     result.data, result.spec, result.base = data, charge.result, None
     result.path, result.charge = path, charge
@@ -118,7 +124,10 @@ def written(part: Any, value: Any) -> bool:
     if charge is None:
         return False
     charge.run(part.data, value.data if type(value) is kind else value)
-    ledger.log.extend((ledger.running.get(get_ident()), path, charge))
+    log = ledger.log
+    log += (ledger.running.get(get_ident()), path, charge)
+    if len(log) > UNSETTLED:
+        ledger.settle()
     return True
 
 
@@ -187,6 +196,8 @@ def _in_place(function: np.ufunc) -> Callable[[Any, Any], Any]:
         charge.run(self.data, bare, out=self.data)
         log = ledger.log
         log += (ledger.running.get(get_ident()), path, charge)
+        if len(log) > UNSETTLED:
+            ledger.settle()
         return self
 
     return method

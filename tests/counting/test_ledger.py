@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counting import Counted, Ledger, category, interval, scope, trace
+from counting.counts import UNSETTLED
 from counting.memory import Usage
 from counting.views import VIEWS
 
@@ -217,3 +218,21 @@ def test_intervals_that_end_in_another_order_hold_what_ran_while_each_was_the_la
         x - x
     assert found.counts.cost == {"add": 4}
     assert not ledger.running
+
+
+def set_first(x):
+    x[0] = 1.0
+
+
+@pytest.mark.parametrize(
+    "once",
+    [lambda x: x + x, lambda x: x.__iadd__(1.0), np.exp, lambda x: x.sum(), set_first],
+    ids=["operator", "in place", "ufunc", "method", "element"],
+)
+def test_a_long_run_that_nobody_asks_about_keeps_no_log_of_itself(once):
+    ledger = Ledger()
+    x = Counted(np.zeros(3), ledger)
+    for _ in range(UNSETTLED // 3 + 10):
+        once(x)
+    assert len(ledger.log) < UNSETTLED
+    assert ledger.snapshot().total("calls") == UNSETTLED // 3 + 10
