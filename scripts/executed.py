@@ -68,7 +68,6 @@ def rows(n: int = 24) -> Iterator[Row]:
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     made = table("call", "published", "executed", "executed / published", "masked off")
     for row in rows():
         ratio = f"{row.executed / row.published:.2f}"
@@ -78,4 +77,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     main()
