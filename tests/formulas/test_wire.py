@@ -318,7 +318,7 @@ def test_one_device_sends_nothing(capsys):
 @pytest.mark.parametrize(
     ("model", "asked", "wrong"),
     [
-        ("gpt2", {"size": 0}, "tensor parallel is 0; it must be 1 to 1024"),
+        ("gpt2", {"size": 0}, "tensor parallel is 0; it must be 1 to 256"),
         ("gpt2", {"size": 2, "past": 1024}, "the model's context is 1024"),
         ("gpt2", {"size": 2, "seed": -1}, "seed is -1; it must be a whole number from 0"),
         ("qwen3-next-80b-a3b", {"size": 2}, "has no closed forms"),
