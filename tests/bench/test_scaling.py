@@ -255,7 +255,7 @@ def test_bad_input_gets_one_line(tiny):
 @pytest.mark.parametrize(
     ("model", "given", "line"),
     [
-        ("tiny", {"processes": [2000]}, "tensor parallel is 2000; it must be 1 to 1024"),
+        ("tiny", {"processes": [2000]}, "tensor parallel is 2000; it must be 1 to 256"),
         ("tiny", {"processes": [100], "strong": True}, "100 devices cannot share a vocabulary"),
         ("tiny", {"rounds": 0}, "rounds is 0; it must be at least 1"),
         ("tiny", {"passes": 0}, "passes is 0; it must be at least 1"),
