@@ -7,6 +7,8 @@ import sys
 import pytest
 from checkpoints import ROOT, environment
 
+pytestmark = pytest.mark.once  # a process each, some of which load torch
+
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
 UNKNOWN = {name: ["--no-such-option"] for name in SCRIPTS}
 WRONG = {

@@ -114,6 +114,7 @@ download("new", to=Path("to"))
 """
 
 
+@pytest.mark.once
 def test_killed_while_it_is_filled_a_folder_is_no_model(tmp_path):
     """With weights of the one and config.json of the other it would be one, and a wrong one."""
     old, new, to = (checkpoint(tmp_path / name) for name in ("old", "new", "to"))
@@ -132,6 +133,7 @@ def test_killed_while_it_is_filled_a_folder_is_no_model(tmp_path):
         assert read(to) == read(new) == contents(to)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("script", ["make_checkpoint", "train_shakespeare"])
 def test_scripts_that_make_models_leave_none_of_another_beside(tmp_path, script):
     if script == "train_shakespeare":

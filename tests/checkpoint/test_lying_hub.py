@@ -14,6 +14,8 @@ from minigpt.checkpoint.received import wrong
 from minigpt.checkpoint.settings import check
 from minigpt.errors import InputError
 
+pytestmark = pytest.mark.once  # servers that are waited for
+
 
 def cached(tmp_path):
     """The files in the cache, and nothing beside it."""
