@@ -13,7 +13,6 @@ from counting.checks import must_be
 from counting.composite import composite
 from counting.cost import OUT, Shape, Uncounted
 from counting.costs import COSTS, REAL
-from counting.counts import UNSETTLED
 from counting.dtypes import admitted
 from counting.elements import Elements
 from counting.form import UNKNOWN, by_data, describe, fingerprint
@@ -238,7 +237,7 @@ def apply(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
 
 def entered(ledger: Ledger, path: str, charge: Charge, data: Any) -> Any:
     """Records a call that gave `data`, and returns that counted; None for a write in place."""
-    if len(ledger.log) > UNSETTLED:
+    if len(ledger.log) > ledger.longest:
         ledger.settle()
     if not ledger.observers or ledger.charging:
         ledger.log.extend((ledger.running.get(get_ident()), path, charge))

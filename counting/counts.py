@@ -12,7 +12,7 @@ from counting.checks import function, label, must_be, shown
 from counting.cost import KINDS, OUTSIDE, Cost
 from counting.memory import Event
 
-UNSETTLED = 100_000  # events and rows that wait to become rows; entries that wait in a log
+UNSETTLED = 100_000  # events and rows that wait to become rows
 
 Key = tuple[str, str]  # path and operation, for example ("h.3.attn.qk", "matmul")
 
@@ -226,30 +226,32 @@ class Tally:
         self._columns, self._totals = columns, [0] * len(columns)
         self._base: Mapping[Key, tuple[Any, ...]] = {}  # rows of what came before the segments
         self._segments: list[Segment] = []
+        self._stop = 0  # of these are entered
         self._waiting = 0  # events in segments, and rows that they are to become
 
-    def enter(self, paths: Sequence[str], events: Sequence[Event]) -> None:
-        """Adds events, each with its path."""
-        self._waiting += len(events)
+    def entering(self, paths: Sequence[str], events: Sequence[Event]) -> list[tuple[Any, str, Any]]:
+        """What adds events, each with its path: attributes to set, of what, which, to what."""
+        totals, waiting = [*self._totals], self._waiting + len(events)
         for event, n in Counter(events).items():
             if type(event) is Charge:
-                self._waiting += n * len(event.rows)
+                waiting += n * len(event.rows)
                 for column, amount in event.amounts:
-                    self._totals[column] += n * amount
-        self._segments.append(Segment(paths, events))
-        if self._waiting > UNSETTLED:
-            done = self._segments
-            self._base = fold(self._columns, done, 0, len(done), self._base)
-            self._segments, self._waiting = [], 0
+                    totals[column] += n * amount
+        self._segments[self._stop :] = [Segment(paths, events)]
+        changed = {"_totals": totals, "_waiting": waiting, "_stop": self._stop + 1}
+        if waiting > UNSETTLED:
+            base = fold(self._columns, self._segments, 0, self._stop + 1, self._base)
+            changed |= {"_base": base, "_segments": [], "_waiting": 0, "_stop": 0}
+        return [(self, name, value) for name, value in changed.items()]
 
     def counts(self) -> Counts:
         """What was counted so far."""
-        log, stop, base = self._segments, len(self._segments), self._base
+        log, stop, base = self._segments, self._stop, self._base
         found = partial(fold, self._columns, log, 0, stop, base)
         return Counts(self._columns, found, list(self._totals), Moment(log, stop))
 
     def copy(self) -> "Tally":
         """One of its own that goes on from here."""
         other = copy(self)
-        other._totals, other._segments = [*self._totals], [*self._segments]
+        other._totals, other._segments = [*self._totals], self._segments[: self._stop]
         return other

@@ -56,9 +56,10 @@ class Run(NamedTuple):
 def counted(ledger: Ledger, function: Callable[[], Any]) -> tuple[Run, Any]:
     """What a call costs whose arrays belong to `ledger`, and the counted array that it gives."""
     before = ledger.snapshot()
-    result = function()
-    events = [event for event in ledger.log[2::3] if event.usage is result.spec.usage]
-    return Run(ledger.snapshot() - before, list(levels(events))), result
+    with ledger.unsettled():
+        result = function()
+        found = list(levels(ledger.events(result.spec.usage)))
+    return Run(ledger.snapshot() - before, found), result
 
 
 class Growing:

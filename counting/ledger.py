@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import compress, repeat
 from operator import is_
+from sys import maxsize
 from threading import RLock, get_ident
 from typing import Any, NamedTuple
 from weakref import WeakSet
@@ -13,8 +14,10 @@ from weakref import WeakSet
 from counting.charge import OPERATIONS, Charge, Spec
 from counting.checks import label, must_be
 from counting.counts import Counts, Reported, Tally, grouped, told
-from counting.memory import Usage, larger
+from counting.memory import Event, Usage, larger
 from counting.observers import Observer, deaf, heard, observing
+
+LONGEST = 100_000  # entries of a log, three an event
 
 CATEGORIES = ("weights", "kv_cache", "state", "activations")
 
@@ -70,6 +73,7 @@ class Ledger(Reported):
         # any, the path, the event. Totals and memory are entered when somebody asks, all at once;
         # rows only when somebody asks for rows.
         self.log: list[Any] = []
+        self.longest = LONGEST  # entries that wait in the log until some operation enters them
         self.intervals: list[Interval] = []  # under way
         self.running: dict[int, Interval] = {}  # of these the innermost of each thread
         # Prices already found and arrays already described (see `array.py`): caches, no record.
@@ -132,18 +136,40 @@ class Ledger(Reported):
     def settle(self) -> None:
         """Enters the events of the log into totals and memory."""
         with _moment:
-            log = self.log[:]
-            if not log:
+            self._do()
+            n = len(self.log)  # others may add to it meanwhile
+            if not n:
                 return
-            del self.log[: len(log)]  # others may have added to it meanwhile
-            intervals, paths, events = log[::3], log[1::3], log[2::3]
-            self._tally.enter(paths, events)
+            intervals, paths, events = self.log[:n:3], self.log[1:n:3], self.log[2:n:3]
+            changes = self._tally.entering(paths, events)
             for found in {*intervals} - {None}:
                 own = [*map(is_, intervals, repeat(found))]
-                found.tally.enter([*compress(paths, own)], [*compress(events, own)])
-            for usage in {event.usage for event in {*events}}:
-                if usage:
-                    usage.enter([event for event in events if event.usage is usage])
+                changes += found.tally.entering([*compress(paths, own)], [*compress(events, own)])
+            for usage in {event.usage for event in {*events}} - {None}:
+                changes += usage.entering([event for event in events if event.usage is usage])
+            self.log[:n] = (None, "", changes)  # at once: a signal may end the rest at any moment
+            self._do()
+
+    def _do(self) -> None:
+        """Does what `settle` has worked out; all of it again if a signal ended it in the midst."""
+        if self.log and type(self.log[2]) is list:
+            for of, name, value in self.log[2]:
+                setattr(of, name, value)
+            del self.log[:3]
+
+    @contextmanager
+    def unsettled(self) -> Iterator[None]:
+        """A `with` block of one thread, after which the log has all events of it and no others."""
+        self.settle()
+        before, self.longest = self.longest, maxsize
+        try:
+            yield
+        finally:
+            self.longest = before
+
+    def events(self, usage: Usage) -> list[Event]:
+        """Those in the log that are of one category of memory."""
+        return [event for event in self.log[2::3] if event.usage is usage]
 
     @property
     def live_bytes(self) -> dict[str, Any]:

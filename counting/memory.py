@@ -43,16 +43,19 @@ class Usage:
         self.live: Any = 0
         self.peak: Any = 0
 
-    def enter(self, events: Sequence[Event]) -> None:
-        """Adds the bytes by which each event grows; the peak knows what each was over that."""
+    def entering(self, events: Sequence[Event]) -> list[tuple[Any, str, Any]]:
+        """What adds the bytes by which each event grows; the peak knows what each was over that.
+
+        Attributes to set: of what, which, to what.
+        """
         over = [event.over for event in events]
         live = list(accumulate([event.grows for event in events], initial=self.live))[1:]
-        self.live = live[-1]
         try:
-            self.peak = max(self.peak, max(map(add, live, over)))
+            peak = max(self.peak, max(map(add, live, over)))
         except TypeError:  # symbols: which one is larger is not known, or not known to `>`
             candidates = map(_candidates, live, over)
-            self.peak = _largest(self.peak, chain.from_iterable(candidates))
+            peak = _largest(self.peak, chain.from_iterable(candidates))
+        return [(self, "live", live[-1]), (self, "peak", peak)]
 
 
 def levels(events: Iterable[Event]) -> Iterator[Any]:

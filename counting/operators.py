@@ -10,7 +10,6 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from counting.charge import Charge, Spec
 from counting.cost import Uncounted
 from counting.costs import COSTS
-from counting.counts import UNSETTLED
 from counting.form import by_data, fingerprint
 from counting.scope import place
 
@@ -43,7 +42,7 @@ def operator(function: np.ufunc) -> Callable[[Any, Any], Any]:
         data = charge.run(self.data, bare)
         log = ledger.log
         log += (ledger.running.get(get_ident()), path, charge)
-        if len(log) > UNSETTLED:
+        if len(log) > ledger.longest:
             ledger.settle()
         result = _new(kind)
         result.data, result.spec, result.base = data, charge.result, None
@@ -62,7 +61,7 @@ def recorded(kind: type, ledger: Any, path: str, charge: Charge, data: Any) -> A
     """Records a call that was priced before and gave `data`, as `array.entered` does."""
     log = ledger.log
     log += (ledger.running.get(get_ident()), path, charge)
-    if len(log) > UNSETTLED:
+    if len(log) > ledger.longest:
         ledger.settle()
     result: Any = _new(kind)
     result.data, result.spec, result.base = data, charge.result, None
@@ -126,7 +125,7 @@ def written(part: Any, value: Any) -> bool:
     charge.run(part.data, value.data if type(value) is kind else value)
     log = ledger.log
     log += (ledger.running.get(get_ident()), path, charge)
-    if len(log) > UNSETTLED:
+    if len(log) > ledger.longest:
         ledger.settle()
     return True
 
@@ -196,7 +195,7 @@ def _in_place(function: np.ufunc) -> Callable[[Any, Any], Any]:
         charge.run(self.data, bare, out=self.data)
         log = ledger.log
         log += (ledger.running.get(get_ident()), path, charge)
-        if len(log) > UNSETTLED:
+        if len(log) > ledger.longest:
             ledger.settle()
         return self
 

@@ -177,11 +177,11 @@ def _traced(
     Of symbols the most alone is known, which is no more than one of the levels.
     """
     alive, before = scratch.live_bytes[category], scratch.snapshot()
-    with at(""), in_category(category):
+    with at(""), in_category(category), scratch.unsettled():
         result = code()
     if any((result if result.base is None else result.base) is x for x in operands):
         raise Uncounted("a composite gives a view of its operand, which it does not make: copy it")
-    events = [event for event in scratch.log[2::3] if event.usage is scratch.memory[category]]
+    events = scratch.events(scratch.memory[category])
     counts = scratch.snapshot() - before
     rows = {key: dict(zip(counts.columns, row, strict=True)) for key, row in counts.items()}
     most = scratch.peak_bytes[category] - alive

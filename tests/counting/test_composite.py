@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from counting import Counted, Ledger, ShapeArray, Uncounted, category, scope
 from counting.composite import composite, fused
+from counting.ledger import LONGEST
 
 
 @composite
@@ -127,3 +128,22 @@ def test_on_shapes_a_price_that_is_known_is_not_found_again():
     assert ledger.snapshot().cost == {"add": 6 + 6 + 15}
     del again
     assert ledger.live_bytes["activations"] == 4 * (6 + 15) * 2
+
+
+@pytest.mark.parametrize("make", [np.asarray, lambda x: ShapeArray(x.shape, x.dtype)])
+def test_memory_of_a_long_composite_is_that_of_its_lines(make):
+    """However many operations: its own ledger keeps the events of all."""
+
+    def lines(x):
+        x = np.concatenate([x] * 9)[:4] + x  # the most comes early
+        for _ in range(LONGEST // 3 + 10):
+            x = x + x
+        return x
+
+    peaks = []
+    for function in (lines, composite(lines)):
+        ledger = Ledger()
+        x = Counted(make(np.zeros(4)), ledger)
+        function(x)
+        peaks.append((ledger.peak_bytes, ledger.live_bytes, ledger.snapshot().cost))
+    assert peaks[0] == peaks[1]

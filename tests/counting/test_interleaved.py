@@ -7,10 +7,12 @@ import sys
 import threading
 import time
 import warnings
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from itertools import count, islice
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -526,38 +528,39 @@ def test_nor_one_that_is_made_in_the_midst_of_a_pass(lm, alone):
     assert standing.go_on() == alone(REQUEST)
 
 
+def interrupted(operation, at):
+    """Whether it was, by Ctrl-C at the `at`th step of its code."""
+    done, own = 0, Path(counting.__file__).parent
+
+    def trace(frame, event, _):
+        nonlocal done
+        frame.f_trace_opcodes = True
+        code = frame.f_code
+        counted = Path(code.co_filename).parent == own and code.co_name != "__del__"
+        if event == "opcode" and counted:  # what is raised in a __del__, Python drops
+            done += 1
+            if done == at:
+                raise KeyboardInterrupt
+        return trace
+
+    with scope("interrupted"):
+        usual = sys.gettrace()
+        sys._getframe().f_trace_opcodes = True  # or Python 3.12 gives none of their events
+        sys.settrace(trace)
+        try:
+            operation()
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(usual)
+    return False
+
+
 def test_an_operation_that_is_interrupted_anywhere_leaves_those_after_it_right():
     ledger = Ledger()
     x, y = (Counted(np.ones(4, np.float32), ledger) for _ in range(2))
     operations = [lambda: x + y, lambda: -x, lambda: np.exp(x), lambda: x.sum(), lambda: x[1]]
     operations += [lambda: x.__setitem__(slice(2), y[:2]), lambda: x.__iadd__(y)]
-
-    def interrupted(operation, at):
-        """Whether it was, by Ctrl-C at the `at`th step of its code."""
-        done, own = 0, Path(counting.__file__).parent
-
-        def trace(frame, event, _):
-            nonlocal done
-            frame.f_trace_opcodes = True
-            code = frame.f_code
-            counted = Path(code.co_filename).parent == own and code.co_name != "__del__"
-            if event == "opcode" and counted:  # what is raised in a __del__, Python drops
-                done += 1
-                if done == at:
-                    raise KeyboardInterrupt
-            return trace
-
-        with scope("interrupted"):
-            usual = sys.gettrace()
-            sys._getframe().f_trace_opcodes = True  # or Python 3.12 gives none of their events
-            sys.settrace(trace)
-            try:
-                operation()
-            except KeyboardInterrupt:
-                return True
-            finally:
-                sys.settrace(usual)
-        return False
 
     for operation in operations:
         operation()
@@ -572,3 +575,28 @@ def test_an_operation_that_is_interrupted_anywhere_leaves_those_after_it_right()
             if not was:
                 break
         assert at > 20
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_figures_whose_working_out_is_interrupted_anywhere_are_right_after_it(seed, monkeypatch):
+    monkeypatch.setattr("counting.counts.UNSETTLED", 40)  # some are folded into rows meanwhile
+    rng, ledger, ran = Random(seed), Ledger(), Counter()
+    x = Counted(np.ones(4, np.float32), ledger)
+    kept = [x]
+    for at in count(1):
+        with interval(ledger) as found:
+            for _ in range(rng.randint(1, 5)):
+                path = rng.choice("abc")
+                with scope(path):
+                    kept.append(x + x)
+                ran[path] += 1
+            kept = kept[rng.randint(0, 2) :] or [x]
+            was = interrupted(ledger.snapshot, at)
+        assert {
+            path: found.total("calls") for path, found in ledger.snapshot().by(str).items()
+        } == ran
+        assert ledger.live_bytes["activations"] == 16 * len({id(each) for each in (x, *kept)})
+        assert found.counts.total("calls") <= 5
+        if not was:
+            break
+    assert at > 50

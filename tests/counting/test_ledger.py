@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counting import Counted, Ledger, category, interval, scope, trace
-from counting.counts import UNSETTLED
+from counting.ledger import LONGEST
 from counting.memory import Usage
 from counting.views import VIEWS
 
@@ -232,7 +232,7 @@ def set_first(x):
 def test_a_long_run_that_nobody_asks_about_keeps_no_log_of_itself(once):
     ledger = Ledger()
     x = Counted(np.zeros(3), ledger)
-    for _ in range(UNSETTLED // 3 + 10):
+    for _ in range(LONGEST // 3 + 10):
         once(x)
-    assert len(ledger.log) < UNSETTLED
-    assert ledger.snapshot().total("calls") == UNSETTLED // 3 + 10
+    assert len(ledger.log) < LONGEST
+    assert ledger.snapshot().total("calls") == LONGEST // 3 + 10

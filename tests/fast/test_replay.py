@@ -249,7 +249,7 @@ def test_other_categories_are_charged_as_the_text_charges_them():
 
 def test_many_passes_are_the_sum_of_their_records(monkeypatch):
     """However they are folded into rows."""
-    monkeypatch.setattr("counting.ledger.UNSETTLED", 300)
+    monkeypatch.setattr("counting.counts.UNSETTLED", 300)
     monkeypatch.setattr(replay, "MANY", 32)
     each, parts = subject(CONFIG, "int8", True), []
     start = before = each.ledger.snapshot()
@@ -265,7 +265,7 @@ def test_many_passes_are_the_sum_of_their_records(monkeypatch):
         for key, row in part.items():
             total[key] = tuple(map(sum, zip(row, total.get(key, [0] * len(row)), strict=True)))
     assert dict(each.ledger.snapshot() - start) == total
-    assert len(each.ledger._entered) < 5, "folded on the way"
+    assert len(each.ledger._tally._segments) < 5, "folded on the way"
 
 
 def test_who_follows_hears_of_every_operation(monkeypatch):
