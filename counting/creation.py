@@ -88,9 +88,17 @@ def _making(function: Callable[..., Any], each: Cost = NOTHING, written: bool = 
     return make
 
 
-def _to_be_written(shape: Any, dtype: Any = float, order: str = "C", **idle: Any) -> ShapeArray:
-    shape = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
-    return ShapeArray(shape[::-1], dtype).T if order == "F" else ShapeArray(shape, dtype)
+def _room(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What stands for `np.zeros` or `np.empty` where there are shapes alone."""
+
+    def make(shape: Any, dtype: Any = float, order: str = "C", **idle: Any) -> Any:
+        sizes = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
+        symbols = any(hasattr(n, "free_symbols") for n in sizes)
+        if np.dtype(dtype).kind in "biu" and not symbols:  # masks and places, to be looked at
+            return function(sizes, dtype, order)
+        return ShapeArray(sizes[::-1], dtype).T if order == "F" else ShapeArray(sizes, dtype)
+
+    return make
 
 
 def _arange(
@@ -104,11 +112,11 @@ def _arange(
     return ShapeArray((-((start - stop) // step),), dtype or (int if whole else float))
 
 
-# What makes arrays where there are shapes alone. What zeros stand in is there to be written into;
-# other numbers are known, so that masks and places made of them are.
+# What makes arrays where there are shapes alone. Room for numbers is there to have some written
+# into it, which are not known; other numbers are, so that masks and places made of them are.
 _of_shapes: dict[Any, Any] = {
-    np.zeros: _to_be_written,
-    np.empty: _to_be_written,
+    np.zeros: _room(np.zeros),
+    np.empty: _room(np.empty),
     np.arange: _arange,
 }
 

@@ -20,8 +20,8 @@ from counting.costs import REGISTERED
 from counting.counts import Counts
 from counting.drawing import Random
 from counting.ledger import Ledger
-from counting.names import Globals, made_in
-from counting.shapes import ShapeArray, on_shapes
+from counting.names import Globals, made_in, without_data
+from counting.shapes import ShapeArray
 from counting.twins import Dispatcher, numpys, of_numpy
 
 
@@ -44,7 +44,7 @@ def counted(function: Callable[..., Any]) -> Callable[..., tuple[Any, Ledger]]:
     def run(*args: Any, **options: Any) -> tuple[Any, Ledger]:
         ledger = Ledger()
         program = Program(ledger)
-        with made_in(ledger, on_shapes((*args, *options.values()))):
+        with made_in(ledger):
             result = program.meaning(function)(
                 *map(program.meaning, args),
                 **{name: program.meaning(x) for name, x in options.items()},
@@ -71,14 +71,20 @@ def trace(function: Callable[..., Any], *shapes: Shape, dtype: Any = np.float32)
     >>> trace(np.matmul, (2, 3), (3, 4)).cost
     Cost(fma=24)
 
-    It runs as by `counted`. Sizes may be symbols of SymPy, and the cost is a formula then; what
-    `np.zeros`, `np.empty` and their like make has no data either. An error of a function that asks
-    symbols for numbers, in a loop over them or to choose by them, has a note that says so.
+    Sizes may be symbols of SymPy, and the cost is a formula then. Functions of the program and of
+    NumPy run line by line as by `counted`, so that what `np.zeros` makes of symbols has no data
+    either; all else is what it is: an object or a list that the function changes is changed.
+
+    Raises:
+        TypeError: values are asked for, or the number that a symbol stands for.
     """
-    arrays = [ShapeArray(shape, dtype) for shape in shapes]
+    checks.function("function", function)
+    ledger = Ledger()
+    arrays = [Counted(ShapeArray(shape, dtype), ledger) for shape in shapes]
     symbols = sorted({str(n) for x in arrays for n in x.shape if hasattr(n, "free_symbols")})
     try:
-        _, ledger = counted(function)(*arrays)
+        with made_in(ledger, on_shapes=True):
+            Lines(ledger).meaning(function)(*arrays)
     except Exception as error:
         if symbols:
             error.add_note(
@@ -112,6 +118,7 @@ def has_registered(module: str) -> bool:
 _GENERATORS = (np.random.Generator, np.random.RandomState)
 _CACHED = type(lru_cache(len))
 _METHODS = (BuiltinFunctionType, MethodType)
+_DATA = (np.ndarray, np.generic, np.dtype, *_GENERATORS)
 
 
 class Program:
@@ -139,6 +146,7 @@ class Program:
 
     def _meaning(self, x: Any) -> Any:
         if isinstance(x, np.ndarray | ShapeArray):
+            without_data.set(without_data.get() or type(x) is ShapeArray)
             return Counted(x, self.ledger)
         if isinstance(x, _GENERATORS):
             return Random(x)
@@ -255,6 +263,26 @@ class Program:
         for name in (*slots, *getattr(x, "__dict__", ())):
             object.__setattr__(made, name, self.meaning(getattr(x, name)))
         return made
+
+
+_CODE = (ModuleType, FunctionType, BuiltinFunctionType, MethodType, np.ufunc, Dispatcher)
+
+
+class Lines(Program):
+    """A program whose functions alone have twins: values and objects are those it has."""
+
+    def _meaning(self, x: Any) -> Any:
+        code = isinstance(x, (*_CODE, partial, _CACHED)) or (
+            of_numpy(getattr(x, "__module__", None)) and not isinstance(x, _DATA)
+        )
+        return super()._meaning(x) if code else x
+
+    def _cell(self, cell: CellType) -> CellType:
+        try:
+            code = type(cell.cell_contents) is FunctionType
+        except ValueError:  # nothing is in it yet
+            return cell
+        return super()._cell(cell) if code else cell
 
 
 def _slots(kind: type) -> tuple[str, ...]:

@@ -125,6 +125,9 @@ class ShapeArray(NDArrayOperatorsMixin):
     def __repr__(self) -> str:
         return f"ShapeArray({self.shape}, {self.dtype})"
 
+    def __bool__(self) -> bool:
+        return bool(self.tolist())
+
     def __format__(self, form: str) -> str:
         return str(self.tolist() if form else self)
 
@@ -247,7 +250,7 @@ class ShapeArray(NDArrayOperatorsMixin):
 
 def on_shapes(arrays: Iterable[Any]) -> bool:
     """Whether one of some arrays, counted or bare, has no data."""
-    return any(type(getattr(x, "data", x)) is ShapeArray for x in arrays)
+    return any(type(x.data if hasattr(x, "spec") else x) is ShapeArray for x in arrays)
 
 
 def layout_of(x: Any) -> Layout:

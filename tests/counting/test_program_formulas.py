@@ -108,3 +108,48 @@ def test_values_that_are_not_there_are_written_into_no_array_that_has_some():
 
     with pytest.raises(TypeError, match="takes no values without data"):
         counted(program)(ShapeArray((4,)))
+
+
+def test_what_a_program_does_to_names_and_objects_is_done():
+    class Told:
+        last = None
+
+    seen, told, named, n = [], Told(), {}, 0
+
+    def program(x):
+        nonlocal n
+        for row in range(3):
+            n += 1
+            seen.append(x[row] + 1.0)
+            named[row] = told.last = helper(x)
+
+    def helper(x):
+        return x * np.zeros(x.shape)
+
+    assert trace(program, (3, 4)).cost == {"add": 12, "mul": 36}
+    assert n == len(seen) == len(named) == 3
+    assert told.last is named[2]
+
+
+@pytest.mark.parametrize("size", [4, N])
+def test_masks_and_places_of_numbers_are_known_without_data(size):
+    def program(x):
+        chosen = np.zeros(4, bool)
+        chosen[1] = True
+        places = np.zeros(2, int)
+        places[1] += 3
+        return x[chosen] + x[places][:1], [0.0] * int(places[1])
+
+    assert trace(program, (4, size)).cost == {"int": 1, "add": size}
+
+
+def test_shapes_anywhere_in_the_arguments_have_the_program_run_on_shapes():
+    def program(given):
+        found = np.zeros(2)
+        found[:] = given["x"][0]
+        return found * 2
+
+    _, ledger = counted(program)({"x": [ShapeArray((2,), np.float64)]})
+    assert ledger.snapshot().cost == {"mul": 2}
+    with pytest.raises(TypeError, match="no data"):
+        bool(ShapeArray((0,)))
