@@ -21,6 +21,7 @@ from minigpt.inference.load import LanguageModel, load
 from minigpt.planning.hardware import threads
 from minigpt.schema import SCHEMA
 from minigpt.storage import reading
+from minigpt.storage.files import reason
 
 REFERENCE = next(iter(DTYPES))
 GENERATED = 256  # tokens of the text, if none is given
@@ -155,8 +156,8 @@ def accuracy(model: str, text: Path | None = None) -> Accuracy:
 def _read(lm: LanguageModel, file: Path) -> Text:
     try:
         content = reading.text(file)
-    except (OSError, UnicodeError) as error:
-        raise InputError(f"{file} cannot be read as UTF-8 text: {error}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read as UTF-8 text: {reason(error)}") from None
     tokens = encoded(lm.tokenizer, content).ids
     if len(tokens) < 2:
         raise InputError(f"{file} has {len(tokens)} tokens: nothing to predict, give at least 2")
