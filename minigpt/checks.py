@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from counting.checks import shown as shown
 from minigpt.errors import InputError
 
 Check = Callable[[Any], str | None]  # a value -> None if it can be, else what it must be
@@ -102,12 +103,3 @@ def checked_fields(made: Any, checks: Mapping[str, Check]) -> None:
     """
     for name, check in checks.items():
         object.__setattr__(made, name, checked(name, getattr(made, name), check))
-
-
-def shown(value: Any) -> str:
-    """A value for an error, of bounded length."""
-    try:
-        said = repr(value)
-    except Exception:  # an int of more digits than Python prints, code of others
-        said = f"a {type(value).__name__}"
-    return said if len(said) <= 200 else f"{said[:100]}…{said[-20:]}"
