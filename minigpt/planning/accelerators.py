@@ -88,7 +88,7 @@ class Accelerator(NamedTuple):
         for name, check in CHECKS.items():
             checked(f"{where}{name}", getattr(self, name), check)
         for kind, rate in self.flops.items():
-            of_type, _, into = kind.partition("/")
+            of_type, _, into = str(kind).partition("/")
             if of_type not in BITS or into not in ACCUMULATED:
                 known = f'"type/accumulate type" of {", ".join(BITS)}, int32, as "float16/float32"'
                 raise InputError(f"{where}there is no rate of {shown(kind)}; it must be {known}")

@@ -126,7 +126,8 @@ CALLS = {  # what is called with an argument, by its name, and what that cannot 
     "a GPU, memory": (gpu("memory"), (*WHOLE, -1, None, 10**40)),
     "a GPU, cache": (gpu("cache"), (*WHOLE, -1, None)),
     "a GPU, flops": (gpu("flops"), (None, "a", 3, [1e12])),
-    "a GPU, the rate": (gpu("flops"), ({"float16/float32": 0}, {"float16/float32": "1"}, {3: 1j})),
+    "a GPU, the rate": (gpu("flops"), ({"float16/float32": 0}, {"float16/float32": "1"})),
+    "a GPU, no rate": (gpu("flops"), ({3: 1j}, {"fp16": 1e12})),
     "a GPU, name": (gpu("name"), NAME),
     "Options, dtype": (lambda lm, x: Options(dtype=x), (*NEVER, 3, True)),
     "Sampling, top_k": (lambda lm, x: Sampling(top_k=x), (*WHOLE, 0)),
@@ -142,6 +143,7 @@ def test_an_argument_that_cannot_be_is_named_before_anything_runs(lm, call):
     what = call.split(", ")[1]
     alike = {"T": "T is|new tokens", "B": "B is|batch", "name": "name is|unknown GPU"}
     alike |= {"N": "N is|past", "assume": "assume", "the rate": "the rate of"}
+    alike |= {"no rate": "there is no rate of"}
     known = alike.get(
         what, f"{what} is|{what}s? are|a prompt is|the prompt is empty|unknown {what}|no path"
     )
