@@ -67,7 +67,7 @@ class Output:
         if sum(printed.values()) > 1:
             both = " and ".join(option for option, yes in printed.items() if yes)
             raise InputError(f"{both} print on standard output: leave all but one out")
-        if self.log and self.record and realpath(self.log) == realpath(self.record):
+        if self.log and self.record and _one_file(self.log, self.record):
             raise InputError(f"{self.log} cannot be both the log and the recording: choose another")
         if self.quiet:
             without_effect(trace, "--quiet")
@@ -84,6 +84,14 @@ class Output:
     def tables(self) -> bool:
         """Whether standard error tells what it cost."""
         return not (self.silent or self.quiet or self.json)
+
+
+def _one_file(path: Path, other: Path) -> bool:
+    """Whether two names are those of one file, which may not be there yet."""
+    try:
+        return path.samefile(other)
+    except OSError:
+        return realpath(path) == realpath(other)
 
 
 def run(

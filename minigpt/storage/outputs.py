@@ -149,7 +149,8 @@ def refusal(path: Path, error: OSError | ValueError) -> str:
     number = getattr(error, "errno", None)
     if number == errno.EISDIR:
         return "it is a folder: name a file in it"
-    if number in (errno.ENOENT, errno.ENOTDIR):
+    if number == errno.ENOENT:
         parent = os.path.dirname(os.path.realpath(path) if path.parent.is_dir() else path)
-        return f"there is no folder {parent}: make it first"
+        if not os.path.lexists(parent):  # a descriptor that is not open has one
+            return f"there is no folder {parent}: make it first"
     return reason(error)
