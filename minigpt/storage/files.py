@@ -88,17 +88,19 @@ def sweep(folder: Path) -> None:
 def _take_away(hidden: Path) -> None:
     """Removes what `beside` made in a folder, and the folder, unless somebody is at it.
 
+    An empty one was left before it was marked, or is about to be: only its age can tell.
+
     Raises:
         OSError: it was not made there, or has something else in it too.
     """
     opened = os.open(hidden, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        os.stat(MARK, dir_fd=opened, follow_symlinks=False)
-        free = locked(opened)
-        if free is None:
-            free = time.time() - os.fstat(opened).st_mtime > FORGOTTEN
-        if free:
-            shutil.rmtree(MARK, dir_fd=opened)
+        forgotten = time.time() - os.fstat(opened).st_mtime > FORGOTTEN
+        marked = MARK in os.listdir(opened)
+        free = locked(opened) if marked else None
+        if forgotten if free is None else free:
+            if marked:
+                shutil.rmtree(MARK, dir_fd=opened)
             hidden.rmdir()
     finally:
         os.close(opened)

@@ -362,6 +362,37 @@ def test_what_was_left_of_one_name_goes_when_another_is_written(tmp_path):
     assert os.listdir(tmp_path) == ["another"]
 
 
+BEGINNING = """
+import os, sys
+from pathlib import Path
+from minigpt.storage.files import beside
+Path.mkdir = lambda *_: os._exit(9)
+with beside(Path(sys.argv[1])):
+    pass
+"""
+
+
+@pytest.mark.parametrize("marked", [False, True], ids=["never marked", "not marked any more"])
+def test_what_was_left_without_a_mark_goes_when_it_is_old_and_nothing_else(tmp_path, marked):
+    """By a process that was killed before it made one, or after it took it away."""
+    if marked:
+        with beside(tmp_path / "a.html") as folder:
+            pass
+        folder.parent.mkdir()
+    else:
+        killed = [sys.executable, "-c", BEGINNING, tmp_path / "a.html"]
+        assert subprocess.run(killed, env=environment(), timeout=300).returncode == 9
+    (left,) = tmp_path.iterdir()
+    (own := tmp_path / ".mine.part").mkdir()
+    (own / "file").write_text("somebody's")
+    sweep(tmp_path)
+    assert left.is_dir()
+    for path in (left, own):
+        os.utime(path, (0, 0))
+    sweep(tmp_path)
+    assert [*tmp_path.rglob("*")] == [own, own / "file"]
+
+
 # What names and places may be.
 
 
