@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from select import select
 from typing import Any, NoReturn
 
 import typer
@@ -21,9 +21,12 @@ class _Beside(io.FileIO):
     """Standard error: what cannot be said there is lost, and what is done goes on."""
 
     def write(self, said: Any) -> int:
-        with suppress(OSError):
-            super().write(said)
-        return len(said)
+        try:
+            while (taken := super().write(said)) is None:  # of a pipe that does not wait itself
+                select([], [self], [])
+        except OSError:
+            return len(said)
+        return taken
 
 
 def run(app: typer.Typer, debug: Callable[[Exception], None]) -> NoReturn:

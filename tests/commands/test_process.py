@@ -1,9 +1,13 @@
 """A command's streams: what cannot be said beside changes nothing, and nothing is read for ever."""
 
+import os
+import random
 import subprocess
+import sys
+import time
 
 import pytest
-from checkpoints import PROMPT, SHORT, complaint, minigpt
+from checkpoints import PROMPT, SHORT, complaint, environment, minigpt
 
 GENERATE = "generate", PROMPT, *SHORT
 
@@ -38,3 +42,30 @@ def test_a_prompt_that_does_not_end_is_refused(here):
     with open("/dev/zero", "rb") as endless:
         result = minigpt("generate", "-", cwd=here, input=None, stdin=endless)
     assert complaint(result) == "minigpt: the prompt has more than 268,435,456 bytes"
+
+
+SAYING = """
+import sys
+from minigpt.commands.process import _open_streams
+_open_streams()
+for n in map(int, sys.argv[1:]):
+    print(f"{n:0{n}}", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_standard_error_that_does_not_wait_gets_all_that_is_said(seed):
+    """As one has that is shared with a program of Node's; its reader is slow."""
+    rng = random.Random(seed)
+    lengths = [str(rng.randint(1, 99_999)) for _ in range(30)]
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with subprocess.Popen(
+        [sys.executable, "-c", SAYING, *lengths], env=environment(), stderr=writer
+    ) as process:
+        os.close(writer)
+        with open(reader, "rb") as said:
+            time.sleep(rng.uniform(0, 1))
+            lines = [line.decode() for line in said]
+        assert process.wait(timeout=300) == 0
+    assert lines == [f"{int(n):0{n}}\n" for n in lengths]
