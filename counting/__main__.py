@@ -24,8 +24,8 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from io import open_code
 from pathlib import Path
 from threading import Timer
-from types import CodeType, FrameType, ModuleType, TracebackType
-from typing import Any
+from types import CodeType, ModuleType, TracebackType
+from typing import Any, TextIO
 
 from counting.array import Counted
 from counting.ledger import Ledger
@@ -35,7 +35,7 @@ from counting.twins import numpys
 
 COMMAND = "python -m counting"
 LONGEST = 1 << 24  # bytes of a program: of much more than anybody writes, Python takes gigabytes
-ASKING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP  # a program to end
+ASKING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 NAMES = importing(numpys)  # Python's own, of the program and its modules
 
 
@@ -48,11 +48,7 @@ def main(args: Sequence[str]) -> int:
         wrong = f"unknown option {args[0]}" if args else "a program is missing"
         return _wrong(f"{wrong}: {COMMAND} program.py [arguments]")
     try:
-        mode = os.stat(args[0]).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            return _wrong(f"{args[0]}: no regular file")  # a pipe or a device may never end
-        with open_code(args[0]) as file:
-            source = file.read(LONGEST + 1)
+        source = _read(args[0])
     except OSError as error:
         return _wrong(f"{args[0]}: {(error.strerror or str(error)).lower()}")
     if len(source) > LONGEST:
@@ -64,9 +60,36 @@ def main(args: Sequence[str]) -> int:
     return run(code, args)
 
 
+def _read(path: str) -> bytes:
+    """The source of a program, or one byte more than `LONGEST` of what is none.
+
+    Raises:
+        OSError: it cannot be read, is a device, which may never end, or a pipe that nobody writes.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISFIFO(mode):
+        pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # or to open it waits for a writer
+        os.set_blocking(pipe, True)
+        with open(pipe, "rb") as file:
+            if source := file.read(LONGEST + 1):
+                return source
+        raise OSError("nobody writes to this pipe")
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError("no regular file")
+    with open_code(path) as file:
+        return file.read(LONGEST + 1)
+
+
 def _wrong(said: str) -> int:
-    print(f"{COMMAND}: {said}", file=sys.stderr)
+    _say(f"{COMMAND}: {said}", sys.stderr)
     return 2
+
+
+def _say(said: Any, beside: TextIO | None) -> None:
+    """Prints on standard error, and nowhere where there is none: print alone takes its output."""
+    if beside is not None:
+        with suppress(OSError, ValueError):  # nobody reads there any more
+            print(said, file=beside)
 
 
 def run(code: CodeType, args: Sequence[str]) -> int:
@@ -81,9 +104,7 @@ def run(code: CodeType, args: Sequence[str]) -> int:
     sys.path[0] = str(Path(code.co_filename).resolve().parent)
     sys.meta_path.insert(0, Finder())
     ledger, beside = Ledger(), sys.stderr
-    for number in ASKING:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, _end)
+    _heed()
     try:
         with made_in(ledger):
             exec(code, program.__dict__)
@@ -91,29 +112,42 @@ def run(code: CodeType, args: Sequence[str]) -> int:
     except SystemExit as ended:
         if ended.code is None or isinstance(ended.code, int):
             return ended.code or 0
-        print(ended.code, file=sys.stderr)
+        _say(ended.code, sys.stderr)
         return 1
     except BaseException as error:
         return _raised(error)
     finally:
         _flush()
-        with suppress(OSError, ValueError):  # nobody reads there any more
-            print(ledger.report(), file=beside)
+        _say(ledger.report(), beside)
 
 
-def _end(number: int, frame: FrameType | None) -> None:
-    """Ends the program where it is, as Python does on Ctrl-C, so that it can clean up.
+def _heed() -> None:
+    """Lets SIGTERM and SIGHUP end the program where it is, so that it can clean up, as Ctrl-C does.
 
-    Python swallows what is raised while an array is being forgotten: then a little later.
+    What is raised while an array is being forgotten Python swallows: the signal then comes again,
+    Ctrl-C as well. Processes that the program forks end as they would without this.
     """
-    while frame is not None:
-        if frame.f_code is Counted.__del__.__code__:
-            Timer(0.01, os.kill, (os.getpid(), number)).start()
+    program, hook = os.getpid(), sys.unraisablehook
+
+    def end(number: int, _: Any) -> None:
+        if os.getpid() != program:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        sys.exit(128 + number)
+
+    def swallowed(lost: Any) -> None:
+        where = lost.exc_traceback
+        if where is None or where.tb_frame.f_code is not Counted.__del__.__code__:
+            hook(lost)
             return
-        frame = frame.f_back
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    sys.exit(128 + number)
+        ctrl_c = lost.exc_type is KeyboardInterrupt
+        number = signal.SIGINT if ctrl_c else lost.exc_value.code - 128
+        Timer(0.01, os.kill, (os.getpid(), number)).start()
+
+    sys.unraisablehook = swallowed
+    for number in ASKING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, end)
 
 
 def _flush() -> None:

@@ -335,7 +335,7 @@ def test_masked_arrays_are_refused(folder):
         (["nowhere.py"], "nowhere.py: no such file or directory"),
         (["."], ".: is a directory"),
         (["/dev/zero"], "/dev/zero: no regular file"),
-        (["fifo"], "fifo: no regular file"),
+        (["fifo"], "fifo: nobody writes to this pipe"),
         (["long"], "long: more than 16,777,216 bytes"),
     ],
 )
@@ -347,6 +347,73 @@ def test_wrong_usage_is_one_line_and_status_2(capsys, monkeypatch, tmp_path, arg
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith(f"python -m counting: {said}")
+
+
+def test_a_program_may_come_through_a_pipe(folder):
+    text = f"import numpy as np\nprint(np.ones(3) + 1)  # {'long' * 50_000}\n"
+    script = f"exec {sys.executable} -m counting <(sleep 0.3; cat program.py)"
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=folder(program=text), env=environment(), capture_output=True,
+        text=True, timeout=120,
+    )  # fmt: skip
+    assert (done.stdout, done.returncode) == ("[2. 2. 2.]\n", 0)
+    assert rows(done.stderr)["add"][:2] == ["1", "3"]
+
+
+@pytest.mark.parametrize("line", ["np.ones(3) + 1", "sys.exit('enough')", "1 / 0"])
+def test_without_a_standard_error_nothing_is_said_elsewhere(folder, line):
+    here = folder(program=f"import sys\nimport numpy as np\nprint(1)\n{line}\n")
+    for name in ("program.py", "nowhere.py"):
+        script = f'exec {sys.executable} "$@" 2>&-'
+        ends = [
+            subprocess.run(
+                ["bash", "-c", script, "", *words, name], cwd=here, env=environment(),
+                stdout=subprocess.PIPE, timeout=120,
+            )
+            for words in ([], ["-m", "counting"])
+        ]  # fmt: skip
+        assert ends[0].stdout == ends[1].stdout
+        assert ends[0].returncode == ends[1].returncode
+
+
+CHILDREN = """
+import multiprocessing, os, signal, time
+import numpy as np
+
+def sleep(pipe):
+    np.ones(3) + 1
+    os.write(pipe, b".")
+    time.sleep(60)
+
+def forked(pipe):
+    if child := os.fork():
+        os.read(reader, 1)
+        os.kill(child, number)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    sleep(pipe)
+
+def started(pipe):
+    child = multiprocessing.get_context("fork").Process(target=sleep, args=(pipe,))
+    child.start()
+    os.read(reader, 1)
+    os.kill(child.pid, number)
+    child.join()
+    return child.exitcode
+
+reader, writer = os.pipe()
+for number in (signal.SIGTERM, signal.SIGHUP):
+    print(forked(writer), started(writer))
+print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+
+
+@pytest.mark.usefixtures("as_a_terminal_starts_it")
+def test_processes_that_it_forks_end_by_a_signal_as_without_counting(folder):
+    here = folder(program=CHILDREN)
+    plain = python("program.py", cwd=here)
+    done = python("-m", "counting", "program.py", cwd=here)
+    assert plain.stdout == "-15 -15\n-1 -1\nTrue\n"
+    assert (done.stdout, done.stderr) == (plain.stdout, "nothing was counted\n")
 
 
 def test_help_is_one_screen(capsys):
