@@ -11,12 +11,14 @@ from rich.table import Table
 from counting.table import table
 from minigpt.checkpoint.headers import stored
 from minigpt.checkpoint.resolve import resolve
+from minigpt.checks import shown
 from minigpt.commands.stored import stored_document, stored_lines
 from minigpt.commands.terminal import console
 from minigpt.commands.verdict import milliseconds, short, verdict
 from minigpt.errors import InputError
 from minigpt.models.architectures import COMPARED, PRESETS
 from minigpt.planning.assumptions import assumptions
+from minigpt.planning.devices import MOST_DEVICES
 from minigpt.planning.hardware import catalogue, find
 from minigpt.planning.options import Options
 from minigpt.planning.plan import OVERHEAD_RANGE, Memory, Plan, plan
@@ -205,6 +207,9 @@ def _facts(made: Plan) -> list[tuple[str, str]]:
 
 
 def _compared(model: str, gpu: str, file: Path | None, asked: Options) -> list[Plan]:
+    if asked.gpus > MOST_DEVICES:  # a plan takes seconds then
+        what = f"where plans are compared it must be from 1 to {MOST_DEVICES}"
+        raise InputError(f"gpus is {shown(asked.gpus)}; {what}")
     configs = {name: resolve(name) for name in (COMPARED if model == "all" else [model])}
     gpus = list(catalogue(file).values()) if gpu == "all" else [find(gpu, file)]
     plans = []

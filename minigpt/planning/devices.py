@@ -23,6 +23,7 @@ from minigpt.planning.forward import Pass, cache_layers, forward_of_kinds
 from minigpt.planning.place import Place, part_of
 
 MOST_DEVICES = 256  # of a stage: each runs, with each step of a ring of them
+MOST_ALIKE = 1024  # of a stage of which those that have the most run alone
 SENT = f"{pass_on.__module__}.{pass_on.__name__}"
 FIRST, LAST, EACH = "first", "last", "each"
 
@@ -136,10 +137,10 @@ def largest(config: Config, size: int) -> tuple[Place, ...]:
     Raises:
         InputError: the model cannot be divided so.
     """
-    split = Split(size)
-    split.check(config)
+    if not 1 <= size <= MOST_ALIKE:
+        raise InputError(f"gpus is {shown(size)}; it must be from 1 to {MOST_ALIKE}")
     parts, found = dict[Config, Place](), dict[tuple[int, ...], Place]()
-    for place in split.places():
+    for place in Split(size).places():
         parts.setdefault(part_of(config, place), place)  # most have as much as others
     for part, place in parts.items():
         kept = cache_layers(config, 1, place=place)

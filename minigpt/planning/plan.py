@@ -17,7 +17,7 @@ from minigpt.models.config import Config
 from minigpt.models.routing import expected_experts
 from minigpt.planning.accelerators import BITS, GPUS, Accelerator
 from minigpt.planning.activations import as_written, fused
-from minigpt.planning.devices import MOST_DEVICES, parameters_of
+from minigpt.planning.devices import MOST_ALIKE, parameters_of
 from minigpt.planning.forward import DTYPES, Pass, kv_bytes, one_of, state_bytes
 from minigpt.planning.options import Options
 from minigpt.planning.place import Place
@@ -273,7 +273,7 @@ def plan(model: str, config: Config, gpu: Accelerator, asked: Options = Options(
     context = min(most, 8192) if asked.context is None else asked.context
     prompt = min(context, PROMPT) if asked.prompt is None else asked.prompt
     for what, value, limit in (
-        ("gpus", asked.gpus, MOST_DEVICES),
+        ("gpus", asked.gpus, MOST_ALIKE),
         ("batch", asked.batch, MOST),
         ("context", context, most),
         ("prompt", prompt, context),

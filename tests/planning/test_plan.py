@@ -469,6 +469,13 @@ def test_the_articles_tables():
         assert figure in told
 
 
+def test_a_thousand_gpus_have_a_plan_and_are_compared_by_the_hundred_alone():
+    it = made("gpt2", GPUS["h100"], gpus=1000, context=1024, prompt=1024)
+    assert it.fits
+    with pytest.raises(InputError, match="where plans are compared it must be from 1 to 256"):
+        run("gpt2", "all", Options(1000))
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -476,6 +483,7 @@ def test_the_articles_tables():
         ({"prompt": 9, "context": 8}, "prompt is 9; it must be from 1 to 8"),
         ({"batch": 0}, "batch is 0"),
         ({"gpus": 0}, "gpus is 0"),
+        ({"gpus": 1025, "gpu": GPUS["h100"]}, "gpus is 1025; it must be from 1 to 1024"),
         ({"dtype": "int4"}, "unknown dtype 'int4'"),
         ({"weights_dtype": "int3"}, "unknown weights dtype 'int3'"),
         ({"dtype": "float64"}, "RTX 3060 12 GB has no peak rate for float64"),
