@@ -251,7 +251,8 @@ class Tally:
         moment, none = counts._moment, (0,) * len(self._columns)
         if moment and not moment.base:
             for segment in moment.log[: moment.stop]:
-                self.enter(*segment)
+                for of, name, value in self.entering(*segment):
+                    setattr(of, name, value)
             return
         self._totals = [*map(add, self._totals, counts._totals)]
         rows = self._base
