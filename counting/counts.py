@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from fnmatch import fnmatchcase
 from functools import partial
+from operator import add
 from typing import Any, ClassVar, NamedTuple
 
 from counting.charge import Along, Charge
@@ -164,6 +165,7 @@ class Moment(NamedTuple):
 
     log: list["Segment"]
     stop: int
+    base: Mapping[Key, tuple[Any, ...]]  # rows of what came before the log
 
 
 class Segment(NamedTuple):
@@ -244,11 +246,24 @@ class Tally:
             changed |= {"_base": base, "_segments": [], "_waiting": 0, "_stop": 0}
         return [(self, name, value) for name, value in changed.items()]
 
+    def add(self, counts: Counts) -> None:
+        """Adds what another one counted; as long as that is events, no rows are made of it."""
+        moment, none = counts._moment, (0,) * len(self._columns)
+        if moment and not moment.base:
+            for segment in moment.log[: moment.stop]:
+                for of, name, value in self.entering(*segment):
+                    setattr(of, name, value)
+            return
+        self._totals = [*map(add, self._totals, counts._totals)]
+        rows = self._base
+        more = {key: tuple(map(add, rows.get(key, none), row)) for key, row in counts.items()}
+        self._base = {**rows, **more}
+
     def counts(self) -> Counts:
         """What was counted so far."""
         log, stop, base = self._segments, self._stop, self._base
         found = partial(fold, self._columns, log, 0, stop, base)
-        return Counts(self._columns, found, list(self._totals), Moment(log, stop))
+        return Counts(self._columns, found, list(self._totals), Moment(log, stop, base))
 
     def copy(self) -> "Tally":
         """One of its own that goes on from here."""

@@ -69,7 +69,9 @@ class Checkpoint:
 
 
 def check_own(folder: Path, names: Collection[str]) -> None:
-    """Checks that no file in `folder` would be read as one of a model of other files.
+    """Checks that no other file in `folder` would be read with those of a model that go there.
+
+    Of a model in one file no index is read, and beside a tokenizer.json no vocab.json.
 
     Args:
         names: of the model's own files.
@@ -78,12 +80,14 @@ def check_own(folder: Path, names: Collection[str]) -> None:
         InputError: there is one.
         OSError: the folder cannot be read.
     """
-    for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
-        if name not in names and (name in READ or name.endswith(".safetensors")):
-            raise InputError(
-                f"{folder / name} is of another model, and would be read with this one: remove it, "
-                "or choose another folder"
-            )
+    unread = {*([INDEX] if SINGLE in names else [])}
+    unread |= {*([VOCABULARY, MERGES] if TOKENIZER in names else [])}
+    there = os.listdir(folder) if folder.is_dir() else []
+    for name in sorted(READ.intersection(there) - unread - {*names}):
+        raise InputError(
+            f"{folder / name} is of another model, and would be read with this one: remove it, or "
+            "choose another folder"
+        )
 
 
 @contextmanager

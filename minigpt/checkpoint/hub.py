@@ -20,6 +20,7 @@ from minigpt.checkpoint.files import (
     TOKENIZER,
     VOCABULARY,
     Checkpoint,
+    check_own,
     filled,
 )
 from minigpt.checks import shown
@@ -43,21 +44,31 @@ _REFUSED = "loading a pickle can run any code; save the model as safetensors"
 T = TypeVar("T")
 
 
-def find(model: str, revision: str | None = None, again: bool = False) -> Checkpoint:
+def find(
+    model: str, revision: str | None = None, again: bool = False, to: Path | None = None
+) -> Checkpoint:
     """The files of `model`; those of a hub name are downloaded unless they are in its cache.
 
     Args:
         again: look at those in the cache too, and download what is damaged.
+        to: a folder that they are to go to, which is looked at before tensors are downloaded.
 
     Raises:
-        InputError: there is no such model, it has no safetensors, or the hub cannot be reached.
+        InputError: there is no such model, it has no safetensors, the hub cannot be reached, or
+            `to` has files of another model.
+        OSError: `to` cannot be read.
     """
     fetch = source(model, revision, again)
     config = _fetched(model, CONFIG, fetch)
     tokenizer, merges = _tokenizer(model, fetch)
-    names = tensor_files(model, fetch, fetch)
-    tensors = {name: part(model, name, fetch(name)) for name in names}
     beside = {name: file for name in BESIDE if (file := fetch(name))}
+    own = {CONFIG, *([TOKENIZER] if merges is None else [VOCABULARY, MERGES]), *beside}
+    if to:  # where all tensors are in one file, to ask for it is to download it
+        check_own(to, own | {SINGLE})
+    names = tensor_files(model, fetch, fetch)
+    if to:
+        check_own(to, own | {*names, INDEX})
+    tensors = {name: part(model, name, fetch(name)) for name in names}
     return Checkpoint(model, config, tokenizer, tensors, merges, beside)
 
 
@@ -130,7 +141,7 @@ def download(model: str, revision: str | None = None, to: Path | None = None) ->
     try:
         to.mkdir(parents=True, exist_ok=True)  # or fail before the download
         try:
-            checkpoint = find(model, revision, again=True)
+            checkpoint = find(model, revision, again=True, to=to)
         except InputError:
             if made:
                 to.rmdir()

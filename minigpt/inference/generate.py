@@ -41,10 +41,10 @@ class Step:
         keys: keys that its last query looked at.
         counts: operations and bytes of the pass, by path and operation, whatever else the model
             did between two steps.
+        reserving: operations and bytes of making the cache, before the first pass.
         live_bytes, peak_bytes: memory of the whole model after the pass, with the caches of other
             generations that are under way, and its high-water mark since the start.
-        sampling: operations and bytes of drawing the tokens of all sequences after the pass, which
-            `counts` are without; see `sample` for what is not counted.
+        sampling: those of drawing all tokens after it; see `sample` for what is not counted.
         seconds: time of the pass: by the wall clock, on a GPU by CUDA events.
     """
 
@@ -57,6 +57,7 @@ class Step:
     new_tokens: int
     keys: int
     counts: Counts
+    reserving: Counts
     sampling: Counts
     live_bytes: dict[str, int]
     peak_bytes: dict[str, int]
@@ -91,12 +92,12 @@ class Step:
             f"{self.text!r}, token {self.token} at {self.position}: {self.phase} of "
             f"{self.new_tokens} token(s), {self.keys:,} keys, {1000 * self.seconds:.3g} ms"
         )
-        live = self.live_bytes
+        live = sum(self.live_bytes.values())
         return (
             text(what, strong=True)
             + parts("component", self.counts.by(component).items(), self.counts)
-            + text(f"{sum(live.values()):,} B alive after the pass")
-            + stack(live, sum(live.values()) or 1)
+            + text(f"{live:,} B alive after the pass")
+            + stack(self.live_bytes, live or 1)
         )
 
     def record(self) -> dict[str, Any]:
@@ -260,14 +261,14 @@ def passes(lm: LanguageModel, tokens: np.ndarray, sampling: Sampling) -> Iterato
         InputError: the weights give logits that are not finite.
     """
     batch, length = tokens.shape
+    last = length + sampling.max_new_tokens - 1  # it is never fed back, and needs no slot
     ends = () if sampling.ignore_eos else lm.ends
     rng = np.random.default_rng(sampling.seed)
-    # The last token is never fed back, so it needs no slot in the cache.
-    cache = lm.model.new_cache(batch, length + sampling.max_new_tokens - 1)
+    with lm.turn() as reserved:
+        cache = lm.model.new_cache(batch, last)
     streams = [TextStream(lm.tokenizer, row.tolist()) for row in tokens]
     running = set(range(batch))
     phase: Literal["prefill", "decode"] = "prefill"
-    last = length + sampling.max_new_tokens - 1
     for position in range(length, last + 1):
         with lm.turn() as ran:
             stop = lm.device.stopwatch()
@@ -299,6 +300,7 @@ def passes(lm: LanguageModel, tokens: np.ndarray, sampling: Sampling) -> Iterato
                 new_tokens=tokens.shape[1],
                 keys=cache.length,
                 counts=ran.counts,
+                reserving=reserved.counts,
                 sampling=drew.counts,
                 live_bytes=live,
                 peak_bytes=peak,

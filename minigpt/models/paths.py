@@ -5,7 +5,7 @@ import re
 
 def layer_of(path: str) -> str | None:
     """The layer that a path is in: `h.3` of `h.3.attn.qk`; None outside of all."""
-    inside = re.match(r".*?\.\d+(?=\.|$)", path)
+    inside = re.match(r".*?\.\d{1,9}(?=\.|$)", path)  # more digits, in a scope of a user, are none
     return inside[0] if inside else None
 
 

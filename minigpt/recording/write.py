@@ -13,6 +13,7 @@ import numpy as np
 
 from counting import Counts, Ledger, observing
 from counting.charge import Charge
+from counting.counts import Tally
 from counting.views import flops
 from minigpt.checkpoint.tokenizer import TextStream
 from minigpt.inference.generate import Step, encode
@@ -56,17 +57,17 @@ def recording(
     began = perf_counter()
     live = lm.ledger.live_bytes
     write(_run(lm, prompts, sampling, chat) | {"ops": ops, "live_bytes": live})
-    start = prefilled = lm.ledger.snapshot()
-    prefill = start - start
+    phases = {phase: Tally(lm.ledger.columns) for phase in ("cache", "prefill", "decode")}
     passes, tokens, position = 0, 0, None
     operations = Operations(lm.ledger, write, began)
 
     def record(step: Step, **more: Any) -> None:
-        nonlocal passes, tokens, position, prefill, prefilled, live
+        nonlocal passes, tokens, position, live
         if step.position != position:  # other sequences tell of the same pass
             passes, position = passes + 1, step.position
             if step.phase == "prefill":
-                prefill, prefilled = step.counts, lm.ledger.snapshot()
+                phases["cache"].add(step.reserving)
+            phases[step.phase].add(step.counts)
         tokens, live = tokens + 1, step.live_bytes
         about = {"type": "token", "pass": passes - 1, "at": perf_counter() - began}
         if ops:
@@ -76,14 +77,9 @@ def recording(
 
     with observing(lm.ledger, operations) if ops else nullcontext():
         yield record
-    phases = {
-        "cache": (prefilled - start) - prefill,
-        "prefill": prefill,
-        "decode": lm.ledger.snapshot() - prefilled,
-    }
-    for phase, counts in phases.items():
-        for (path, operation), row in counts.items():
-            one = Counts(counts.columns, {(path, operation): row})
+    for phase, tally in phases.items():
+        for (path, operation), row in tally.counts().items():
+            one = Counts(lm.ledger.columns, {(path, operation): row})
             said = {"path": path, "operation": operation, "calls": one.total("calls")}
             write({"type": "row", "phase": phase} | said | _amounts(one))
     memory = {"live_bytes": live, "peak_bytes": lm.ledger.peak_bytes}

@@ -40,49 +40,75 @@ def read(folder):
     return {name: file.read_text() for name, file in find(str(folder)).files.items()}
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(60))
 def test_a_folder_is_of_the_new_model_or_left_as_it_was(tmp_path, seed):
+    """What would be read of both is seen by putting them together."""
     draw = random.Random(seed)
     old, new = (drawn(draw, tmp_path / name) for name in ("old", "new"))
-    to = tmp_path / "to"
+    to, both = tmp_path / "to", tmp_path / "both"
     download(str(old), to=to)
     assert contents(to) == contents(old)
     (to / "README.md").write_text("of nobody")
-    kept, more = contents(to), sorted(contents(old).keys() - contents(new).keys())
+    (to / "consolidated.safetensors").write_text("in no index")
+    kept = contents(to)
+    for folder in (old, new):
+        shutil.copytree(folder, both, dirs_exist_ok=True)
+    more = sorted(read(both).keys() - contents(new).keys())
     for _ in range(2):  # the same once more is no other model
         if more:
             with pytest.raises(InputError, match="remove it, or choose another folder") as error:
                 download(str(new), to=to)
-            assert str(error.value).startswith(f"{to / more[0]} ")
+            assert str(error.value).startswith(tuple(f"{to / name} " for name in more))
             assert contents(to) == kept
         else:
             download(str(new), to=to)
-            assert contents(to) == {"README.md": "of nobody", **contents(new)}
+            assert contents(to) == kept | contents(new)
             assert read(to) == read(new) == contents(new)
 
 
-def test_whatever_the_loader_asks_for_is_refused_of_another_model(tmp_path, monkeypatch):
-    """But for what only makes an error clearer, whose content it never reads."""
-    asked, draw = set(), random.Random(0)
+@pytest.mark.parametrize("seed", range(20))
+def test_a_model_is_put_into_a_clone_of_itself(tmp_path, seed):
+    """That has files which are not read, as those of gpt2 and of Mistral."""
+    there = drawn(random.Random(seed), tmp_path / "there")
+    unread = ["consolidated.safetensors", "tokenizer.model", "pytorch_model.bin"]
+    if (there / "tokenizer.json").exists():
+        unread += ["vocab.json", "merges.txt"]
+    if (there / SINGLE).exists():
+        unread += [INDEX, "model-00001-of-00002.safetensors"]
+    for name in unread:
+        (there / name).write_text(f"there/{name}")
+    to, before = tmp_path / "to", read(there)
+    shutil.copytree(there, to)
+    (to / "config.json").write_text("an older one")
+    download(str(there), to=to)
+    assert read(to) == before
+    assert contents(to) == contents(there)
 
+
+def test_what_tells_another_model_is_seen_before_its_tensors_are_fetched(tmp_path, monkeypatch):
     def recording(*model):
         fetch = here(*model)
-        return lambda name: (asked.add(name), fetch(name))[1]
+        return lambda name: (asked.append(name), fetch(name))[1]
 
     here = hub.source
     monkeypatch.setattr(hub, "source", recording)
-    for number in range(20):
-        find(str(drawn(draw, tmp_path / f"old {number}")))
-    monkeypatch.undo()
-    new = checkpoint(tmp_path / "new")
-    others = asked - {file.name for file in new.iterdir()}
-    assert {INDEX, "model-00001-of-00002.safetensors", "merges.txt", *BESIDE} <= others
-    for name in others:
-        to = tmp_path / f"to {name}"
+    for seed in range(20):
+        draw, asked = random.Random(seed), []
+        new = drawn(draw, tmp_path / f"new {seed}")
+        to = tmp_path / f"to {seed}"
         to.mkdir()
-        (to / name).write_text("{}")
+        beside = {*BESIDE} - contents(new).keys()
+        if not (new / "tokenizer.json").exists():
+            beside.add("tokenizer.json")
+        if not (new / SINGLE).exists():
+            beside.add(SINGLE)
+        name = draw.choice(sorted(beside))
+        (to / name).write_text("of another")
         with pytest.raises(InputError, match=f"{name} is of another model"):
             download(str(new), to=to)
+        tensors = {file.name for file in new.glob("*.safetensors")}
+        assert tensors
+        assert not tensors.intersection(asked)
 
 
 def test_a_file_of_another_name_is_put_where_it_is_found(tmp_path):

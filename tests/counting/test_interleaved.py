@@ -397,6 +397,19 @@ def test_nor_of_operations_one_by_one_and_of_activations_kept(lm, place):
         assert ([told(op) for op in steps(lm, "ab")], kept()) == expected
 
 
+@SLOW
+@given(PLACES)
+def test_whatever_a_generation_does_is_no_part_of_an_interval_of_its_caller(lm, place):
+    expected = dict(next(begun(lm, (("ab",), 2, 0))).reserving)
+    with interval(lm.ledger) as found, place():
+        reserving = [step.reserving for step in begun(lm, (("ab",), 2, 0))]
+        list(islice(steps(lm, "ab"), 9))
+        run_with_cache(lm, "ab")
+    assert not found.counts
+    assert [dict(each) for each in reserving] == [expected] * 2
+    assert {path for path, _ in expected} == {""}
+
+
 # At any moment.
 
 

@@ -2,14 +2,20 @@
 
 import json
 import re
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from recordings import recorded
 
+from counting import scope
 from minigpt import InputError, load
 from minigpt.commands import diff, report
 from minigpt.recording.read import read
+from minigpt.views.panels.components import components
+from minigpt.views.panels.memory import memory
 
 SEEDS = range(6)
 
@@ -125,8 +131,9 @@ DEFECTS = {
     "two ends": (twice("end"), "comes too late, after 'end'"),
     "other tokens in all": (changed("end", **more("tokens", 1)), "tokens is"),
     "a row without FLOP": (changed("row", flops=None), "flops is None"),
-    "a path of all": (changed("row", path="a." * 101), "names with dots"),
-    "a path that is none": (changed("operation", path="h.-1"), "names with dots"),
+    "a path of two lines": (changed("row", path="h.0\nattn"), "path is"),
+    "a path that turns text around": (changed("row", path="h.\u202e0"), "path is"),
+    "a path that is none": (changed("operation", path=["h.0"]), "path is"),
     "a dtype": (changed("run", dtype="nosuch"), "dtype is 'nosuch'"),
     "half a character": (changed("token", more="\ud800"), "is no JSON object"),
     "half a name": (changed("run", device="\ud800"), "device is"),
@@ -174,3 +181,32 @@ def test_whatever_part_of_a_recording_is_there_has_every_view(seed, lines, tmp_p
         else:
             with pytest.raises(InputError, match="nothing to weigh: the run did not end"):
                 report.run(file, [tmp_path / f"view{ending}"])
+
+
+NAMES = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20)
+PATHS = st.lists(NAMES | st.from_regex(r"[0-9]{1,5000}", fullmatch=True), max_size=5)
+
+
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(path=PATHS.map(".".join), seed=st.integers(0, 2**32))
+@example(path="h." + "9" * 5000, seed=0)
+@example(path="h.²", seed=0)
+@example(path="[/x]; $^$ <b>%s.-1..", seed=0)
+def test_whatever_scope_an_operation_is_in_the_recording_has_every_view(
+    path, seed, lines, tmp_path, capsys
+):
+    with scope(path):  # such a path can be
+        pass
+    rng, made = np.random.default_rng(seed), [dict(line) for line in lines]
+    for kind in ("operation", "row"):
+        changed(kind, path=path)(made, rng)
+    file = tmp_path / "run.jsonl"
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in made))
+    report.run(file)
+    diff.run(str(file), str(file), {})
+    drawn = {".svg"} if find_spec("matplotlib") else set()
+    for ending in report.VIEWS.keys() - {".html", ".pdf", ".png", ".svg"} | drawn:
+        report.run(file, [tmp_path / f"view{ending}"])
+    found = read(file)  # of the page, which takes seconds, what has paths
+    assert components(found).tables
+    assert memory(found).tables

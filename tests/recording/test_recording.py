@@ -2,12 +2,15 @@
 
 import re
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
 from recordings import FAMILIES, drawn, recorded
 
+from counting import category, scope
 from counting.views import flops
 from minigpt import InputError, generate, load
 from minigpt.models.architectures import READERS
@@ -67,6 +70,40 @@ def test_operations_are_the_pass_one_by_one_and_their_memory_is_the_ledgers(seed
         assert Counter(moment.live) == made + Counter(found.header["live_bytes"])
     assert peak == Counter(found.end["peak_bytes"])
     assert moment.live == moment.line["live_bytes"] == steps[-1].live_bytes
+
+
+def rows(found):
+    return {phase: dict(found.counts(phase)) for phase in ("cache", "prefill", "decode")}
+
+
+@pytest.mark.parametrize("seed", range(len(FAMILIES)))
+def test_of_two_recordings_in_threads_each_is_what_it_is_alone(seed, tmp_path):
+    lm, prompts, new = drawn(seed, tmp_path)
+    together = Barrier(2)
+
+    def record(name, started=lambda: None):
+        started()
+        return rows(recorded(lm, prompts, tmp_path / name, max_new_tokens=new + 4)[1])
+
+    alone = record("alone.jsonl")
+    assert all(alone.values())
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(record, f"{n}.jsonl", lambda: together.wait(60)) for n in range(2)]
+    assert [each.result() for each in both] == [alone] * 2
+
+
+@pytest.mark.parametrize("seed", range(len(FAMILIES)))
+def test_in_a_scope_and_category_of_its_caller_a_recording_is_what_it_is_alone(seed, tmp_path):
+    def told(line):
+        return {key: value for key, value in line.items() if key not in ("start", "seconds")}
+
+    lm, prompts, new = drawn(seed, tmp_path)
+    for ops in (False, True):
+        _, alone = recorded(lm, prompts, tmp_path / "alone.jsonl", ops, max_new_tokens=new)
+        with scope("my run, 2"), category("weights"):
+            _, found = recorded(lm, prompts, tmp_path / "run.jsonl", ops, max_new_tokens=new)
+        assert rows(found) == rows(alone)
+        assert [*map(told, found.operations)] == [*map(told, alone.operations)]
 
 
 def test_a_recording_says_how_to_have_the_run_again(tmp_path):
