@@ -188,7 +188,9 @@ def test_in_a_pipe_text_is_exact(here):
 
 
 def gpu(folder, name):
-    about = {"name": name, "flops": {"float32/float32": 1e12}, "bandwidth": 1e9, "memory": 2**34}
+    """A file of one; a name that does not print would be refused, its source may be any text."""
+    about = {"flops": {"float32/float32": 1e12}, "bandwidth": 1e9, "memory": 2**34}
+    about["name"] = name if name.isprintable() else "own"
     about["source"] = f"told by {name}"
     (folder / "gpu.json").write_text(json.dumps(about))
 
@@ -329,4 +331,4 @@ def test_an_error_is_a_short_line(here, args):
     said = minigpt(*(word.format(long) for word in args), cwd=here)
     assert (said.returncode, said.stdout, said.stderr.count(b"\n")) == (2, b"", 1)
     assert len(said.stderr.decode()) < MOST + 20
-    assert " … " in said.stderr.decode()
+    assert "…" in said.stderr.decode()

@@ -140,12 +140,13 @@ def test_a_download_leaves_no_part_behind(here, number):
     with (here / "m" / "model.safetensors").open("r+b") as file:
         file.truncate(2**31)  # without blocks on the disk; to copy it takes its time
     with started(here, "download", "./m", "--to", "to") as process:
-        until(lambda: any((here / "to").glob(".*/model.safetensors")))
+        until(lambda: [*here.rglob(".*.part/**/model.safetensors")] or process.poll() is not None)
         process.send_signal(number)
         _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + number
     assert b"Traceback" not in said
-    assert not [*(here / "to").iterdir()]
+    assert not [*here.rglob(".*.part")]
+    assert not [*here.glob("to/*")]
 
 
 @BOTH
