@@ -236,7 +236,7 @@ def _in_folder(folder: Path) -> Fetch:
     # os.path's are False of a name that no file can have, where Path.is_file raises OSError
     def fetch(name: str) -> Path | None:
         path = folder / name
-        if os.path.lexists(path) and not os.path.isfile(path):
+        if os.path.exists(path) and not os.path.isfile(path):
             raise InputError(f"{path} is no regular file, nor a link to one")
         return path if os.path.isfile(path) else None
 

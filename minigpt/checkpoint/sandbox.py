@@ -1,28 +1,38 @@
 """The sandbox of chat templates: Jinja's, in which nothing that a step makes can grow large.
 
-A step is what runs without a look at signals: an operator, a filter, a method of a text. Before one
-runs, the sizes of what it is given bound what it can make of them; after it, what it made has a
-size. Loops stay as long as they are: Ctrl-C ends them.
+A step is what runs without a look at signals: an operator, a filter, a method of a text. What most
+make is no larger than what they are given, and is measured when it is made. The few that repeat
+what they are given, as often as a number or another text says, are measured before they run. Loops
+stay as long as they are: Ctrl-C ends them.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import wraps
+from math import prod
+from string import Formatter
 from types import GeneratorType
 from typing import Any
 
 from jinja2 import Environment, TemplateRuntimeError, nodes
-from jinja2.runtime import Context, Macro
+from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Cycler, Namespace
 from jinja2.visitor import NodeTransformer
 
 LONGEST = 10**7  # characters of a text: several times what the longest contexts hold
-THING = 100  # characters that one in a list is worth, for it takes as much memory
-MOST = 10**8  # the sizes of what a step is given, multiplied
-LARGEST = 10**5  # a whole number that a step is given: Jinja's own bound of a range
+THING = 50  # characters that one in a list is worth, for it takes memory, and time to look at
+DEEPEST = 1000  # levels of what JSON indents: Python's bound of a recursion
+NUMBER = 500  # characters of the longest number, written out
+MOST = 10**8  # the sizes of what a step repeats, multiplied
+LARGEST = 10**5  # a number of repetitions, or a width: Jinja's own bound of a range
 BITS = 64  # of a whole number that a step makes
-_ASKS = re.compile(r"\{[^{}]*\{|\*")  # of a format that takes a width from what it is given
+_TEXTS = ("center", "expandtabs", "indent", "ljust", "replace", "rjust", "translate", "zfill")
+_PRODUCTS = frozenset(("*", "batch", "round", "to_bytes", "tojson", *_TEXTS))
+_BETWEEN = frozenset(("join", "urlize", "wordwrap"))  # one text between the things of another
+_FORMATS = frozenset(("%", "format", "format_map"))
 _OWN = (Context, Environment, nodes.EvalContext)  # what Jinja gives some filters first
+_HOLDERS = (Namespace, Cycler, LoopContext)  # Jinja's things that hold values
 
 
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
@@ -38,7 +48,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     def __init__(self, filters: Mapping[str, Callable[..., Any]], **options: Any) -> None:
         super().__init__(finalize=bounded, **options)
         every = {**self.filters, **filters, "bounded": bounded}
-        self.filters.update({name: _of_bounds(filter) for name, filter in every.items()})
+        self.filters.update({name: _of_bounds(name, filter) for name, filter in every.items()})
         del self.globals["lipsum"]  # texts by the book
 
     def from_string(self, source: Any, *others: Any, **more: Any) -> Any:
@@ -60,17 +70,19 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     def call(__self, __context: Any, __called: Any, *args: Any, **named: Any) -> Any:
         if not isinstance(__called, Macro):
             method = getattr(__called, "__wrapped__", __called)  # of a format Jinja makes its own
-            formats = getattr(method, "__name__", "") in ("format", "format_map")
-            args = tuple(map(_all, args))
-            _check([getattr(method, "__self__", None), *args, *named.values()], formats)
+            name = getattr(method, "__name__", "")
+            args = _all(name, args)
+            _check(name, [getattr(method, "__self__", None), *args, *named.values()])
         return bounded(super().call(__context, __called, *args, **named))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         whole = isinstance(left, int) and isinstance(right, int)
         if operator == "**" and whole and left.bit_length() * right > BITS:
             raise _too_much()
-        if (operator == "*" and not whole) or (operator == "%" and isinstance(left, str)):
-            _check([left, right], formats=operator == "%")
+        if operator == "%" and isinstance(left, str | bytes):
+            _check("%", [left, right])
+        if operator == "*" and any(isinstance(one, Collection) for one in (left, right)):
+            _check("*", sorted((left, right), key=lambda one: isinstance(one, int)))
         return bounded(super().call_binop(context, operator, left, right))
 
 
@@ -103,37 +115,69 @@ def _filtered(name: str, node: nodes.Expr) -> nodes.Filter:
     return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
 
 
-def _of_bounds(filter: Callable[..., Any]) -> Callable[..., Any]:
+def _of_bounds(name: str, filter: Callable[..., Any]) -> Callable[..., Any]:
+    step = "%" if name == "format" else name
+
     @wraps(filter)  # with the mark of those that are given the context too
     def bound(*args: Any, **named: Any) -> Any:
-        args = tuple(map(_all, args))
-        given = [one for one in (*args, *named.values()) if not isinstance(one, _OWN)]
-        _check(given, formats=filter.__name__ == "do_format")
-        return bounded(filter(*args, **named))
+        args = _all(step, args)
+        _check(step, [one for one in (*args, *named.values()) if not isinstance(one, _OWN)])
+        made = filter(*args, **named)
+        return _one_by_one(made) if isinstance(made, GeneratorType) else bounded(made)
 
     return bound
 
 
-def _all(value: Any) -> Any:
-    """A value; of one that comes bit by bit all, or nobody knows how much that is."""
-    return list(value) if isinstance(value, GeneratorType) else value
-
-
-def _check(given: Iterable[Any], formats: bool) -> None:
-    """Raises TemplateRuntimeError where a step can make too much of what it is given.
-
-    Args:
-        formats: the first of them is a format: numbers in it are widths, or ask for some.
-    """
-    most, first, widths = 1, formats, formats
-    for value in given:
-        number = isinstance(value, int) and not formats
-        size = _width(value) if number else _size(value, widths)
-        if first and isinstance(value, str):
-            first, widths = False, bool(_ASKS.search(value))
-        most *= max(1, size)
-        if most > MOST:
+def _one_by_one(made: Iterable[Any]) -> Iterator[Any]:
+    """What comes bit by bit, bounded as a whole."""
+    size = 0
+    for one in made:
+        size += THING + _size(one)
+        if size > LONGEST:
             raise _too_much()
+        yield one
+
+
+def _all(step: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What a step is given; of what comes bit by bit all, where it matters how much that is."""
+    if step not in _PRODUCTS | _BETWEEN | _FORMATS:
+        return args
+    return tuple(list(value) if isinstance(value, Iterator) else value for value in args)
+
+
+def _check(step: str, given: list[Any]) -> None:
+    """Raises TemplateRuntimeError where a step can make too much of what it is given."""
+    sizes = list(map(_size, given))
+    most = 0
+    if step in _FORMATS:
+        most = _formatted(step, str(given[0]), given[1:])
+    elif step in _BETWEEN:
+        most = prod(max(1, len(one)) for one in given if isinstance(one, Collection))
+    elif step == "replace" and all(isinstance(one, str) for one in given[:3]) and given[2:]:
+        most = given[0].count(given[1]) * len(given[2])
+    elif step in _PRODUCTS:
+        if step == "tojson":  # indents things, not characters
+            sizes[0] = DEEPEST * _size(given[0], texts=False)
+        most = prod(max(1, size) for size in sizes)
+        most *= prod(max(1, _width(one)) for one in given[1:] if isinstance(one, int))
+    if most > MOST:
+        raise _too_much()
+
+
+def _formatted(step: str, form: str, values: list[Any]) -> int:
+    """The characters that a format can make of values, each of which it may name many times."""
+    if step == "%":  # after a name, which may have parentheses in it, stands a width too
+        begin = "[%)]" if "%(" in form else "%"
+        specs = re.findall(begin + r"[-+ #0]*([\d*]*\.?[\d*]*)", form)
+        asks = any("*" in spec for spec in specs)
+    else:
+        specs = [spec or "" for _, name, spec, _ in Formatter().parse(form) if name is not None]
+        asks = any("{" in spec for spec in specs)
+    return sum(map(_widths, specs)) + len(specs) * (NUMBER + _size(values, widths=asks))
+
+
+def _widths(spec: str) -> int:
+    return sum(map(_width, re.findall(r"\d+", spec)))
 
 
 def _width(number: int | str) -> int:
@@ -142,10 +186,11 @@ def _width(number: int | str) -> int:
     return abs(int(number))
 
 
-def _size(value: Any, widths: bool = False) -> int:
+def _size(value: Any, texts: bool = True, widths: bool = False) -> int:
     """Characters and things in a value, and in all that it holds.
 
     Args:
+        texts: the characters count.
         widths: numbers there are widths of what is to be made.
 
     Raises:
@@ -155,10 +200,13 @@ def _size(value: Any, widths: bool = False) -> int:
     while rest:
         one = rest.pop()
         if isinstance(one, str):
-            size += len(one)
-            size += sum(map(_width, re.findall(r"\d+", one))) if widths else 0
+            size += len(one) if texts else 0
+            size += _widths(one) if widths else 0
         elif isinstance(one, int):
             size += _width(one) if widths else 0
+        elif isinstance(one, _HOLDERS):
+            size += DEEPEST  # slow to look into
+            rest.extend(object.__getattribute__(one, "__dict__").values())
         elif isinstance(one, Collection):
             size += THING * len(one)
             rest.extend([*one, *one.values()] if isinstance(one, Mapping) else one)

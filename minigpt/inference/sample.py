@@ -96,7 +96,9 @@ def sample(
 def _scores(logits: Any) -> str | None:
     """Logits of which a token can be drawn; some may be at minus infinity."""
     fits = isinstance(logits, np.ndarray | Counted) and logits.ndim == 1 and logits.size
-    fits = fits and logits.dtype.kind in "iufO" and np.isfinite(_bare(logits).max())
+    if fits and logits.dtype.kind == "V":  # as bfloat16 is, and an array of fields
+        fits = np.can_cast(logits.dtype, np.float64)
+    fits = fits and logits.dtype.kind in "iufOV" and np.isfinite(_bare(logits).max())
     return None if fits else "an array (V,) of numbers, the largest of which is finite"
 
 

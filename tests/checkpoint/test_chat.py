@@ -125,6 +125,7 @@ def test_of_several_templates_the_default_is_taken(tmp_path):
         "{{ [].__init__.__globals__ }}",
         "{% include 'x' %}",
         "{% for i in range(10 ** 9) %}{% endfor %}",
+        "{{ lipsum(n=10 ** 9) }}",
         "{{ messages | nothing }}",
     ],
 )
@@ -160,8 +161,13 @@ STEPS = [  # each of a few characters, and of a number of some millions or billi
     "messages | tojson(indent=N)",
     "messages | slice(N) | list | length",
     "['a'] | batch(N, 'x') | list | length",
-    "lipsum(n=N)",
-    "range(N) | list | length",
+    "1.5 | round(N)",
+    "N.to_bytes(N)",
+    "'%Nd'.encode() % 3",
+    "['%Nd'] | format(3)",
+    "'%(a(b))Nd' % {'a(b)': 3}",
+    "'{a[}]:N}'.format(a={'}': 3})",
+    "('%(a)f' * 999999) % {'a': 10.0 ** 300}",
 ]
 DOUBLED = [  # what is twice as large as a
     "{% set a = a + a %}",
@@ -175,6 +181,7 @@ DOUBLED = [  # what is twice as large as a
     "{% set a = '{0}{0}'.format(a) %}",
     "{% set a = [a, a] | join %}",
     "{% set a = f(a) %}",
+    "{% set a = namespace(x=a, y=a) %}{% set _ = a | string %}",
     "{% set a %}{{ a }}{{ a }}{% endset %}",
     "{% set a = a * 2 %}",
 ]
@@ -185,6 +192,13 @@ PRODUCTS = [  # of two texts, as long as both multiplied
     "a | join(a)",
     "a | map('upper') | join(a)",
     "a | indent(a, true) | indent(a, true)",
+    "a | map('replace', 'a', a) | list",
+    "a | list | reverse | join(a)",
+    "a.translate({97: a})",
+    "([1, 2, 3] * 9000) | tojson(separators=(a, a))",
+    "a | wordwrap(1, true, a)",
+    "('a.bc ' * 20000) | urlize(target=a)",
+    "('{0.items}' * 9999).format(cycler(a))",
 ]
 
 
@@ -224,10 +238,53 @@ def test_what_a_template_prints_is_bounded_as_a_whole():
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_long_message_is_none_of_these(name):
-    message = "é" * 300_000
+    message = "é" * 1_000_000
     said = ChatTemplate(TEMPLATES[name], {"bos_token": END, "eos_token": END}, "T").render(message)
     if name != "a namespace":
         assert message.upper() in said.upper()
+
+
+LINEAR = [  # of a long text c and numbers, what is no larger than all of them
+    "messages[0].get('reasoning', c)",
+    "c | default(c)",
+    "namespace(a=c, b=c).b",
+    "namespace(msgs=messages, last=messages[-1]).last.content",
+    "dict(role='user', content=c, raw=c).raw",
+    "c.startswith(c)",
+    "c | truncate(100000)",
+    "c | replace('<tool_response>', '[tool_response]')",
+    "c.replace('<|begin_of_thought|>', '<|end_of_thought|>')",
+    "'<|reserved_special_token_128006|>%s' % c",
+    "'%s and %s' % (c, c)",
+    "'{} and {}'.format(c, c)",
+    "'NNNNNNN {}'.format(1)",
+    "(c ~ ' NNNNNNN tokens').format()",
+    "'{:,}'.format(NNNNNNN)",
+    "NNNNNNN | string | center(20)",
+    "NNNNNNN | int + NNNNNNN * 1.5",
+    "NNNNNNN | round",
+    "c | length ~ ' of ' ~ NNNNNNN",
+    "messages | map(attribute='content') | join('\\n\\n')",
+    "messages | reverse | map(attribute='content') | join",
+    "c.split(' ') | join('  ')",
+    "c.split('</think>')[-1].lstrip('\\n')",
+    "c | indent(4) | trim | upper",
+    "c.center(80)",
+]
+
+
+@pytest.mark.parametrize("step", LINEAR)
+def test_a_step_that_repeats_nothing_is_rendered_of_a_million_characters_as_jinja_does(step):
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    draw = random.Random(step)
+    words = "<tool_response>", "<|begin_of_thought|>", "é", "1234567", "a\n", "</think>"
+    message = " ".join(draw.choices(words, k=125_000))[:1_000_000]
+    code = "{% set c = messages[0].content %}{{ " + step + " }}"
+    code = code.replace("NNNNNNN", str(draw.randrange(200_000, 10**9)))
+    messages = [{"role": "user", "content": message}]
+    theirs = ImmutableSandboxedEnvironment().from_string(code).render(messages=messages)
+    assert ChatTemplate(code, {}, "T").render(message) == theirs
 
 
 @pytest.mark.parametrize(

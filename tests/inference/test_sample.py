@@ -3,6 +3,7 @@
 from collections import Counter
 from fractions import Fraction
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -65,6 +66,16 @@ def test_shares(claim, dtype):
     assert found.keys() == expected.keys()
     for token, share in expected.items():
         assert abs(found[token] - share) < Fraction(1, 200)
+
+
+@given(st.lists(st.sampled_from(range(-8, 9)), min_size=1, max_size=9), st.integers(0, 99))
+def test_of_bfloat16_those_are_drawn_that_are_of_the_same_numbers_in_float32(values, seed):
+    for temperature in (0, 0.7):
+        drawn = [
+            sample(np.array(values, dtype), np.random.default_rng(seed), temperature)
+            for dtype in (ml_dtypes.bfloat16, np.float32)
+        ]
+        assert drawn[0] == drawn[1]
 
 
 def test_of_equal_logits_greed_takes_the_first():

@@ -153,6 +153,14 @@ def test_a_folder_in_the_place_of_a_file_is_not_as_if_there_were_none(tmp_path, 
         load(folder)
 
 
+@pytest.mark.parametrize("name", ["chat_template.jinja", "generation_config.json"])
+def test_a_link_to_nothing_is_as_if_there_were_no_file(tmp_path, name):
+    folder = checkpoint(tmp_path / "m")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(tmp_path / "nothing")
+    assert load(folder).chat is None
+
+
 def test_a_file_that_grows_while_it_is_read_is_bounded():
     with pytest.raises(OSError, match="it has more than 10 bytes"):
         text(Path("/proc/self/status"), longest=10)  # which has a size of 0
