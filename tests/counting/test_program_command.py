@@ -148,6 +148,7 @@ RUNNING = """
 import sys
 import numpy as np
 x = np.ones(3)
+{first}
 print("begun", flush=True)
 try:
     while True:
@@ -156,7 +157,7 @@ finally:
     print("cleaned up")
 """
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-RUNS = {"forgets arrays": "x + x", "sleeps": "__import__('time').sleep(60)"}
+RUNS = {"forgets arrays": ("x + x", "x + x"), "sleeps": ("", "__import__('time').sleep(60)")}
 
 
 @pytest.mark.usefixtures("as_a_terminal_starts_it")
@@ -164,7 +165,8 @@ RUNS = {"forgets arrays": "x + x", "sleeps": "__import__('time').sleep(60)"}
 @pytest.mark.parametrize("run", RUNS)
 def test_a_signal_that_ends_it_is_followed_by_the_report(folder, run, number):
     command = [sys.executable, "-m", "counting", "program.py"]
-    here = folder(program=RUNNING.format(line=RUNS[run]))
+    first, line = RUNS[run]
+    here = folder(program=RUNNING.format(first=first, line=line))
     with subprocess.Popen(command, cwd=here, env=environment(), **PIPES) as ran:
         assert ran.stdout.readline() == b"begun\n"
         time.sleep(random.uniform(0, 0.3))
