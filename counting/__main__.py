@@ -136,11 +136,11 @@ def _heed() -> None:
         sys.exit(128 + number)
 
     def swallowed(lost: Any) -> None:
-        where = lost.exc_traceback
-        if where is None or where.tb_frame.f_code is not Counted.__del__.__code__:
+        where, ctrl_c = lost.exc_traceback, lost.exc_type is KeyboardInterrupt
+        forgets = where is not None and where.tb_frame.f_code is Counted.__del__.__code__
+        if not (forgets and (ctrl_c or lost.exc_type is SystemExit)):
             hook(lost)
             return
-        ctrl_c = lost.exc_type is KeyboardInterrupt
         number = signal.SIGINT if ctrl_c else lost.exc_value.code - 128
         Timer(0.01, os.kill, (os.getpid(), number)).start()
 
