@@ -12,7 +12,8 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from threading import Timer
+from threading import Thread
+from time import sleep
 from typing import Any
 
 from minigpt.harmless import one_line
@@ -28,12 +29,19 @@ def ending() -> Iterator[None]:
     swallow what is raised. The signal then comes once more, and so does Ctrl-C.
     """
     asked: list[tuple[int, Any]] = []
+    swallowing = False
 
     def end(number: int, *_: Any) -> None:
         asked.append((number, signal.signal(number, signal.SIG_DFL)))
         sys.exit(128 + number)
 
+    def come_again(number: int) -> None:
+        while swallowing:  # what is raised there is swallowed for good
+            sleep(0.01)
+        os.kill(os.getpid(), number)
+
     def swallowed(lost: Any) -> None:
+        nonlocal swallowing
         number: int = signal.SIGINT
         if asked and lost.exc_type is SystemExit:
             number, handler = asked.pop()
@@ -41,9 +49,9 @@ def ending() -> Iterator[None]:
         elif lost.exc_type is not KeyboardInterrupt:
             hook(lost)
             return
-        again = Timer(0.01, os.kill, (os.getpid(), number))  # when that `__del__` has ended
-        again.daemon = True
-        again.start()
+        swallowing = True
+        Thread(target=come_again, args=(number,), daemon=True).start()
+        swallowing = False  # Python looks for signals after calls: there is none before it returns
 
     hook = sys.unraisablehook
     sys.unraisablehook = swallowed

@@ -8,6 +8,7 @@ import sys
 import time
 import weakref
 from pathlib import Path
+from threading import Thread
 
 import pexpect
 import pytest
@@ -232,7 +233,10 @@ class Sends:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("finalizer", [False, True], ids=["__del__", "finalizer"])
-def test_a_signal_in_what_swallows_it_comes_again(number, finalizer):
+@pytest.mark.parametrize("busy", [0, 0.1])
+def test_a_signal_in_what_swallows_it_comes_again(number, finalizer, busy, monkeypatch):
+    start = Thread.start  # on a busy machine it takes its time
+    monkeypatch.setattr(Thread, "start", lambda thread: (start(thread), time.sleep(busy)))
     before, hook = signal.getsignal(number), sys.unraisablehook
 
     def run():
