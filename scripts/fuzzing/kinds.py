@@ -2,11 +2,9 @@
 
 import io
 import json
-import os
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,27 +12,23 @@ from zlib import crc32
 
 import safetensors.numpy
 
-from fuzzing import calls, commands, instrument, recordings
-from fuzzing.mutators import encoded, octets, text, tree
+from fuzzing import calls, commands, instrument, packs, recordings
+from fuzzing.mutators import encoded, text, tree
+from fuzzing.tiny import TINY, model, originals, speak, speak_with
 from fuzzing.tokenizers_drawn import tokenizer
-from minigpt import generate, load
+from minigpt import load
 from minigpt.checkpoint import tokenizer as tokens
 from minigpt.checkpoint.hub import find
 from minigpt.checkpoint.resolve import resolve
-from minigpt.checkpoint.synthetic import write_checkpoint
 from minigpt.commands import count, devices, plan
 from minigpt.errors import InputError
 from minigpt.models.architectures import READERS
-from minigpt.models.gpt2_config import GPT2Config
 from minigpt.models.values import CHECKS
 from minigpt.planning.devices import Split
 from minigpt.planning.forward import Pass
 from minigpt.planning.options import Options
-from minigpt.storage.files import cache_folder
 
-TINY = GPT2Config(vocab_size=260, n_positions=32, n_embd=8, n_layer=2, n_head=2, eos_token_id=259)
 tokens.PATIENCE = 3  # seconds: all prompts together stay within those of an input
-ABANDONED = "is at it for more than"  # what is said of a tokenizer that does not end
 PROMPTS = ("ab", "To be, or not", "a" * 40 + "!", " é🙂\n", "<s>[PAD]</s>")
 EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")
 PRESET_FILES = sorted((Path(load.__code__.co_filename).parents[1] / "models/presets").glob("*"))
@@ -54,28 +48,9 @@ class Kind:
     run: Callable[[bytes, Path], None]
 
 
-def model(folder: Path) -> Path:
-    """A tiny model in a folder, made once."""
-    if not (folder / "m").exists():
-        write_checkpoint(TINY, folder / "m")
-        (folder / "m" / "first.safetensors").write_bytes(weights(folder))
-    return folder / "m"
-
-
-def weights(folder: Path) -> bytes:
-    return (folder / "m" / "model.safetensors").read_bytes()
-
-
 def quietly(run: Callable[..., Any], *args: Any, **options: Any) -> None:
     with redirect_stdout(io.StringIO()):
         run(*args, **options)
-
-
-def speak(folder: Path, prompt: str = "ab", **options: Any) -> list[int]:
-    """The tokens of a model that is in a folder."""
-    lm = load(folder, **options)
-    steps = generate(lm, prompt, max_new_tokens=2, temperature=0)
-    return [step.token for step in steps]
 
 
 # config.json
@@ -100,13 +75,13 @@ def run_config(made: bytes, folder: Path) -> None:
     try:
         config = resolve(name)
     except InputError:
-        _with(folder, "config.json", made)  # refuses it too
+        speak_with(folder, "config.json", made)  # refuses it too
         raise AssertionError("count refuses what generate takes") from None
     if _known(hash((config, config.uncomputed))):  # nothing else of it reaches what is run
         return
     runs = [lambda: quietly(count.run, name, Pass(3, 1, 2), as_json=True)]
     if not _known(hash(config)):
-        runs += [lambda: _with(folder, "config.json", made)]
+        runs += [lambda: speak_with(folder, "config.json", made)]
         draw = crc32(made)  # other passes of the same model, and tables: they take their time
         if draw % 3 == 0:
             gpus = 2 if draw % 2 else 1
@@ -129,38 +104,11 @@ def _known(number: int) -> bool:
     return known
 
 
-@cache
-def originals(folder: Path) -> dict[str, bytes]:
-    found = {p.name: p.read_bytes() for p in model(folder).iterdir()}
-    return {name: data for name, data in found.items() if name != "first.safetensors"}
-
-
-def _with(folder: Path, name: str, made: bytes, prompts: tuple[str, ...] = ("ab",)) -> None:
-    """Speaks with the tiny model, one of whose files is another one."""
-    there = originals(folder)
-    path = model(folder) / name
-    path.write_bytes(made)
-    try:
-        lm = load(model(folder))
-        for prompt in prompts:
-            try:
-                for _ in generate(lm, prompt, max_new_tokens=3, seed=1):
-                    pass
-            except InputError as error:
-                if prompt == prompts[-1] or ABANDONED in str(error):
-                    raise
-    finally:
-        if name in there:
-            path.write_bytes(there[name])
-        else:
-            path.unlink()
-
-
 # tokenizer.json, and what lies beside it
 
 
 def run_tokenizer(made: bytes, folder: Path) -> None:
-    _with(folder, "tokenizer.json", made, PROMPTS)
+    speak_with(folder, "tokenizer.json", made, PROMPTS)
 
 
 BESIDE = {
@@ -182,7 +130,7 @@ def drawn_beside(rng: Random) -> bytes:
 
 
 def run_beside(made: bytes, folder: Path) -> None:
-    _with(folder, "tokenizer_config.json", made, PROMPTS[:2])
+    speak_with(folder, "tokenizer_config.json", made, PROMPTS[:2])
 
 
 # safetensors: the header, and what follows
@@ -206,7 +154,7 @@ def run_safetensors(made: bytes, folder: Path) -> None:
     model(folder)
     first = originals(folder)["model.safetensors"]
     rest = first[8 + int.from_bytes(first[:8], "little") :]
-    _with(folder, "model.safetensors", made + rest)
+    speak_with(folder, "model.safetensors", made + rest)
 
 
 # The index of shards
@@ -277,47 +225,6 @@ def run_recording(made: bytes, folder: Path) -> None:
     recordings.run(made, folder, model(folder))
 
 
-# A pack of weights in the cache: whatever is done to it, the model says what it said.
-
-
-def drawn_pack(rng: Random) -> bytes:
-    return str(rng.getrandbits(64)).encode()
-
-
-@cache
-def packed(folder: Path) -> tuple[dict[str, bytes], list[int]]:
-    from minigpt.fast import store
-
-    store.SMALL = store.READ = 0
-    said = speak(model(folder), dtype="int8")
-    packs = cache_folder() / "packed"
-    return {p.name: p.read_bytes() for p in packs.iterdir() if p.is_file()}, said
-
-
-def run_pack(made: bytes, folder: Path) -> None:
-    there, said = packed(folder)
-    rng = Random(int(made))
-    packs = cache_folder() / "packed"
-    for name, data in there.items():
-        (packs / name).write_bytes(data)
-    name = rng.choice(sorted(there))
-    what = rng.random()
-    (packs / name).unlink()
-    if what < 0.1:
-        os.mkfifo(packs / name, 0o600)
-    elif what < 0.2:
-        (packs / name).symlink_to(rng.choice(("/dev/zero", "/nowhere", "/etc/passwd")))
-    elif what < 0.9:
-        (packs / name).write_bytes(octets(rng, there[name]))
-        (packs / name).chmod(rng.choice((0o600, 0o600, 0o666)))
-    if speak(model(folder), dtype="int8") != said:
-        raise AssertionError("other tokens than before")
-    for left in packs.iterdir():
-        if left.is_dir():
-            raise AssertionError(f"{left} was left")
-        left.unlink()
-
-
 KINDS = {
     "config": Kind(drawn_config, run_config),
     "tokenizer": Kind(tokenizer, run_tokenizer),
@@ -326,7 +233,7 @@ KINDS = {
     "index": Kind(drawn_index, run_index),
     "gpu": Kind(drawn_gpu, run_gpu),
     "recording": Kind(recordings.draw, run_recording),
-    "pack": Kind(drawn_pack, run_pack),
+    "pack": Kind(packs.draw, packs.run),
     "command": Kind(commands.draw, commands.run),
     "call": Kind(calls.draw, calls.run),
     "counting": Kind(instrument.draw, instrument.run),

@@ -58,7 +58,8 @@ def work(kind: str, seed: int, number: int, guided: bool, files: list[Path]) -> 
             from fuzzing import guided as by_coverage
 
             by_coverage.instrument()
-        from fuzzing.kinds import KINDS, model, speak
+        from fuzzing.kinds import KINDS
+        from fuzzing.tiny import model, speak
 
         speak(model(folder))  # compiles what is compiled once
         _limit()
@@ -123,7 +124,7 @@ def _peak(anew: bool = False) -> int:
 
 
 def _tried(kind: Any, made: bytes, folder: Path) -> dict[str, Any]:
-    from fuzzing.kinds import ABANDONED
+    from fuzzing.tiny import ABANDONED
 
     def ring(*_: Any) -> None:
         raise Hang
