@@ -88,7 +88,7 @@ def decoded(code: bytes) -> Instruction:
     *prefixes, name = found.mnemonic.split()
     text = found.op_str
     if stands_for:
-        name, text = stands_for.name, stands_for.text(text)
+        name, text = stands_for.named(name), stands_for.text(text)
     whole = " ".join([*prefixes, name, text]).strip()
     kind = kinds.kind(name)
     registers = [_WIDTHS[register] for register in re.findall(r"\b([xyz]mm)\d", text)]
@@ -122,13 +122,16 @@ def _memory(
             size = min(size, kind.bits // 8)
         base, index = (found.reg_name(one) if one else "" for one in (at.base, at.index))
         bits = kinds.element(name)
+        inside = kinds.loaded(name) if i else bits  # in memory they may have another width
         scattered = index[:3] in _WIDTHS
         if scattered:
             data, by = registers[-1 if i == 0 else 0], 32 if _BY_DWORDS.match(name) else 64
             all_lanes = min(8 * data // bits, 8 * _WIDTHS[index[:3]] // by)
             size, lanes = all_lanes * bits // 8, all_lanes if mask else 0
-        elif mask and 8 * size > bits > 0 and "{1to" not in text:
-            lanes = 8 * (registers[0] if i else size) // bits  # in memory they may be narrower
+        elif mask and 8 * size > inside > 0 and "{1to" not in text:
+            lanes = 8 * size // inside
+            if i:  # where it makes narrower ones, a register may have room for more
+                lanes = min(lanes, 8 * registers[0] // bits)
         if name.startswith("v") and name != "vldmxcsr":
             read, written = i > 0, i == 0
         elif i == 0 and _STORES.match(name):

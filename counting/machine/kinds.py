@@ -27,7 +27,8 @@ class Kind(NamedTuple):
 
 NOTHING = Kind("", 0)
 _FLOATS = {"ps": (32, False), "ss": (32, True), "pd": (64, False), "sd": (64, True)}
-_FLOATING = {  # of names that end in ps, ss, pd or sd
+_FLOATS |= {"ph": (16, False), "sh": (16, True)}
+_FLOATING = {  # of names that end so
     "fma": r"vf(n?m(add|sub)|maddsub|msubadd)\d+",
     "add": r"v?h?(add|sub)|v?addsub",
     "mul": r"v?mul",
@@ -41,6 +42,15 @@ _INTEGER = {  # of names that end in b, w, d or q
     "int add": r"v?p(h?(add|sub)(s|us)?|avg)",
     "int mul": r"v?pmul(l|h|hu|hrs|u|)",
     "int cmp": r"v?p(max|min)[su]|v?pcmp(eq|gt|\w*?u?)",
+}
+_CONVERTED = {  # bits of what conversions take or make
+    "ph": 16,
+    "bf16": 16,
+    "ps": 32,
+    "pd": 64,
+    "w": 16,
+    "dq": 32,
+    "qq": 64,
 }
 _X87 = re.compile(r"f(i?(add|sub|mul|div)r?p?|sqrt|u?comi?p*)")
 _PAIRS = {  # sums of products of neighbours: bits of a factor, factors in a lane of the result
@@ -62,7 +72,7 @@ def kind(name: str) -> Kind:
         if re.fullmatch(pattern, name):
             return Kind(found, bits, each=each)
     for found, pattern in _FLOATING.items():
-        if match := re.fullmatch(f"(?:{pattern})(ps|ss|pd|sd)", name):
+        if match := re.fullmatch(f"(?:{pattern})(ps|ss|pd|sd|ph|sh)", name):
             return Kind(found, *_FLOATS[match[match.re.groups]])
     for found, pattern in _INTEGER.items():
         if match := re.fullmatch(f"(?:{pattern})([bwdq])", name):
@@ -79,6 +89,22 @@ def element(name: str) -> int:
     """
     if match := re.search(r"(?:dq[au]|broadcast[fi])(8|16|32|64)$", name):
         return int(match[1])
-    if match := re.search(r"(ph|bf16|ps|ss|pd|sd)$", name):
-        return {"ph": 16, "bf16": 16}.get(match[1]) or _FLOATS[match[1]][0]
+    if match := re.search(r"(bf16|ps|ss|pd|sd|ph|sh)x?$", name):
+        return 16 if match[1] == "bf16" else _FLOATS[match[1]][0]
+    if match := re.search(r"2u?(w|dq|qq)$", name):
+        return _CONVERTED[match[1]]
     return _WHOLE[name[-1]] if re.fullmatch(r"vp.*[bwdq]", name) else 0
+
+
+@cache
+def loaded(name: str) -> int:
+    """Bits of the elements that it takes from memory, where it makes others of them.
+
+    >>> loaded("vpmovzxbd"), loaded("vcvtps2pd"), loaded("vaddps")
+    (8, 32, 32)
+    """
+    if match := re.fullmatch(rf"vcvtt?(?:ne2?)?u?({'|'.join(_CONVERTED)})2\w+", name):
+        return _CONVERTED[match[1]]
+    if match := re.fullmatch(r"vpmov[sz]x([bwd])[wdq]", name):
+        return _WHOLE[match[1]]
+    return element(name)

@@ -30,8 +30,7 @@ class Line:
             jumps are relative to the instruction.
         kind: what it computes in each lane, one of `FLOATING` or `INTEGER`; "" for nothing that is
             counted (moves, shuffles, logic, addresses), `UNKNOWN` if nobody could decode it.
-        bits: of an element that it multiplies or adds: 32, 64, 16 for bfloat16, 80, 8; 0 without
-            a kind.
+        bits: of an element that it multiplies or adds: 32, 64, 16, 80, 8; 0 without a kind.
         times: how often it ran; of `rep movsb` and the like, how many elements.
         lanes: elements that it computed, in all; of `dot` and `int dot` pairs that it multiplied.
         masked: elements that a mask switched off, in all, beside `lanes`.

@@ -75,10 +75,21 @@ VNNI = [
 AVX_VNNI = [
     Known("c46275504f20", "int dot", 8, 8, each=4, read=32),  # vpdpbusd ymm9, ymm1, [rdi+32]
 ]
+HALF = [
+    Known("62f5744958c2", "add", 16, 32, masked=1),  # vaddph zmm0 {k1}, zmm1, zmm2
+    Known("62f67548b81f", "fma", 16, 32, read=64),  # vfmadd231ph zmm3, zmm1, [rdi]
+    Known("62f57438596703", "mul", 16, 16, read=2),  # vmulph ymm4, ymm1, word [rdi+6]{1to16}
+    Known("62f576085e6705", "div", 16, 1, read=2),  # vdivsh xmm4, xmm1, [rdi+10]
+    Known("62757c49514701", "sqrt", 16, 32, masked=1, read=64, part=2),  # vsqrtph zmm8 {k1}, …
+    Known("62f67dc9137f01", masked=1, lanes=16, read=32, part=2),  # vcvtph2psx zmm7 {k1} {z}, …
+    Known("62f57d481d37", read=64),  # vcvtps2phx ymm6, [rdi]
+    Known("62f57d087e4e05", written=2),  # vmovw [rsi+10], xmm1
+]
 NEEDED = {
     "AVX2": (AVX2, {"avx2", "fma"}),
     "AVX-512": (AVX512, {"avx512f", "avx512bw", "avx512dq", "avx512vl"}),
     "bfloat16": (BFLOAT16, {"avx512f", "avx512vl", "avx512_bf16"}),
+    "half precision": (HALF, {"avx512_fp16", "avx512vl", "avx512bw"}),
     "VNNI": (VNNI, {"avx512f", "avx512_vnni"}),
     "AVX-VNNI": (AVX_VNNI, {"avx_vnni"}),
 }
@@ -184,7 +195,7 @@ def test_what_nobody_can_decode_is_told():
     from counting.machine.decoding import decoded
     from counting.machine.ran import UNKNOWN, Line, Ran
 
-    what = decoded(bytes.fromhex("62f56c4858c3"))  # vaddph zmm0, zmm2, zmm3
+    what = decoded(bytes.fromhex("62f66e48d6c3"))  # vfmulcph zmm0, zmm2, zmm3
     assert what.kind.name == UNKNOWN
     ran = Ran((Line("NumPy", what.text, what.kind.name, 0, 7, 0, 0),), {}, {})
     assert ran.unknown == 7
