@@ -15,6 +15,7 @@ from sympy import Expr, Symbol
 
 from counting import KINDS, Counts
 from minigpt.formulas.figures import figures, kv_bytes_per_token
+from minigpt.formulas.layers import remembered
 from minigpt.formulas.symbols import (
     LETTERS,
     SYMBOLS,
@@ -42,7 +43,7 @@ __all__ = ["LETTERS", "SYMBOLS", "B", "C", "D", "F", "H", "L", "N", "S", "T", "V
 SCORES = ("qk", "softmax", "av")  # what looks at keys, and could skip those a query may not see
 
 
-@lru_cache(maxsize=32)
+@remembered(32)
 def formulas(
     config: Config,
     model: str = "gpt2",

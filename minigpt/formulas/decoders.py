@@ -7,7 +7,6 @@ not the bytes of the experts' weights.
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +18,7 @@ from minigpt.formulas.closed_forms import Formulas
 from minigpt.formulas.components import Roles
 from minigpt.formulas.drawn import DecoderCase, with_sizes
 from minigpt.formulas.figures import figures, kv_bytes_per_token
+from minigpt.formulas.layers import remembered
 from minigpt.formulas.other_counters import cache_name, quiet
 from minigpt.formulas.symbols import met
 from minigpt.models.architectures import FAMILIES
@@ -118,7 +118,7 @@ def decoder_torch_flops(config: DecoderConfig, sizes: Pass) -> int:
     return int(counter.get_total_flops())
 
 
-@lru_cache(maxsize=1)
+@remembered(1)
 def _decoder_of_transformers(config: DecoderConfig) -> Any:
     """The model, whose experts run as products that FlopCounterMode knows."""
     transformers: Any = import_module("transformers")

@@ -2,14 +2,56 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from functools import lru_cache
-from typing import Any
+from dataclasses import dataclass
+from functools import lru_cache, wraps
+from typing import Any, TypeVar, cast
 
 from minigpt.formulas.components import within
+from minigpt.models.config import Config
 from minigpt.models.decoder_config import DecoderConfig
 from minigpt.models.description import Part
 from minigpt.models.reach import Window
 from minigpt.models.rope import Rope
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, eq=False)
+class _Said:
+    """A configuration, equal to another one where its config.json says the same too."""
+
+    config: Config
+
+    def __hash__(self) -> int:
+        return hash(self.config)
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == cast(_Said, other)._key()
+
+    def _key(self) -> tuple[Config, Any]:
+        return self.config, getattr(self.config, "given", None)
+
+
+def remembered(maxsize: int) -> Callable[[Function], Function]:
+    """As `lru_cache`, of functions of a configuration that look at what its config.json says.
+
+    Configurations are equal if they compute the same, though one file may say that its one head has
+    keys of its own, and the other that all heads share keys: the letters are others.
+    """
+
+    def decorated(function: Function) -> Function:
+        @lru_cache(maxsize)
+        def known(said: _Said, *args: Any, **options: Any) -> Any:
+            return function(said.config, *args, **options)
+
+        @wraps(function)
+        def found(config: Config, *args: Any, **options: Any) -> Any:
+            return known(_Said(config), *args, **options)
+
+        found.cache_clear = known.cache_clear  # type: ignore[attr-defined]
+        return cast(Function, found)
+
+    return decorated
 
 
 def setting(part: Part, name: str) -> Any:
@@ -78,7 +120,7 @@ def so_many(config: DecoderConfig, each: Iterable[int]) -> dict[str, Any]:
     return {key: value for key, value in said.items() if key in config.keys}
 
 
-@lru_cache(maxsize=256)
+@remembered(256)
 def one_of_each(config: DecoderConfig) -> DecoderConfig:
     """The same model with one layer of each kind."""
     return config.but(**spelled(config, so_many(config, [1] * len(kinds(config)))))

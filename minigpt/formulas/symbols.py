@@ -19,6 +19,7 @@ from minigpt.formulas.layers import (
     kinds,
     numbers,
     one_of_each,
+    remembered,
     setting,
     sparse,
     spelled,
@@ -134,7 +135,7 @@ class Symbolic:
         return _on_symbols(self.of, num_experts_per_tok=met)
 
 
-@lru_cache(maxsize=256)
+@remembered(256)
 def symbolic(config: Config) -> Symbolic:
     """The symbols of a model's architecture; sizes do not matter, only which there are."""
     if isinstance(config, GPT2Config):
@@ -240,7 +241,7 @@ def groups_of(config: DecoderConfig) -> int:
     return next((int(r["groups"]) for r in routers if "groups" in dict(r.settings)), 1)
 
 
-@lru_cache(maxsize=256)
+@remembered(256)
 def values(config: DecoderConfig) -> dict[str, Any]:
     """By key of a config.json, the symbols of its sizes."""
     few = one_of_each(config)

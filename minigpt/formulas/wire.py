@@ -13,7 +13,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from sympy import Expr, Symbol
 
 from counting import Counts, ShapeArray
 from minigpt.formulas.drawn import draw, with_sizes
-from minigpt.formulas.layers import one_of_each
+from minigpt.formulas.layers import one_of_each, remembered
 from minigpt.formulas.ring import WIRE, Disproved, Work, law, n, of_device, r
 from minigpt.formulas.symbols import B, N, Symbolic, T, V, symbolic
 from minigpt.models.config import Config
@@ -112,7 +112,7 @@ class Wire:
         return {str(s): s for s in used}
 
 
-@lru_cache(maxsize=32)
+@remembered(32)
 def wire(config: Config, logits: str = "all") -> Wire:
     """The closed forms of what devices that share each layer of a model send each other.
 

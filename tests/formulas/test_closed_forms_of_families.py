@@ -125,6 +125,19 @@ def test_a_model_as_wide_as_its_heads_has_their_letters():
     assert sympy.expand(total - L * layer - 4 * L * width * n - 2 * width * V) == 0
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_models_that_compute_the_same_have_the_letters_of_what_each_says(first):
+    one = dict.fromkeys(("num_attention_heads", "num_kv_heads"), 1)
+    shared = MODELS["falcon"].but(**one, hidden_size=6, num_hidden_layers=1)
+    own = shared.but(multi_query=False)
+    assert shared == own
+    letters = {id(of): {*sizes(of)} for of in ((shared, own) if first else (own, shared))}
+    assert letters[id(shared)] >= {"H"}
+    assert not letters[id(own)] & {"H"}
+    for of in (shared, own):
+        assert with_sizes(of, sizes(of)).decoder == of.decoder
+
+
 @pytest.mark.parametrize("model", ["llama", "mistral"])
 def test_causal_scores_are_those_of_single_queries_one_after_another(model):
     form, rng = formulas(MODELS[model], scores="causal"), random.Random(1)
