@@ -140,16 +140,20 @@ def _executed(ledger: Ledger, run: Callable[[], Any]) -> Forward:
     return Forward(ledger.snapshot() - before, ledger.peak_bytes)
 
 
-@lru_cache(maxsize=256)
 def on_shapes(config: Config, sizes: Pass = Pass()) -> Forward:
     """What `forward` gives on shapes; a pass that was asked for before is not run again.
 
     Raises:
         InputError: a number or a name cannot be.
     """
-    sizes.check(config)
+    sizes.check(config)  # each time: one that computes the same may have another context
+    return _on_shapes(config, sizes)
+
+
+@lru_cache(maxsize=256)
+def _on_shapes(config: Config, sizes: Pass) -> Forward:
     _, alike = config.short()
-    run, total = forward_of_kinds(config, sizes, ALL), counts_by_kind(config, sizes).total
+    run, total = forward_of_kinds(config, sizes, ALL), _counts_by_kind(config, sizes, ALL).total
     columns = run.counts.columns
     rows = partial(_all_rows, run.counts, alike)  # worked out when asked for
     positions, cache = sizes.capacity or sizes.N + sizes.T, sizes.cache or "compressed"
@@ -161,7 +165,6 @@ def on_shapes(config: Config, sizes: Pass = Pass()) -> Forward:
     return Forward(Counts(columns, rows, [total(name) for name in columns]), run.peak | held)
 
 
-@lru_cache(maxsize=256)
 def counts_by_kind(config: Config, sizes: Pass = Pass(), place: Place = ALL) -> Counts:
     """The counts of `on_shapes`, layers that are alike in the rows of one of them.
 
@@ -169,6 +172,11 @@ def counts_by_kind(config: Config, sizes: Pass = Pass(), place: Place = ALL) -> 
         InputError: a number or a name cannot be.
     """
     sizes.check(config)
+    return _counts_by_kind(config, sizes, place)
+
+
+@lru_cache(maxsize=256)
+def _counts_by_kind(config: Config, sizes: Pass, place: Place) -> Counts:
     counts, times = forward_of_kinds(config, sizes, place).counts, config.times()
     rows = {}
     for key, row in counts.items():

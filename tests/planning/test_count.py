@@ -235,3 +235,13 @@ def test_wrong_input_is_said_in_a_line(wrong, said):
     if by is None:
         with pytest.raises(InputError, match=f"^{said}[^\n]*$"):
             run_devices(model, Pass(**wrong), Split(1, 2))
+
+
+@pytest.mark.parametrize("counted", [on_shapes, counts_by_kind])
+def test_a_context_is_that_of_each_model_though_another_computes_the_same(counted):
+    long = PRESETS["llama-3.2-1b"].but(max_position_embeddings=5000)
+    short = long.but(max_position_embeddings=1000)
+    assert long == short
+    counted(long, Pass(1, 3000))
+    with pytest.raises(InputError, match="the model's context is 1000"):
+        counted(short, Pass(1, 3000))
