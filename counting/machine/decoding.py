@@ -18,6 +18,7 @@ _POINTED = {"byte": 1, "word": 2, "dword": 4, "fword": 6, "qword": 8, "xword": 1
 _POINTED |= {f"{name}word": width for name, width in _WIDTHS.items()}
 _BY_DWORDS = re.compile(r"vp?(gather|scatter)d")
 _STORES = re.compile(r"mov|p?extr|set|stmxcsr|fn?i?st")  # capstone 5 says that some of them read
+_OTHERS = re.compile(r"loop|syscall|sysenter|popf")  # the system, or flags, come in between
 _NO_ACCESS = re.compile(r"lea|nop|prefetch\w*|v?gatherpf\w*|clflush\w*|cldemote")
 
 
@@ -55,6 +56,8 @@ class Instruction(NamedTuple):
         kind: what it computes, "unknown" if nobody could decode it.
         lanes: of its result, 0 without a kind.
         mask: number of the mask register that chooses lanes, 0 for none.
+        follows: bytes from it to the one that runs after it; 0 where that is not known: of jumps,
+            calls, what repeats, and what nobody could decode.
     """
 
     text: str
@@ -62,6 +65,7 @@ class Instruction(NamedTuple):
     lanes: int
     mask: int
     memory: tuple[Memory, ...]
+    follows: int
 
 
 @cache
@@ -84,7 +88,7 @@ def decoded(code: bytes) -> Instruction:
     if stands_for:
         found = _first(stands_for.code)
     if not found:
-        return Instruction(f"? {code.hex(' ')}", kinds.Kind(UNKNOWN, 0), 0, 0, ())
+        return Instruction(f"? {code.hex(' ')}", kinds.Kind(UNKNOWN, 0), 0, 0, (), 0)
     *prefixes, name = found.mnemonic.split()
     text = found.op_str
     if stands_for:
@@ -101,7 +105,18 @@ def decoded(code: bytes) -> Instruction:
     memory: tuple[Memory, ...] = ()
     if not _NO_ACCESS.fullmatch(name):
         memory = tuple(_memory(found, name, text, kind, mask, registers, pointed))
-    return Instruction(whole, kind, lanes, mask, memory)
+    follows = 0
+    if not prefixes and not _leaves(found):
+        follows = found.size - (len(stands_for.code) - len(code) if stands_for else 0)
+    return Instruction(whole, kind, lanes, mask, memory, follows)
+
+
+def _leaves(found: Any) -> bool:
+    """Whether something else may run after an instruction than the next one in memory."""
+    from capstone import CS_GRP_CALL, CS_GRP_INT, CS_GRP_IRET, CS_GRP_JUMP, CS_GRP_RET
+
+    leaving = {CS_GRP_JUMP, CS_GRP_CALL, CS_GRP_RET, CS_GRP_INT, CS_GRP_IRET}
+    return not leaving.isdisjoint(found.groups) or bool(_OTHERS.match(found.mnemonic))
 
 
 def _memory(

@@ -66,11 +66,14 @@ class Ran:
             push, pop, call and ret do to the stack; `SCATTERED`, if there is any.
         threads: nanoseconds that other threads of the process ran meanwhile, by "name (number)",
             None for one that ended: what they executed is not in `lines`.
+        lost: times that instructions ran without a trap, which virtual machines drop at times:
+            after one, another than the next was noted. They are in none of the counts.
     """
 
     lines: tuple[Line, ...]
     moved: Mapping[str, Moved]
     threads: Mapping[str, int | None]
+    lost: int = 0
 
     @property
     def instructions(self) -> int:
@@ -131,10 +134,10 @@ class Ran:
         for name, spent in other.threads.items():
             before = threads.get(name, 0)
             threads[name] = None if before is None or spent is None else before + spent
-        return Ran(tuple(lines), moved | last, threads)
+        return Ran(tuple(lines), moved | last, threads, self.lost + other.lost)
 
     def to_json(self) -> str:
-        """Everything, as one JSON object: `lines`, `moved` and `threads`."""
+        """Everything, as one JSON object: `lines`, `moved`, `threads` and `lost`."""
         return json.dumps(asdict(self), indent=1)
 
     def __str__(self) -> str:
@@ -190,6 +193,8 @@ def _said(ran: Ran) -> list[str]:
     lines = []
     if ran.unknown:
         lines.append(f"not counted: {ran.unknown:,} instructions that could not be decoded")
+    if ran.lost:
+        lines.append(f"not counted: what ran {ran.lost:,} times without a trap; call it again")
     for name, spent in ran.threads.items():
         how_long = "ended meanwhile" if spent is None else f"ran {spent / 1e6:,.1f} ms meanwhile"
         lines.append(f"not counted: the thread {name}, which {how_long}")

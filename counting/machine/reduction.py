@@ -22,6 +22,7 @@ def reduced(stepped: Stepped, places: Places) -> Ran:
     """What ran, of the notes of a call; `places` count what it moved."""
     mapped, instructions = Mapped(), dict[int, Instruction]()
     times, active = Counter[int](), Counter[int]()
+    lost, expected = 0, np.uint64(0)
     for chunk in chunks(stepped.headers, stepped.values):
         addresses, which = np.unique(chunk.addresses, return_inverse=True)
         for address in addresses.tolist():
@@ -33,6 +34,11 @@ def reduced(stepped: Stepped, places: Places) -> Ran:
         times.update(dict(zip(addresses.tolist(), n.tolist(), strict=True)))
         active.update(dict(zip(addresses.tolist(), on, strict=True)))
         _touch(chunk, here, which, places)
+        follows = np.array([what.follows for what in here], np.uint64)[which]
+        due = np.where(follows, chunk.addresses + follows, 0)  # what runs after each
+        meant = np.concatenate([[expected], due[:-1]])
+        lost += int(np.count_nonzero((meant != 0) & (meant != chunk.addresses)))
+        expected = due[-1]
     rows: dict[tuple[str, Instruction], tuple[int, int]] = {}
     own = machine_code().owns(np.array([*instructions], np.uint64))
     for address, mine in zip(instructions, own.tolist(), strict=True):
@@ -54,7 +60,7 @@ def reduced(stepped: Stepped, places: Places) -> Ran:
         for (library, what), (n, on) in rows.items()
     ]
     lines.sort(key=lambda line: (-line.times, line.library, line.text))
-    return Ran(tuple(lines), places.moved(), stepped.threads)
+    return Ran(tuple(lines), places.moved(), stepped.threads, lost)
 
 
 def _code(address: int, mapped: Mapped) -> bytes:

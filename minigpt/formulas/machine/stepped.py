@@ -74,6 +74,11 @@ class Steps:
         else:
             self.machine.pool.run(job, words, total, chunk)
 
+    @property
+    def lost(self) -> int:
+        """Times that the processor ran on without a trap, see `Ran.lost`."""
+        return sum(one.ran.lost for one in self.done if one.ran)
+
     empty = staticmethod(np.empty)
 
     def fallback(self, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from counting import Counted, Counts, Ledger, category
 from counting.cost import Cost
-from counting.machine import COMPILED, Ran
+from counting.machine import COMPILED, Ran, Unavailable
 from counting.machine.ran import TWICE
 from minigpt.fast.fused import fused_kernels
 from minigpt.fast.kernels.machine import Machine, address
@@ -27,6 +27,7 @@ from minigpt.models.config import Config
 from minigpt.models.model import Model
 from minigpt.models.paths import component
 
+TRIES = 5  # of a pass that loses traps
 C_LIBRARY = "cos", "sin"  # kernels that leave their numbers to it
 NOT_NUMPY = "Python", COMPILED  # what else ran in a function of NumPy's is part of it
 
@@ -66,15 +67,20 @@ class SteppedModel:
         return PackedMatrix(*narrowed(rows, self.dtype), way == "columns", machine)
 
     def compare(self, tokens: int, past: int = 0) -> Compared:
-        """A pass over so many new tokens after others, stepped.
+        """A pass over so many new tokens after others, stepped; again if traps were lost.
 
         Raises:
             Unavailable: the processor cannot be stepped here.
         """
-        found = self._pass(tokens, past, self._recorded) if self.steps.machine else None
-        found = found or self._pass(tokens, past, self._as_written)
-        assert found
-        return found
+        for _ in range(TRIES):
+            found = self._pass(tokens, past, self._recorded) if self.steps.machine else None
+            found = found or self._pass(tokens, past, self._as_written)
+            if found and not self.steps.lost:
+                return found
+        raise Unavailable(
+            f"of {TRIES} passes each lost traps of the processor, as on some virtual machines: "
+            "take a smaller pass or another machine"
+        )
 
     def _recorded(self, ledger: Ledger) -> tuple[Model, ReplayedInSteps | None]:
         with category("weights"):

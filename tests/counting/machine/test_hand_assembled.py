@@ -191,6 +191,32 @@ def test_a_gather_has_bytes_and_no_address():
     assert ran.moved["x"] == Moved()
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_ran_without_a_trap_is_told(seed):
+    from counting.machine import executed
+    from counting.machine.code import ADDRESS
+    from counting.machine.places import Places
+    from counting.machine.reduction import reduced
+    from counting.machine.stepper import stepped
+
+    rng = random.Random(seed)
+    times, products = rng.randint(2, 300), rng.randint(4, 9)
+    body = bytes.fromhex("0f59ca") * products  # mulps xmm1, xmm2
+    code = b"\xb9" + word(times) + body + b"\xff\xc9\x0f\x85"
+    call, _memory = function(code + (-len(body) - 8).to_bytes(4, "little", signed=True) + b"\xc3")
+    assert executed(call, 0, 0)[1].lost == 0
+    found = stepped(call, (0, 0), {})
+    first = ctypes.cast(call, ctypes.c_void_p).value + 5
+    at = (found.headers & np.uint64(ADDRESS)).astype(np.int64) - first
+    places = np.flatnonzero((at >= 3) & (at < 3 * products))  # each after a product, none changed
+    drop = rng.sample(places[:: products - 1].tolist(), rng.randint(1, times))
+    ran = reduced(found._replace(headers=np.delete(found.headers, drop)), Places({}))
+    assert ran.lost == len(drop)
+    assert ran.lanes(COMPILED) == {("mul", 32): 4 * (times * products - len(drop))}
+    assert f"not counted: what ran {len(drop):,} times without a trap" in str(ran)
+    assert (ran + ran).lost == 2 * len(drop)
+
+
 def test_what_nobody_can_decode_is_told():
     from counting.machine.decoding import decoded
     from counting.machine.ran import UNKNOWN, Line, Ran
