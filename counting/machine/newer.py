@@ -4,8 +4,10 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-_NARROWER = {2: {"zmm": "ymm", "ymm": "xmm", "xmm": "xmm"}, 4: dict.fromkeys(("zmm", "ymm"), "xmm")}
-_NARROWER[4]["xmm"] = "xmm"
+_NARROWER = {
+    2: {"zmm": "ymm", "ymm": "xmm", "xmm": "xmm"},
+    4: {"zmm": "xmm", "ymm": "xmm", "xmm": "xmm"},
+}
 
 
 class StandsFor(NamedTuple):

@@ -376,3 +376,26 @@ def test_bad_input_is_one_line(command, given, what):
     done = command("verify", "gpt2", *given)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert what in done.stderr
+
+
+@pytest.mark.parametrize("lossy", [0, 1, TRIES - 1, TRIES])
+def test_a_pass_that_lost_traps_is_stepped_again(monkeypatch, lossy):
+    model = SteppedModel(TINY, "float32", None)
+    passes = []
+
+    def as_if(function, *args, arrays, **options):
+        lost = len(passes) <= lossy
+        return function(*args, **options), Ran((), {name: Moved() for name in arrays}, {}, lost)
+
+    def counted(*args):
+        passes.append(args)
+        return SteppedModel._pass(model, *args)
+
+    monkeypatch.setattr(stepped, "executed", as_if)
+    monkeypatch.setattr(model, "_pass", counted)
+    if lossy == TRIES:
+        with pytest.raises(Unavailable, match="each lost traps"):
+            model.compare(1)
+    else:
+        model.compare(1)
+    assert len(passes) == min(lossy + 1, TRIES)

@@ -70,7 +70,7 @@ class SteppedModel:
         """A pass over so many new tokens after others, stepped; again if traps were lost.
 
         Raises:
-            Unavailable: the processor cannot be stepped here.
+            Unavailable: the processor cannot be stepped here, or loses traps each time.
         """
         for _ in range(TRIES):
             found = self._pass(tokens, past, self._recorded) if self.steps.machine else None
