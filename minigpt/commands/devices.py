@@ -24,9 +24,8 @@ def run(model: str, sizes: Pass, split: Split, as_json: bool = False) -> None:
     Raises:
         InputError: there is no such model, a size cannot be, or it cannot be divided so.
     """
-    config = config_for(model, sizes)
-    if split.experts > 1 and not config.experts:
-        note(f"{model} has no routed experts, so that --experts {split.experts} divides nothing")
+    config, asked = config_for(model, sizes), split.experts
+    if asked > 1 and not config.experts:
         split = replace(split, experts=1)
     with doing("running each device's part on shapes") as say:
 
@@ -34,6 +33,8 @@ def run(model: str, sizes: Pass, split: Split, as_json: bool = False) -> None:
             say(f"running each device's part on shapes: {done} of {of}")
 
         devices = on_devices(config, sizes, split, progress)
+    if split.experts != asked:  # said of what can be counted alone: a refusal is one line
+        note(f"{model} has no routed experts, so that --experts {asked} divides nothing")
     if as_json:
         print(json.dumps(document(model, config, sizes, split, devices)))
     else:

@@ -313,6 +313,13 @@ def test_a_model_without_experts_is_divided_by_the_rest_and_that_is_said(tmp_pat
     assert asked.stderr == b"minigpt: " + line + b"\n"
 
 
+@pytest.mark.parametrize("more", [("--new-tokens", "999"), ("--batch", "0"), ("--pipeline", "99")])
+def test_nothing_is_said_of_what_cannot_be_counted_but_why(tmp_path, more):
+    model = "count", "shakespeare", "--tensor-parallel", "2", "--experts", "3"
+    ran = minigpt(*model, *more, cwd=tmp_path)
+    assert (ran.returncode, ran.stdout, len(ran.stderr.splitlines())) == (2, b"", 1)
+
+
 # Rows that go to other devices.
 
 
